@@ -1,0 +1,1 @@
+"""The networks and the tokenizer, one file a model."""

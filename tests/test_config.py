@@ -1,0 +1,103 @@
+"""Overrides from the command line: conversions, errors, help."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.config import parse
+from pipeline.files import UserError
+
+DEFAULTS = {
+    "epochs": 16,
+    "learning_rate": 5e-5,
+    "shuffle": True,
+    "bert": "folder",
+    "sessions": (17, 18),
+    "weights": (0.1, 0.9),
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--epochs", "3"], {"epochs": 3}),
+        (["--learning-rate=1"], {"learning_rate": 1.0}),
+        (["--learning_rate", "3e-5"], {"learning_rate": 3e-5}),
+        (["--shuffle", "no"], {"shuffle": False}),
+        (["--shuffle=TRUE"], {"shuffle": True}),
+        (["--sessions", "1,2,3"], {"sessions": (1, 2, 3)}),
+        (["--weights", "(1, .5)"], {"weights": (1.0, 0.5)}),
+        (["--bert", "--odd--name"], {"bert": "--odd--name"}),
+        (["--bert="], {"bert": ""}),
+        (["--epochs", "-1"], {"epochs": -1}),
+    ],
+)
+def test_conversion(arguments, expected):
+    assert parse(arguments, DEFAULTS) == expected
+    values = parse(arguments, DEFAULTS).values()
+    assert [type(v) for v in values] == [type(v) for v in expected.values()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--epoch", "3"], "--epochs"),
+        (["--learnin-rate", "3"], "--learning-rate"),
+        (["--epochs"], "needs a value"),
+        (["--epochs", "2.5"], "not a int"),
+        (["--shuffle", "maybe"], "not a bool"),
+        (["3"], "unexpected argument '3'"),
+    ],
+)
+def test_errors_say_what_to_do(arguments, words):
+    with pytest.raises(UserError, match=words):
+        parse(arguments, DEFAULTS)
+
+
+SCRIPT = '''"""A stage.
+
+python stage.py
+"""
+from pipeline import config
+from pipeline.config import BOOLEANS
+# ----
+EPOCHS = 16  # passes over the training rows
+# ----
+DERIVED = 3
+def main():
+    print(config.settings(globals()))
+    if EPOCHS == 0:
+        raise config.UserError("no epochs: raise EPOCHS")
+if __name__ == "__main__":
+    config.run(main)
+'''
+
+
+def run_script(tmp_path, *arguments):
+    path = tmp_path / "stage.py"
+    path.write_text(SCRIPT)
+    return subprocess.run(
+        [sys.executable, path, *arguments], capture_output=True, text=True, env={"PYTHONPATH": "."}
+    )
+
+
+def test_script_echoes_and_applies_the_override(tmp_path):
+    done = run_script(tmp_path, "--epochs=3")
+    assert done.returncode == 0
+    assert "EPOCHS = 3 (was 16)" in done.stdout
+    assert "{'epochs': 3}" in done.stdout  # BOOLEANS and DERIVED are no settings
+
+
+def test_help_prints_docstring_and_block(tmp_path):
+    done = run_script(tmp_path, "--help")
+    assert "A stage." in done.stdout
+    assert "EPOCHS = 16  # passes over the training rows" in done.stdout
+
+
+def test_user_errors_are_one_line_and_status_2(tmp_path):
+    for arguments in (["--epochs", "0"], ["--nope", "1"]):
+        done = run_script(tmp_path, *arguments)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.startswith("stage.py: error: ")
