@@ -1,0 +1,337 @@
+"""The text model: any BERT-type encoder, its tokenizer, and a classifier of seven emotions on top.
+
+Shapes: B utterances, L tokens (padding included), D encoder width.
+"""
+
+import io
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sentencepiece
+import torch
+from huggingface_hub import snapshot_download
+from safetensors.torch import save_file
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel
+
+from pipeline.files import UserError, write_atomically, write_json
+
+SPECIAL_PIECES = ("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]")  # KoBERT's ids 0 to 4
+SENTENCEPIECE_FILES = ("spiece.model", "*.spiece", "tokenizer_78b3253a26.model")
+# What the authors' tokenizer returns for skt/kobert-base-v1: (text, second text, ids).
+KNOWN_ANSWERS = (
+    ("한국어 모델을 공유합니다.", None, [2, 4958, 6855, 2046, 7088, 1050, 7843, 54, 3]),
+    (
+        "나 보기가 역겨워",
+        "김소월",
+        [2, 1370, 2362, 5330, 3322, 5411, 7018, 3, 1316, 6607, 7028, 3],
+    ),
+)
+UNKNOWN_LIMIT = 0.05  # share of [UNK] among the tokens; Korean text of any topic stays under .01
+
+
+class KoBERTTokenizer:
+    """SentencePiece with KoBERT's special ids: `[CLS] pieces [SEP]`, token types 0.
+
+    The text is normalised by the SentencePiece model itself (NFKC). The tokenizers that
+    transformers would pick decompose Hangul first and return [UNK] for every Korean word.
+    """
+
+    unk_id, pad_id, cls_id, sep_id, mask_id = range(5)
+
+    def __init__(self, model: bytes):
+        self.model = model
+        self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+
+    @classmethod
+    def from_folder(cls, folder: Path | str) -> "KoBERTTokenizer":
+        """Load a folder's SentencePiece model; UserError if there is none with KoBERT's ids."""
+        path = find_sentencepiece(folder)
+        if path is None:
+            names = ", ".join(SENTENCEPIECE_FILES)
+            raise UserError(f"{folder} has no SentencePiece model (none of {names})")
+        tokenizer = cls(path.read_bytes())
+        if not tokenizer.has_kobert_ids():
+            raise UserError(
+                f"{path} is not KoBERT's: its first pieces are {tokenizer.pieces(range(5))}, "
+                f"expected {list(SPECIAL_PIECES)}"
+            )
+        return tokenizer
+
+    def has_kobert_ids(self) -> bool:
+        return len(self) > 5 and tuple(self.pieces(range(5))) == SPECIAL_PIECES
+
+    def __len__(self) -> int:
+        return self.processor.get_piece_size()
+
+    def encode(
+        self, text: str, max_length: int | None = None, pair: str | None = None
+    ) -> list[int]:
+        """Return `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]` as ids.
+
+        Of what exceeds `max_length` ids, pieces are cut from the end of the longer text; the
+        special ids stay.
+        """
+        first = self.processor.encode(text)
+        second = self.processor.encode(pair) if pair is not None else []
+        specials = 2 if pair is None else 3
+        while max_length and first + second and len(first) + len(second) + specials > max_length:
+            (first if len(first) >= len(second) else second).pop()
+        ids = [self.cls_id, *first, self.sep_id]
+        return ids if pair is None else [*ids, *second, self.sep_id]
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Return the pieces behind the ids; a leading `▁` stands for the blank before a word."""
+        return [self.processor.id_to_piece(int(i)) for i in ids]
+
+    def save(self, folder: Path | str) -> None:
+        """Write the SentencePiece model to `folder`, under the hub's name."""
+        with write_atomically(Path(folder) / "spiece.model") as temporary:
+            temporary.write_bytes(self.model)
+
+
+class HubTokenizer:
+    """The checkpoint's own Hugging Face tokenizer, with KoBERTTokenizer's small interface."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.unk_id, self.pad_id = tokenizer.unk_token_id, tokenizer.pad_token_id
+        self.cls_id, self.sep_id = tokenizer.cls_token_id, tokenizer.sep_token_id
+        self.mask_id = tokenizer.mask_token_id
+
+    def __len__(self) -> int:
+        return len(self.tokenizer)
+
+    def encode(
+        self, text: str, max_length: int | None = None, pair: str | None = None
+    ) -> list[int]:
+        encoded = self.tokenizer(
+            text, pair, truncation=max_length is not None, max_length=max_length
+        )
+        return encoded["input_ids"]
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        return self.tokenizer.convert_ids_to_tokens([int(i) for i in ids])
+
+    def save(self, folder: Path | str) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            for file in self.tokenizer.save_pretrained(scratch):
+                if Path(file).exists():
+                    with write_atomically(Path(folder) / Path(file).name) as temporary:
+                        temporary.write_bytes(Path(file).read_bytes())
+
+
+def find_sentencepiece(folder: Path | str) -> Path | None:
+    """Return the SentencePiece model in a checkpoint's folder, None if there is none."""
+    found = (path for name in SENTENCEPIECE_FILES for path in sorted(Path(folder).glob(name)))
+    return next(found, None)
+
+
+def load_tokenizer(name: str) -> KoBERTTokenizer | HubTokenizer:
+    """Load the tokenizer of a checkpoint, given by hub name or local folder.
+
+    KoBERTTokenizer where the checkpoint has a SentencePiece model with KoBERT's special ids, else
+    whatever transformers picks. Both have `encode(text, max_length, pair) -> ids`, `pieces(ids)`,
+    `save(folder)`, `len()`, and the ids `unk_id pad_id cls_id sep_id mask_id`.
+    """
+    try:
+        folder = name
+        if not Path(name).is_dir():
+            folder = snapshot_download(str(name), allow_patterns=list(SENTENCEPIECE_FILES))
+        path = find_sentencepiece(folder)
+        if path is not None:
+            tokenizer = KoBERTTokenizer(path.read_bytes())
+            if tokenizer.has_kobert_ids():
+                if Path(name).name == "kobert-base-v1":
+                    check_known_answers(tokenizer)
+                return tokenizer
+        return HubTokenizer(AutoTokenizer.from_pretrained(name))
+    except (OSError, ValueError) as error:
+        raise unreachable(name, "tokenizer", error) from None
+
+
+def check_known_answers(tokenizer: KoBERTTokenizer) -> None:
+    """Refuse a file called kobert-base-v1 that does not encode as skt/kobert-base-v1 does."""
+    for text, pair, expected in KNOWN_ANSWERS:
+        ids = tokenizer.encode(text, pair=pair)
+        if ids != expected:
+            raise UserError(
+                f"the SentencePiece model is not skt/kobert-base-v1's: '{text}' becomes {ids}, "
+                f"expected {expected}; download spiece.model again"
+            )
+
+
+def check_unknown_share(sequences: Iterable[Sequence[int]], unk_id: int, name: str) -> float:
+    """Return the share of [UNK] among the tokens, the first and last of each sequence apart.
+
+    Above UNKNOWN_LIMIT it is a UserError: the model would learn from text that it cannot see.
+    """
+    tokens = unknown = 0
+    for ids in sequences:
+        tokens += len(ids) - 2
+        unknown += sum(i == unk_id for i in ids[1:-1])
+    share = unknown / max(tokens, 1)
+    if share > UNKNOWN_LIMIT:
+        raise UserError(
+            f"{share:.0%} of the training tokens are [UNK] with the tokenizer of {name}: most "
+            "likely it was not made for Korean, or its files are not the encoder's"
+        )
+    return share
+
+
+def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pad id sequences on the right; return ids (B, L) and attention mask (B, L), both int64."""
+    length = max(map(len, sequences))
+    ids = torch.full((len(sequences), length), pad_id)
+    mask = torch.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.tensor(sequence)
+        mask[row, : len(sequence)] = 1
+    return ids, mask
+
+
+def load_encoder(name: str, pooler: bool = False) -> nn.Module:
+    """Load a pretrained BERT-type encoder by hub name or local folder, in float32.
+
+    Every weight must come from the checkpoint: one that is missing or misfits is a UserError.
+    Without `pooler` the layer behind [CLS] is removed, and may be missing.
+    """
+    try:
+        encoder, report = AutoModel.from_pretrained(
+            name, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32
+        )
+    except (OSError, ValueError) as error:
+        raise unreachable(name, "encoder", error) from None
+    wrong = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    if not pooler:
+        remove_pooler(encoder)
+        wrong = {key for key in wrong if not key.startswith("pooler.")}
+    if wrong:
+        first = ", ".join(sorted(wrong)[:3])
+        raise UserError(
+            f"{len(wrong)} weights of the encoder are missing from {name} or do not fit its "
+            f"config.json, the first: {first}; choose a checkpoint of a whole encoder"
+        )
+    return encoder
+
+
+def build_encoder(config: dict, pooler: bool = False) -> nn.Module:
+    """Build an encoder with random weights from `encoder.config.to_dict()` of another."""
+    options = {key: value for key, value in config.items() if key != "model_type"}
+    encoder = AutoModel.from_config(AutoConfig.for_model(config["model_type"], **options))
+    if not pooler:
+        remove_pooler(encoder)
+    return encoder
+
+
+def remove_pooler(encoder: nn.Module) -> None:
+    """Drop the pooler, so that no parameter is left that training would never change."""
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+
+
+def unreachable(name: str, what: str, error: Exception) -> UserError:
+    """Return the error for a checkpoint that cannot be loaded, with the reason's first line."""
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    place = (
+        "a folder here" if Path(name).is_dir() else "no folder here, and the hub has not given it"
+    )
+    return UserError(
+        f"cannot load the {what} of '{name}' ({place}; {reason}): "
+        "give a folder with config.json, weights and tokenizer, or a hub name with the network up"
+    )
+
+
+class KoBERTClassifier(nn.Module):
+    """Logits of the emotions from an encoder's output.
+
+    head "mean": the last layer averaged over the real tokens -> dropout -> linear.
+    head "pooler": tanh layer behind [CLS] -> dropout -> linear, as published.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, head: str = "mean", dropout: float = 0.5, classes: int = 7
+    ):
+        super().__init__()
+        if head not in ("mean", "pooler"):
+            raise UserError(f"head '{head}' is unknown; choose mean or pooler")
+        if head == "pooler" and getattr(encoder, "pooler", None) is None:
+            raise UserError("head 'pooler' needs an encoder with a pooler; choose head mean")
+        if head == "mean":
+            remove_pooler(encoder)
+        self.encoder = encoder
+        self.head = head
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(encoder.config.hidden_size, classes)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """(B, L) ids, (B, L) mask -> (B, classes) logits."""
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        if self.head == "pooler":
+            utterance = output.pooler_output
+        else:
+            utterance = mean_of_tokens(output.last_hidden_state, attention_mask)
+        return self.classifier(self.dropout(utterance))
+
+
+def mean_of_tokens(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Average (B, L, D) over the tokens whose mask (B, L) is 1 -> (B, D)."""
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1)
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> KoBERTTokenizer:
+    """Train a SentencePiece unigram model of at most `vocabulary` pieces, deterministically."""
+    unk, padding, cls, sep, mask = SPECIAL_PIECES
+    stream = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=stream,
+        vocab_size=vocabulary,
+        hard_vocab_limit=False,
+        normalization_rule_name="nfkc",
+        num_threads=1,
+        minloglevel=2,
+        unk_id=0,
+        unk_piece=unk,
+        pad_id=1,
+        pad_piece=padding,
+        bos_id=2,
+        bos_piece=cls,
+        eos_id=3,
+        eos_piece=sep,
+        control_symbols=[mask],
+    )
+    return KoBERTTokenizer(stream.getvalue())
+
+
+def save_encoder(encoder: nn.Module, tokenizer: KoBERTTokenizer, folder: Path | str) -> None:
+    """Write config.json, model.safetensors and spiece.model: the folder that load_encoder reads."""
+    tensors = {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}
+    with write_atomically(Path(folder) / "model.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    tokenizer.save(folder)
+    write_json(Path(folder) / "config.json", encoder.config.to_diff_dict())
+
+
+def make_small_encoder(
+    texts: Iterable[str], folder: Path | str, seed: int, width: int = 64, vocabulary: int = 2000
+) -> None:
+    """Write a small encoder with random weights and a vocabulary of `texts`, in the hub's format.
+
+    For places without a pretrained one: it knows no word before it is trained.
+    """
+    tokenizer = train_tokenizer(texts, vocabulary)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        num_hidden_layers=2,
+        num_attention_heads=max(width // 32, 1),
+        intermediate_size=2 * width,
+        pad_token_id=tokenizer.pad_id,
+        architectures=["BertModel"],
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        save_encoder(BertModel(config), tokenizer, folder)
