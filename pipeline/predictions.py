@@ -1,0 +1,188 @@
+"""What the models say about every utterance: the files between the test stages and the ensemble.
+
+For each model `{model}_truth.npy` (int64, N), `{model}_pred.npy` (int64, N), `{model}_output.npy`
+(float32 logits, N x 7), `{model}_index.npy` (segment IDs, N) and `{model}_run.json` (how they came
+about: data hash, seed, whether the corpus is synthetic). Rows are counted from 0.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.files import UserError, read_array, read_json, write_array, write_json
+from pipeline.labels import LABELS
+
+MADE_BY = {"text": "text_test.py", "audio": "audio_test.py", "cmbert": "run_classifier.py"}
+MODELS = tuple(MADE_BY)
+
+# Sess01_script01_F001 (KEMDy19, speaker Sess01_F), Sess01_script01_User002M_001 (KEMDy20, User002M)
+SEGMENT = re.compile(r"(Sess\d+)_(script|impro)\d+_(?:([FM])\d+|(User\d+[FM]?)_\d+)")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The three models' outputs for the same N utterances in the same order.
+
+    truth (N,); logits (3, N, 7) in the order of MODELS; ids (N,) or None; runs: model -> its run.
+    """
+
+    folder: Path
+    truth: np.ndarray
+    logits: np.ndarray
+    ids: np.ndarray | None
+    runs: dict
+
+    @property
+    def pred(self) -> np.ndarray:
+        """Label ids that each model predicts, (3, N)."""
+        return self.logits.argmax(axis=2)
+
+    def groups(self, kind: str) -> np.ndarray | None:
+        """Return `session`, `scenario` or `speaker` of every row, None if the IDs do not tell."""
+        if self.ids is None:
+            return None
+        matches = [SEGMENT.fullmatch(segment) for segment in self.ids]
+        if not all(matches):
+            return None
+        if kind == "session":
+            return np.array([match[1] for match in matches])
+        if kind == "scenario":
+            return np.array([match[2] for match in matches])
+        return np.array([match[4] or f"{match[1]}_{match[3]}" for match in matches])
+
+
+def write(folder: Path | str, model: str, ids, truth, logits, run: dict) -> None:
+    """Write one model's outputs for N utterances, in their order.
+
+    ids, truth (N,), logits (N, 7); run: JSON with at least `data_hash` and `synthetic` (a notice
+    that every printed score repeats, or None).
+    """
+    folder = Path(folder)
+    arrays = {
+        "truth": np.asarray(truth, np.int64),
+        "pred": np.asarray(logits).argmax(axis=1).astype(np.int64),
+        "output": np.asarray(logits, np.float32),
+        "index": np.asarray(ids, np.str_),
+    }
+    check_one(folder, model, arrays)
+    for name, array in arrays.items():
+        write_array(folder / f"{model}_{name}.npy", array)
+    write_json(folder / f"{model}_run.json", run)
+
+
+def load(folder: Path | str) -> Predictions:
+    """Read and check the outputs of all three models; each refusal names the file and the row."""
+    folder = Path(folder)
+    has_index = any((folder / f"{model}_index.npy").exists() for model in MODELS)
+    has_run = any((folder / f"{model}_run.json").exists() for model in MODELS)
+    names = ["truth", "pred", "output"] + ["index"] * has_index
+    arrays, runs = {}, {}
+    for model, stage in MADE_BY.items():
+        arrays[model] = {name: read(folder / f"{model}_{name}.npy", stage) for name in names}
+        check_one(folder, model, arrays[model])
+        runs[model] = read_json(folder / f"{model}_run.json", stage) if has_run else {}
+    first = MODELS[0]
+    for model in MODELS[1:]:
+        check_same_rows(folder, first, model, arrays, "index" if has_index else "truth")
+        check_same_rows(folder, first, model, arrays, "truth")
+        check_same_data(folder / f"{first}_run.json", runs[first], folder, model, runs[model])
+    return Predictions(
+        folder=folder,
+        truth=arrays[first]["truth"].astype(np.int64),
+        logits=np.stack([arrays[model]["output"] for model in MODELS]).astype(np.float64),
+        ids=arrays[first]["index"] if has_index else None,
+        runs=runs,
+    )
+
+
+def check_pair(test: Predictions, held_out: Predictions) -> None:
+    """Refuse held-out rows that come from other data, or that are test rows."""
+    for model in MODELS:
+        first = test.folder / f"{model}_run.json"
+        check_same_data(first, test.runs[model], held_out.folder, model, held_out.runs[model])
+    if test.ids is not None and held_out.ids is not None:
+        path = held_out.folder / f"{MODELS[0]}_index.npy"
+        refuse(path, np.isin(held_out.ids, test.ids), "is a test row as well", held_out.ids)
+
+
+def read(path: Path, stage: str) -> np.ndarray:
+    """Read one array; Python objects could only be read by running code, so they are refused."""
+    try:
+        return read_array(path, stage)
+    except UserError as error:
+        if "Object arrays" in str(error):
+            raise UserError(
+                f"{path}, row 0: holds Python objects, not numbers: run {stage} again"
+            ) from None
+        raise
+
+
+def check_one(folder: Path, model: str, arrays: dict) -> None:
+    """Check shapes, types and values of one model's arrays (`index` may be absent)."""
+    paths = {name: folder / f"{model}_{name}.npy" for name in arrays}
+    output = arrays["output"]
+    count = len(output) if output.ndim else 0
+    for name, array in arrays.items():
+        shape = (count, len(LABELS)) if name == "output" else (count,)
+        kinds = {"output": "f", "index": "U"}.get(name, "iu")
+        if array.dtype.kind not in kinds:
+            raise UserError(f"{paths[name]}, row 0: unexpected type {array.dtype}{again(model)}")
+        if array.shape != shape or count == 0:
+            row = min(count, len(array)) if array.ndim == 1 and name != "output" else 0
+            raise UserError(
+                f"{paths[name]}, row {row}: shape {array.shape} where {shape} is expected from "
+                f"{paths['output'].name}{again(model)}"
+            )
+    ids, hint = arrays.get("index"), again(model)
+    refuse(paths["output"], ~np.isfinite(output).all(axis=1), "not a finite number" + hint, ids)
+    for name in ("truth", "pred"):
+        wrong = (arrays[name] < 0) | (arrays[name] >= len(LABELS))
+        refuse(paths[name], wrong, f"not a label id of 0-{len(LABELS) - 1}" + hint, ids)
+    chosen = np.take_along_axis(output, arrays["pred"][:, None].astype(np.int64), axis=1)[:, 0]
+    message = f"is not the largest column of {paths['output'].name}: files of two runs" + hint
+    refuse(paths["pred"], chosen != output.max(axis=1), message, ids)
+    if ids is not None:
+        repeated = np.ones(count, bool)
+        repeated[np.unique(ids, return_index=True)[1]] = False
+        refuse(paths["index"], repeated, "the segment occurs twice" + hint, ids)
+
+
+def check_same_rows(folder: Path, first: str, model: str, arrays: dict, name: str) -> None:
+    """Refuse a model whose IDs or truth differ from those of the first model."""
+    ours, theirs = arrays[model][name], arrays[first][name]
+    path, other = folder / f"{model}_{name}.npy", folder / f"{first}_{name}.npy"
+    hint = f": {first} and {model} must be tested on the same data; run {MADE_BY[model]} again"
+    if len(ours) != len(theirs):
+        row = min(len(ours), len(theirs))
+        raise UserError(
+            f"{path}, row {row}: {len(ours)} rows, {other.name} has {len(theirs)}{hint}"
+        )
+    for row in np.flatnonzero(ours != theirs)[:1]:
+        order = " (the same values in another order)" * (sorted(ours) == sorted(theirs))
+        raise UserError(
+            f"{path}, row {row}: '{ours[row]}' where {other.name} has '{theirs[row]}'{order}{hint}"
+        )
+
+
+def check_same_data(first: Path, run: dict, folder: Path, model: str, other: dict) -> None:
+    """Refuse outputs that were made from differently preprocessed data."""
+    ours, theirs = other.get("data_hash"), run.get("data_hash")
+    if ours != theirs and run and other:
+        raise UserError(
+            f"{folder / f'{model}_run.json'}, from row 0 on: made from other data (hash "
+            f"{str(ours)[:12]}) than {first} ({str(theirs)[:12]}): run {MADE_BY[model]} again"
+        )
+
+
+def refuse(path: Path, wrong: np.ndarray, message: str, ids: np.ndarray | None) -> None:
+    """Raise a UserError that names the first row where `wrong` is true, if there is one."""
+    for row in np.flatnonzero(wrong)[:1]:
+        segment = f" ({ids[row]})" if ids is not None else ""
+        raise UserError(f"{path}, row {row}{segment}: {message}")
+
+
+def again(model: str) -> str:
+    """The advice that ends a refusal."""
+    return f": run {MADE_BY[model]} again"
