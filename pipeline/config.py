@@ -11,8 +11,9 @@ stands between two ruled lines, `# -----`.
 
 import ast
 import difflib
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from pipeline.files import UserError
@@ -20,11 +21,18 @@ from pipeline.files import UserError
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-def read_block(namespace: dict) -> tuple[str, int, int]:
-    """Return a script's source and the numbers of the first and last ruled line of its block."""
-    source = Path(namespace["__file__"]).read_text(encoding="utf-8")
-    rules = [i for i, line in enumerate(source.splitlines(), 1) if line.startswith("# ---")]
-    return source, rules[0], rules[-1]
+def read_block(script: str | Path) -> tuple[list[str], list[str]]:
+    """Return the lines of a script's block, ruled lines included, and the names that it assigns."""
+    source = Path(script).read_text(encoding="utf-8")
+    lines = source.splitlines()
+    rules = [number for number, line in enumerate(lines, 1) if line.startswith("# ---")]
+    first, last = rules[0], rules[-1]
+    names = [
+        node.targets[0].id
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and first < node.lineno < last
+    ]
+    return lines[first - 1 : last], names
 
 
 def settings(namespace: dict) -> dict:
@@ -32,13 +40,7 @@ def settings(namespace: dict) -> dict:
 
     `namespace` is the script's globals().
     """
-    source, first, last = read_block(namespace)
-    names = [
-        node.targets[0].id
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Assign) and first < node.lineno < last
-    ]
-    return {name.lower(): namespace[name] for name in names}
+    return {name.lower(): namespace[name] for name in read_block(namespace["__file__"])[1]}
 
 
 def convert(name: str, text: str, default: object) -> object:
@@ -60,8 +62,11 @@ def convert(name: str, text: str, default: object) -> object:
     return text
 
 
-def parse(arguments: list[str], defaults: dict) -> dict:
-    """Return the overrides {lower-case name: converted value} that the arguments ask for."""
+def parse(arguments: list[str], defaults: dict, elsewhere: Collection[str] = ()) -> dict:
+    """Return the overrides {lower-case name: converted value} that the arguments ask for.
+
+    elsewhere: settings of other stages of the same command, which are passed over.
+    """
     overrides = {}
     words = iter(arguments)
     for word in words:
@@ -69,8 +74,8 @@ def parse(arguments: list[str], defaults: dict) -> dict:
             raise UserError(f"unexpected argument '{word}': settings are given as --name value")
         option, equals, text = word[2:].partition("=")
         name = option.replace("-", "_").lower()
-        if name not in defaults:
-            nearest = difflib.get_close_matches(name, defaults, n=1, cutoff=0)
+        if name not in defaults and name not in elsewhere:
+            nearest = difflib.get_close_matches(name, [*defaults, *elsewhere], n=1, cutoff=0)
             raise UserError(
                 f"unknown setting --{option}; did you mean --{nearest[0].replace('_', '-')}? "
                 "(--help lists them all)"
@@ -78,27 +83,34 @@ def parse(arguments: list[str], defaults: dict) -> dict:
         if not equals:
             text = next(words, None)
             if text is None:
-                raise UserError(f"--{option} needs a value (default: {defaults[name]})")
-        overrides[name] = convert(option, text, defaults[name])
+                raise UserError(f"--{option} needs a value")
+        if name in defaults:
+            overrides[name] = convert(option, text, defaults[name])
     return overrides
 
 
 def help_text(namespace: dict) -> str:
     """Return the script's docstring and its block of settings, comments included."""
-    source, first, last = read_block(namespace)
-    block = source.splitlines()[first - 1 : last]
+    block, _ = read_block(namespace["__file__"])
     title = "Settings (override with --name value):"
     return "\n".join([namespace["__doc__"].strip(), "", title, "", *block])
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's main() under the command line's overrides, a UserError in one line."""
+    """Run a script's main() under the command line's overrides, a UserError in one line.
+
+    The environment's STAGES lists the scripts that get the same overrides (run_all.sh): a setting
+    that this script lacks but one of them has is no error here.
+    """
     namespace = main.__globals__
     try:
         if {"-h", "--help"} & set(sys.argv[1:]):
             print(help_text(namespace))
             return
-        overrides = parse(sys.argv[1:], settings(namespace))
+        folder = Path(namespace["__file__"]).parent
+        stages = os.environ.get("STAGES", "").split()
+        elsewhere = {name.lower() for stage in stages for name in read_block(folder / stage)[1]}
+        overrides = parse(sys.argv[1:], settings(namespace), elsewhere)
         for name, value in overrides.items():
             print(f"setting {name.upper()} = {value!r} (was {namespace[name.upper()]!r})")
             namespace[name.upper()] = value

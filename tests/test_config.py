@@ -55,6 +55,12 @@ def test_errors_say_what_to_do(arguments, words):
         parse(arguments, DEFAULTS)
 
 
+def test_settings_of_other_stages_are_passed_over():
+    assert parse(["--jobs", "2", "--epochs=3"], DEFAULTS, {"jobs"}) == {"epochs": 3}
+    with pytest.raises(UserError, match="--jobs"):
+        parse(["--job", "2"], DEFAULTS, {"jobs"})
+
+
 SCRIPT = '''"""A stage.
 
 python stage.py

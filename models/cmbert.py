@@ -1,0 +1,102 @@
+"""CM-BERT: a BERT whose last layer attends to itself under the weight of text and voice.
+
+Yang, Xu & Gao, "CM-BERT: Cross-Modal BERT for Text-Audio Sentiment Analysis", ACM MM 2020,
+section 3.3 (masked multimodal attention), as adapted in 2023 to seven emotions.
+Shapes: B utterances, L tokens, D width of the encoder, d audio features per token, P projection.
+"""
+
+import torch
+from torch import Tensor, nn
+
+PROJECTION = 30  # the article's common width of text and audio
+MASKED = -10_000.0
+
+
+class MaskedMultimodalAttention(nn.Module):
+    """Attention of tokens to tokens, its weights from the similarity in words and in voice.
+
+    scale: "utterance" divides the projections X by sqrt(||X||) over the utterance's real tokens;
+        "batch" is the published code: text only, one norm over the whole batch with its padding.
+    voice: "weights" is the published unit (the voice only re-weights words); "values" also adds the
+        projected audio to what is attended to, so that the voice itself reaches the classifier.
+    """
+
+    def __init__(self, width: int, audio_width: int, dropout: float, scale: str, voice: str):
+        super().__init__()
+        self.scale, self.voice = scale, voice
+        self.project_text = nn.Linear(width, PROJECTION, bias=False)
+        self.project_audio = nn.Linear(audio_width, PROJECTION, bias=False)
+        self.text_weight = nn.Parameter(torch.ones(()))
+        self.audio_weight = nn.Parameter(torch.ones(()))
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.dropout = nn.Dropout(dropout)
+        if voice == "values":
+            self.voice_values = nn.Sequential(
+                nn.Linear(audio_width, width), nn.GELU(), nn.Linear(width, width)
+            )
+
+    def forward(self, hidden: Tensor, audio: Tensor, mask: Tensor) -> tuple[Tensor, dict]:
+        """hidden (B, L, D), audio (B, L, d), mask (B, L) -> (B, L, D) and attention maps (B, L, L).
+
+        Rows are what attends, columns what is attended to; "text" and "audio" are the similarities
+        alpha and beta before they are mixed, "fused" the attention (equations 4 to 8).
+        """
+        real = mask.unsqueeze(-1).to(hidden.dtype)
+        text, voice = self.project_text(hidden), self.project_audio(audio)
+        if self.scale == "batch":
+            text = text / text.detach().norm().sqrt()
+        else:
+            text, voice = scale_utterance(text, real), scale_utterance(voice, real)
+        alpha = torch.relu(text @ text.transpose(1, 2))
+        beta = torch.relu(voice @ voice.transpose(1, 2))
+        mixed = self.text_weight * alpha + self.audio_weight * beta + self.bias
+        # M + M^T of the article: padding is attended to by nobody and attends to nobody.
+        padding = MASKED * (1 - real)
+        fused = (mixed + padding + padding.transpose(1, 2)).softmax(-1)
+        values = hidden + self.voice_values(audio) * real if self.voice == "values" else hidden
+        attended = self.dropout(fused) @ values
+        return attended, {"text": alpha, "audio": beta, "fused": fused}
+
+
+def scale_utterance(projected: Tensor, real: Tensor) -> Tensor:
+    """Divide (B, L, P) by the square root of each utterance's norm over its real tokens."""
+    norm = (projected * real).flatten(1).norm(dim=1)
+    return projected / norm.clamp(min=1e-6).sqrt()[:, None, None]
+
+
+class CMBERT(nn.Module):
+    """Logits of the emotions from tokens and the voice over each token."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        audio_width: int,
+        scale: str = "utterance",
+        voice: str = "values",
+        attention_dropout: float = 0.3,
+        dropout: float = 0.1,
+        classes: int = 7,
+    ):
+        super().__init__()
+        width = encoder.config.hidden_size
+        self.encoder = encoder
+        self.attention = MaskedMultimodalAttention(
+            width, audio_width, attention_dropout, scale, voice
+        )
+        self.dense = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(width, classes)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, audio: Tensor) -> Tensor:
+        """Token ids (B, L), mask (B, L), audio features per token (B, L, d) -> logits (B, C)."""
+        return self.explain(input_ids, attention_mask, audio)[0]
+
+    def explain(
+        self, input_ids: Tensor, attention_mask: Tensor, audio: Tensor
+    ) -> tuple[Tensor, dict]:
+        """Return logits (B, C) and the attention maps (B, L, L) behind them."""
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
+        attended, maps = self.attention(hidden, audio, attention_mask)
+        fused = self.norm(self.dropout(self.dense(attended + hidden)))
+        return self.classifier(self.dropout(fused[:, 0])), maps

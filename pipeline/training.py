@@ -1,0 +1,215 @@
+"""The training loop that the three models share, and prediction with what it trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from pipeline import metrics
+from pipeline.checkpoint import State
+from pipeline.dataset import Utterances
+from pipeline.files import UserError, write_json
+from pipeline.labels import LABELS
+
+Batches = Callable[[Utterances, int | None], list[np.ndarray]]  # shuffled by a seed or in order
+Inputs = Callable[[Utterances, np.ndarray, bool], dict]  # rows, training? -> the model's arguments
+
+
+def autocast(accelerator: Accelerator, precision: str) -> torch.autocast:
+    """Return the precision of the forward pass as a context.
+
+    precision: "bf16" or "float32"; "auto" is bf16 where the processor has it.
+    """
+    if precision not in ("auto", "bf16", "float32"):
+        raise UserError(f"PRECISION = '{precision}': give auto, bf16 or float32")
+    enabled = precision == "bf16" or (precision == "auto" and has_bf16())
+    return torch.autocast(accelerator.device.type, torch.bfloat16, enabled=enabled)
+
+
+def has_bf16() -> bool:
+    """Tell whether this processor multiplies bf16 matrices in hardware."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def parameter_groups(model: nn.Module, rates: dict[str, float], weight_decay: float) -> list[dict]:
+    """Return AdamW's parameter groups: a learning rate per name prefix, no decay on bias and norms.
+
+    rates: {name prefix: learning rate}, the first prefix that fits counts; "" fits all. Parameters
+    that do not require a gradient are left out.
+    """
+    groups = {}
+    norms = (nn.LayerNorm, nn.BatchNorm2d, nn.GroupNorm)
+    norm_names = {name for name, module in model.named_modules() if isinstance(module, norms)}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            rate = next(rate for prefix, rate in rates.items() if name.startswith(prefix))
+            owner, _, kind = name.rpartition(".")
+            decay = 0.0 if kind == "bias" or owner in norm_names else weight_decay
+            groups.setdefault((rate, decay), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]
+
+
+def schedule(step: int, total: int, warmup: float, shape: str) -> float:
+    """Return the learning rate's factor at a step: warm-up, then "linear" or "cosine" to 0."""
+    warm = int(warmup * total)
+    if step < warm:
+        return step / warm
+    progress = min(1.0, (step - warm) / max(1, total - warm))
+    return 1 - progress if shape == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def class_weights(targets: np.ndarray, power: float) -> Tensor:
+    """Return loss weights (C,), (1 / frequency) ** power scaled to mean 1; absent classes 0."""
+    frequency = targets.mean(0)
+    weights = np.where(frequency > 0, np.maximum(frequency, 1e-12) ** -power, 0.0)
+    return torch.tensor(weights / (weights * frequency).sum(), dtype=torch.float32)
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted cross-entropy of logits (B, C) to target distributions (B, C).
+
+    Weighted as torch's cross_entropy weights hard labels: sum over rows / sum of their weights.
+    """
+    weighted = targets * weights
+    return -(weighted * functional.log_softmax(logits.float(), 1)).sum() / weighted.sum()
+
+
+def predict(
+    model: nn.Module, utterances: Utterances, batches: Batches, inputs: Inputs, title: str
+) -> Tensor:
+    """Return logits (N, C) float32 in row order; every row is predicted exactly once."""
+    logits = torch.full((len(utterances), len(LABELS)), torch.nan)
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    bar = tqdm(total=len(utterances), desc=title, unit=" utt", disable=None, leave=False)
+    with torch.inference_mode(), bar:
+        for rows in batches(utterances, None):
+            batch = to_device(inputs(utterances, rows, False), device)
+            logits[torch.from_numpy(rows)] = model(**batch).float().cpu()
+            bar.update(len(rows))
+    model.train(was_training)
+    if not logits.isfinite().all():
+        row = int((~logits.isfinite()).any(1).nonzero()[0])
+        raise UserError(
+            f"{title}: the output for {utterances.ids[row]} (row {row}) is not a number: "
+            "train again with a lower learning rate"
+        )
+    return logits
+
+
+def train(
+    model: nn.Module,
+    folder: Path,
+    *,
+    accelerator: Accelerator,
+    precision: str,
+    fit: Utterances,
+    held_out: Utterances | None,
+    batches: Batches,
+    inputs: Inputs,
+    shuffle: bool,
+    class_weight_power: float,
+    label_smoothing: float,
+    groups: list[dict],
+    schedule_shape: str,
+    warmup: float,
+    clip: float,
+    epochs: int,
+    seed: int,
+    patience: int,
+    save_minutes: float,
+) -> None:
+    """Train `model` in place; leave it with the best epoch's weights (the last if no `held_out`).
+
+    fit: rows to learn from.  held_out: validation sessions; the best epoch has their highest macro
+    F1, and `patience` epochs without a better one end the training.  groups: AdamW's.
+    Writes history.json every epoch and state.pt every epoch and every `save_minutes`; if state.pt
+    exists, goes on from it.
+    """
+
+    def epoch_batches(epoch: int) -> list[np.ndarray]:
+        return share(batches(fit, 1000 * seed + epoch if shuffle else None), accelerator)
+
+    steps = sum(len(epoch_batches(epoch)) for epoch in range(epochs))
+    optimizer = torch.optim.AdamW(groups)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: schedule(step, steps, warmup, schedule_shape)
+    )
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    weights = class_weights(fit.targets, class_weight_power).to(accelerator.device)
+    targets = fit.targets * (1 - label_smoothing) + label_smoothing / len(LABELS)
+    torch.manual_seed(seed)
+    state = State(folder / "state.pt", model, optimizer, scheduler)
+    state.load()
+    while state.epoch < epochs and not state.is_out_of_patience(patience):
+        wrapped.train()
+        todo = epoch_batches(state.epoch)[state.step :]
+        for rows in progress(todo, f"epoch {state.epoch + 1}/{epochs}", state):
+            batch = to_device(inputs(fit, rows, True), accelerator.device)
+            aim = torch.from_numpy(targets[rows]).to(accelerator.device)
+            with autocast(accelerator, precision):
+                logits = wrapped(**batch)
+            loss = soft_cross_entropy(logits, aim, weights)
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(model.parameters(), clip)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+            state.add(loss.item(), len(rows))
+            if accelerator.is_main_process and state.age_minutes >= save_minutes:
+                state.save()
+        scores = {}
+        if held_out is not None:
+            logits = predict(model, held_out, batches, inputs, "validation")
+            scores = validation_scores(logits, held_out.labels)
+        state.end_epoch(scheduler.get_last_lr()[0], scores)
+        if accelerator.is_main_process:
+            write_json(folder / "history.json", state.history)
+            state.save()
+    if held_out is not None:
+        model.load_state_dict(state.best_weights)
+        print(f"best epoch: {state.history['best_epoch']} of {state.epoch} (validation macro F1)")
+
+
+def progress(batches: list[np.ndarray], title: str, state: State) -> Iterator[np.ndarray]:
+    """Yield the batches behind a bar of utterances per second and mean loss; quiet in a file."""
+    total = sum(map(len, batches))
+    with tqdm(total=total, desc=title, unit=" utt", disable=None, leave=False) as bar:
+        for rows in batches:
+            yield rows
+            bar.update(len(rows))
+            bar.set_postfix(loss=f"{state.mean_loss:.3f}")
+
+
+def to_device(batch: dict, device: torch.device) -> dict:
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def validation_scores(logits: Tensor, truth: np.ndarray) -> dict:
+    """Return the loss and every score of logits (V, C) against true label ids (V,)."""
+    probabilities = logits.softmax(1).numpy()
+    loss = functional.cross_entropy(logits, torch.from_numpy(truth)).item()
+    return {
+        "valid_loss": loss,
+        **metrics.scores(truth, probabilities.argmax(1), probabilities),
+    }
+
+
+def share(batches: list[np.ndarray], accelerator: Accelerator) -> list[np.ndarray]:
+    """Return this process's batches; the first are repeated where the count does not divide."""
+    missing = -len(batches) % accelerator.num_processes
+    return (batches + batches[:missing])[accelerator.process_index :: accelerator.num_processes]

@@ -1,0 +1,97 @@
+"""Train the text model: a pretrained Korean BERT and a classifier of seven emotions.
+
+Reads   DATA/{train,valid}.tsv, manifest.json (preprocess.py) and the checkpoint BERT
+Writes  OUTPUTS/text/: model.safetensors, config.json, history.json, tokenizer files;
+        with FOLDS = K also OUTPUTS/text/fold0 ... fold{K-1}/
+
+    python text_train.py
+    python text_train.py --bert skt/kobert-base-v1 --epochs 5 --learning-rate 5e-5
+
+Killed and started again with the same settings, it goes on where it stopped.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from models.kobert import KoBERTClassifier, check_unknown_share, load_encoder, load_tokenizer
+from pipeline import config, training
+from pipeline.checkpoint import Run
+from pipeline.dataset import plan_trainings, text_batches, text_inputs
+
+# --------------------------------------------------------------------------------------
+DATA = "data/processed"  # what preprocess.py wrote
+OUTPUTS = "outputs"
+SEED = 1
+PRECISION = "auto"  # auto (bf16 where the processor has it), bf16, float32
+FOLDS = 0  # 0: validation sessions; K: out-of-fold outputs for all training rows, K + 1 trainings
+# model
+BERT = "models/kobert-mini"  # hub name or folder: skt/kobert-base-v1, klue/bert-base ...
+HEAD = "mean"  # mean of the last layer over real tokens; "pooler": the paper's
+MAX_LENGTH = 128  # tokens, [CLS] and [SEP] included; longer utterances are cut
+DROPOUT = 0.3  # before the classifier; paper 0.5
+# optimisation
+EPOCHS = 16
+PATIENCE = 4  # epochs without a better validation macro F1
+BATCH_TOKENS = 2048  # padded tokens of a batch
+BATCH_SIZE = 32  # rows of a batch; paper 16
+SHUFFLE = True  # paper: file order
+LEARNING_RATE = 3e-4  # the encoder's: 2e-5 to 5e-5 for a BERT of 100 M parameters
+CLASSIFIER_RATE = 1e-3  # the classifier's; paper: the same as the encoder's
+WEIGHT_DECAY = 0.01  # not on biases and norms
+SCHEDULE = "cosine"  # or linear
+WARMUP = 0.1  # share of all steps
+CLIP = 1.0  # norm of the gradient
+CLASS_WEIGHTS = 0.5  # loss weight ~ (1 / class frequency) to this power; paper 0
+LABEL_SMOOTHING = 0.05  # paper 0
+SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
+# --------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    accelerator = Accelerator()
+    plan = plan_trainings(DATA, FOLDS)
+    tokenizer = load_tokenizer(BERT)
+    run = Run(Path(OUTPUTS) / "text", config.settings(globals()), plan[-1].fit, accelerator)
+    for part in plan:
+        if run.is_finished(part.name):
+            print(f"{run.folder / part.name}: already trained in this run")
+            continue
+        for rows in (part.fit, part.held_out):
+            rows.token_ids = [tokenizer.encode(text, MAX_LENGTH) for text in rows.table["text"]]
+        share = check_unknown_share(part.fit.token_ids, tokenizer.unk_id, BERT)
+        print(f"text {part}; {share:.2%} of tokens unknown")
+        torch.manual_seed(SEED)
+        model = KoBERTClassifier(load_encoder(BERT, HEAD == "pooler"), HEAD, DROPOUT)
+        rates = {"classifier": CLASSIFIER_RATE, "": LEARNING_RATE}
+        training.train(
+            model,
+            run.folder / part.name,
+            accelerator=accelerator,
+            precision=PRECISION,
+            fit=part.fit,
+            held_out=None if FOLDS else part.held_out,
+            batches=partial(text_batches, budget=BATCH_TOKENS, size=BATCH_SIZE),
+            inputs=partial(text_inputs, pad_id=tokenizer.pad_id),
+            shuffle=SHUFFLE,
+            class_weight_power=CLASS_WEIGHTS,
+            label_smoothing=LABEL_SMOOTHING,
+            groups=training.parameter_groups(model, rates, WEIGHT_DECAY),
+            schedule_shape=SCHEDULE,
+            warmup=WARMUP,
+            clip=CLIP,
+            epochs=EPOCHS,
+            patience=PATIENCE,
+            seed=SEED,
+            save_minutes=SAVE_MINUTES,
+        )
+        encoder = model.encoder.config.to_dict()
+        run.save(part.name, model, part.held_out, encoder=encoder, pad_id=tokenizer.pad_id)
+    tokenizer.save(run.folder)
+    run.finish()
+
+
+if __name__ == "__main__":
+    config.run(main)
