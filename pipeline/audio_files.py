@@ -1,0 +1,95 @@
+"""Recordings: WAV or FLAC of any rate, width and number of channels -> 16 kHz mono int16."""
+
+import re
+
+import numpy as np
+import soundfile
+import soxr
+
+RATE = 16000
+FULL_SCALE = 32768  # an int16 sample of this size is 1.0 as a float
+CLIPPED_LEVEL = 32766 / FULL_SCALE
+CLIPPED_SAMPLES = 3  # so many samples at that level are reported as clipping
+SILENT_LEVEL = 0.001  # a peak below it (-60 dB) is reported as near-silence
+# libsndfile's remark on a data chunk that is longer in the header than in the file.
+SHORT_DATA = re.compile(r"^data : ([0-9]+) \(should be ([0-9]+)\)", re.MULTILINE)
+# Programs that write WAV into a pipe cannot know the length and promise about 2 or 4 GiB.
+STREAMED = 0x7FFF0000
+
+
+class RecordingError(Exception):
+    """A recording that cannot be used; the message is the reason."""
+
+
+def measure(path: str) -> int:
+    """Return the length in samples at 16 kHz that the header promises.
+
+    Raises RecordingError for a recording that is unreadable, empty or truncated.
+    """
+    try:
+        info = soundfile.info(path)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise RecordingError("recording unreadable") from error
+    short = SHORT_DATA.search(info.extra_info)
+    if short and int(short[2]) < int(short[1]) < STREAMED:
+        raise RecordingError("recording truncated")
+    if not info.frames:
+        raise RecordingError("recording empty")
+    return resampled_length(info.frames, info.samplerate)
+
+
+def resampled_length(frames: int, rate: int) -> int:
+    """Return ceil(frames * 16000 / rate), librosa's convention, in whole numbers."""
+    return -(-frames * RATE // rate)
+
+
+def read(path: str, length: int | None = None) -> tuple[np.ndarray, list[str]]:
+    """Read a recording as (length,) int16 at 16 kHz, and what is to be reported of it.
+
+    Raises RecordingError if it is unreadable, or has not the `length` that `measure` returned.
+    """
+    try:
+        with soundfile.SoundFile(path) as stream:
+            rate = stream.samplerate
+            if (stream.subtype, rate, stream.channels) == ("PCM_16", RATE, 1):
+                samples = stream.read(dtype="int16")
+                remarks = inspect(samples, FULL_SCALE)
+            else:
+                samples, remarks = convert(stream.read(dtype="float32", always_2d=True), rate)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise RecordingError("recording unreadable") from error
+    if length is not None and len(samples) != length:
+        raise RecordingError("recording truncated")
+    return samples, remarks
+
+
+def convert(samples: np.ndarray, rate: int) -> tuple[np.ndarray, list[str]]:
+    """Convert (n, channels) float32 to (ceil(n * 16000 / rate),) int16, with remarks."""
+    remarks = []
+    finite = np.isfinite(samples)
+    if not finite.all():
+        samples = np.where(finite, samples, np.float32(0))
+        remarks.append("samples not finite, set to zero")
+    remarks += inspect(samples, 1)
+    mono = samples.mean(axis=1)
+    if rate != RATE:
+        length = resampled_length(len(mono), rate)
+        mono = soxr.resample(mono, rate, RATE, quality="HQ")[:length]
+        mono = np.pad(mono, (0, length - len(mono)))
+    scaled = np.rint(mono * np.float32(FULL_SCALE))
+    return np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16), remarks
+
+
+def inspect(samples: np.ndarray, full_scale: int) -> list[str]:
+    """Return remarks on a recording's level: clipped or near-silent."""
+    if not samples.size:
+        return []
+    limit = CLIPPED_LEVEL * full_scale
+    peak = max(float(samples.max()), -float(samples.min()))
+    if peak < SILENT_LEVEL * full_scale:
+        return ["near-silent"]
+    if peak >= limit and np.count_nonzero((samples >= limit) | (samples <= -limit)) >= (
+        CLIPPED_SAMPLES
+    ):
+        return ["clipped"]
+    return []

@@ -1,0 +1,157 @@
+"""Make the aligned files that every later stage reads from a KEMDy19 or KEMDy20 corpus.
+
+    python preprocess.py --corpus data/KEMDy19 --data data/processed
+
+Reads the corpus: annotation/*.csv, wav/**/*.{wav,flac} and *.txt, one utterance a pair.
+Writes {train,valid,test}.tsv (one utterance a row), {train,valid,test}_audio.npy (recordings one
+after another, 16 kHz mono int16), manifest.json (an account of every annotated utterance), and a
+report with plots under outputs/corpus/.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from pipeline import config
+from pipeline.corpus import Utterance, list_orphans, read_corpus
+from pipeline.corpus_report import print_account, print_corpus, print_splits
+from pipeline.corpus_tree import Account, Tree, find_tree
+from pipeline.files import UserError, read_json, sha256, write_json, write_text
+from pipeline.ingest import read_texts_and_lengths, workers, write_audio
+from pipeline.labels import LABELS
+from pipeline.splits import SPLITS, check_not_empty, split_sessions, split_utterances
+from pipeline.text import DEFAULT_STYLE, STYLES
+
+# ------------------------------------------------------------------------------------------------
+CORPUS = "data/KEMDy19"  # KEMDy19 or KEMDy20, any release, or a folder above it
+DATA = "data/processed"  # where the aligned files go
+OUTPUTS = "outputs"  # the report goes to its corpus/
+TEST_SESSIONS = ""  # "17-20" or "1,3,5-7"; empty: the last fifth of the sessions
+VALID_SESSIONS = ""  # empty: the last tenth before it
+TIES = "first"  # tied labels: first (the paper's), drop, soft (first; training aims at the votes)
+TEXT = DEFAULT_STYLE  # hangul (the paper's: Hangul and blanks), spoken (what was said)
+JOBS = -1  # threads; -1: one a core
+CLUSTER = ""  # address of a Dask scheduler, tcp://host:8786; empty: this machine
+# ------------------------------------------------------------------------------------------------
+
+TIE_RULES = ("first", "drop", "soft")
+COLUMNS = (
+    *("id", "session", "speaker", "gender", "scenario", "label", "text", "valence", "arousal"),
+    *(f"votes_{label}" for label in LABELS),
+    *("start", "length"),
+)
+
+
+def main() -> None:
+    check_settings()
+    data = Path(DATA)
+    account = Account()
+    tree = find_tree(CORPUS, account)
+    # An interrupted run leaves no manifest, so it cannot be mistaken for a finished one.
+    (data / "manifest.json").unlink(missing_ok=True)
+
+    utterances = read_corpus(tree, account)
+    list_orphans(tree, account)
+    print_corpus(tree, account)
+    sessions = split_sessions(tree.annotation, TEST_SESSIONS, VALID_SESSIONS)
+    utterances = choose_labels(utterances, account)
+    with workers(JOBS, CLUSTER) as parallel:
+        utterances = read_texts_and_lengths(parallel, tree.root, utterances, TEXT, account)
+        splits = split_utterances(utterances, sessions)
+        for split in SPLITS:
+            path = data / f"{split}_audio.npy"
+            splits[split] = write_audio(parallel, tree.root, splits[split], path, account)
+    print_account(account)
+    check_not_empty(splits, sessions)
+    for split in SPLITS:
+        write_table(data / f"{split}.tsv", splits[split])
+
+    manifest = describe(tree, sessions, splits, account)
+    print_splits(manifest)
+    write_json(data / "manifest.json", manifest)
+    print(f"written: {data / 'manifest.json'} and {', '.join(manifest['files'])}")
+
+
+def check_settings() -> None:
+    """Refuse words that a setting does not know, before anything is read."""
+    for name, value, allowed in (("ties", TIES, TIE_RULES), ("text", TEXT, STYLES)):
+        if value not in allowed:
+            raise UserError(f"--{name}: '{value}' is none of {', '.join(allowed)}")
+    if JOBS == 0:
+        raise UserError("--jobs: 0 threads do nothing; -1 is one a core")
+
+
+def choose_labels(utterances: list[Utterance], account: Account) -> list[Utterance]:
+    """Drop what the rule for ties drops, and say what it does to the classes."""
+    tied = [utterance for utterance in utterances if len(utterance.labels) > 1]
+    neutral = sum(utterance.label == "neutral" for utterance in tied)
+    print(f"ties: {len(tied)} of {len(utterances)} utterances have several labels;", end=" ")
+    if TIES == "drop":
+        print("dropped")
+        for utterance in tied:
+            account.drop(utterance.id, "tied labels (--ties drop)", utterance.where)
+        return [utterance for utterance in utterances if len(utterance.labels) == 1]
+    print(f"the first one counts, which makes {neutral} of them neutral (neutral comes first)")
+    if TIES == "soft":
+        for utterance in utterances:
+            if not sum(utterance.votes):
+                account.drop(utterance.id, "no votes (--ties soft)", utterance.where)
+        return [utterance for utterance in utterances if sum(utterance.votes)]
+    return utterances
+
+
+def write_table(path: Path, utterances: list[Utterance]) -> None:
+    """Write a split's table; texts hold neither tabs nor quotation marks, so nothing is quoted."""
+    lines = ["\t".join(COLUMNS)]
+    start = 0
+    for u in utterances:
+        cells = (u.id, u.session, u.speaker, u.gender, u.scenario, u.label, u.text)
+        means = (f"{u.valence:g}", f"{u.arousal:g}")
+        lines.append("\t".join(map(str, (*cells, *means, *u.votes, start, u.length))))
+        start += u.length
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def describe(
+    tree: Tree, sessions: dict[str, list[int]], splits: dict[str, list[Utterance]], account: Account
+) -> dict:
+    """Return the manifest: what went in, what became of it, and the hashes of what came out."""
+    notice = tree.root / "SYNTHETIC.json"
+    used = [utterance for split in SPLITS for utterance in splits[split]]
+    names = [name for split in SPLITS for name in (f"{split}.tsv", f"{split}_audio.npy")]
+    return {
+        "corpus": {
+            "kind": tree.kind,
+            "name": tree.root.resolve().name,
+            "fingerprint": tree.fingerprint,
+            "annotation_files": account.annotation_files,
+            "annotation_rows": account.annotation_rows,
+            "speaker_rows": account.speaker_rows,
+        },
+        "synthetic": read_json(notice, "sample_corpus.py")["notice"] if notice.exists() else None,
+        "settings": config.settings(globals()),
+        "labels": list(LABELS),
+        "sessions": sessions,
+        "counts": {
+            "used": len(used),
+            "split": {split: len(splits[split]) for split in SPLITS},
+            "class": {
+                split: {label: sum(u.label == label for u in splits[split]) for label in LABELS}
+                for split in SPLITS
+            },
+            "session": dict(sorted(Counter(u.session for u in used).items())),
+            "tied": sum(len(u.labels) > 1 for u in used),
+            "seconds": {
+                split: round(sum(u.length for u in splits[split]) / 16000, 2) for split in SPLITS
+            },
+        },
+        "repaired": account.repaired,
+        "dropped": account.dropped,
+        "orphans": account.orphans,
+        "ignored": account.ignored,
+        "noted": account.noted,
+        "files": {name: sha256(Path(DATA) / name) for name in names},
+    }
+
+
+if __name__ == "__main__":
+    config.run(main)
