@@ -1,0 +1,113 @@
+"""Samples -> spectrogram, MFCC, features per token; one function each for all stages.
+
+Shapes: S samples (int16, 16 kHz), T frames, F frequency bins, L tokens.
+"""
+
+import warnings
+
+import librosa
+import numpy as np
+
+RATE = 16_000
+FULL_SCALE = 32_768  # int16 samples are divided by it: amplitudes within [-1, 1)
+
+# Default: log-mel.
+WINDOW = 512  # samples of a frame, 32 ms
+HOP = 256  # samples between frames, 16 ms
+MELS = 64
+LOWEST, HIGHEST = 50, 8000  # Hz
+FLOOR = 1e-7  # added to the power before the logarithm: 70 dB below full scale
+MEL_FILTERS = librosa.filters.mel(sr=RATE, n_fft=WINDOW, n_mels=MELS, fmin=LOWEST, fmax=HIGHEST)
+MEL_FILTERS /= MEL_FILTERS.sum(1, keepdims=True)  # the mean power within the band
+HANN = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
+
+# Paper: linear power spectral density of unscaled samples.
+PAPER_WINDOW = 640  # 40 ms
+PAPER_HOP = 320  # 20 ms
+PAPER_FLOOR = 1e-10
+PAPER_FRAMES = 100  # zero rows up to here, after the logarithm
+PAPER_HANN = np.hanning(PAPER_WINDOW + 1)[:-1]
+PAPER_MFCC = 100  # coefficients
+PAPER_MFCC_FRAMES = 465
+
+
+def cut_frames(samples: np.ndarray, window: int, hop: int) -> np.ndarray:
+    """Cut (S,) into frames (T, window), T = 1 + (S - window) // hop; a shorter clip is one frame."""
+    if len(samples) < window:
+        samples = np.pad(samples, (0, window - len(samples)))
+    return np.lib.stride_tricks.sliding_window_view(samples, window)[::hop]
+
+
+def log_mel(samples: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the mel power spectrogram, (T, MELS) float32, natural logarithm."""
+    frames = cut_frames(samples.astype(np.float32) / FULL_SCALE, WINDOW, HOP) * HANN
+    power = np.square(np.abs(np.fft.rfft(frames))).astype(np.float32) / WINDOW
+    return np.log(power @ MEL_FILTERS.T + FLOOR)
+
+
+def deltas(spectrogram: np.ndarray) -> np.ndarray:
+    """Return the slope along time, (T, F): regression over two frames to each side."""
+    padded = np.pad(spectrogram, ((2, 2), (0, 0)), mode="edge")
+    count = len(spectrogram)
+    ahead_1, ahead_2 = padded[3 : 3 + count], padded[4 : 4 + count]
+    behind_1, behind_2 = padded[1 : 1 + count], padded[0:count]
+    return (ahead_1 - behind_1 + 2 * (ahead_2 - behind_2)) / 10
+
+
+def paper_spectrogram(samples: np.ndarray) -> np.ndarray:
+    """Return the paper's input of the audio network, (3, T, 321) float32, T at least 100.
+
+    Power spectral density of the samples as stored (one-sided, Hann, no padding at the ends) ->
+    log(x + 1e-10) -> zero rows up to T = 100; its difference along frequency; the difference of
+    that. A difference repeats its first value at the edge to keep the width.
+    """
+    frames = cut_frames(samples.astype(np.float64), PAPER_WINDOW, PAPER_HOP) * PAPER_HANN
+    density = np.square(np.abs(np.fft.rfft(frames))) / (RATE * np.square(PAPER_HANN).sum())
+    density[:, 1:-1] *= 2  # the negative frequencies
+    spectrogram = np.log(density.astype(np.float32) + np.float32(PAPER_FLOOR))
+    missing = max(0, PAPER_FRAMES - len(spectrogram))
+    spectrogram = np.pad(spectrogram, ((0, missing), (0, 0)))
+    first = difference_of_bins(spectrogram)
+    return np.stack([spectrogram, first, difference_of_bins(first)])
+
+
+def difference_of_bins(spectrogram: np.ndarray) -> np.ndarray:
+    """Return x[f] - x[f - 1] along the last axis, the first difference twice, same shape."""
+    difference = np.diff(spectrogram, axis=-1)
+    return np.concatenate([difference[..., :1], difference], axis=-1)
+
+
+def paper_mfcc(samples: np.ndarray) -> np.ndarray:
+    """Return the paper's voice features of CM-BERT, (100 coefficients, 465 frames) float32.
+
+    Every coefficient has mean 0 and deviation 1 over the clip's own frames (a constant one is 0);
+    then frames are cut, or zeros appended.
+    """
+    with warnings.catch_warnings():
+        # 201 bins are too few for librosa's 128 mel bands: some stay empty, as in the paper.
+        warnings.filterwarnings("ignore", message="Empty filters detected")
+        warnings.filterwarnings("ignore", message="n_fft=")
+        mfcc = librosa.feature.mfcc(
+            y=samples.astype(np.float32) / FULL_SCALE,
+            sr=RATE,
+            n_mfcc=PAPER_MFCC,
+            n_fft=400,
+            hop_length=160,
+        )
+    deviation = mfcc.std(1, keepdims=True)
+    mfcc = (mfcc - mfcc.mean(1, keepdims=True)) / np.where(deviation > 0, deviation, 1)
+    missing = max(0, PAPER_MFCC_FRAMES - mfcc.shape[1])
+    return np.pad(mfcc, ((0, 0), (0, missing)))[:, :PAPER_MFCC_FRAMES].astype(np.float32)
+
+
+def average_over_tokens(frames: np.ndarray, tokens: int) -> np.ndarray:
+    """Share frames (T, F) out to tokens in proportion to time, (tokens, F).
+
+    Token i covers the share [i, i + 1) / tokens of the clip; a frame on the border counts with the
+    part of it inside. The mean over all tokens is therefore the mean over the clip.
+    """
+    sums = np.concatenate([np.zeros_like(frames[:1]), frames.cumsum(0, dtype=np.float64)])
+    borders = np.linspace(0, len(frames), tokens + 1)
+    whole = np.minimum(borders.astype(int), len(frames) - 1)
+    at_borders = sums[whole] + (borders - whole)[:, None] * frames[whole]
+    return (np.diff(at_borders, axis=0) * tokens / len(frames)).astype(np.float32)
