@@ -135,12 +135,11 @@ def say(text: str, voice: Voice, delivery: Delivery, rng: np.random.Generator) -
     return to_int16(signal + room_noise(len(signal), voice.noise, rng))
 
 
-def breathe(seconds: float, voice: Voice, rng: np.random.Generator) -> np.ndarray:
+def breathe(seconds: float, rng: np.random.Generator) -> np.ndarray:
     """Return a breath without words, shape (n,) int16 at 16 kHz."""
     length = round(seconds * RATE)
-    swell = np.hanning(length) * 10 ** ((voice.level - 12) / 20)
-    noise = rng.standard_normal(length) * swell
-    return to_int16(noise + room_noise(length, voice.noise, rng))
+    breath = rng.standard_normal(length) * np.hanning(length) * 0.015
+    return to_int16(breath + room_noise(length, -65, rng))
 
 
 def brighten(signal: np.ndarray, decibels: float) -> np.ndarray:

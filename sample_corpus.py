@@ -1,0 +1,174 @@
+"""Write a synthetic corpus in the shape of KEMDy19, for where the real one is not at hand.
+
+    python sample_corpus.py [--corpus data/sample] [--seed 2026]
+
+Reads our own sentences and speaks them with eSpeak NG. Writes annotation/SessionNN_{F,M}_res.csv,
+wav/SessionNN/<dialogue>/<id>.{wav,txt} and, last, SYNTHETIC.json: that nobody spoke this, and what
+is in it. The same settings give the same files, byte for byte. What is odd about the real corpus is
+planted in it.
+"""
+
+import re
+import shutil
+import sys
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from pipeline import config, synthesis
+from pipeline.files import UserError, write_json
+from pipeline.kemdy_tree import Segment, Session, write_kemdy19
+from pipeline.oddities import ODDITIES
+from pipeline.raters import listener_emotion, rate
+from pipeline.screenplay import SENTENCES, Line, write_screenplay
+
+# --------------------------------------------------------------------------------------------------
+CORPUS = "data/sample"  # folder to write; an earlier sample corpus there is replaced
+SEED = 2026
+SESSIONS = 20  # a woman and a man in each, 1-99
+UTTERANCES = 60  # in each session, over five dialogues
+# --------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    target, marker = Path(CORPUS).resolve(), "SYNTHETIC.json"
+    if target.exists() and not (target / marker).is_file():
+        raise UserError(f"{CORPUS} exists and is no sample corpus: choose another with --corpus")
+    if not 1 <= SESSIONS <= 99 or UTTERANCES < 20:
+        raise UserError("--sessions must be 1 to 99, and --utterances at least 20")
+    print(f"reading {SENTENCES.name}, writing {SESSIONS} sessions of {UTTERANCES} utterances")
+    screenplay = write_screenplay(SESSIONS, UTTERANCES, np.random.default_rng(SEED))
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(
+            f"{CORPUS} cannot be written ({error}): choose another with --corpus"
+        ) from None
+
+    contents = {"classes": Counter(), "planted": {}, "told_by": {}, "seconds": 0.0}
+    # disable=None: no bar where stderr is not a terminal
+    with tqdm(total=SESSIONS * UTTERANCES, unit="utterance", disable=None) as progress:
+        for number, lines in enumerate(screenplay, start=1):
+            rng = np.random.default_rng([SEED, number])
+            segments = perform(number, lines, rng, progress)
+            for line, segment in zip(lines, segments, strict=True):
+                contents["classes"][line.emotion] += 1
+                contents["told_by"][segment.id] = line.told_by
+                contents["seconds"] += len(segment.audio) / synthesis.RATE
+            for plant, home in ODDITIES.items():
+                if number == (home - 1) % SESSIONS + 1:
+                    contents["planted"][plant.__name__] = plant(segments)
+            raters = tuple(f"Eval{(number + i) % 30 + 1:02d}{'MF'[i % 2]}" for i in range(10))
+            write_kemdy19(partial, [Session(number, segments, raters)])
+
+    description = describe(contents)
+    write_json(partial / marker, description)
+    if target.exists():
+        shutil.rmtree(target)
+    partial.rename(target)
+    print(", ".join(f"{label} {count}" for label, count in contents["classes"].most_common()))
+    for oddity, where in contents["planted"].items():
+        print(f"planted {oddity.replace('_', ' ')}: {where}")
+    minutes = contents["seconds"] / 60
+    print(f"wrote {CORPUS}: {len(contents['told_by'])} utterances, {minutes:.1f} minutes")
+    print(description["notice"])
+
+
+def perform(
+    number: int, lines: list[Line], rng: np.random.Generator, progress: tqdm
+) -> list[Segment]:
+    """Return a session's lines as segments: spoken, transcribed and rated."""
+    voices = {}
+    for gender, variants in synthesis.VARIANTS.items():
+        voices[gender] = synthesis.random_voice(gender, variants[number % len(variants)], rng)
+    segments, spoken_so_far, clock = [], Counter(), Counter()
+    for line in lines:
+        voice = voices[line.gender]
+        # Where only the words tell the emotion, the voice stays neutral.
+        shown = "neutral" if line.told_by == "words" else line.emotion
+        words, transcript = transcribe(line.text, rng)
+        delivery = synthesis.random_delivery(shown, voice.warmth, rng)
+        audio = synthesis.say(words, voice, delivery, rng)
+
+        dialogue = f"Sess{number:02d}_{line.dialogue}"
+        spoken_so_far[dialogue, line.gender] += 1
+        start = clock[dialogue] + rng.uniform(0.2, 1.2)
+        clock[dialogue] = end = start + len(audio) / synthesis.RATE
+        listener = "M" if line.gender == "F" else "F"
+        rows = {
+            line.gender: rate(line.emotion, rng),
+            listener: rate(listener_emotion(line.emotion, rng), rng),
+        }
+        segments.append(
+            Segment(
+                id=f"{dialogue}_{line.gender}{spoken_so_far[dialogue, line.gender]:03d}",
+                rows=rows,
+                text=transcript,
+                audio=audio,
+                start=start,
+                end=end,
+                sensors=read_sensors(rng),
+            )
+        )
+        progress.update()
+    return segments
+
+
+def transcribe(text: str, rng: np.random.Generator) -> tuple[str, str]:
+    """Return the words to be spoken and their transcript, with the odd self-repair and tag.
+
+    A repair `(A+B)` is a word begun and said again: spoken "A, B".
+    """
+    spoken, written = text.split(), text.split()
+    whole = [i for i, word in enumerate(spoken) if re.fullmatch("[가-힣]{2,}", word)]
+    if whole and rng.random() < 0.05:
+        place = rng.choice(whole)
+        word = spoken[place]
+        begun = word[: rng.integers(1, len(word))]
+        spoken[place], written[place] = f"{begun}, {word}", f"({begun}+{word})"
+    if rng.random() < 0.25:
+        tag = str(rng.choice(["b/", "o/", "n/", "l/", "u/", "N/", "c/", "s/"]))
+        written.insert(rng.integers(len(written) + 1), tag)
+    return " ".join(spoken), " ".join(written)
+
+
+def read_sensors(rng: np.random.Generator) -> tuple[str, ...]:
+    """Return the six cells of ECG, skin conductance and temperature; now and then two are blank."""
+    ecg, eda, temperature = rng.normal(0, 0.4, 2), rng.uniform(0.1, 2, 2), rng.normal(33, 1, 2)
+    cells = [f"{x:.8f}" for x in ecg] + [f"{x:.6f}" for x in eda]
+    cells += [f"{x:.2f}" for x in temperature]
+    if rng.random() < 0.02:
+        first = 2 * rng.integers(3)
+        cells[first : first + 2] = "", ""
+    return tuple(cells)
+
+
+def describe(contents: dict) -> dict:
+    """Return what SYNTHETIC.json says; its notice travels with every score made on this corpus."""
+    packages = ("espeakng-loader", "numpy", "scipy", "soundfile")
+    return {
+        "notice": (
+            "Synthetic corpus: invented sentences spoken by eSpeak NG, invented raters. "
+            "Scores on it show that the stages work, and say nothing about people."
+        ),
+        "seed": SEED,
+        "sessions": SESSIONS,
+        "utterances": SESSIONS * UTTERANCES,
+        "seconds": round(contents["seconds"], 3),
+        "classes": dict(contents["classes"].most_common()),
+        "planted": contents["planted"],
+        "versions": {
+            "python": ".".join(map(str, sys.version_info[:3])),
+            **{package: version(package) for package in packages},
+        },
+        "told_by": contents["told_by"],
+    }
+
+
+if __name__ == "__main__":
+    config.run(main)
