@@ -23,10 +23,11 @@ MADE_BY = "preprocess.py"
 
 @dataclass
 class Utterances:
-    """Rows of the aligned files: the table, its recordings and, once tokenised, its token ids.
+    """Rows of the aligned files: the table, its recordings and what a stage derives from them.
 
     table: one utterance a row, sorted by id.  audio: one int16 array (16 kHz) per source split; the
     row's recording is audio[split][start : start + length].  data_hash: of the preprocessed files.
+    token_ids, frames: one entry a row, set by the stage that needs them.
     """
 
     table: pd.DataFrame
@@ -35,6 +36,7 @@ class Utterances:
     synthetic: str | None
     soft: bool
     token_ids: list[list[int]] | None = None
+    frames: list[np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -50,7 +52,7 @@ class Utterances:
     @property
     def labels(self) -> np.ndarray:
         """Label ids, (N,) int64."""
-        return self.table["label"].map(LABELS.index).to_numpy(dtype=np.int64)
+        return self.table["label"].map(LABELS.index).to_numpy(np.int64, copy=True)
 
     @property
     def targets(self) -> np.ndarray:
@@ -71,9 +73,8 @@ class Utterances:
     def select(self, mask: np.ndarray) -> Utterances:
         """Return the rows where `mask` (N,) is true, in the same order."""
         rows = np.flatnonzero(mask)
-        token_ids = self.token_ids and [self.token_ids[row] for row in rows]
         table = self.table.iloc[rows].reset_index(drop=True)
-        return Utterances(table, self.audio, self.data_hash, self.synthetic, self.soft, token_ids)
+        return Utterances(table, self.audio, self.data_hash, self.synthetic, self.soft)
 
     def samples(self, row: int) -> np.ndarray:
         """Return the recording of one row, (S,) int16."""
@@ -93,7 +94,7 @@ def load_utterances(data: str | Path, *splits: str) -> Utterances:
                 raise UserError(f"{data / name} is missing: run {MADE_BY} first")
             if sha256(data / name) != hashes[name]:
                 raise UserError(
-                    f"{data / name} is not the file that manifest.json describes: run {MADE_BY} again"
+                    f"{data / name} differs from what manifest.json says: run {MADE_BY} again"
                 )
         # keep_default_na: an utterance may well say "nan" or "null".
         table = pd.read_csv(data / f"{split}.tsv", sep="\t", keep_default_na=False, quoting=3)
@@ -171,12 +172,10 @@ def text_inputs(
 
 
 def audio_inputs(utterances: Utterances, rows: np.ndarray, training: bool) -> dict:
-    """Return samples (B, S) int16, zero after each clip's end, and their counts (B,) int64."""
+    """Return samples (B, S) int16, zero after each clip's end, and sample_counts (B,) int64."""
     clips = [utterances.samples(row) for row in rows]
-    return {
-        "samples": pad(clips, 0),
-        "sample_counts": torch.tensor([len(clip) for clip in clips]),
-    }
+    counts = torch.tensor([len(clip) for clip in clips])
+    return {"samples": pad(clips, 0), "sample_counts": counts}
 
 
 @dataclass

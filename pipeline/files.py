@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+UMASK = os.umask(0)  # can only be read by setting it
+os.umask(UMASK)
+
 
 class UserError(Exception):
     """A mistake that the user can mend: printed as one line, exit status 2, no traceback."""
@@ -29,6 +32,7 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as stream:
             os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~UMASK)  # some writers make files that only their owner may read
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

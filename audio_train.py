@@ -1,0 +1,100 @@
+"""Train the audio model: ModifiedAlexNet on spectrograms.
+
+Reads   DATA/{train,valid}.tsv, *_audio.npy, manifest.json (preprocess.py)
+Writes  OUTPUTS/audio/: model.safetensors, config.json, history.json;
+        with FOLDS = K also OUTPUTS/audio/fold0 ... fold{K-1}/
+
+    python audio_train.py
+    python audio_train.py --epochs 60 --batch-size 32
+
+Killed and started again with the same settings, it goes on where it stopped.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from models.alexnet import ModifiedAlexNet
+from pipeline import config, training
+from pipeline.checkpoint import Run
+from pipeline.dataset import plan_trainings
+from pipeline.spectrograms import (
+    compute_frames,
+    paper_inputs,
+    spectrogram_batches,
+    spectrogram_inputs,
+)
+
+# --------------------------------------------------------------------------------------
+DATA = "data/processed"  # what preprocess.py wrote
+OUTPUTS = "outputs"
+SEED = 1
+PRECISION = "auto"  # auto (bf16 where the processor has it), bf16, float32
+FOLDS = 0  # 0: validation sessions; K: out-of-fold outputs for all training rows, K + 1 trainings
+# model
+FEATURES = "mel"  # log-mel by speaker with deltas over time; "paper": linear, over frequency
+POOLING = "attention"  # over real frames; "sum": the paper's network
+DROPOUT = 0.5
+AUGMENT = 1.0  # strength of tempo, level and mask augmentation in training; paper 0
+# optimisation
+EPOCHS = 16
+PATIENCE = 8  # epochs without a better validation macro F1
+BATCH_SECONDS = 120  # seconds of audio in a batch, padding included
+BATCH_SIZE = 16  # clips in a batch; paper 1
+SHUFFLE = True  # paper: file order
+LEARNING_RATE = 1e-3  # paper 2e-4
+WEIGHT_DECAY = 0.01  # not on biases and norms
+SCHEDULE = "cosine"  # or linear, the paper's
+WARMUP = 0.1  # share of all steps; paper 0
+CLIP = 1.0  # norm of the gradient
+CLASS_WEIGHTS = 0.5  # loss weight ~ (1 / class frequency) to this power; paper 0
+LABEL_SMOOTHING = 0.1  # paper 0
+SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
+# --------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    accelerator = Accelerator()
+    plan = plan_trainings(DATA, FOLDS)
+    run = Run(Path(OUTPUTS) / "audio", config.settings(globals()), plan[-1].fit, accelerator)
+    for part in plan:
+        if run.is_finished(part.name):
+            print(f"{run.folder / part.name}: already trained in this run")
+            continue
+        print(f"audio {part}")
+        if FEATURES == "mel":
+            compute_frames(part.fit)
+            compute_frames(part.held_out)
+        torch.manual_seed(SEED)
+        model = ModifiedAlexNet(POOLING, DROPOUT)
+        training.train(
+            model,
+            run.folder / part.name,
+            accelerator=accelerator,
+            precision=PRECISION,
+            fit=part.fit,
+            held_out=None if FOLDS else part.held_out,
+            batches=partial(spectrogram_batches, budget=BATCH_SECONDS, size=BATCH_SIZE),
+            inputs=paper_inputs
+            if FEATURES == "paper"
+            else partial(spectrogram_inputs, augment=AUGMENT),
+            shuffle=SHUFFLE,
+            class_weight_power=CLASS_WEIGHTS,
+            label_smoothing=LABEL_SMOOTHING,
+            groups=training.parameter_groups(model, {"": LEARNING_RATE}, WEIGHT_DECAY),
+            schedule_shape=SCHEDULE,
+            warmup=WARMUP,
+            clip=CLIP,
+            epochs=EPOCHS,
+            patience=PATIENCE,
+            seed=SEED,
+            save_minutes=SAVE_MINUTES,
+        )
+        run.save(part.name, model, part.held_out)
+    run.finish()
+
+
+if __name__ == "__main__":
+    config.run(main)

@@ -1,0 +1,98 @@
+"""Utterances -> the audio network's batches: spectrograms, normalisation, augmentation.
+
+Shapes: B clips, T frames, F frequency bins.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pipeline.dataset import Utterances, cut_batches
+from pipeline.features import deltas, log_mel, paper_spectrogram
+
+DEVIATION_FLOOR = 0.1  # of a bin's log power; a silent channel is not blown up
+
+
+def compute_frames(utterances: Utterances) -> None:
+    """Set utterances.frames: the log-mel spectrogram (T, F) of every row, normalised by speaker.
+
+    Each bin gets mean 0 and deviation 1 over all frames of its speaker among these rows; no label is
+    used, and the microphone and the speaker's timbre drop out. The rows should hold all that is
+    known of a speaker; with a single clip it is the clip that is normalised.
+    """
+    rows = tqdm(range(len(utterances)), desc="spectrograms", unit=" utt", disable=None, leave=False)
+    frames = [log_mel(utterances.samples(row)) for row in rows]
+    speakers = utterances.table["speaker"].to_numpy()
+    for speaker in np.unique(speakers):
+        own = np.flatnonzero(speakers == speaker)
+        together = np.concatenate([frames[row] for row in own])
+        mean, deviation = together.mean(0), together.std(0).clip(DEVIATION_FLOOR)
+        for row in own:
+            frames[row] = (frames[row] - mean) / deviation
+    utterances.frames = frames
+
+
+def spectrogram_batches(
+    utterances: Utterances, seed: int | None, budget: int, size: int
+) -> list[np.ndarray]:
+    """Cut into batches of at most `budget` seconds, padding included, and `size` rows."""
+    return cut_batches(utterances.sample_counts, budget * 16_000, size, seed)
+
+
+def spectrogram_inputs(
+    utterances: Utterances, rows: np.ndarray, training: bool, augment: float
+) -> dict:
+    """Return features (B, 3, T, F) - the spectrogram and its first and second deltas - and counts.
+
+    In training, clips are augmented with the strength `augment` (0 is off).
+    """
+    random = training_random() if training and augment else None
+    clips = []
+    for row in rows:
+        frames = utterances.frames[row]
+        if random:
+            frames = augmented(frames, augment, random)
+        slope = deltas(frames)
+        clips.append(np.stack([frames, slope, deltas(slope)], axis=1))
+    return {"features": pad_clips(clips), "frame_counts": torch.tensor([len(c) for c in clips])}
+
+
+def paper_inputs(utterances: Utterances, rows: np.ndarray, training: bool) -> dict:
+    """Return the paper's features (B, 3, T, 321) and frame counts (B,)."""
+    clips = [paper_spectrogram(utterances.samples(row)).transpose(1, 0, 2) for row in rows]
+    return {"features": pad_clips(clips), "frame_counts": torch.tensor([len(c) for c in clips])}
+
+
+def pad_clips(clips: list[np.ndarray]) -> torch.Tensor:
+    """Stack clips (T, 3, F) of different lengths to (B, 3, T, F), zeros after each end."""
+    longest = max(len(clip) for clip in clips)
+    batch = np.zeros((len(clips), longest, *clips[0].shape[1:]), np.float32)
+    for row, clip in zip(batch, clips, strict=True):
+        row[: len(clip)] = clip
+    return torch.from_numpy(batch).transpose(1, 2)
+
+
+def training_random() -> np.random.Generator:
+    """Return a generator seeded by torch's, whose state a resumed training restores."""
+    return np.random.default_rng(torch.randint(2**63 - 1, ()).item())
+
+
+def augmented(frames: np.ndarray, strength: float, random: np.random.Generator) -> np.ndarray:
+    """Return another plausible (T, F): other tempo and level, stretches of time and bins masked."""
+    count, bins = frames.shape
+    tempo = 1 + 0.15 * strength * random.uniform(-1, 1)
+    positions = np.linspace(0, count - 1, max(1, round(count / tempo)))
+    below = np.floor(positions).astype(int)
+    share = (positions - below)[:, None].astype(np.float32)
+    frames = frames[below] * (1 - share) + frames[np.minimum(below + 1, count - 1)] * share
+    frames += np.float32(0.5 * strength * random.uniform(-1, 1))
+    for _ in range(2):
+        width = random.integers(0, int(0.12 * strength * len(frames)) + 1)
+        start = random.integers(0, len(frames) - width + 1)
+        frames[start : start + width] = 0
+        width = random.integers(0, int(8 * strength) + 1)
+        start = random.integers(0, bins - width + 1)
+        frames[:, start : start + width] = 0
+    return frames

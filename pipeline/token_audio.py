@@ -1,0 +1,46 @@
+"""Utterances -> CM-BERT's batches: tokens, and the voice over each token.
+
+Shapes: B utterances, L tokens (padding included), d audio features per token.
+"""
+
+import numpy as np
+import torch
+
+from pipeline.dataset import Utterances, text_inputs
+from pipeline.features import PAPER_MFCC_FRAMES, average_over_tokens, deltas, paper_mfcc
+from pipeline.spectrograms import augmented, training_random
+
+WIDTHS = {"aligned": 128, "paper": PAPER_MFCC_FRAMES}  # d
+
+
+def aligned_inputs(
+    utterances: Utterances, rows: np.ndarray, training: bool, pad_id: int, augment: float
+) -> dict:
+    """Return token ids, mask and audio (B, L, 128): mean level and mean movement of 64 mel bins.
+
+    Each token gets its share of the clip in proportion to time; [CLS], [SEP] and padding get zeros.
+    """
+    batch = text_inputs(utterances, rows, training, pad_id)
+    random = training_random() if training and augment else None
+    audio = torch.zeros(*batch["input_ids"].shape, WIDTHS["aligned"])
+    for row, place in zip(rows, audio, strict=True):
+        frames = utterances.frames[row]
+        if random:
+            frames = augmented(frames, augment, random)
+        tokens = len(utterances.token_ids[row]) - 2
+        described = np.concatenate([frames, np.abs(deltas(frames))], axis=1)
+        place[1 : tokens + 1] = torch.from_numpy(average_over_tokens(described, tokens))
+    return {**batch, "audio": audio}
+
+
+def paper_token_inputs(
+    utterances: Utterances, rows: np.ndarray, training: bool, pad_id: int, length: int
+) -> dict:
+    """Return token ids, mask and the paper's audio (B, length, 465).
+
+    As published, MFCC coefficient number l lies against token number l and the 465 frames are its
+    features; `length` tokens are always padded to.
+    """
+    batch = text_inputs(utterances, rows, training, pad_id, length)
+    audio = np.stack([paper_mfcc(utterances.samples(row))[:length] for row in rows])
+    return {**batch, "audio": torch.from_numpy(audio)}

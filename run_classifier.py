@@ -1,0 +1,143 @@
+"""Train and test the text-audio model: CM-BERT, masked multimodal attention over BERT's last layer.
+
+Reads   DATA/*.tsv, *_audio.npy, manifest.json (preprocess.py) and the checkpoint BERT
+Writes  OUTPUTS/cmbert/: model.safetensors, config.json, history.json, tokenizer files, ablation.json;
+        with FOLDS = K also OUTPUTS/cmbert/fold0 ... fold{K-1}/;
+        OUTPUTS/cmbert_{truth,pred,output,index}.npy and the same under OUTPUTS/valid/
+
+    python run_classifier.py
+    python run_classifier.py --bert skt/kobert-base-v1 --epochs 5 --learning-rate 2e-5
+
+Killed and started again with the same settings, it goes on where it stopped.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from models.cmbert import CMBERT
+from models.kobert import build_encoder, check_unknown_share, load_encoder, load_tokenizer
+from pipeline import config, testing, training
+from pipeline.checkpoint import Run
+from pipeline.dataset import Utterances, plan_trainings, text_batches
+from pipeline.spectrograms import compute_frames
+from pipeline.token_audio import WIDTHS, aligned_inputs, paper_token_inputs
+
+# --------------------------------------------------------------------------------------
+DATA = "data/processed"  # what preprocess.py wrote
+OUTPUTS = "outputs"
+SEED = 1
+PRECISION = "auto"  # auto (bf16 where the processor has it), bf16, float32
+FOLDS = 0  # 0: validation sessions; K: out-of-fold outputs for all training rows, K + 1 trainings
+# model
+BERT = "models/kobert-mini"  # hub name or folder: skt/kobert-base-v1, klue/bert-base ...
+MAX_LENGTH = 128  # tokens, [CLS] and [SEP] included; paper 100
+AUDIO = "aligned"  # log-mel over each token's share of the clip; "paper": MFCC, not aligned
+VOICE = "values"  # the voice is attended to; "weights": it only re-weights words, as published
+SCALE = "utterance"  # norm over an utterance's tokens; "batch": over the whole batch, as published
+ATTENTION_DROPOUT = 0.3
+DROPOUT = 0.1
+AUGMENT = 1.0  # strength of the audio augmentation in training; paper 0
+FROZEN = ()  # name prefixes that are not trained; paper: encoder.embeddings, classifier
+PAD_ID = -1  # token that pads; -1: the tokenizer's; paper 0, which is [UNK]
+# optimisation
+EPOCHS = 16
+PATIENCE = 4  # epochs without a better validation macro F1
+BATCH_TOKENS = 2048  # padded tokens of a batch
+BATCH_SIZE = 24  # rows of a batch
+SHUFFLE = True
+LEARNING_RATE = 3e-4  # the encoder's: 2e-5 for a BERT of 100 M parameters
+FUSION_RATE = 1e-3  # of everything above the encoder; paper .01
+WEIGHT_DECAY = 0.01  # not on biases and norms
+SCHEDULE = "linear"  # or cosine
+WARMUP = 0.1  # share of all steps
+CLIP = 1.0  # norm of the gradient
+CLASS_WEIGHTS = 0.5  # loss weight ~ (1 / class frequency) to this power; paper 0
+LABEL_SMOOTHING = 0.05  # paper 0
+SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
+# --------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    accelerator = Accelerator()
+    plan = plan_trainings(DATA, FOLDS)
+    tokenizer = load_tokenizer(BERT)
+    run = Run(Path(OUTPUTS) / "cmbert", config.settings(globals()), plan[-1].fit, accelerator)
+    for part in plan:
+        if run.is_finished(part.name):
+            print(f"{run.folder / part.name}: already trained in this run")
+            continue
+        prepare(part.fit, tokenizer, MAX_LENGTH, AUDIO)
+        prepare(part.held_out, tokenizer, MAX_LENGTH, AUDIO)
+        share = check_unknown_share(part.fit.token_ids, tokenizer.unk_id, BERT)
+        print(f"cmbert {part}; {share:.2%} of tokens unknown")
+        torch.manual_seed(SEED)
+        model = CMBERT(load_encoder(BERT), WIDTHS[AUDIO], SCALE, VOICE, ATTENTION_DROPOUT, DROPOUT)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = not name.startswith(FROZEN)
+        pad_id = tokenizer.pad_id if PAD_ID < 0 else PAD_ID
+        training.train(
+            model,
+            run.folder / part.name,
+            accelerator=accelerator,
+            precision=PRECISION,
+            fit=part.fit,
+            held_out=None if FOLDS else part.held_out,
+            batches=partial(text_batches, budget=BATCH_TOKENS, size=BATCH_SIZE),
+            inputs=make_inputs(AUDIO, pad_id, MAX_LENGTH, AUGMENT),
+            shuffle=SHUFFLE,
+            class_weight_power=CLASS_WEIGHTS,
+            label_smoothing=LABEL_SMOOTHING,
+            groups=training.parameter_groups(
+                model, {"encoder": LEARNING_RATE, "": FUSION_RATE}, WEIGHT_DECAY
+            ),
+            schedule_shape=SCHEDULE,
+            warmup=WARMUP,
+            clip=CLIP,
+            epochs=EPOCHS,
+            patience=PATIENCE,
+            seed=SEED,
+            save_minutes=SAVE_MINUTES,
+        )
+        encoder = model.encoder.config.to_dict()
+        run.save(part.name, model, part.held_out, encoder=encoder, pad_id=pad_id)
+    tokenizer.save(run.folder)
+    run.finish()
+    testing.dump("cmbert", "run_classifier.py", DATA, OUTPUTS, predict)
+
+
+def prepare(rows: Utterances, tokenizer, max_length: int, audio: str) -> None:
+    """Set the token ids and, for aligned audio, the spectrogram of every row."""
+    rows.token_ids = [tokenizer.encode(text, max_length) for text in rows.table["text"]]
+    if audio == "aligned":
+        compute_frames(rows)
+
+
+def make_inputs(audio: str, pad_id: int, max_length: int, augment: float) -> training.Inputs:
+    if audio == "paper":
+        return partial(paper_token_inputs, pad_id=pad_id, length=max_length)
+    return partial(aligned_inputs, pad_id=pad_id, augment=augment)
+
+
+def predict(folder: Path, trained: dict, weights: dict, rows: Utterances) -> Tensor:
+    """Return the logits (N, 7) of rows under one training."""
+    settings = trained["settings"]
+    encoder = build_encoder(trained["encoder"])
+    model = CMBERT(encoder, WIDTHS[settings["audio"]], settings["scale"], settings["voice"])
+    model.load_state_dict(weights)
+    tokenizer = load_tokenizer(Path(OUTPUTS) / "cmbert")
+    prepare(rows, tokenizer, settings["max_length"], settings["audio"])
+    return training.predict(
+        model.to(Accelerator().device),
+        rows,
+        partial(text_batches, budget=BATCH_TOKENS, size=BATCH_SIZE),
+        make_inputs(settings["audio"], trained["pad_id"], settings["max_length"], augment=0.0),
+        f"test {folder.name}",
+    )
+
+
+if __name__ == "__main__":
+    config.run(main)
