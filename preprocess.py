@@ -9,11 +9,19 @@ report with plots under outputs/corpus/.
 """
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline import config
+from pipeline import config, known_counts
+from pipeline.audio_files import RATE
 from pipeline.corpus import Utterance, list_orphans, read_corpus
-from pipeline.corpus_report import print_account, print_corpus, print_splits
+from pipeline.corpus_report import (
+    measure_verbatim,
+    print_account,
+    print_corpus,
+    print_summary,
+    write_report,
+)
 from pipeline.corpus_tree import Account, Tree, find_tree
 from pipeline.files import UserError, read_json, sha256, write_json, write_text
 from pipeline.ingest import read_texts_and_lengths, workers, write_audio
@@ -43,17 +51,17 @@ COLUMNS = (
 
 def main() -> None:
     check_settings()
-    data = Path(DATA)
+    data, report = Path(DATA), Path(OUTPUTS) / "corpus"
     account = Account()
     tree = find_tree(CORPUS, account)
     # An interrupted run leaves no manifest, so it cannot be mistaken for a finished one.
     (data / "manifest.json").unlink(missing_ok=True)
 
-    utterances = read_corpus(tree, account)
+    matched = read_corpus(tree, account)
     list_orphans(tree, account)
     print_corpus(tree, account)
     sessions = split_sessions(tree.annotation, TEST_SESSIONS, VALID_SESSIONS)
-    utterances = choose_labels(utterances, account)
+    utterances = choose_labels(matched, account)
     with workers(JOBS, CLUSTER) as parallel:
         utterances = read_texts_and_lengths(parallel, tree.root, utterances, TEXT, account)
         splits = split_utterances(utterances, sessions)
@@ -65,10 +73,16 @@ def main() -> None:
     for split in SPLITS:
         write_table(data / f"{split}.tsv", splits[split])
 
-    manifest = describe(tree, sessions, splits, account)
-    print_splits(manifest)
+    manifest = describe(tree, sessions, matched, splits, account)
+    print_summary(manifest)
+    used = [utterance for split in SPLITS for utterance in splits[split]]
+    with ThreadPoolExecutor() as pool:  # hashing leaves Python's lock to the plots
+        names = [name for split in SPLITS for name in (f"{split}.tsv", f"{split}_audio.npy")]
+        hashes = pool.map(sha256, (data / name for name in names))
+        write_report(report, manifest, used, account)
+        manifest["files"] = dict(zip(names, hashes, strict=True))
     write_json(data / "manifest.json", manifest)
-    print(f"written: {data / 'manifest.json'} and {', '.join(manifest['files'])}")
+    print(f"written: {', '.join(names)} and manifest.json in {data}; {report / 'report.md'}")
 
 
 def check_settings() -> None:
@@ -112,12 +126,20 @@ def write_table(path: Path, utterances: list[Utterance]) -> None:
 
 
 def describe(
-    tree: Tree, sessions: dict[str, list[int]], splits: dict[str, list[Utterance]], account: Account
+    tree: Tree,
+    sessions: dict[str, list[int]],
+    matched: list[Utterance],
+    splits: dict[str, list[Utterance]],
+    account: Account,
 ) -> dict:
-    """Return the manifest: what went in, what became of it, and the hashes of what came out."""
+    """Return the manifest without the files' hashes: what went in and what became of it."""
     notice = tree.root / "SYNTHETIC.json"
     used = [utterance for split in SPLITS for utterance in splits[split]]
-    names = [name for split in SPLITS for name in (f"{split}.tsv", f"{split}_audio.npy")]
+    synthetic = read_json(notice, "sample_corpus.py")["notice"] if notice.exists() else None
+    known = None
+    if not synthetic and known_counts.is_full(tree, matched):
+        paper_rules = (TIES, TEXT) == ("first", "hangul")
+        known = known_counts.compare(tree, account, matched, used, paper_rules)
     return {
         "corpus": {
             "kind": tree.kind,
@@ -127,7 +149,7 @@ def describe(
             "annotation_rows": account.annotation_rows,
             "speaker_rows": account.speaker_rows,
         },
-        "synthetic": read_json(notice, "sample_corpus.py")["notice"] if notice.exists() else None,
+        "synthetic": synthetic,
         "settings": config.settings(globals()),
         "labels": list(LABELS),
         "sessions": sessions,
@@ -141,15 +163,16 @@ def describe(
             "session": dict(sorted(Counter(u.session for u in used).items())),
             "tied": sum(len(u.labels) > 1 for u in used),
             "seconds": {
-                split: round(sum(u.length for u in splits[split]) / 16000, 2) for split in SPLITS
+                split: round(sum(u.length for u in splits[split]) / RATE, 2) for split in SPLITS
             },
         },
+        "known_counts": known,
+        "verbatim": measure_verbatim(splits),
         "repaired": account.repaired,
         "dropped": account.dropped,
         "orphans": account.orphans,
         "ignored": account.ignored,
         "noted": account.noted,
-        "files": {name: sha256(Path(DATA) / name) for name in names},
     }
 
 

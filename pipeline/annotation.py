@@ -4,6 +4,7 @@ import csv
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from pipeline.files import UserError
@@ -136,8 +137,7 @@ def read_row(row: list[str], columns: Columns, where: str) -> Row:
 
 def read_labels(text: str, where: str) -> tuple[str, ...]:
     """Split `sad;angry` into labels, each once, in order."""
-    words = (word.strip().lower() for word in text.split(";"))
-    labels = tuple(dict.fromkeys(MISSPELT.get(word, word) for word in words if word))
+    labels = split_labels(text)
     for label in labels:
         if label not in LABELS:
             raise UserError(
@@ -145,6 +145,13 @@ def read_labels(text: str, where: str) -> tuple[str, ...]:
                 "correct the cell"
             )
     return labels
+
+
+@lru_cache
+def split_labels(text: str) -> tuple[str, ...]:
+    """Split a cell into words, misspellings corrected; a corpus has few different cells."""
+    words = (word.strip().lower() for word in text.split(";"))
+    return tuple(dict.fromkeys(MISSPELT.get(word, word) for word in words if word))
 
 
 def read_number(text: str, where: str) -> float:

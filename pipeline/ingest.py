@@ -112,10 +112,11 @@ def write_audio(
     A recording that turns out to hold less than its header says is dropped, and the rest is laid
     out and written again, so that the array has no gaps.
     """
+    root = root.resolve()
     while utterances:
         starts = np.cumsum([0, *(utterance.length for utterance in utterances)])
         copies = [
-            Copy(str((root / utterance.recording).resolve()), int(start), utterance.length)
+            Copy(f"{root}/{utterance.recording}", int(start), utterance.length)
             for utterance, start in zip(utterances, starts[:-1], strict=True)
         ]
         with write_atomically(path) as temporary:
