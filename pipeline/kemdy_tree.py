@@ -107,7 +107,8 @@ def row_of_votes(votes: tuple[Vote, ...]) -> Row:
     """Return the row that KEMDy makes of ten votes: majority label, ties joined, mean values."""
     counts = Counter(vote.emotion for vote in votes)
     most = max(counts.values())
-    winners = [emotion for emotion in (*TIE_ORDER, "disqust") if counts[emotion] == most]
+    # A misspelt or unknown label comes after the seven.
+    winners = [label for label in dict.fromkeys((*TIE_ORDER, *counts)) if counts[label] == most]
     valence = sum(vote.valence for vote in votes) / len(votes)
     arousal = sum(vote.arousal for vote in votes) / len(votes)
     return Row(";".join(winners), valence, arousal, tuple(votes))

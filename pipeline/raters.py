@@ -5,7 +5,8 @@ import numpy as np
 from pipeline.kemdy_tree import RATERS, TIE_ORDER, Row, Vote, row_of_votes
 from pipeline.screenplay import CLASS_COUNTS
 
-TIED = 0.063  # share of KEMDy19's rows with two labels; 73 % of these have neutral as one
+TIED = 0.063  # share of KEMDy19's rows with two labels
+TIED_WITH_NEUTRAL = 0.55  # of ties on an emotion; with those on neutral, KEMDy19's 73 % of ties
 AGREEMENT = 0.7  # chance that a rater votes for what was meant rather than at random
 LABELS = tuple(CLASS_COUNTS)
 PRIOR = np.array(list(CLASS_COUNTS.values())) / sum(CLASS_COUNTS.values())
@@ -25,7 +26,7 @@ def rate(emotion: str, rng: np.random.Generator) -> Row:
     """Return ten votes for a person who shows `emotion`, tied as often as KEMDy19's are."""
     wanted = {emotion}
     if rng.random() < TIED:
-        wanted.add("neutral" if rng.random() < 0.73 else another(emotion, rng))
+        wanted.add("neutral" if rng.random() < TIED_WITH_NEUTRAL else another(emotion, rng))
         if wanted == {"neutral"}:
             wanted.add(another("neutral", rng))
     joined = ";".join(label for label in TIE_ORDER if label in wanted)
@@ -53,6 +54,6 @@ def cast_votes(emotions: list[str], rng: np.random.Generator) -> tuple[Vote, ...
 def listener_emotion(speaker_emotion: str, rng: np.random.Generator) -> str:
     """Return what the other one of the pair shows meanwhile: mostly nothing, sometimes the same."""
     chance = rng.random()
-    if chance < 0.55:
+    if chance < 0.6:
         return "neutral"
-    return speaker_emotion if chance < 0.75 else str(rng.choice(LABELS, p=PRIOR))
+    return speaker_emotion if chance < 0.85 else str(rng.choice(LABELS, p=PRIOR))

@@ -92,7 +92,7 @@ def random_voice(gender: str, variant: str, rng: np.random.Generator) -> Voice:
     """Return a speaker's voice made of one of the gender's variants."""
     return Voice(
         variant=variant,
-        speed=rng.uniform(150, 200),
+        speed=rng.uniform(165, 215),
         pitch=rng.uniform(36, 60),
         range=rng.uniform(38, 62),
         scale=rng.uniform(0.98, 1.1) if gender == "F" else rng.uniform(0.92, 1.05),
@@ -186,7 +186,7 @@ def speak(
     with fresh_espeak() as library:
         library.espeak_SetSynthCallback(receiver)
         if library.espeak_SetVoiceByName(f"ko+{variant}".encode()) != 0:
-            raise UserError(f"eSpeak NG has no voice 'ko+{variant}': reinstall espeakng-loader")
+            raise UserError("eSpeak NG has no Korean voice: reinstall espeakng-loader")
         for parameter, value in parameters.items():
             library.espeak_SetParameter(parameter, round(value), 0)
         data = text.encode("utf-8")
