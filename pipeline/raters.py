@@ -6,7 +6,6 @@ from pipeline.kemdy_tree import RATERS, TIE_ORDER, Row, Vote, row_of_votes
 from pipeline.screenplay import CLASS_COUNTS
 
 TIED = 0.063  # share of KEMDy19's rows with two labels
-TIED_WITH_NEUTRAL = 0.55  # of ties on an emotion; with those on neutral, KEMDy19's 73 % of ties
 AGREEMENT = 0.7  # chance that a rater votes for what was meant rather than at random
 LABELS = tuple(CLASS_COUNTS)
 PRIOR = np.array(list(CLASS_COUNTS.values())) / sum(CLASS_COUNTS.values())
@@ -26,9 +25,7 @@ def rate(emotion: str, rng: np.random.Generator) -> Row:
     """Return ten votes for a person who shows `emotion`, tied as often as KEMDy19's are."""
     wanted = {emotion}
     if rng.random() < TIED:
-        wanted.add("neutral" if rng.random() < TIED_WITH_NEUTRAL else another(emotion, rng))
-        if wanted == {"neutral"}:
-            wanted.add(another("neutral", rng))
+        wanted.add(another(emotion, rng))
     joined = ";".join(label for label in TIE_ORDER if label in wanted)
     chances = (1 - AGREEMENT) * PRIOR
     chances[[LABELS.index(label) for label in joined.split(";")]] += AGREEMENT / len(wanted)
