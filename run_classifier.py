@@ -1,7 +1,8 @@
 """Train and test the text-audio model: CM-BERT, masked multimodal attention over BERT's last layer.
 
 Reads   DATA/*.tsv, *_audio.npy, manifest.json (preprocess.py) and the checkpoint BERT
-Writes  OUTPUTS/cmbert/: model.safetensors, config.json, history.json, tokenizer files, ablation.json;
+Writes  OUTPUTS/cmbert/: model.safetensors, config.json, history.json, tokenizer files,
+        ablation.json (test scores without the voice, without the words);
         with FOLDS = K also OUTPUTS/cmbert/fold0 ... fold{K-1}/;
         OUTPUTS/cmbert_{truth,pred,output,index}.npy and the same under OUTPUTS/valid/
 
@@ -14,15 +15,17 @@ Killed and started again with the same settings, it goes on where it stopped.
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from models.cmbert import CMBERT
 from models.kobert import build_encoder, check_unknown_share, load_encoder, load_tokenizer
-from pipeline import config, testing, training
-from pipeline.checkpoint import Run
-from pipeline.dataset import Utterances, plan_trainings, text_batches
+from pipeline import config, metrics, testing, training
+from pipeline.checkpoint import Run, load_checkpoint
+from pipeline.dataset import Utterances, load_utterances, plan_trainings, text_batches
+from pipeline.files import write_json
 from pipeline.spectrograms import compute_frames
 from pipeline.token_audio import WIDTHS, aligned_inputs, paper_token_inputs
 
@@ -107,6 +110,7 @@ def main() -> None:
     tokenizer.save(run.folder)
     run.finish()
     testing.dump("cmbert", "run_classifier.py", DATA, OUTPUTS, predict)
+    ablate()
 
 
 def prepare(rows: Utterances, tokenizer, max_length: int, audio: str) -> None:
@@ -122,21 +126,59 @@ def make_inputs(audio: str, pad_id: int, max_length: int, augment: float) -> tra
     return partial(aligned_inputs, pad_id=pad_id, augment=augment)
 
 
-def predict(folder: Path, trained: dict, weights: dict, rows: Utterances) -> Tensor:
-    """Return the logits (N, 7) of rows under one training."""
+def load_model(trained: dict, weights: dict) -> CMBERT:
     settings = trained["settings"]
     encoder = build_encoder(trained["encoder"])
     model = CMBERT(encoder, WIDTHS[settings["audio"]], settings["scale"], settings["voice"])
     model.load_state_dict(weights)
+    return model.to(Accelerator().device)
+
+
+def predict(folder: Path, trained: dict, weights: dict, rows: Utterances) -> Tensor:
+    """Return the logits (N, 7) of rows under one training."""
+    settings = trained["settings"]
     tokenizer = load_tokenizer(Path(OUTPUTS) / "cmbert")
     prepare(rows, tokenizer, settings["max_length"], settings["audio"])
-    return training.predict(
-        model.to(Accelerator().device),
-        rows,
-        partial(text_batches, budget=BATCH_TOKENS, size=BATCH_SIZE),
-        make_inputs(settings["audio"], trained["pad_id"], settings["max_length"], augment=0.0),
-        f"test {folder.name}",
-    )
+    batches = partial(text_batches, budget=BATCH_TOKENS, size=BATCH_SIZE)
+    inputs = make_inputs(settings["audio"], trained["pad_id"], settings["max_length"], augment=0.0)
+    return training.predict(load_model(trained, weights), rows, batches, inputs, folder.name)
+
+
+def ablate() -> None:
+    """Print and write the test scores with the voice zeroed or shuffled, or the words masked."""
+    folder = Path(OUTPUTS) / "cmbert"
+    trained, weights = load_checkpoint(folder, "run_classifier.py")
+    tokenizer = load_tokenizer(folder)
+    model, settings = load_model(trained, weights), trained["settings"]
+    test = load_utterances(DATA, "test")
+    prepare(test, tokenizer, settings["max_length"], settings["audio"])
+    inputs = make_inputs(settings["audio"], trained["pad_id"], settings["max_length"], augment=0.0)
+
+    def without_voice(utterances: Utterances, rows: np.ndarray, training: bool) -> dict:
+        batch = inputs(utterances, rows, training)
+        return {**batch, "audio": torch.zeros_like(batch["audio"])}
+
+    def without_words(utterances: Utterances, rows: np.ndarray, training: bool) -> dict:
+        batch = inputs(utterances, rows, training)
+        ids = batch["input_ids"]
+        kept = (ids == tokenizer.cls_id) | (ids == tokenizer.sep_id) | (ids == trained["pad_id"])
+        return {**batch, "input_ids": torch.where(kept, ids, tokenizer.mask_id)}
+
+    variants = {
+        "words and voice": (test, inputs),
+        "voice zeroed": (test, without_voice),
+        "voice of another utterance": (test.shuffle_audio(SEED), inputs),
+        "words masked": (test, without_words),
+    }
+    batches = partial(text_batches, budget=BATCH_TOKENS, size=BATCH_SIZE)
+    results = []
+    for name, (rows, variant) in variants.items():
+        pred = training.predict(model, rows, batches, variant, name).argmax(1).numpy()
+        scores = metrics.scores(rows.labels, pred)
+        results.append({"input": name, **scores})
+        print(f"{name:>26}: accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}")
+    write_json(folder / "ablation.json", results)
+    print(f"wrote {folder}/ablation.json")
 
 
 if __name__ == "__main__":

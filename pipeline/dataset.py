@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +75,14 @@ class Utterances:
         rows = np.flatnonzero(mask)
         table = self.table.iloc[rows].reset_index(drop=True)
         return Utterances(table, self.audio, self.data_hash, self.synthetic, self.soft)
+
+    def shuffle_audio(self, seed: int) -> Utterances:
+        """Return the same rows with each other's recordings; token ids stay, frames move along."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        places = ["split", "start", "length"]
+        table = self.table.assign(**{name: self.table[name].to_numpy()[order] for name in places})
+        frames = self.frames and [self.frames[row] for row in order]
+        return replace(self, table=table, frames=frames)
 
     def samples(self, row: int) -> np.ndarray:
         """Return the recording of one row, (S,) int16."""

@@ -18,7 +18,7 @@ DEVIATION_FLOOR = 0.1  # of a bin's log power; a silent channel is not blown up
 def compute_frames(utterances: Utterances) -> None:
     """Set utterances.frames: the log-mel spectrogram (T, F) of every row, normalised by speaker.
 
-    Each bin gets mean 0 and deviation 1 over all frames of its speaker among these rows; no label is
+    Each bin gets mean 0 and deviation 1 over the frames of its speaker among these rows; no label is
     used, and the microphone and the speaker's timbre drop out. The rows should hold all that is
     known of a speaker; with a single clip it is the clip that is normalised.
     """
