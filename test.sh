@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Run the tests and the style checks:  ./test.sh [pytest arguments]
+# Run the style checks and the tests:  ./test.sh [pytest arguments]
 set -eu
 source "$(dirname "$0")/runs/environment.sh"
+make_environment
 ruff check .
 ruff format --check .
 python -m pytest "$@"

@@ -1,14 +1,41 @@
-# Sourced by run_all.sh, test.sh and the experiments: go to the project's folder, make .venv if need be.
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-if ! cmp -s requirements.txt .venv/installed.txt; then
-  python=${PYTHON:-python3}
-  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
-    echo "$python is missing or older than 3.10: install Python 3.10 or newer, or set PYTHON" >&2
-    exit 2
-  }
-  echo "== making .venv and installing requirements.txt (once; some minutes)"
-  "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-  cp requirements.txt .venv/installed.txt
-fi
-export PATH="$PWD/.venv/bin:$PATH" TOKENIZERS_PARALLELISM=false
+# Sourced by run_all.sh, test.sh and runs/*.sh: goes to the project's folder, makes .venv if need be,
+# and defines what those scripts share.
+
+# take_corpus "$@": an optional CORPUS as first word -> $corpus (absolute), the rest -> ${overrides[@]}
+take_corpus() {
+  corpus=""
+  if [ $# -gt 0 ] && [[ $1 != --* ]]; then corpus=$(cd "$1" && pwd) || exit 2; shift; fi
+  overrides=("$@")
+}
+
+# find_corpus: without CORPUS, data/KEMDy19 if it exists, else the synthetic sample, made if need be
+find_corpus() {
+  [ -z "$corpus" ] || return 0
+  corpus=data/KEMDy19
+  [ ! -d $corpus ] || return 0
+  corpus=data/sample
+  [ -f $corpus/SYNTHETIC.json ] || stage sample_corpus.py --corpus $corpus
+}
+
+# stage SCRIPT [ARGUMENTS]: say what runs, run it with the overrides that it has a setting for
+stage() { echo; echo "== python $*"; python "$@" ${overrides[@]+"${overrides[@]}"}; }
+
+# Scripts that get the same overrides: each passes over what only another one knows.
+export STAGES="sample_corpus.py preprocess.py text_train.py text_test.py audio_train.py audio_test.py
+  run_classifier.py ensemble.py"
+
+make_environment() {
+  cd "$(dirname "${BASH_SOURCE[0]}")/.."
+  if ! cmp -s requirements.txt .venv/installed.txt; then
+    local python=${PYTHON:-python3}
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
+      echo "$python is missing or older than 3.10: install Python 3.10 or newer, or set PYTHON" >&2
+      exit 2
+    }
+    echo "== making .venv and installing requirements.txt (once; some minutes)"
+    "$python" -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+    cp requirements.txt .venv/installed.txt
+  fi
+  export PATH="$PWD/.venv/bin:$PATH" TOKENIZERS_PARALLELISM=false
+}

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# The procedure of the 2023 entry, flaws included: features, networks, optimisers, schedules, lengths,
+# freezing, row order, no validation sessions, test sessions 17-20 (the last fifth).
+#   runs/paper.sh [CORPUS] [--name value ...]
+# Results go to outputs/paper, preprocessed data to data/paper. KoBERT comes from the hub; where the
+# hub cannot be reached, the small encoder of this repository stands in, and the run says so.
+set -eu
+source "$(dirname "$0")/environment.sh"
+take_corpus "$@"
+make_environment
+find_corpus
+
+bert=skt/kobert-base-v1
+python - <<PYTHON 2>/dev/null || bert=models/kobert-mini
+from huggingface_hub import snapshot_download
+snapshot_download("$bert", allow_patterns=["*.json", "*.safetensors", "*.bin", "*.model"])
+PYTHON
+[ $bert != models/kobert-mini ] || echo "== the hub gives no KoBERT: $bert stands in for it"
+
+places="--data data/paper --outputs outputs/paper"
+plain="--precision float32 --shuffle no --class-weights 0 --label-smoothing 0 --clip 1.0"
+stage preprocess.py $places --corpus "$corpus" --valid-sessions none --ties first --text hangul
+stage text_train.py $places $plain --bert $bert --head pooler --dropout 0.5 --max-length 128 \
+  --epochs 16 --batch-size 16 --batch-tokens 1000000 --learning-rate 5e-5 --classifier-rate 5e-5 \
+  --weight-decay 0.01 --schedule cosine --warmup 0.1
+stage text_test.py $places
+stage audio_train.py $places $plain --features paper --pooling sum --dropout 0.5 --augment 0 \
+  --epochs 16 --batch-size 1 --learning-rate 2e-4 --weight-decay 0.01 --schedule linear --warmup 0
+stage audio_test.py $places
+stage run_classifier.py $places $plain --bert $bert --max-length 100 --audio paper --voice weights \
+  --scale batch --pad-id 0 --frozen encoder.embeddings,classifier --augment 0 --epochs 3 \
+  --batch-size 24 --batch-tokens 1000000 --learning-rate 2e-5 --fusion-rate 0.01 \
+  --weight-decay 0.01 --schedule linear --warmup 0.1
+stage ensemble.py $places
