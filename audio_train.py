@@ -75,7 +75,7 @@ def main() -> None:
             accelerator=accelerator,
             precision=PRECISION,
             fit=part.fit,
-            held_out=None if FOLDS else part.held_out,
+            held_out=part.held_out if part.chooses_epoch else None,
             batches=partial(spectrogram_batches, budget=BATCH_SECONDS, size=BATCH_SIZE),
             inputs=paper_inputs
             if FEATURES == "paper"

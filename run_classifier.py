@@ -88,7 +88,7 @@ def main() -> None:
             accelerator=accelerator,
             precision=PRECISION,
             fit=part.fit,
-            held_out=None if FOLDS else part.held_out,
+            held_out=part.held_out if part.chooses_epoch else None,
             batches=partial(text_batches, budget=BATCH_TOKENS, size=BATCH_SIZE),
             inputs=make_inputs(AUDIO, pad_id, MAX_LENGTH, AUGMENT),
             shuffle=SHUFFLE,

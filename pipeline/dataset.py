@@ -195,6 +195,7 @@ class Training:
     )
     fit: Utterances
     held_out: Utterances  # never trained on
+    chooses_epoch: bool  # whether the held-out rows are validation, or predicted by the last epoch
 
     def __str__(self) -> str:
         held_out = f", {self.held_out} held out" if len(self.held_out) else ""
@@ -204,12 +205,13 @@ class Training:
 def plan_trainings(data: str | Path, folds: int) -> list[Training]:
     """Return the trainings of a stage: one with validation sessions, or `folds` + 1.
 
-    folds = 0: train split, valid split held out.  folds = K: the sessions of both splits are dealt
-    to K folds; training k holds out fold k, and the last one holds out nothing.
+    folds = 0: train split, and the valid split chooses the best epoch (if it is empty, the last
+    epoch counts).  folds = K: the sessions of both splits are dealt to K folds; training k holds
+    out fold k, the last one holds out nothing, and nothing is chosen on held-out rows.
     """
     if folds == 0:
         train, valid = load_utterances(data, "train"), load_utterances(data, "valid")
-        return [Training("", train, valid)]
+        return [Training("", train, valid, chooses_epoch=len(valid) > 0)]
     everything = load_utterances(data, "train", "valid")
     sessions = np.unique(everything.table["session"])
     if not 2 <= folds <= len(sessions):
@@ -217,7 +219,7 @@ def plan_trainings(data: str | Path, folds: int) -> list[Training]:
     fold_of = dict(zip(sessions, np.arange(len(sessions)) % folds, strict=True))
     fold = everything.table["session"].map(fold_of).to_numpy()
     plan = [
-        Training(f"fold{k}", everything.select(fold != k), everything.select(fold == k))
+        Training(f"fold{k}", everything.select(fold != k), everything.select(fold == k), False)
         for k in range(folds)
     ]
-    return [*plan, Training("", everything, everything.select(fold < 0))]
+    return [*plan, Training("", everything, everything.select(fold < 0), False)]

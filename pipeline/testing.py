@@ -33,10 +33,16 @@ def dump(model: str, stage: str, data: str, outputs: str, predict: Predictor) ->
     for part in parts:
         part_config, weights = read_training(part, stage, test)
         rows = others.table["session"].isin(part_config["held_out"]).to_numpy()
-        logits[rows] = predict(part, part_config, weights, others.select(rows))
+        if rows.any():
+            logits[rows] = predict(part, part_config, weights, others.select(rows))
     predicted = ~np.isnan(logits[:, 0])
-    rows = others.select(predicted)
-    write(outputs / "valid", model, "held-out", rows, logits[predicted], config)
+    if predicted.any():
+        rows = others.select(predicted)
+        write(outputs / "valid", model, "held-out", rows, logits[predicted], config)
+    else:
+        for path in (outputs / "valid").glob(f"{model}_*"):
+            path.unlink()  # of an earlier run
+        print("held-out: no rows: the model was trained on all sessions but the test's")
 
 
 def read_training(folder: Path, stage: str, data: Utterances) -> tuple[dict, dict]:

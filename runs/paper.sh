@@ -11,11 +11,11 @@ make_environment
 find_corpus
 
 bert=skt/kobert-base-v1
-python - <<PYTHON 2>/dev/null || bert=models/kobert-mini
-from huggingface_hub import snapshot_download
-snapshot_download("$bert", allow_patterns=["*.json", "*.safetensors", "*.bin", "*.model"])
-PYTHON
-[ $bert != models/kobert-mini ] || echo "== the hub gives no KoBERT: $bert stands in for it"
+if ! python -c "import huggingface_hub as h; h.hf_hub_download('$bert', 'config.json')" 2>/dev/null
+then
+  bert=models/kobert-mini
+  echo "== the hub cannot be reached: $bert stands in for skt/kobert-base-v1"
+fi
 
 places="--data data/paper --outputs outputs/paper"
 plain="--precision float32 --shuffle no --class-weights 0 --label-smoothing 0 --clip 1.0"
