@@ -1,0 +1,205 @@
+"""Fuse the three models' predictions, and say how good each of them and each fusion is.
+
+Reads   OUTPUTS/{text,audio,cmbert}_{truth,pred,output,index}.npy    test rows
+        OUTPUTS/valid/ the same                                      rows held out of training
+Writes  OUTPUTS/ensemble_{soft,weighted_soft,hard,stacking}_pred.npy (and _output.npy)
+        OUTPUTS/ensemble.json, ensemble_details.json, ensemble.md, plots/, report.html
+
+    python ensemble.py
+
+Whatever is fitted is fitted on the held-out rows and never sees a test label. With the test files
+alone, the methods that learn are cross-validated on the test rows, and the tables say so. Only the
+report page looks at anything else (transcripts and counts in DATA, training curves in OUTPUTS).
+"""
+
+from pathlib import Path
+
+import numpy as np
+from scipy.special import softmax
+from threadpoolctl import threadpool_limits
+
+from pipeline import config, fusion, metrics, plots, predictions, report, tables
+from pipeline.files import write_array, write_json, write_text
+from pipeline.fusion import Rows
+from pipeline.predictions import MODELS, Predictions
+
+# ----------------------------------------------------------------------------------------------
+DATA = "data/processed"  # what preprocess.py wrote; for the report page only
+OUTPUTS = "outputs"  # the models' predictions; results go here as well
+SEED = 1  # of the bootstrap
+RESAMPLES = 2000  # of the bootstrap
+# ----------------------------------------------------------------------------------------------
+
+FUSED = ("soft", "weighted_soft", "hard", "stacking")
+
+
+def main() -> None:
+    with threadpool_limits(limits=1):  # the same sums on every machine, and no threads to wait for
+        compare_methods()
+
+
+def compare_methods() -> None:
+    """Fuse, score and write: the whole stage."""
+    test, held_out = read_predictions(Path(OUTPUTS))
+    learn, fitted_on, compared_by = choose_rows(test, held_out)
+    pred, probabilities, learned = fuse(test.logits, learn)
+    results = {
+        "synthetic": next(filter(None, (r.get("synthetic") for r in test.runs.values())), None),
+        "test": describe(test),
+        "fitted_on": fitted_on,
+        "compared_by": compared_by,
+        "runs": test.runs,
+        "learned": learned,
+        **evaluate(test, pred, probabilities),
+        "paper": follow_paper(test, learn),
+    }
+    write_results(results, test, pred, probabilities)
+
+
+def read_predictions(outputs: Path) -> tuple[Predictions, Predictions | None]:
+    """Read the test rows and, if any model wrote them, the held-out rows."""
+    test = predictions.load(outputs)
+    print(f"test rows: {describe(test)} from {outputs}")
+    if not any((outputs / "valid").glob("*_output.npy")):
+        print(f"no held-out rows in {outputs / 'valid'}: cross-validation on the test rows instead")
+        return test, None
+    held_out = predictions.load(outputs / "valid")
+    predictions.check_pair(test, held_out)
+    print(f"held-out rows: {describe(held_out)} from {outputs / 'valid'}")
+    return test, held_out
+
+
+def describe(rows: Predictions) -> str:
+    """Say how many rows there are, of how many sessions and speakers."""
+    count = f"{len(rows.truth)} rows"
+    if rows.groups("speaker") is None:
+        return f"{count} without known segment IDs"
+    sessions, speakers = (len(np.unique(rows.groups(kind))) for kind in ("session", "speaker"))
+    return f"{count} of {sessions} sessions, {speakers} speakers"
+
+
+def choose_rows(test: Predictions, held_out: Predictions | None) -> tuple:
+    """Return learn(fit) -> (probabilities of the test rows, what was learned), and two notes."""
+    if held_out is not None:
+        speakers = held_out.groups("speaker")
+        rows = Rows(held_out.logits, held_out.truth, speakers)
+        by = "by row" if speakers is None else "by speaker"
+
+        def learn(fit) -> tuple[np.ndarray, dict]:
+            fitted = fit(rows)
+            return fitted.predict(test.logits), fitted.learned
+
+        return learn, f"held-out rows ({describe(held_out)})", f"{by} on the held-out rows"
+    sessions = test.groups("session")
+    rows = Rows(test.logits, test.truth, sessions)
+    by = "by row (no segment IDs)" if sessions is None else "by session"
+
+    def learn(fit) -> tuple[np.ndarray, dict]:
+        return fusion.cross_fit(fit, rows), fit(rows).learned
+
+    return learn, f"the test rows themselves, cross-validated {by}", f"{by} on the test rows"
+
+
+def fuse(logits: np.ndarray, learn) -> tuple[dict, dict, dict]:
+    """Return predictions (N,), probabilities (N, C) and what was learned, each by method."""
+    learned = {}
+    probabilities = {"majority": learn(fusion.fit_majority)[0]}
+    probabilities |= dict(zip(MODELS, softmax(logits, axis=-1), strict=True))
+    probabilities["soft"] = fusion.vote_soft(logits)
+    probabilities["weighted_soft"], learned["weighted_soft"] = learn(fusion.fit_weighted_soft)
+    probabilities["stacking"], learned["stacking"] = learn(fusion.fit_stacking)
+    pred = {method: values.argmax(axis=-1) for method, values in probabilities.items()}
+    pred["hard"] = fusion.vote_hard(logits)
+    return {method: pred[method] for method in tables.NAMES}, probabilities, learned
+
+
+def evaluate(test: Predictions, pred: dict, probabilities: dict) -> dict:
+    """Score every method, with intervals, paired tests, classes and scenarios apart."""
+    speakers = test.groups("speaker")
+    if speakers is None or len(np.unique(speakers)) < 2:
+        groups, resampled = np.arange(len(test.truth)), "rows (too narrow: speakers are unknown)"
+    else:
+        groups = np.unique(speakers, return_inverse=True)[1]
+        resampled = f"{groups.max() + 1} speakers"
+    counts = metrics.draw_counts(groups.max() + 1, RESAMPLES, SEED)
+    rows = []
+    for method in pred:
+        scored = test.truth, pred[method], probabilities.get(method)
+        row = {"method": method, **metrics.scores(*scored)}
+        values = metrics.bootstrap(*scored, groups, counts)
+        for score in metrics.SCORES:
+            drawn = values.get(score)
+            row[f"{score}_ci"] = None if drawn is None else metrics.interval(drawn, counts.shape[1])
+        rows.append(row)
+    best = max(MODELS, key=lambda model: (pred[model] == test.truth).mean())
+    matrices = {method: metrics.confusion(test.truth, labels) for method, labels in pred.items()}
+    return {
+        "resampled": resampled,
+        "resamples": RESAMPLES,
+        "rows": rows,
+        "best_single": best,
+        "comparisons": {
+            other: metrics.compare(test.truth, pred["stacking"], pred[other], groups, counts)
+            for other in (best, "soft")
+        },
+        "support": np.bincount(test.truth, minlength=metrics.CLASSES).tolist(),
+        "per_class": {
+            method: {name: v.tolist() for name, v in metrics.class_scores(matrix).items()}
+            for method, matrix in matrices.items()
+        },
+        "scenarios": score_scenarios(test, pred),
+    }
+
+
+def score_scenarios(test: Predictions, pred: dict) -> dict:
+    """Score scripted and improvised dialogues apart, if the test rows have both."""
+    scenarios = test.groups("scenario")
+    if scenarios is None or len(np.unique(scenarios)) < 2:
+        return {}
+    parts = {name: scenarios == name for name in ("script", "impro")}
+    return {
+        name: {
+            "rows": int(part.sum()),
+            "scores": {m: metrics.scores(test.truth[part], p[part]) for m, p in pred.items()},
+        }
+        for name, part in parts.items()
+    }
+
+
+def follow_paper(test: Predictions, learn) -> dict:
+    """Score the published rules; the first one learns from the labels that it is scored on."""
+    rows = Rows(test.logits, test.truth, None)
+    in_sample = fusion.fit_published_stacking(rows).predict(test.logits)
+    pred = {
+        "stacking_in_sample": in_sample.argmax(axis=-1),
+        "stacking_honest": learn(fusion.fit_published_stacking)[0].argmax(axis=-1),
+        "soft": fusion.published_soft(test.logits),
+        "weighted_soft": fusion.published_weighted_soft(test.logits),
+        "hard": fusion.published_hard(test.logits),
+    }
+    return {rule: metrics.scores(test.truth, labels) for rule, labels in pred.items()}
+
+
+def write_results(results: dict, test: Predictions, pred: dict, probabilities: dict) -> None:
+    """Write predictions, tables, plots and the report page, and print the tables."""
+    outputs = Path(OUTPUTS)
+    for method in FUSED:
+        write_array(outputs / f"ensemble_{method}_pred.npy", pred[method])
+        if method in probabilities:
+            write_array(outputs / f"ensemble_{method}_output.npy", probabilities[method])
+    labels = {"synthetic": results["synthetic"], "fitted_on": results["fitted_on"]}
+    write_json(outputs / "ensemble.json", [row | labels for row in results["rows"]])
+    write_json(outputs / "ensemble_details.json", results)
+    made = tables.make_tables(results)
+    write_text(outputs / "ensemble.md", tables.write_markdown(results["synthetic"], made))
+    # On the screen the scores stand last, where they are seen.
+    print(tables.write_markdown(results["synthetic"], [*made[1:], made[0]]))
+    figures = plots.draw_all(outputs / "plots", results, test, pred, probabilities)
+    html = report.write_page(results, made, figures, test, pred, probabilities, Path(DATA))
+    write_text(outputs / "report.html", html)
+    print(f"written: {outputs}/ensemble.json, ensemble.md, ensemble_*.npy and {outputs}/plots/")
+    print(f"look at: {outputs}/report.html")
+
+
+if __name__ == "__main__":
+    config.run(main)
