@@ -103,8 +103,8 @@ def test_marker_says_synthetic_and_counts_what_is_there(corpus, annotation):
     marker = json.loads((corpus / "SYNTHETIC.json").read_text(encoding="utf-8"))
     assert "synthetic" in marker["notice"].lower()
     assert marker["seed"] == 2026 and marker["utterances"] == sum(marker["classes"].values()) == 80
-    # 80 x 3,835 / 9,627 = 31.87; the others 15.32, 11.67, 8.29, 6.38, 3.28, 3.19; 31 + 15 + ... = 77,
-    # and the three left over go to the largest remainders: neutral, happy, sad
+    # 80 x 3,835 / 9,627 = 31.87; the others 15.32, 11.67, 8.29, 6.38, 3.28, 3.19; whole parts add
+    # up to 77, and the three left over go to the largest remainders: neutral, happy, sad
     expected = {"neutral": 32, "angry": 15, "happy": 12, "surprise": 8, "sad": 7}
     assert marker["classes"] == {**expected, "disgust": 3, "fear": 3}
     assert set(marker["told_by"]) == {
