@@ -94,6 +94,7 @@ def paper_mfcc(samples: np.ndarray) -> np.ndarray:
             n_fft=400,
             hop_length=160,
         )
+    mfcc = mfcc.astype(np.float64)  # else the mean of equal values is rounded away from them
     deviation = mfcc.std(1, keepdims=True)
     mfcc = (mfcc - mfcc.mean(1, keepdims=True)) / np.where(deviation > 0, deviation, 1)
     missing = max(0, PAPER_MFCC_FRAMES - mfcc.shape[1])
