@@ -1,0 +1,73 @@
+"""Preprocessed data in small: four sessions of ten utterances, as preprocess.py would write them."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.labels import LABELS
+
+SESSIONS = {"train": (1, 2), "valid": (3,), "test": (4,)}
+ROWS = 10  # utterances of a session
+SHORTEST, LONGEST = 4_800, 40_000  # samples
+WORDS = (
+    "오늘은 정말 기분이 좋아요 왜 그렇게 화를 내는 거야 너무 무서워서 혼자 갈 수 없어 그냥 집에 있었어 "
+    "갑자기 비가 와서 깜짝 놀랐어 친구가 떠나서 마음이 아파 이런 냄새는 싫어 밥은 먹었니 내일 다시 이야기하자"
+).split()
+
+
+def make_rows(seed: int = 0) -> list[dict]:
+    """Return all utterances, each with its int16 samples: a tone of its label's pitch in noise."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for split, sessions in SESSIONS.items():
+        for session in sessions:
+            for number in range(ROWS):
+                gender = "FM"[number % 2]
+                label = int(random.integers(len(LABELS))) if number >= len(LABELS) else number
+                length = SHORTEST if number == 0 else int(random.integers(SHORTEST, LONGEST))
+                time = np.arange(length) / 16_000
+                wave = 3000 * np.sin(2 * np.pi * (200 + 150 * label) * time)
+                wave += 300 * random.standard_normal(length)
+                votes = random.multinomial(9, [1 / 7] * 7)
+                votes[label] += 1
+                rows.append(
+                    {
+                        "split": split,
+                        "id": f"Sess{session:02d}_script01_{gender}{number:03d}",
+                        "session": session,
+                        "speaker": f"Sess{session:02d}_{gender}",
+                        "gender": gender,
+                        "scenario": "script",
+                        "label": LABELS[label],
+                        "text": " ".join(random.choice(WORDS, 2 + int(random.integers(8)))),
+                        "valence": 3.0,
+                        "arousal": 2.5,
+                        **{f"votes_{LABELS[c]}": int(votes[c]) for c in range(7)},
+                        "samples": wave.astype(np.int16),
+                    }
+                )
+    return sorted(rows, key=lambda row: row["id"])
+
+
+def write_data(folder: Path, rows: list[dict], ties: str = "first") -> Path:
+    """Write {split}.tsv, {split}_audio.npy and manifest.json; return the folder."""
+    folder.mkdir(parents=True)
+    hashes = {}
+    for split in SESSIONS:
+        chosen = [row for row in rows if row["split"] == split]
+        columns = [name for name in chosen[0] if name not in ("split", "samples")]
+        lines, start = ["\t".join([*columns, "start", "length"])], 0
+        for row in chosen:
+            cells = [row[name] for name in columns]
+            lines.append("\t".join(map(str, [*cells, start, len(row["samples"])])))
+            start += len(row["samples"])
+        (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        audio = np.concatenate([row["samples"] for row in chosen])
+        np.save(folder / f"{split}_audio.npy", audio)
+        for name in (f"{split}.tsv", f"{split}_audio.npy"):
+            hashes[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    manifest = {"files": hashes, "settings": {"ties": ties}, "synthetic": "tones of a test"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
