@@ -125,20 +125,20 @@ def interval(values: np.ndarray, groups: int) -> list[float]:
 def compare(truth, pred, other, groups: np.ndarray, counts: np.ndarray) -> dict:
     """Compare two predictions of the same rows: paired bootstrap over groups, and McNemar's test.
 
-    Returns, for accuracy, macro_f1 and uar, the difference (first less second), its interval and
-    p = twice the smaller share of resamples on either side of 0; and McNemar's exact p with the
-    numbers of rows that only one of the two has right.
+    Returns, for accuracy, macro_f1 and uar, the difference (first less second), its interval and p
+    (a t test with the bootstrap's standard error and one degree of freedom less than groups); and
+    McNemar's exact p with the numbers of rows that only one of the two has right.
     """
     point, point_other = scores(truth, pred), scores(truth, other)
     ours = bootstrap(truth, pred, None, groups, counts)
     theirs = bootstrap(truth, other, None, groups, counts)
-    result = {}
+    number, result = counts.shape[1], {}
     for name in ("accuracy", "macro_f1", "uar"):
-        differences = ours[name] - theirs[name]
-        sides = min((differences <= 0).mean(), (differences >= 0).mean())
-        result[name] = point[name] - point_other[name]
-        result[f"{name}_ci"] = interval(differences, counts.shape[1])
-        result[f"{name}_p"] = float(min(1.0, 2 * sides))
+        differences, difference = ours[name] - theirs[name], point[name] - point_other[name]
+        error = differences.std() * np.sqrt(number / (number - 1))
+        p = 2 * stats.t.sf(abs(difference) / error, number - 1) if error else float(not difference)
+        result |= {name: difference, f"{name}_p": float(p)}
+        result[f"{name}_ci"] = interval(differences, number)
     first_only = int(((pred == truth) & (other != truth)).sum())
     second_only = int(((pred != truth) & (other == truth)).sum())
     result |= {"first_only": first_only, "second_only": second_only}

@@ -21,8 +21,8 @@ STYLE = """
 :root { --ink: #1f2933; --soft: #62707d; --line: #dde3e8; --accent: #c8423b; }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1180px; padding: 28px 32px 80px; color: var(--ink);
-  font: 15px/1.55 system-ui, -apple-system, "Segoe UI", "Embedded Korean", "Apple SD Gothic Neo",
-  "Malgun Gothic", sans-serif; }
+  font: 15px/1.55 "Embedded Korean", system-ui, -apple-system, "Segoe UI", "Malgun Gothic",
+  sans-serif; }
 h1 { font-size: 30px; margin: 0 0 4px; } h2 { font-size: 20px; margin: 44px 0 6px; }
 h3 { font-size: 16px; margin: 26px 0 4px; }
 p { margin: 4px 0 10px; } .note { color: var(--soft); font-size: 13.5px; max-width: 860px; }
@@ -39,7 +39,8 @@ th, td { padding: 5px 11px; border-bottom: 1px solid var(--line); text-align: ri
   font-variant-numeric: tabular-nums; white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; } tbody tr:hover { background: #f5f7f9; }
 th:first-child, td:first-child, .text td, .text th { text-align: left; }
-.text td { white-space: normal; vertical-align: top; } td.best { font-weight: 700; }
+.text td { vertical-align: top; } .text td:nth-child(2) { white-space: normal; min-width: 260px; }
+td.best { font-weight: 700; }
 img { max-width: 100%; display: block; margin: 6px 0; }
 details { border: 1px solid var(--line); border-radius: 8px; padding: 8px 14px; margin: 10px 0; }
 summary { cursor: pointer; font-weight: 600; }
@@ -122,7 +123,7 @@ def embed_font(text: str) -> str:
     content = base64.b64encode(buffer.getvalue()).decode()
     return (
         f"@font-face {{ font-family: 'Embedded Korean'; unicode-range: U+1000-FFFF; "
-        f"src: url(data:font/woff;base64,{content}) format('woff'); }}\n"
+        f"font-display: block; src: url(data:font/woff;base64,{content}) format('woff'); }}\n"
     )
 
 
@@ -164,7 +165,7 @@ def show_details(table: Table) -> str:
 def show_rows(table: Table, best: bool = False, kind: str = "") -> str:
     columns = list(zip(*table.rows, strict=True))
     winners = [None] + [
-        (min if title == "ECE" else max)(column) if best else None
+        (min if title == "ECE" else max)(set(column) - {"-"}) if best else None
         for title, column in zip(table.header[1:], columns[1:], strict=True)
     ]
     head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)

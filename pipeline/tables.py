@@ -90,7 +90,8 @@ def tabulate_comparisons(results: dict) -> Table:
         discordant = f"{row['first_only']} : {row['second_only']}"
         rows.append([against + "McNemar", discordant, "-", p_value(row["mcnemar_p"])])
     note = (
-        f"Difference, 95 % interval and p by paired bootstrap over {results['resampled']}. "
+        f"Difference, 95 % interval and p by paired bootstrap over {results['resampled']} (p: t "
+        "test with the bootstrap's standard error). "
         "McNemar: rows that only stacking : only the other has right, and the exact p, which takes "
         f"rows for independent. Best single model: {NAMES[results['best_single']]} (by test "
         "accuracy: the hardest to beat)."

@@ -1,0 +1,86 @@
+"""Mean and deviation of several runs of the ensemble: folds of a cross-validation, or seeds.
+
+    python -m runs.summarise --runs 'outputs/seeds/*/ensemble.json' --out outputs/seeds
+
+Reads   every ensemble.json that RUNS matches
+Writes  OUT/summary.json, OUT/summary.md: mean, deviation (of one run, n - 1), and every run
+"""
+
+from glob import glob
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import config
+from pipeline.files import UserError, read_json, write_json, write_text
+from pipeline.metrics import SCORES
+from pipeline.tables import HEADERS, NAMES, align, number
+
+# ----------------------------------------------------------------------------------------------
+RUNS = "outputs/seeds/*/ensemble.json"  # a pattern; each match is one run, named by its folder
+OUT = "outputs/seeds"  # where the summary goes
+# ----------------------------------------------------------------------------------------------
+
+BY_RUN = ("accuracy", "macro_f1", "uar")  # scores of which every run is shown
+
+
+def main() -> None:
+    # Shorter names first: seed2 comes before seed10.
+    paths = sorted(map(Path, glob(RUNS)), key=lambda path: (len(str(path)), str(path)))
+    if not paths:
+        raise UserError(f"--runs '{RUNS}' matches no file: run ensemble.py first")
+    runs = {path.parent.name: read_json(path, "ensemble.py") for path in paths}
+    summary = summarise(runs)
+    write_json(Path(OUT) / "summary.json", summary)
+    page = write_page(summary)
+    write_text(Path(OUT) / "summary.md", page)
+    print(page)
+    print(f"written: {OUT}/summary.json, {OUT}/summary.md")
+
+
+def summarise(runs: dict[str, list[dict]]) -> dict:
+    """Return mean and deviation by method and score, and every run; runs: name -> ensemble.json."""
+    methods = {}
+    for position, method in enumerate(NAMES):
+        rows = [run[position] for run in runs.values()]
+        if any(row["method"] != method for row in rows):
+            raise UserError(f"row {position} of an ensemble.json is not '{method}': run it again")
+        methods[method] = {score: describe([row[score] for row in rows]) for score in SCORES}
+    notices = [row["synthetic"] for run in runs.values() for row in run]
+    return {"synthetic": next(filter(None, notices), None), "runs": list(runs), "methods": methods}
+
+
+def describe(values: list[float | None]) -> dict:
+    """Return values, mean and deviation; None where the method has no such score."""
+    if None in values:
+        return {"values": values, "mean": None, "deviation": None}
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"values": values, "mean": float(np.mean(values)), "deviation": deviation}
+
+
+def write_page(summary: dict) -> str:
+    """Return the summary as Markdown: one table of means, and one per score with every run."""
+
+    def cell(score: dict) -> str:
+        if score["deviation"] is None:
+            return number(score["mean"])
+        return f"{score['mean']:.4f} ± {score['deviation']:.4f}"
+
+    notice = [f"**{summary['synthetic']}**"] if summary["synthetic"] else []
+    rows = [
+        [NAMES[method], *[cell(scores[score]) for score in SCORES]]
+        for method, scores in summary["methods"].items()
+    ]
+    parts = [f"# {len(summary['runs'])} runs: mean ± standard deviation", *notice]
+    parts.append(align(["", *HEADERS.values()], rows))
+    for score in BY_RUN:
+        rows = [
+            [NAMES[method], *map(number, scores[score]["values"]), cell(scores[score])]
+            for method, scores in summary["methods"].items()
+        ]
+        parts += [f"## {HEADERS[score]}", align(["", *summary["runs"], "mean"], rows)]
+    return "\n\n".join([*parts, *notice]) + "\n"
+
+
+if __name__ == "__main__":
+    config.run(main)
