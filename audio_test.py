@@ -13,8 +13,9 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from models.alexnet import ModifiedAlexNet
+from models.speech import SpeechClassifier, build_speech_encoder
 from pipeline import config, testing, training
-from pipeline.dataset import Utterances
+from pipeline.dataset import Utterances, audio_inputs
 from pipeline.spectrograms import (
     compute_frames,
     paper_inputs,
@@ -37,12 +38,16 @@ def main() -> None:
 def predict(folder: Path, trained: dict, weights: dict, rows: Utterances) -> Tensor:
     """Return the logits (N, 7) of rows under one training."""
     settings = trained["settings"]
-    model = ModifiedAlexNet(settings["pooling"])
-    model.load_state_dict(weights)
-    inputs = paper_inputs
-    if settings["features"] == "mel":
-        compute_frames(rows)
+    if settings["encoder"] != "alexnet":
+        encoder = build_speech_encoder(trained["encoder"])
+        model, inputs = SpeechClassifier(encoder, trained["normalise"], frozen=True), audio_inputs
+    elif settings["features"] == "paper":
+        model, inputs = ModifiedAlexNet(settings["pooling"]), paper_inputs
+    else:
+        model = ModifiedAlexNet(settings["pooling"])
         inputs = partial(spectrogram_inputs, augment=0.0)
+        compute_frames(rows)
+    model.load_state_dict(weights)
     return training.predict(
         model.to(Accelerator().device),
         rows,

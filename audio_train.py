@@ -1,11 +1,11 @@
-"""Train the audio model: ModifiedAlexNet on spectrograms.
+"""Train the audio model: ModifiedAlexNet on spectrograms, or a pretrained speech encoder.
 
 Reads   DATA/{train,valid}.tsv, *_audio.npy, manifest.json (preprocess.py)
 Writes  OUTPUTS/audio/: model.safetensors, config.json, history.json;
         with FOLDS = K also OUTPUTS/audio/fold0 ... fold{K-1}/
 
     python audio_train.py
-    python audio_train.py --epochs 60 --batch-size 32
+    python audio_train.py --encoder facebook/wav2vec2-xls-r-300m --encoder-rate 1e-5
 
 Killed and started again with the same settings, it goes on where it stopped.
 """
@@ -15,11 +15,13 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from models.alexnet import ModifiedAlexNet
+from models.speech import SpeechClassifier, load_speech_encoder
 from pipeline import config, training
 from pipeline.checkpoint import Run
-from pipeline.dataset import plan_trainings
+from pipeline.dataset import Training, audio_inputs, plan_trainings
 from pipeline.spectrograms import (
     compute_frames,
     paper_inputs,
@@ -34,11 +36,14 @@ SEED = 1
 PRECISION = "auto"  # auto (bf16 where the processor has it), bf16, float32
 FOLDS = 0  # 0: validation sessions; K: out-of-fold outputs for all training rows, K + 1 trainings
 # model
+ENCODER = "alexnet"  # or a speech encoder of the hub or a folder: facebook/wav2vec2-xls-r-300m ...
+ENCODER_RATE = 0.0  # learning rate of a speech encoder; 0: frozen (1e-5 fine-tunes)
+# for alexnet only
 FEATURES = "mel"  # log-mel by speaker with deltas over time; "paper": linear, over frequency
 POOLING = "attention"  # over real frames; "sum": the paper's network
-DROPOUT = 0.5
 AUGMENT = 1.0  # strength of tempo, level and mask augmentation in training; paper 0
 # optimisation
+DROPOUT = 0.5
 EPOCHS = 16
 PATIENCE = 8  # epochs without a better validation macro F1
 BATCH_SECONDS = 120  # seconds of audio in a batch, padding included
@@ -64,11 +69,8 @@ def main() -> None:
             print(f"{run.folder / part.name}: already trained in this run")
             continue
         print(f"audio {part}")
-        if FEATURES == "mel":
-            compute_frames(part.fit)
-            compute_frames(part.held_out)
         torch.manual_seed(SEED)
-        model = ModifiedAlexNet(POOLING, DROPOUT)
+        model, inputs, extra = build_model(part)
         training.train(
             model,
             run.folder / part.name,
@@ -77,13 +79,13 @@ def main() -> None:
             fit=part.fit,
             held_out=part.held_out if part.chooses_epoch else None,
             batches=partial(spectrogram_batches, budget=BATCH_SECONDS, size=BATCH_SIZE),
-            inputs=paper_inputs
-            if FEATURES == "paper"
-            else partial(spectrogram_inputs, augment=AUGMENT),
+            inputs=inputs,
             shuffle=SHUFFLE,
             class_weight_power=CLASS_WEIGHTS,
             label_smoothing=LABEL_SMOOTHING,
-            groups=training.parameter_groups(model, {"": LEARNING_RATE}, WEIGHT_DECAY),
+            groups=training.parameter_groups(
+                model, {"encoder": ENCODER_RATE, "": LEARNING_RATE}, WEIGHT_DECAY
+            ),
             schedule_shape=SCHEDULE,
             warmup=WARMUP,
             clip=CLIP,
@@ -92,8 +94,22 @@ def main() -> None:
             seed=SEED,
             save_minutes=SAVE_MINUTES,
         )
-        run.save(part.name, model, part.held_out)
+        run.save(part.name, model, part.held_out, **extra)
     run.finish()
+
+
+def build_model(part: Training) -> tuple[nn.Module, training.Inputs, dict]:
+    """Return the network, what turns rows into its input, and what testing needs to rebuild it."""
+    if ENCODER != "alexnet":
+        encoder, normalise = load_speech_encoder(ENCODER)
+        model = SpeechClassifier(encoder, normalise, ENCODER_RATE == 0, DROPOUT)
+        return model, audio_inputs, {"encoder": encoder.config.to_dict(), "normalise": normalise}
+    model = ModifiedAlexNet(POOLING, DROPOUT)
+    if FEATURES == "paper":
+        return model, paper_inputs, {}
+    compute_frames(part.fit)
+    compute_frames(part.held_out)
+    return model, partial(spectrogram_inputs, augment=AUGMENT), {}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,107 @@
+"""A self-supervised speech encoder (wav2vec 2.0, HuBERT, WavLM ...) as the audio model.
+
+Layer-weighted sum and mean pooling follow SUPERB (Yang et al., Interspeech 2021).
+Shapes: B clips, S samples (padding included), T frames of 20 ms, D width, K layers, C classes.
+"""
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+
+from models.kobert import unreachable
+from pipeline.files import UserError
+
+SHORTEST = 400  # samples; a shorter clip has no frame: zeros are appended
+
+
+def load_speech_encoder(name: str) -> tuple[nn.Module, bool]:
+    """Load a speech encoder by hub name or folder; also whether it wants each clip normalised."""
+    try:
+        encoder, report = AutoModel.from_pretrained(
+            name, output_loading_info=True, dtype=torch.float32
+        )
+        extractor = AutoFeatureExtractor.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise unreachable(name, "speech encoder", error) from None
+    if not hasattr(encoder.config, "feat_extract_norm"):
+        raise UserError(
+            f"{name} is a {encoder.config.model_type}: ENCODER must read samples, as wav2vec2, "
+            "hubert and wavlm do"
+        )
+    # Only pretraining masks frames; its embedding is missing from fine-tuned checkpoints.
+    missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
+    if missing:
+        raise UserError(f"{len(missing)} weights are missing from {name}, the first: {missing[0]}")
+    return encoder, extractor.do_normalize
+
+
+def build_speech_encoder(config: dict) -> nn.Module:
+    """Build an encoder with random weights from `encoder.config.to_dict()` of another."""
+    options = {key: value for key, value in config.items() if key != "model_type"}
+    return AutoModel.from_config(AutoConfig.for_model(config["model_type"], **options))
+
+
+class SpeechClassifier(nn.Module):
+    """Logits of the emotions from samples, through a pretrained encoder.
+
+    The encoder's layers are mixed by learned weights, averaged over the clip's own frames, and
+    classified. A batch gives what each clip gives alone. frozen: the encoder is not trained.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        normalise: bool,
+        frozen: bool,
+        dropout: float = 0.3,
+        classes: int = 7,
+    ):
+        super().__init__()
+        config = encoder.config
+        # Masked frames and dropped layers belong to pretraining; the mixture needs every layer.
+        config.apply_spec_augment, config.layerdrop = False, 0.0
+        self.encoder, self.normalise, self.frozen = encoder, normalise, frozen
+        encoder.requires_grad_(not frozen)
+        if getattr(encoder, "masked_spec_embed", None) is not None:
+            encoder.masked_spec_embed.requires_grad = False
+        self.layer_weights = nn.Parameter(torch.zeros(config.num_hidden_layers + 1))
+        self.hidden = nn.Linear(config.hidden_size, 256)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(256, classes)
+
+    def train(self, mode: bool = True) -> "SpeechClassifier":
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+    def forward(self, samples: Tensor, sample_counts: Tensor) -> Tensor:
+        """samples (B, S) int16, sample_counts (B,) -> (B, C)."""
+        clips = [clip[:count] for clip, count in zip(samples, sample_counts, strict=True)]
+        clips = [prepare_clip(clip, self.normalise) for clip in clips]
+        # A group norm in front runs over time: padding would leak in, so clips pass one by one.
+        alone = self.encoder.config.feat_extract_norm == "group"
+        groups = [[clip] for clip in clips] if alone else [clips]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            pooled = torch.cat([self.pool(group) for group in groups])
+        mixed = (self.layer_weights.softmax(0)[None, :, None] * pooled).sum(1)
+        return self.classifier(self.dropout(torch.relu(self.hidden(mixed))))
+
+    def pool(self, clips: list[Tensor]) -> Tensor:
+        """Return every layer's mean over each clip's own frames, (B, K, D)."""
+        counts = torch.tensor([len(clip) for clip in clips], device=clips[0].device)
+        samples = nn.utils.rnn.pad_sequence(clips, batch_first=True)
+        mask = torch.arange(samples.shape[1], device=samples.device) < counts[:, None]
+        output = self.encoder(samples, attention_mask=mask.long(), output_hidden_states=True)
+        frames = self.encoder._get_feat_extract_output_lengths(counts)
+        states = torch.stack(output.hidden_states, dim=1)  # (B, K, T, D)
+        real = torch.arange(states.shape[2], device=samples.device) < frames[:, None]
+        return (states * real[:, None, :, None]).sum(2) / frames[:, None, None]
+
+
+def prepare_clip(clip: Tensor, normalise: bool) -> Tensor:
+    """Return a clip (S,) int16 as float32 in [-1, 1), or with mean 0 and variance 1."""
+    clip = clip.float() / 32_768
+    if normalise:
+        clip = (clip - clip.mean()) / torch.sqrt(clip.var(unbiased=False) + 1e-7)
+    return nn.functional.pad(clip, (0, max(0, SHORTEST - len(clip))))
