@@ -1,4 +1,4 @@
-"""Preprocessed data in small: four sessions of ten utterances, as preprocess.py would write them."""
+"""Small preprocessed data: four sessions of ten utterances, as preprocess.py writes them."""
 
 import hashlib
 import json
@@ -11,15 +11,17 @@ from pipeline.labels import LABELS
 SESSIONS = {"train": (1, 2), "valid": (3,), "test": (4,)}
 ROWS = 10  # utterances of a session
 SHORTEST, LONGEST = 4_800, 40_000  # samples
-WORDS = (
-    "오늘은 정말 기분이 좋아요 왜 그렇게 화를 내는 거야 너무 무서워서 혼자 갈 수 없어 그냥 집에 있었어 "
-    "갑자기 비가 와서 깜짝 놀랐어 친구가 떠나서 마음이 아파 이런 냄새는 싫어 밥은 먹었니 내일 다시 이야기하자"
-).split()
+SENTENCES = """
+오늘은 정말 기분이 좋아요 왜 그렇게 화를 내는 거야 너무 무서워서 혼자 갈 수 없어
+그냥 집에 있었어 갑자기 비가 와서 깜짝 놀랐어 친구가 떠나서 마음이 아파
+이런 냄새는 싫어 밥은 먹었니 내일 다시 이야기하자
+"""
 
 
 def make_rows(seed: int = 0) -> list[dict]:
     """Return all utterances, each with its int16 samples: a tone of its label's pitch in noise."""
     random = np.random.default_rng(seed)
+    words = SENTENCES.split()
     rows = []
     for split, sessions in SESSIONS.items():
         for session in sessions:
@@ -41,7 +43,7 @@ def make_rows(seed: int = 0) -> list[dict]:
                         "gender": gender,
                         "scenario": "script",
                         "label": LABELS[label],
-                        "text": " ".join(random.choice(WORDS, 2 + int(random.integers(8)))),
+                        "text": " ".join(random.choice(words, 2 + int(random.integers(8)))),
                         "valence": 3.0,
                         "arousal": 2.5,
                         **{f"votes_{LABELS[c]}": int(votes[c]) for c in range(7)},
