@@ -48,7 +48,7 @@ def save_checkpoint(folder, kind, norm):
 
 def make_clips():
     torch.manual_seed(1)
-    clips = [(torch.randn(length) * 3000).short() for length in (100, 8000, 30000, 16000)]
+    clips = [(torch.randn(length) * 3000).short() for length in (100, 3000, 7000, 5000)]
     counts = torch.tensor([len(clip) for clip in clips])
     return clips, torch.nn.utils.rnn.pad_sequence(clips, batch_first=True), counts
 
@@ -95,7 +95,7 @@ def test_the_encoder_is_rebuilt_from_its_config(tmp_path):
 
 def test_normalised_clips_do_not_depend_on_the_microphone():
     clip = (torch.randn(8000) * 1000).short()
-    assert torch.allclose(prepare_clip(clip, True), prepare_clip(clip * 4, True), atol=1e-5)
+    assert torch.allclose(prepare_clip(clip, True), prepare_clip(clip * 4, True), atol=1e-3)
     assert prepare_clip(clip, False).abs().max() == clip.abs().max() / 32768
 
 
