@@ -10,9 +10,4 @@ make_environment
 find_corpus
 
 stage preprocess.py --corpus "$corpus"
-stage text_train.py
-stage text_test.py
-stage audio_train.py
-stage audio_test.py
-stage run_classifier.py
-stage ensemble.py
+run_models

@@ -109,6 +109,7 @@ def run(main: Callable[[], None]) -> None:
             return
         folder = Path(namespace["__file__"]).parent
         stages = os.environ.get("STAGES", "").split()
+        stages = stages if Path(namespace["__file__"]).name in stages else []
         elsewhere = {name.lower() for stage in stages for name in read_block(folder / stage)[1]}
         overrides = parse(sys.argv[1:], settings(namespace), elsewhere)
         for name, value in overrides.items():

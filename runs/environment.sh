@@ -20,6 +20,14 @@ find_corpus() {
 # stage SCRIPT [ARGUMENTS]: say what runs, run it with the overrides that it has a setting for
 stage() { echo; echo "== python $*"; python "$@" ${overrides[@]+"${overrides[@]}"}; }
 
+# run_models [ARGUMENTS]: every stage behind preprocess.py, with these arguments where they apply
+run_models() {
+  local script
+  for script in text_train text_test audio_train audio_test run_classifier ensemble; do
+    stage $script.py "$@"
+  done
+}
+
 # Scripts that get the same overrides: each passes over what only another one knows.
 export STAGES="sample_corpus.py preprocess.py text_train.py text_test.py audio_train.py audio_test.py
   run_classifier.py ensemble.py"
