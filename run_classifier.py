@@ -7,6 +7,7 @@ Writes  OUTPUTS/cmbert/: model.safetensors, config.json, history.json, tokenizer
         OUTPUTS/cmbert_{truth,pred,output,index}.npy and the same under OUTPUTS/valid/
 
     python run_classifier.py
+    python run_classifier.py --train no --attention Sess17_script01_F001
     python run_classifier.py --bert skt/kobert-base-v1 --epochs 5 --learning-rate 2e-5
 
 Killed and started again with the same settings, it goes on where it stopped.
@@ -22,10 +23,12 @@ from torch import Tensor
 
 from models.cmbert import CMBERT
 from models.kobert import build_encoder, check_unknown_share, load_encoder, load_tokenizer
-from pipeline import config, metrics, testing, training
+from pipeline import config, metrics, plots, testing, training
+from pipeline.attention_plot import draw_attention
 from pipeline.checkpoint import Run, load_checkpoint
 from pipeline.dataset import Utterances, load_utterances, plan_trainings, text_batches
-from pipeline.files import write_json
+from pipeline.files import UserError, write_json
+from pipeline.labels import LABELS
 from pipeline.spectrograms import compute_frames
 from pipeline.token_audio import WIDTHS, aligned_inputs, paper_token_inputs
 
@@ -61,14 +64,33 @@ CLIP = 1.0  # norm of the gradient
 CLASS_WEIGHTS = 0.5  # loss weight ~ (1 / class frequency) to this power; paper 0
 LABEL_SMOOTHING = 0.05  # paper 0
 SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
+# after training
+TRAIN = True  # no: test what was trained before
+ATTENTION = ""  # segment ID of a test utterance: plot its attention maps
 # --------------------------------------------------------------------------------------
 
 
 def main() -> None:
+    if TRAIN:
+        train()
+    testing.dump("cmbert", "run_classifier.py", DATA, OUTPUTS, predict)
+    model, trained, tokenizer, test = load_for_test()
+    ablate(model, trained, tokenizer, test)
+    if ATTENTION:
+        plot_attention(model, trained, tokenizer, test)
+
+
+def training_settings() -> dict:
+    """Return the settings that the trained model depends on."""
+    settings = config.settings(globals())
+    return {name: settings[name] for name in settings if name not in ("train", "attention")}
+
+
+def train() -> None:
     accelerator = Accelerator()
     plan = plan_trainings(DATA, FOLDS)
     tokenizer = load_tokenizer(BERT)
-    run = Run(Path(OUTPUTS) / "cmbert", config.settings(globals()), plan[-1].fit, accelerator)
+    run = Run(Path(OUTPUTS) / "cmbert", training_settings(), plan[-1].fit, accelerator)
     for part in plan:
         if run.is_finished(part.name):
             print(f"{run.folder / part.name}: already trained in this run")
@@ -109,8 +131,6 @@ def main() -> None:
         run.save(part.name, model, part.held_out, encoder=encoder, pad_id=pad_id)
     tokenizer.save(run.folder)
     run.finish()
-    testing.dump("cmbert", "run_classifier.py", DATA, OUTPUTS, predict)
-    ablate()
 
 
 def prepare(rows: Utterances, tokenizer, max_length: int, audio: str) -> None:
@@ -144,14 +164,19 @@ def predict(folder: Path, trained: dict, weights: dict, rows: Utterances) -> Ten
     return training.predict(load_model(trained, weights), rows, batches, inputs, folder.name)
 
 
-def ablate() -> None:
-    """Print and write the test scores with the voice zeroed or shuffled, or the words masked."""
+def load_for_test() -> tuple[CMBERT, dict, object, Utterances]:
+    """Return the trained model, its config.json, its tokenizer and the prepared test rows."""
     folder = Path(OUTPUTS) / "cmbert"
     trained, weights = load_checkpoint(folder, "run_classifier.py")
     tokenizer = load_tokenizer(folder)
-    model, settings = load_model(trained, weights), trained["settings"]
     test = load_utterances(DATA, "test")
-    prepare(test, tokenizer, settings["max_length"], settings["audio"])
+    prepare(test, tokenizer, trained["settings"]["max_length"], trained["settings"]["audio"])
+    return load_model(trained, weights), trained, tokenizer, test
+
+
+def ablate(model: CMBERT, trained: dict, tokenizer, test: Utterances) -> None:
+    """Print and write the test scores with the voice zeroed or shuffled, or the words masked."""
+    settings = trained["settings"]
     inputs = make_inputs(settings["audio"], trained["pad_id"], settings["max_length"], augment=0.0)
 
     def without_voice(utterances: Utterances, rows: np.ndarray, training: bool) -> dict:
@@ -177,8 +202,28 @@ def ablate() -> None:
         scores = metrics.scores(rows.labels, pred)
         results.append({"input": name, **scores})
         print(f"{name:>26}: accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}")
-    write_json(folder / "ablation.json", results)
-    print(f"wrote {folder}/ablation.json")
+    path = Path(OUTPUTS) / "cmbert" / "ablation.json"
+    write_json(path, results)
+    print(f"wrote {path}")
+
+
+def plot_attention(model: CMBERT, trained: dict, tokenizer, test: Utterances) -> None:
+    """Plot the attention maps of the test utterance ATTENTION."""
+    if ATTENTION not in test.ids:
+        raise UserError(f"ATTENTION = '{ATTENTION}' is no test utterance: see {DATA}/test.tsv")
+    row = np.flatnonzero(test.ids == ATTENTION)
+    settings = trained["settings"]
+    inputs = make_inputs(settings["audio"], trained["pad_id"], settings["max_length"], augment=0.0)
+    batch = training.to_device(inputs(test, row, False), next(model.parameters()).device)
+    with torch.inference_mode():
+        logits, maps = model.eval().explain(**batch)
+    tokens = test.token_ids[row[0]]
+    maps = {name: maps[name][0, : len(tokens), : len(tokens)].cpu().numpy() for name in maps}
+    truth, pred = LABELS[test.labels[row[0]]], LABELS[logits.argmax()]
+    title = f"{ATTENTION}: {truth}, predicted {pred}"
+    path = Path(OUTPUTS) / "cmbert" / f"attention_{ATTENTION}.png"
+    plots.save(path, draw_attention, tokenizer.pieces(tokens), maps, title)
+    print(f"wrote {path}")
 
 
 if __name__ == "__main__":
