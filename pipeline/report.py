@@ -120,6 +120,7 @@ def embed_font(text: str) -> str:
     subsetter.subset(font)
     buffer = BytesIO()
     subset.save_font(font, buffer, options)
+    font.close()
     content = base64.b64encode(buffer.getvalue()).decode()
     return (
         f"@font-face {{ font-family: 'Embedded Korean'; unicode-range: U+1000-FFFF; "

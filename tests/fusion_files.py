@@ -1,0 +1,70 @@
+"""Files of three simulated models, as the test stages write them, for the ensemble's tests."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import predictions
+from pipeline.labels import LABELS
+
+SHARES = np.array([0.4, 0.19, 0.15, 0.1, 0.08, 0.04, 0.04])
+STRENGTHS = {"text": 1.6, "audio": 1.1, "cmbert": 1.3}
+NOTICE = "SYNTHETIC: drawn at random"
+
+
+def name_segments(sessions, count):
+    """Return `count` KEMDy19 segment IDs spread over sessions, scenarios and speakers, sorted."""
+    every = [
+        f"Sess{session:02d}_{scenario}01_{gender}{number:03d}"
+        for session in sessions
+        for scenario in ("impro", "script")
+        for gender in "FM"
+        for number in range(1, 1 + -(-count // (4 * len(sessions))))
+    ]
+    return sorted(every)[:count]
+
+
+def write_models(folder: Path, sessions, count, seed, truth=None, notice=NOTICE) -> np.ndarray:
+    """Write the three models' files for `count` rows; return the labels that the logits fit."""
+    random = np.random.default_rng(seed)
+    fitting = random.choice(7, count, p=SHARES)
+    run = {"data_hash": "d" * 64, "synthetic": notice, "settings": {"seed": 1, "epochs": 2}}
+    for model, strength in STRENGTHS.items():
+        logits = 2 * strength * (random.normal(size=(count, 7)) + strength * np.eye(7)[fitting])
+        ids = name_segments(sessions, count)
+        predictions.write(folder, model, ids, fitting if truth is None else truth, logits, run)
+    return fitting
+
+
+def write_data(data: Path, ids) -> None:
+    """Write what the report page reads of preprocess.py's results."""
+    data.mkdir(parents=True, exist_ok=True)
+    lines = [f'{segment}\t<b>그럼 "{row}" & 슬픔</b>' for row, segment in enumerate(ids)]
+    (data / "test.tsv").write_text("\n".join(["id\ttext", *lines]) + "\n", encoding="utf-8")
+    counts = {
+        "split": {"train": 700, "valid": 70, "test": 140},
+        "class": {
+            split: dict.fromkeys(LABELS, n)
+            for split, n in (("train", 100), ("valid", 10), ("test", 20))
+        },
+        "seconds": {"train": 7200, "valid": 720, "test": 1800},
+    }
+    manifest = {
+        "corpus": {"kind": "KEMDy19", "name": "KEMDy19_v1_3"},
+        "counts": counts,
+        "dropped": [{}, {}],
+        "repaired": [{}],
+    }
+    (data / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def write_history(outputs: Path) -> None:
+    """Write the training curves of two models; the third was trained without validation rows."""
+    for model in predictions.MODELS:
+        epochs = [{"epoch": 1, "loss": 1.9}, {"epoch": 2, "loss": 1.2}]
+        if model != "cmbert":
+            epochs = [entry | {"valid_loss": 1.5, "macro_f1": 0.3, "uar": 0.4} for entry in epochs]
+        history = {"epochs": epochs, "best_epoch": None if model == "cmbert" else 2}
+        (outputs / model).mkdir(parents=True)
+        (outputs / model / "history.json").write_text(json.dumps(history), encoding="utf-8")
