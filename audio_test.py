@@ -17,6 +17,7 @@ from models.speech import SpeechClassifier, build_speech_encoder
 from pipeline import config, testing, training
 from pipeline.dataset import Utterances, audio_inputs
 from pipeline.spectrograms import (
+    BINS,
     compute_frames,
     paper_inputs,
     spectrogram_batches,
@@ -42,9 +43,10 @@ def predict(folder: Path, trained: dict, weights: dict, rows: Utterances) -> Ten
         encoder = build_speech_encoder(trained["encoder"])
         model, inputs = SpeechClassifier(encoder, trained["normalise"], frozen=True), audio_inputs
     elif settings["features"] == "paper":
-        model, inputs = ModifiedAlexNet(settings["pooling"]), paper_inputs
+        inputs = paper_inputs
+        model = ModifiedAlexNet(settings["pooling"], BINS["paper"])
     else:
-        model = ModifiedAlexNet(settings["pooling"])
+        model = ModifiedAlexNet(settings["pooling"], BINS["mel"])
         inputs = partial(spectrogram_inputs, augment=0.0)
         compute_frames(rows)
     model.load_state_dict(weights)

@@ -23,6 +23,7 @@ from pipeline import config, training
 from pipeline.checkpoint import Run
 from pipeline.dataset import Training, audio_inputs, plan_trainings
 from pipeline.spectrograms import (
+    BINS,
     compute_frames,
     paper_inputs,
     spectrogram_batches,
@@ -40,7 +41,7 @@ ENCODER = "alexnet"  # or a speech encoder of the hub or a folder: facebook/wav2
 ENCODER_RATE = 0.0  # learning rate of a speech encoder; 0: frozen (1e-5 fine-tunes)
 # for alexnet only
 FEATURES = "mel"  # log-mel by speaker with deltas over time; "paper": linear, over frequency
-POOLING = "attention"  # over real frames; "sum": the paper's network
+POOLING = "statistics"  # mean and deviation over real frames; "sum": the paper's network
 AUGMENT = 1.0  # strength of tempo, level and mask augmentation in training; paper 0
 # optimisation
 DROPOUT = 0.5
@@ -104,7 +105,7 @@ def build_model(part: Training) -> tuple[nn.Module, training.Inputs, dict]:
         encoder, normalise = load_speech_encoder(ENCODER)
         model = SpeechClassifier(encoder, normalise, ENCODER_RATE == 0, DROPOUT)
         return model, audio_inputs, {"encoder": encoder.config.to_dict(), "normalise": normalise}
-    model = ModifiedAlexNet(POOLING, DROPOUT)
+    model = ModifiedAlexNet(POOLING, BINS[FEATURES], DROPOUT)
     if FEATURES == "paper":
         return model, paper_inputs, {}
     compute_frames(part.fit)

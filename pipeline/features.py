@@ -24,6 +24,7 @@ HANN = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
 # Paper: linear power spectral density of unscaled samples.
 PAPER_WINDOW = 640  # 40 ms
 PAPER_HOP = 320  # 20 ms
+PAPER_BINS = PAPER_WINDOW // 2 + 1
 PAPER_FLOOR = 1e-10
 PAPER_FRAMES = 100  # zero rows up to here, after the logarithm
 PAPER_HANN = np.hanning(PAPER_WINDOW + 1)[:-1]
@@ -32,7 +33,7 @@ PAPER_MFCC_FRAMES = 465
 
 
 def cut_frames(samples: np.ndarray, window: int, hop: int) -> np.ndarray:
-    """Cut (S,) into frames (T, window), T = 1 + (S - window) // hop; a shorter clip is one frame."""
+    """Cut (S,) into (T, window), T = 1 + (S - window) // hop; a shorter clip is one frame."""
     if len(samples) < window:
         samples = np.pad(samples, (0, window - len(samples)))
     return np.lib.stride_tricks.sliding_window_view(samples, window)[::hop]

@@ -10,15 +10,16 @@ import torch
 from tqdm import tqdm
 
 from pipeline.dataset import Utterances, cut_batches
-from pipeline.features import deltas, log_mel, paper_spectrogram
+from pipeline.features import MELS, PAPER_BINS, deltas, log_mel, paper_spectrogram
 
+BINS = {"mel": MELS, "paper": PAPER_BINS}  # F of the two kinds of features
 DEVIATION_FLOOR = 0.1  # of a bin's log power; a silent channel is not blown up
 
 
 def compute_frames(utterances: Utterances) -> None:
     """Set utterances.frames: the log-mel spectrogram (T, F) of every row, normalised by speaker.
 
-    Each bin gets mean 0 and deviation 1 over the frames of its speaker among these rows; no label is
+    Each bin gets mean 0 and deviation 1 over its speaker's frames among these rows; no label is
     used, and the microphone and the speaker's timbre drop out. The rows should hold all that is
     known of a speaker; with a single clip it is the clip that is normalised.
     """
@@ -80,19 +81,18 @@ def training_random() -> np.random.Generator:
 
 
 def augmented(frames: np.ndarray, strength: float, random: np.random.Generator) -> np.ndarray:
-    """Return another plausible (T, F): other tempo and level, stretches of time and bins masked."""
+    """Return another plausible (T, F): other tempo and level, a stretch of time and bins masked."""
     count, bins = frames.shape
-    tempo = 1 + 0.15 * strength * random.uniform(-1, 1)
+    tempo = 1 + 0.1 * strength * random.uniform(-1, 1)
     positions = np.linspace(0, count - 1, max(1, round(count / tempo)))
     below = np.floor(positions).astype(int)
     share = (positions - below)[:, None].astype(np.float32)
     frames = frames[below] * (1 - share) + frames[np.minimum(below + 1, count - 1)] * share
-    frames += np.float32(0.5 * strength * random.uniform(-1, 1))
-    for _ in range(2):
-        width = random.integers(0, int(0.12 * strength * len(frames)) + 1)
-        start = random.integers(0, len(frames) - width + 1)
-        frames[start : start + width] = 0
-        width = random.integers(0, int(8 * strength) + 1)
-        start = random.integers(0, bins - width + 1)
-        frames[:, start : start + width] = 0
+    frames += np.float32(0.1 * strength * random.uniform(-1, 1))
+    width = random.integers(0, int(0.12 * strength * len(frames)) + 1)
+    start = random.integers(0, len(frames) - width + 1)
+    frames[start : start + width] = 0
+    width = random.integers(0, int(8 * strength) + 1)
+    start = random.integers(0, bins - width + 1)
+    frames[:, start : start + width] = 0
     return frames
