@@ -306,9 +306,12 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> KoBERTTokenizer:
     return KoBERTTokenizer(stream.getvalue())
 
 
-def save_encoder(encoder: nn.Module, tokenizer: KoBERTTokenizer, folder: Path | str) -> None:
-    """Write config.json, model.safetensors and spiece.model: the folder that load_encoder reads."""
-    tensors = {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}
+def save_encoder(
+    encoder: nn.Module, tokenizer, folder: Path | str, precision: torch.dtype = torch.float32
+) -> None:
+    """Write config.json, model.safetensors and the tokenizer: what load_encoder reads."""
+    weights = encoder.state_dict().items()
+    tensors = {name: tensor.to("cpu", precision).contiguous() for name, tensor in weights}
     with write_atomically(Path(folder) / "model.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
     tokenizer.save(folder)

@@ -1,0 +1,154 @@
+"""Pretrain a text encoder on plain text, from nothing or from a checkpoint.
+
+Reads   TEXT: plain lines or rating<TAB>text (ratings 1 to 10); .txt or .tsv, also .xz or .gz
+Writes  OUTPUTS/encoder/: config.json, model.safetensors and tokenizer, a folder that can be BERT in
+        text_train.py and run_classifier.py; history.json
+
+    python text_pretrain.py --text reviews.tsv.xz
+    python text_pretrain.py --text transcripts.txt --bert skt/kobert-base-v1 --marker-weight 0 \\
+        --learning-rate 5e-5 --warmup-steps 100 --steps 1000 --decay-steps 900
+
+Three things are learned at once: hidden pieces from their context (BERT), a line's rating, and
+which emotional markers (ㅠㅠ, ㅋㅋ, ^^, !) were taken out of a line. Killed and started again with
+the same settings, it goes on where it stopped; STEPS may change while the decay has not begun.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+from transformers import BertConfig, BertModel
+
+from models.kobert import load_encoder, load_tokenizer, save_encoder, train_tokenizer
+from pipeline import config, pretraining
+from pipeline.files import UserError, sha256, write_json
+from pipeline.pretraining import Masking, Pretrainer, State, cut_batches, steps_from
+from pipeline.training import autocast, parameter_groups, to_device
+
+# --------------------------------------------------------------------------------------
+TEXT = "data/reviews.tsv.xz"  # a path
+OUTPUTS = "outputs"
+SEED = 1
+PRECISION = "auto"  # auto (bf16 where the processor has it), bf16, float32
+BERT = ""  # "": a new encoder; hub name or folder: its pretraining is continued
+# the new encoder
+VOCABULARY = 8002  # pieces, as KoBERT
+WIDTH = 256
+LAYERS = 2
+HEADS = 4
+FEED_FORWARD = 768
+# what is learned
+HIDDEN_SHARE = 0.2  # of the words
+BARE_SHARE = 0.5  # of the lines are read without their markers
+RATING_WEIGHT = 1.0  # of the loss, where the hidden pieces have 1
+MARKER_WEIGHT = 2.0  # 0: markers stay in all lines
+# optimisation
+STEPS = 6000
+BATCH_TOKENS = 2048  # padded tokens of a batch
+MAX_LENGTH = 64  # tokens, [CLS] and [SEP] included; longer lines are cut
+LEARNING_RATE = 1e-3
+WARMUP_STEPS = 200
+DECAY_STEPS = 1500  # in these last steps the rate falls from LEARNING_RATE to 0
+WEIGHT_DECAY = 0.01  # not on biases and norms
+CLIP = 1.0  # norm of the gradient
+HELD_OUT = 2000  # lines that are never learned
+SAVE_STEPS = 250  # between two measurements on these lines, each saved
+# --------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    accelerator = Accelerator()
+    folder = Path(OUTPUTS) / "encoder"
+    texts, ratings = pretraining.read_lines(TEXT)
+    print(f"{TEXT}: {len(texts)} lines, {(ratings > 0).sum()} of them with a rating")
+    train, held_out = split(len(texts))
+    torch.manual_seed(SEED)
+    if BERT:
+        tokenizer, encoder = load_tokenizer(BERT), load_encoder(BERT)
+    else:
+        tokenizer = train_tokenizer([texts[i] for i in train], VOCABULARY)
+        encoder = new_encoder(len(tokenizer), tokenizer.pad_id)
+    # For short lines on a CPU, scaled_dot_product_attention is slower (measured: 20 %).
+    encoder.set_attn_implementation("eager")
+    corpus = pretraining.encode_corpus(texts, ratings, tokenizer, MAX_LENGTH)
+    model = Pretrainer(encoder)
+    if not BERT:
+        model.start_from_counts(corpus.whole.select(train), SEED)
+    model.to(accelerator.device)
+    # Every line is seen a few times only: dropout would slow learning down and prevent nothing.
+    model.eval()
+    groups = parameter_groups(model, {"": LEARNING_RATE}, WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+    state = State(folder / "state.pt", model, optimizer, identity())
+    state.load(DECAY_STEPS)
+    draw = Masking.of(tokenizer, HIDDEN_SHARE, BARE_SHARE if MARKER_WEIGHT else 0.0)
+
+    def losses(lines: np.ndarray, seed: int) -> dict:
+        batch = to_device(draw.batch(corpus, lines, seed), accelerator.device)
+        with autocast(accelerator, PRECISION):
+            found = model(**batch)
+        weighted = RATING_WEIGHT * found["rating_loss"] + MARKER_WEIGHT * found["marker_loss"]
+        return {"loss": found["piece_loss"] + weighted, **found}
+
+    lengths = corpus.whole.lengths
+    batches = steps_from(state.step, lengths[train], BATCH_TOKENS, SEED)
+    with tqdm(total=STEPS, initial=state.step, desc="pretraining", disable=None) as bar:
+        while state.step < STEPS:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(state.step)
+            found = losses(train[next(batches)], 1_000_000 * SEED + state.step)
+            optimizer.zero_grad()
+            found["loss"].backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+            optimizer.step()
+            state.add(found)
+            bar.update()
+            if state.step % SAVE_STEPS == 0 or state.step == STEPS:
+                with torch.inference_mode():
+                    rows = cut_batches(lengths[held_out], BATCH_TOKENS, SEED, 0)
+                    state.measure([losses(held_out[row], SEED) for row in rows])
+                save_encoder(encoder, tokenizer, folder, torch.float16)
+                write_json(folder / "history.json", {**identity(), "history": state.history})
+                state.save()
+    state.path.unlink()
+    print(f"wrote {folder}: config.json, model.safetensors, tokenizer, history.json")
+
+
+def split(lines: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the line numbers to learn from and the HELD_OUT others, drawn by SEED."""
+    if lines < 2 * HELD_OUT:
+        raise UserError(f"{TEXT} has {lines} lines, HELD_OUT is {HELD_OUT}: at most half of them")
+    order = np.random.default_rng(SEED).permutation(lines)
+    return np.sort(order[HELD_OUT:]), order[:HELD_OUT]
+
+
+def new_encoder(vocabulary: int, pad_id: int) -> BertModel:
+    sizes = BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        intermediate_size=FEED_FORWARD,
+        pad_token_id=pad_id,
+        architectures=["BertModel"],
+    )
+    return BertModel(sizes, add_pooling_layer=False)
+
+
+def learning_rate(step: int) -> float:
+    """Warm-up, constant, decay: the length of the constant part may be decided while it runs."""
+    factor = min(1, (step + 1) / WARMUP_STEPS, (STEPS - step) / DECAY_STEPS)
+    return LEARNING_RATE * factor
+
+
+def identity() -> dict:
+    """Return what a run must share with an unfinished one to go on with it; STEPS may differ."""
+    places = ("text", "outputs", "save_steps")
+    settings = {k: v for k, v in config.settings(globals()).items() if k not in places}
+    return {"settings": settings, "text_sha256": sha256(TEXT)}
+
+
+if __name__ == "__main__":
+    config.run(main)
