@@ -23,8 +23,9 @@ from transformers import BertConfig, BertModel
 
 from models.kobert import load_encoder, load_tokenizer, save_encoder, train_tokenizer
 from pipeline import config, pretraining
+from pipeline.dataset import cut_batches
 from pipeline.files import UserError, sha256, write_json
-from pipeline.pretraining import Masking, Pretrainer, State, cut_batches, steps_from
+from pipeline.pretraining import Masking, Pretrainer, State, steps_from
 from pipeline.training import autocast, parameter_groups, to_device
 
 # --------------------------------------------------------------------------------------
@@ -68,13 +69,15 @@ def main() -> None:
     if BERT:
         tokenizer, encoder = load_tokenizer(BERT), load_encoder(BERT)
     else:
-        tokenizer = train_tokenizer([texts[i] for i in train], VOCABULARY)
+        unfinished = (folder / "state.pt").is_file()
+        lines = [] if unfinished else [texts[line] for line in train]
+        tokenizer = load_tokenizer(folder) if unfinished else train_tokenizer(lines, VOCABULARY)
         encoder = new_encoder(len(tokenizer), tokenizer.pad_id)
     # For short lines on a CPU, scaled_dot_product_attention is slower (measured: 20 %).
     encoder.set_attn_implementation("eager")
     corpus = pretraining.encode_corpus(texts, ratings, tokenizer, MAX_LENGTH)
     model = Pretrainer(encoder)
-    if not BERT:
+    if not BERT and not unfinished:
         model.start_from_counts(corpus.whole.select(train), SEED)
     model.to(accelerator.device)
     # Every line is seen a few times only: dropout would slow learning down and prevent nothing.
@@ -93,6 +96,11 @@ def main() -> None:
         return {"loss": found["piece_loss"] + weighted, **found}
 
     lengths = corpus.whole.lengths
+    longest_first = held_out[np.argsort(-lengths[held_out], kind="stable")]
+    held_out_batches = [
+        longest_first[rows]
+        for rows in cut_batches(lengths[longest_first], BATCH_TOKENS, len(longest_first))
+    ]
     batches = steps_from(state.step, lengths[train], BATCH_TOKENS, SEED)
     with tqdm(total=STEPS, initial=state.step, desc="pretraining", disable=None) as bar:
         while state.step < STEPS:
@@ -107,8 +115,7 @@ def main() -> None:
             bar.update()
             if state.step % SAVE_STEPS == 0 or state.step == STEPS:
                 with torch.inference_mode():
-                    rows = cut_batches(lengths[held_out], BATCH_TOKENS, SEED, 0)
-                    state.measure([losses(held_out[row], SEED) for row in rows])
+                    state.measure([losses(rows, SEED) for rows in held_out_batches])
                 save_encoder(encoder, tokenizer, folder, torch.float16)
                 write_json(folder / "history.json", {**identity(), "history": state.history})
                 state.save()

@@ -17,7 +17,8 @@ from sklearn.utils.extmath import randomized_svd
 from torch import nn
 from torch.nn import functional
 
-from models.kobert import mean_of_tokens, pad
+from models.kobert import mean_of_tokens
+from pipeline.dataset import cut_batches, pad
 from pipeline.files import UserError, write_atomically
 
 RATINGS = 10  # ratings are whole numbers from 1 to 10
@@ -102,27 +103,7 @@ def find_markers(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
 def encode_lines(texts: Sequence[str], tokenizer, max_length: int) -> Lines:
     encoded = [tokenizer.encode(text, max_length) for text in texts]
     start = np.cumsum([0, *map(len, encoded)])
-    return Lines(np.fromiter((i for ids in encoded for i in ids), np.int32, start[-1]), start)
-
-
-def cut_batches(lengths: np.ndarray, tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Cut all lines into batches of similar length, each at most `tokens` tokens after padding.
-
-    Lines and batches are shuffled anew in every epoch, by (seed, epoch) alone.
-    """
-    random = np.random.default_rng((seed, epoch))
-    order = random.permutation(len(lengths))
-    pool = max(50 * tokens // int(lengths.mean()), 1)
-    batches = []
-    for first in range(0, len(order), pool):
-        lines = order[first : first + pool]
-        lines = lines[np.argsort(lengths[lines], kind="stable")]
-        begin = 0
-        for end in range(1, len(lines) + 1):
-            if end == len(lines) or (end + 1 - begin) * lengths[lines[end]] > tokens:
-                batches.append(lines[begin:end])
-                begin = end
-    return [batches[i] for i in random.permutation(len(batches))]
+    return Lines(np.fromiter((i for ids in encoded for i in ids), np.int64, start[-1]), start)
 
 
 @dataclass
@@ -199,12 +180,11 @@ class Masking:
         generator = torch.Generator().manual_seed(seed)
         is_bare = torch.rand(len(lines), generator=generator) < self.bare_share
         forms = [corpus.bare if bare else corpus.whole for bare in is_bare.tolist()]
-        rows = [form[line] for form, line in zip(forms, lines, strict=True)]
-        ids, attention_mask = pad(rows, self.pad_id)
+        ids = pad([form[line] for form, line in zip(forms, lines, strict=True)], self.pad_id)
         shown, hidden = self.hide(ids, generator)
         return {
             "input_ids": shown,
-            "attention_mask": attention_mask,
+            "attention_mask": (ids != self.pad_id).long(),
             "hidden": hidden,
             "pieces": ids[hidden],
             "ratings": corpus.ratings[lines],
@@ -305,7 +285,7 @@ def steps_from(step: int, lengths: np.ndarray, tokens: int, seed: int) -> Iterat
     """Yield the lines of step `step`, `step + 1`, ... without end, as an unbroken run would."""
     epoch = 0
     while True:
-        batches = cut_batches(lengths, tokens, seed, epoch)
+        batches = cut_batches(lengths, tokens, len(lengths), 1000 * seed + epoch)
         yield from batches[step:]
         step = max(step - len(batches), 0)
         epoch += 1
