@@ -59,7 +59,8 @@ def main() -> None:
 
     matched = read_corpus(tree, account)
     list_orphans(tree, account)
-    print_corpus(tree, account)
+    synthetic = read_notice(tree)
+    print_corpus(tree, account, synthetic)
     sessions = split_sessions(tree.annotation, TEST_SESSIONS, VALID_SESSIONS)
     utterances = choose_labels(matched, account)
     with workers(JOBS, CLUSTER) as parallel:
@@ -73,7 +74,7 @@ def main() -> None:
     for split in SPLITS:
         write_table(data / f"{split}.tsv", splits[split])
 
-    manifest = describe(tree, sessions, matched, splits, account)
+    manifest = describe(tree, synthetic, sessions, matched, splits, account)
     print_summary(manifest)
     used = [utterance for split in SPLITS for utterance in splits[split]]
     with ThreadPoolExecutor() as pool:  # hashing leaves Python's lock to the plots
@@ -92,6 +93,12 @@ def check_settings() -> None:
             raise UserError(f"--{name}: '{value}' is none of {', '.join(allowed)}")
     if JOBS == 0:
         raise UserError("--jobs: 0 threads do nothing; -1 is one a core")
+
+
+def read_notice(tree: Tree) -> str | None:
+    """Return what a corpus that no person spoke says of itself; None for a real one."""
+    path = tree.root / "SYNTHETIC.json"
+    return read_json(path, "sample_corpus.py")["notice"] if path.exists() else None
 
 
 def choose_labels(utterances: list[Utterance], account: Account) -> list[Utterance]:
@@ -127,15 +134,14 @@ def write_table(path: Path, utterances: list[Utterance]) -> None:
 
 def describe(
     tree: Tree,
+    synthetic: str | None,
     sessions: dict[str, list[int]],
     matched: list[Utterance],
     splits: dict[str, list[Utterance]],
     account: Account,
 ) -> dict:
     """Return the manifest without the files' hashes: what went in and what became of it."""
-    notice = tree.root / "SYNTHETIC.json"
     used = [utterance for split in SPLITS for utterance in splits[split]]
-    synthetic = read_json(notice, "sample_corpus.py")["notice"] if notice.exists() else None
     known = None
     if not synthetic and known_counts.is_full(tree, matched):
         paper_rules = (TIES, TEXT) == ("first", "hangul")

@@ -175,7 +175,7 @@ def keep_one_each(rows: list[tuple[int, Row]], account: Account) -> list[tuple[i
                 f"{row.id} is rated twice and differently: {first.where} and {row.where}; "
                 "remove the wrong row"
             )
-        account.note(row.id, f"identical row again, kept {first.where}", row.where)
+        account.note(row.id, "identical row again", f"{row.where}, kept {first.where}")
     return list(kept.values())
 
 

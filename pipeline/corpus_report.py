@@ -14,15 +14,18 @@ from pipeline.splits import SPLITS, format_sessions
 
 ENTRIES = ("repaired", "dropped", "orphans", "ignored", "noted")
 COLOURS = ("#9e9e9e", "#c62828", "#f9a825", "#00838f", "#1565c0", "#6a1b9a", "#2e7d32")
+BLUE_GREY = "#546e7a"
 
 
-def print_corpus(tree: Tree, account: Account) -> None:
+def print_corpus(tree: Tree, account: Account, synthetic: str | None) -> None:
     """Say which corpus was found."""
     print(
         f"read: {tree.kind} in {tree.root}: {account.annotation_files} annotation files of "
         f"sessions {format_sessions(tree.annotation)}, {account.annotation_rows} rows, "
         f"{account.speaker_rows} of them rate a segment's speaker"
     )
+    if synthetic:
+        print(synthetic)
 
 
 def count_reasons(account: Account) -> list[tuple[str, str, int]]:
@@ -157,15 +160,14 @@ def group_rows(used: list[Utterance], attribute: str) -> list[list[str]]:
 def describe_ratings(used: list[Utterance]) -> list[str]:
     """Say how far the raters agree, and what ties there are."""
     votes = np.array([utterance.votes for utterance in used])
+    rated = votes[votes.sum(1) > 0]
     tied = Counter(";".join(u.labels) for u in used if len(u.labels) > 1)
     first = Counter(combination.split(";")[0] for combination in tied.elements())
-    winners = votes.max(1)[votes.sum(1) > 0] / votes.sum(1)[votes.sum(1) > 0]
-    lines = [
-        f"Fleiss' kappa {fleiss_kappa(votes):.3f}; the majority label has on average "
-        f"{winners.mean():.0%} of the votes; {tied.total()} of {len(used)} utterances are tied."
-        if len(winners)
-        else "There are no votes of single raters."
-    ]
+    lines = [f"{tied.total()} of {len(used)} utterances are tied."]
+    if len(rated):
+        share = (rated.max(1) / rated.sum(1)).mean()
+        lines[0] += f" Fleiss' kappa {fleiss_kappa(votes):.3f}; the commonest label has on average"
+        lines[0] += f" {share:.0%} of the votes."
     if tied:
         lines += ["", "Tied utterances by the label that comes first, and the commonest ties:", ""]
         lines += markdown([["first label", "utterances"], *table(first)])
@@ -182,47 +184,46 @@ def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple:
     """Return a figure that needs no display, and its axes in one list."""
     from matplotlib.figure import Figure  # takes a second, which other users of this module save
 
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, list(figure.subplots(rows, columns).flat)
+    figure = Figure(figsize=size)
+    axes = list(figure.subplots(rows, columns).flat)
+    figure.subplots_adjust(left=0.05, right=0.98, top=0.94, bottom=0.11, hspace=0.4, wspace=0.15)
+    return figure, axes
 
 
 def draw_counts(path: Path, used: list[Utterance]) -> None:
-    """Draw utterances by class, scenario, session and speaker, and recordings by length."""
+    """Draw utterances by class, whose colours are the legend, scenario, session and speaker."""
     figure, axes = new_figure(2, 2, (12, 7))
-    for axis, attribute in zip(axes, ("scenario", "session", "speaker"), strict=False):
-        groups, *rows = zip(*group_rows(used, attribute)[1:], strict=True)
+    for axis, attribute in zip(axes, ("label", "scenario", "session", "speaker"), strict=True):
+        groups, _, *classes = zip(*group_rows(used, attribute)[1:], strict=True)
         bottom = np.zeros(len(groups))
-        for label, colour, counts in zip(LABELS, COLOURS, rows[1:], strict=True):
-            heights = np.array(counts, dtype=float)
-            total = int(heights.sum())
-            axis.bar(groups, heights, bottom=bottom, color=colour, label=f"{label} ({total})")
+        for colour, cells in zip(COLOURS, classes, strict=True):
+            heights = np.array(cells, dtype=float)
+            axis.bar(groups, heights, bottom=bottom, color=colour)
             bottom += heights
-        axis.set(title=f"utterances by {attribute}")
+        axis.set(title=f"utterances by {attribute}", ylim=(0, 1.05 * bottom.max()))
         axis.tick_params(axis="x", rotation=90, labelsize=6 if len(groups) > 25 else 8)
-    axes[0].legend(fontsize=8)
-    seconds = np.array([utterance.length for utterance in used]) / RATE
-    axes[3].hist(seconds, bins=60, color="#546e7a")
-    axes[3].set(title=f"length (median {np.median(seconds):.1f} s)", xlabel="seconds")
     save(figure, path)
 
 
 def draw_ratings(path: Path, used: list[Utterance]) -> None:
-    """Draw the raters' agreement, and mean valence and arousal by class."""
-    figure, axes = new_figure(1, 2, (12, 5))
+    """Draw the recordings' lengths, the raters' agreement, valence and arousal by class."""
+    figure, (lengths, agreement, ratings) = new_figure(1, 3, (15, 5))
+    seconds = np.array([utterance.length for utterance in used]) / RATE
+    lengths.hist(seconds, bins=60, color=BLUE_GREY)
+    lengths.set(title=f"length (median {np.median(seconds):.1f} s)", xlabel="seconds")
     votes = np.array([utterance.votes for utterance in used])
-    axes[0].hist(votes.max(1), bins=np.arange(0.5, votes.sum(1).max() + 1.5), color="#546e7a")
-    axes[0].set(title="raters who gave the majority label", xlabel="votes", ylabel="utterances")
+    agreement.hist(votes.max(1), bins=np.arange(0.5, votes.sum(1).max() + 1.5), color=BLUE_GREY)
+    agreement.set(title="raters who gave the commonest label", xlabel="votes")
     random = np.random.default_rng(0)  # means of ten whole numbers lie on a grid: scatter them
     for label, colour in zip(LABELS, COLOURS, strict=True):
         points = np.array([(u.valence, u.arousal) for u in used if u.label == label])
+        points = points[~np.isnan(points).any(1)] if len(points) else points
         if len(points):
             moved = points + random.uniform(-0.05, 0.05, points.shape)
-            axes[1].plot(*moved.T, ".", color=colour, markersize=2, alpha=0.5)
-            axes[1].plot(
-                *np.nanmean(points, 0), "o", color=colour, markeredgecolor="k", label=label
-            )
-    axes[1].set(title="ratings and their mean per class", xlabel="valence", ylabel="arousal")
-    axes[1].legend(fontsize=8)
+            ratings.plot(*moved.T, ".", color=colour, markersize=2, alpha=0.5)
+            ratings.plot(*points.mean(0), "o", color=colour, markeredgecolor="k", label=label)
+    ratings.set(title="ratings and mean per class", xlabel="valence", ylabel="arousal")
+    ratings.legend(fontsize=8)
     save(figure, path)
 
 

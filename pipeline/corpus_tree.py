@@ -119,7 +119,7 @@ def find_tree(folder: Path | str, account: Account) -> Tree:
     for path in top:
         if leads_out(tree.root, path):
             raise UserError(f"{path} is a symbolic link out of the corpus: put the files there")
-    list_files(tree, wav, DIALOGUE_DEPTH[tree.kind], account)
+    list_files(tree, "wav", DIALOGUE_DEPTH[tree.kind], account)
     return tree
 
 
@@ -152,23 +152,24 @@ def recognise(root: Path, account: Account) -> Tree:
     return trees[0]
 
 
-def list_files(tree: Tree, folder: Path, depth: int, account: Account) -> None:
-    """List recordings and transcripts exactly `depth` folders down; note what lies deeper.
+def list_files(tree: Tree, folder: str, depth: int, account: Account) -> None:
+    """List recordings and transcripts exactly `depth` folders below `folder`, a path below root.
 
-    A `converted/` folder holds files with the names of the right ones, so nothing below is read.
+    What lies deeper is noted and not read: a `converted/` folder holds files with the names of the
+    right ones.
     """
-    with os.scandir(folder) as scan:
+    with os.scandir(tree.root / folder) as scan:
         entries = sorted(scan, key=lambda entry: entry.name)
     for entry in entries:
-        path = Path(entry.path).relative_to(tree.root).as_posix()
+        path = f"{folder}/{entry.name}"
         if entry.is_symlink() and leads_out(tree.root, Path(entry.path)):
             tree.refused.add(path)
             account.ignored.append({"path": path, "reason": "symbolic link out of the corpus"})
         elif entry.is_dir() and depth:
-            list_files(tree, Path(entry.path), depth - 1, account)
+            list_files(tree, path, depth - 1, account)
         elif entry.is_dir():
             account.ignored.append({"path": path, "reason": "folder below a dialogue"})
-        elif entry.is_file() and not depth and Path(path).suffix in (*RECORDINGS, *TRANSCRIPTS):
+        elif entry.is_file() and not depth and path.endswith((*RECORDINGS, *TRANSCRIPTS)):
             tree.sizes[path] = entry.stat().st_size
 
 

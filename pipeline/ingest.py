@@ -18,7 +18,7 @@ from pipeline import audio_files
 from pipeline.audio_files import RecordingError
 from pipeline.corpus import Utterance
 from pipeline.corpus_tree import Account
-from pipeline.files import write_atomically
+from pipeline.files import UserError, write_atomically
 from pipeline.text import clean, decode
 
 CHUNK = 64  # utterances a task: large against a task's cost, small against the corpus
@@ -32,18 +32,22 @@ def workers(jobs: int, cluster: str) -> Iterator[joblib.Parallel]:
     lock; they start at once and share one process's memory. A cluster's workers must see the
     corpus and the data folder under the same paths, and be able to import `pipeline`.
     """
-    client = contextlib.nullcontext()
-    backend = "threading"
-    if cluster:
-        from distributed import Client
-
-        client, backend = Client(cluster), "dask"
     with (
-        client,
-        joblib.parallel_config(backend=backend, n_jobs=jobs),
+        connect(cluster) if cluster else contextlib.nullcontext(),
+        joblib.parallel_config(backend="dask" if cluster else "threading", n_jobs=jobs),
         joblib.Parallel(return_as="generator") as parallel,
     ):
         yield parallel
+
+
+def connect(address: str) -> contextlib.AbstractContextManager:
+    """Connect this process to a Dask scheduler, where joblib's backend then finds it."""
+    from distributed import Client  # takes a second, which only users of a cluster pay
+
+    try:
+        return Client(address, timeout=20)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--cluster: no Dask scheduler answers at {address}: {error}") from None
 
 
 def in_chunks(
@@ -144,7 +148,7 @@ def copy_chunk(copies: list[Copy], target: str, offset: int) -> list[tuple[list[
     Returns (remarks, problem) of each; problem is "" for a recording that was written.
     """
     results = []
-    with open(target, "r+b", buffering=0) as stream:
+    with open(target, "r+b") as stream:
         for copy in copies:
             try:
                 samples, remarks = audio_files.read(copy.path, copy.length)
