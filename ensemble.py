@@ -12,6 +12,7 @@ alone, the methods that learn are cross-validated on the test rows, and the tabl
 report page looks at anything else (transcripts and counts in DATA, training curves in OUTPUTS).
 """
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -71,11 +72,11 @@ def read_predictions(outputs: Path) -> tuple[Predictions, Predictions | None]:
 
 def describe(rows: Predictions) -> str:
     """Say how many rows there are, of how many sessions and speakers."""
-    count = f"{len(rows.truth)} rows"
     if rows.groups("speaker") is None:
-        return f"{count} without known segment IDs"
-    sessions, speakers = (len(np.unique(rows.groups(kind))) for kind in ("session", "speaker"))
-    return f"{count} of {sessions} sessions, {speakers} speakers"
+        return f"{len(rows.truth)} rows without known segment IDs"
+    numbers = {kind: len(np.unique(rows.groups(kind))) for kind in ("session", "speaker")}
+    counts = [f"{number} {kind}{'s' * (number > 1)}" for kind, number in numbers.items()]
+    return f"{len(rows.truth)} rows of {', '.join(counts)}"
 
 
 def choose_rows(test: Predictions, held_out: Predictions | None) -> tuple:
@@ -148,6 +149,7 @@ def evaluate(test: Predictions, pred: dict, probabilities: dict) -> dict:
             for method, matrix in matrices.items()
         },
         "scenarios": score_scenarios(test, pred),
+        "agreement": count_agreement(test.truth, pred),
     }
 
 
@@ -164,6 +166,18 @@ def score_scenarios(test: Predictions, pred: dict) -> dict:
         }
         for name, part in parts.items()
     }
+
+
+def count_agreement(truth: np.ndarray, pred: dict) -> list[dict]:
+    """Count rows by which models are right, from none to all three, and stacking's right ones."""
+    right = {method: labels == truth for method, labels in pred.items()}
+    parts = []
+    for number in range(len(MODELS) + 1):
+        for models in combinations(MODELS, number):
+            rows = np.all([right[model] == (model in models) for model in MODELS], axis=0)
+            stacking = int((rows & right["stacking"]).sum())
+            parts.append({"right": models, "rows": int(rows.sum()), "stacking": stacking})
+    return parts
 
 
 def follow_paper(test: Predictions, learn) -> dict:
@@ -187,8 +201,8 @@ def write_results(results: dict, test: Predictions, pred: dict, probabilities: d
         write_array(outputs / f"ensemble_{method}_pred.npy", pred[method])
         if method in probabilities:
             write_array(outputs / f"ensemble_{method}_output.npy", probabilities[method])
-    labels = {"synthetic": results["synthetic"], "fitted_on": results["fitted_on"]}
-    write_json(outputs / "ensemble.json", [row | labels for row in results["rows"]])
+    notice = {"synthetic": results["synthetic"]}
+    write_json(outputs / "ensemble.json", [row | notice for row in results["rows"]])
     write_json(outputs / "ensemble_details.json", results)
     made = tables.make_tables(results)
     write_text(outputs / "ensemble.md", tables.write_markdown(results["synthetic"], made))

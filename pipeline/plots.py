@@ -83,7 +83,11 @@ def draw_all(
             test.truth,
             probabilities,
         ),
-        "Who was right, and what stacking made of it": ("agreement", draw_agreement, test, pred),
+        "Who was right, and what stacking made of it": (
+            "agreement",
+            draw_agreement,
+            results["agreement"],
+        ),
     }
     return {
         title: save(folder / f"{name}.png", draw, *arguments)
@@ -183,27 +187,23 @@ def draw_reliability(truth: np.ndarray, probabilities: dict) -> Figure:
     return figure
 
 
-def draw_agreement(test: Predictions, pred: dict) -> Figure:
+def draw_agreement(agreement: list[dict]) -> Figure:
     """Rows by which of the three models was right, and how many of them stacking has right."""
-    right = np.stack([pred[model] == test.truth for model in MODELS])
-    pattern = right.astype(int).T @ [4, 2, 1]
-    order = sorted(range(8), key=lambda code: (code.bit_count(), code))
-    totals = np.bincount(pattern, minlength=8)[order]
-    gained = np.bincount(pattern[pred["stacking"] == test.truth], minlength=8)[order]
+    totals = np.array([part["rows"] for part in agreement])
+    gained = np.array([part["stacking"] for part in agreement])
     figure = Figure(figsize=(10, 4))
     dots, bars = figure.subplots(1, 2, sharey=True, width_ratios=[1, 3.4])
-    for place, code in enumerate(order):
+    for place, part in enumerate(agreement):
         for column, model in enumerate(MODELS):
-            was_right = bool(code & (4 >> column))
-            face = COLOURS[model] if was_right else "white"
+            face = COLOURS[model] if model in part["right"] else "white"
             dots.plot(column, place, "o", markersize=13, color=COLOURS[model], mfc=face)
     dots.set_xticks(range(3), ["Text", "Audio", "CM-BERT"])
     dots.set_yticks([])
     dots.set(xlim=(-0.6, 2.6), title="who was right (filled)")
     dots.spines[["left", "bottom"]].set_visible(False)
     dots.tick_params(length=0)
-    bars.barh(range(8), totals, color="#d9d9d9", label="stacking wrong")
-    bars.barh(range(8), gained, color=COLOURS["stacking"], label="stacking right")
+    bars.barh(range(len(totals)), totals, color="#d9d9d9", label="stacking wrong")
+    bars.barh(range(len(totals)), gained, color=COLOURS["stacking"], label="stacking right")
     for place, (total, gain) in enumerate(zip(totals, gained, strict=True)):
         if total:
             text = f"  {gain} of {total} ({gain / total:.0%})"

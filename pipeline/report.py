@@ -61,7 +61,7 @@ def write_page(
 
     figures: title -> PNG; pred, probabilities: by method; data: the folder of preprocess.py.
     """
-    scores, intervals, comparisons, stackers, weights, *classes, paper = tables
+    scores, intervals, comparisons, agreement, stackers, weights, *classes, paper = tables
     title = "Emotion recognition from text and voice: the ensemble"
     body = [
         f"<h1>{title}</h1><p class=note>{escape(results['test'])}</p>",
@@ -76,6 +76,7 @@ def write_page(
         show_details(intervals),
         show_table(comparisons),
         show_figure(figures, "agreement"),
+        show_details(agreement),
         show_table(stackers),
         show_table(weights),
         show_figure(figures, "reliability"),

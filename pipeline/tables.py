@@ -50,6 +50,7 @@ def make_tables(results: dict) -> list[Table]:
         tabulate_scores(results),
         tabulate_intervals(results),
         tabulate_comparisons(results),
+        tabulate_agreement(results),
         tabulate_candidates(results),
         tabulate_weights(results),
         tabulate_classes(results, "recall"),
@@ -97,6 +98,16 @@ def tabulate_comparisons(results: dict) -> Table:
         "accuracy: the hardest to beat)."
     )
     return Table("Is stacking better?", note, ["Stacking", "Difference", "95 %", "p"], rows)
+
+
+def tabulate_agreement(results: dict) -> Table:
+    rows = []
+    for part in results["agreement"]:
+        models = " + ".join(NAMES[model] for model in part["right"]) or "none of the three"
+        share = number(part["stacking"] / part["rows"]) if part["rows"] else "-"
+        rows.append([models, str(part["rows"]), str(part["stacking"]), share])
+    header = ["Right is", "Rows", "Stacking right", "Share"]
+    return Table("Who was right", "Test rows by which single models are right.", header, rows)
 
 
 def tabulate_candidates(results: dict) -> Table:

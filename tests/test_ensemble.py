@@ -190,6 +190,24 @@ def test_a_held_out_row_that_is_a_test_row_ends_in_one_line(tmp_path, run_script
     )
 
 
+def test_agreement_by_hand():
+    truth = np.array([0, 0, 0, 0, 0])
+    pred = {
+        "text": np.array([0, 0, 1, 1, 1]),
+        "audio": np.array([0, 0, 1, 0, 1]),
+        "cmbert": np.array([0, 1, 1, 1, 1]),
+        "stacking": np.array([0, 1, 0, 1, 1]),
+    }
+    counted = {part["right"]: part for part in ensemble.count_agreement(truth, pred)}
+    assert len(counted) == 8
+    assert {models: (p["rows"], p["stacking"]) for models, p in counted.items() if p["rows"]} == {
+        (): (2, 1),
+        ("audio",): (1, 0),
+        ("text", "audio"): (1, 0),
+        ("text", "audio", "cmbert"): (1, 1),
+    }
+
+
 def make_run(accuracy):
     row = dict.fromkeys(SCORES, accuracy) | {"synthetic": NOTICE}
     rows = [row | {"method": method} for method in METHODS]

@@ -109,7 +109,11 @@ def draw_everything(folder):
         for method, row in scored.items()
     ]
     per_class = {m: metrics.class_scores(metrics.confusion(truth, p)) for m, p in pred.items()}
-    results = {"rows": rows, "per_class": per_class}
+    agreement = [
+        {"right": (), "rows": 0, "stacking": 0},
+        {"right": ("text",), "rows": 3, "stacking": 1},
+    ]
+    results = {"rows": rows, "per_class": per_class, "agreement": agreement}
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         return plots.draw_all(folder, results, test, pred, probabilities)
@@ -140,6 +144,6 @@ def test_a_browser_renders_the_page_without_network(page, tmp_path):
     title = re.search(r"<title>(\{.*?\})</title>", done.stdout)
     assert title, done.stderr
     seen = json.loads(title[1])
-    # Tables: 5 on scores and methods, 4 by class and scenario, paper, mistakes, corpus, 3 settings.
-    expected = {"images": 6, "broken": 0, "tables": 15, "bold": 4, "wide": False, "loaded": 0}
+    # Tables: 6 on scores and methods, 4 by class and scenario, paper, mistakes, corpus, 3 settings.
+    expected = {"images": 6, "broken": 0, "tables": 16, "bold": 4, "wide": False, "loaded": 0}
     assert seen == expected | {"fonts": ["loaded"] if plots.find_font() else []}
