@@ -161,6 +161,9 @@ def tabulate_paper(results: dict) -> Table:
         [name, *[number(paper[rule][score]) for score in scores], published]
         for rule, (name, published) in PAPER.items()
     ]
+    header = ["", *[HEADERS[score] for score in scores], "Paper, KEMDy19"]
+    if results["synthetic"]:  # never beside the published scores
+        header, rows = header[:-1], [row[:-1] for row in rows]
     stacking = next(row for row in results["rows"] if row["method"] == "stacking")
     in_sample, honest = paper["stacking_in_sample"], paper["stacking_honest"]
     title = (
@@ -173,7 +176,7 @@ def tabulate_paper(results: dict) -> Table:
         f"the same test labels; honest, the same rule is fitted on {results['fitted_on']}. Hard "
         "voting's published weights always choose the text model's label."
     )
-    return Table(title, note, ["", *[HEADERS[s] for s in scores], "Paper, KEMDy19"], rows)
+    return Table(title, note, header, rows)
 
 
 def number(value: float | None) -> str:
