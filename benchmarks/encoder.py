@@ -1,0 +1,140 @@
+"""What pretraining gave the text encoder: emotions of Korean sentences, against words alone.
+
+    python -m benchmarks.encoder --text goemotions_ko_train.tsv
+
+Reads   TEXT: a header, then text<TAB>label with the seven labels; exact duplicates are removed and
+        every tenth row is held out
+Prints  macro F1 and accuracy on the held-out rows after training on the first FEW rows and on all:
+        TF-IDF of characters with logistic regression (the floor), each of ENCODERS with random
+        weights and as pretrained; means and deviations over SEEDS
+
+Encoders are fine-tuned by the training loop and with the settings of text_train.py, but for the
+number of epochs, which is fixed: nothing is chosen on the held-out rows.
+"""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+import text_train
+from models.kobert import KoBERTClassifier, build_encoder, load_encoder, load_tokenizer
+from pipeline import config, metrics, training
+from pipeline.dataset import Utterances, text_batches, text_inputs
+from pipeline.files import UserError
+from pipeline.labels import LABELS
+
+# --------------------------------------------------------------------------------------
+TEXT = "data/goemotions_ko_train.tsv"  # a path
+ENCODERS = ("models/kobert-mini",)  # hub names or folders
+SEEDS = (1, 2, 3)
+FEW = 1000  # training rows
+EPOCHS_ALL = 4
+EPOCHS_FEW = 20
+# --------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    fit, held_out = read_rows(TEXT)
+    print(f"{TEXT}: {len(fit)} rows to learn from, {len(held_out)} held out")
+    print(f"| | {FEW} rows: macro F1 | accuracy | {len(fit)} rows: macro F1 | accuracy |")
+    print("|---|---|---|---|---|")
+    plan = [("TF-IDF of characters, logistic regression", score_words, (1,))]
+    for name in ENCODERS:
+        plan.append((f"{name}, random weights", partial(score_encoder, name, False), SEEDS))
+        plan.append((name, partial(score_encoder, name, True), SEEDS))
+    for name, score, seeds in plan:
+        cells = []
+        for size in (FEW, len(fit)):
+            part = fit.select(np.arange(len(fit)) < size)
+            found = np.array([score(part, held_out, seed) for seed in seeds])
+            pairs = zip(found.mean(0), found.std(0), strict=True)
+            cells += [f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in pairs]
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+def read_rows(path: str) -> tuple[Utterances, Utterances]:
+    """Return the rows to learn from and every tenth row, both in the file's order."""
+    try:
+        table = pd.read_csv(path, sep="\t", keep_default_na=False, quoting=3)
+    except OSError as error:
+        raise UserError(f"TEXT {path} cannot be read: {error}") from None
+    if list(table.columns) != ["text", "label"]:
+        raise UserError(f"{path}: expected the columns text and label, found {list(table.columns)}")
+    unknown = table.index[~table["label"].isin(LABELS)]
+    if len(unknown):
+        label = table["label"][unknown[0]]
+        raise UserError(f"{path}, line {unknown[0] + 2}: '{label}' is none of {', '.join(LABELS)}")
+    table = table.drop_duplicates(ignore_index=True)
+    table["id"] = [f"row{row}" for row in range(len(table))]
+    rows = Utterances(table, audio={}, data_hash="", synthetic=None, soft=False)
+    tenth = np.arange(len(table)) % 10 == 0
+    return rows.select(~tenth), rows.select(tenth)
+
+
+def score_words(fit: Utterances, held_out: Utterances, seed: int) -> tuple[float, float]:
+    """Return the scores of a linear model of character n-grams, classes balanced."""
+    words = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), min_df=2, sublinear_tf=True)
+    model = make_pipeline(words, LogisticRegression(class_weight="balanced", max_iter=1000))
+    model.fit(fit.table["text"], fit.labels)
+    return scores(held_out, model.predict(held_out.table["text"]))
+
+
+def score_encoder(
+    name: str, pretrained: bool, fit: Utterances, held_out: Utterances, seed: int
+) -> tuple[float, float]:
+    """Return the scores of an encoder fine-tuned on `fit`."""
+    tokenizer = load_tokenizer(name)
+    for rows in (fit, held_out):
+        rows.token_ids = [
+            tokenizer.encode(text, text_train.MAX_LENGTH) for text in rows.table["text"]
+        ]
+    torch.manual_seed(seed)
+    encoder = load_encoder(name)
+    if not pretrained:
+        encoder = build_encoder(encoder.config.to_dict())
+    model = KoBERTClassifier(encoder, "mean", text_train.DROPOUT)
+    accelerator = Accelerator()
+    rates = {"classifier": text_train.CLASSIFIER_RATE, "": text_train.LEARNING_RATE}
+    batches = partial(text_batches, budget=text_train.BATCH_TOKENS, size=text_train.BATCH_SIZE)
+    inputs = partial(text_inputs, pad_id=tokenizer.pad_id)
+    with tempfile.TemporaryDirectory() as folder:
+        training.train(
+            model,
+            Path(folder),
+            accelerator=accelerator,
+            precision=text_train.PRECISION,
+            fit=fit,
+            held_out=None,
+            batches=batches,
+            inputs=inputs,
+            shuffle=True,
+            class_weight_power=text_train.CLASS_WEIGHTS,
+            label_smoothing=text_train.LABEL_SMOOTHING,
+            groups=training.parameter_groups(model, rates, text_train.WEIGHT_DECAY),
+            schedule_shape=text_train.SCHEDULE,
+            warmup=text_train.WARMUP,
+            clip=text_train.CLIP,
+            epochs=EPOCHS_FEW if len(fit) <= FEW else EPOCHS_ALL,
+            patience=0,
+            seed=seed,
+            save_minutes=60.0,
+        )
+    logits = training.predict(model, held_out, batches, inputs, "held-out rows")
+    return scores(held_out, logits.argmax(1).numpy())
+
+
+def scores(held_out: Utterances, predicted: np.ndarray) -> tuple[float, float]:
+    found = metrics.scores(held_out.labels, predicted)
+    return found["macro_f1"], found["accuracy"]
+
+
+if __name__ == "__main__":
+    config.run(main)
