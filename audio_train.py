@@ -22,6 +22,7 @@ from models.speech import SpeechClassifier, load_speech_encoder
 from pipeline import config, training
 from pipeline.checkpoint import Run
 from pipeline.dataset import Training, audio_inputs, plan_trainings
+from pipeline.files import check_choice
 from pipeline.spectrograms import (
     BINS,
     compute_frames,
@@ -105,6 +106,7 @@ def build_model(part: Training) -> tuple[nn.Module, training.Inputs, dict]:
         encoder, normalise = load_speech_encoder(ENCODER)
         model = SpeechClassifier(encoder, normalise, ENCODER_RATE == 0, DROPOUT)
         return model, audio_inputs, {"encoder": encoder.config.to_dict(), "normalise": normalise}
+    check_choice("FEATURES", FEATURES, BINS)
     model = ModifiedAlexNet(POOLING, BINS[FEATURES], DROPOUT)
     if FEATURES == "paper":
         return model, paper_inputs, {}

@@ -27,7 +27,7 @@ from pipeline import config, metrics, plots, testing, training
 from pipeline.attention_plot import draw_attention
 from pipeline.checkpoint import Run, load_checkpoint
 from pipeline.dataset import Utterances, load_utterances, plan_trainings, text_batches
-from pipeline.files import UserError, write_json
+from pipeline.files import UserError, check_choice, write_json
 from pipeline.labels import LABELS
 from pipeline.spectrograms import compute_frames
 from pipeline.token_audio import WIDTHS, aligned_inputs, paper_token_inputs
@@ -87,6 +87,7 @@ def training_settings() -> dict:
 
 
 def train() -> None:
+    check_choice("AUDIO", AUDIO, WIDTHS)
     accelerator = Accelerator()
     plan = plan_trainings(DATA, FOLDS)
     tokenizer = load_tokenizer(BERT)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.files import check_choice
+
 CHANNELS = (3, 64, 192, 384, 256, 256)
 KERNELS = (11, 5, 3, 3, 3)
 STRIDES = (4, 1, 1, 1, 1)
@@ -33,6 +35,7 @@ class ModifiedAlexNet(nn.Module):
         self, pooling: str = "statistics", bins: int = 64, dropout: float = 0.5, classes: int = 7
     ):
         super().__init__()
+        check_choice("POOLING", pooling, ("statistics", "sum"))
         self.is_paper = pooling == "sum"
         self.paddings = (2, 2, 1, 1, 1) if self.is_paper else (5, 2, 1, 1, 1)
         self.pool_padding = 0 if self.is_paper else 1
@@ -42,6 +45,8 @@ class ModifiedAlexNet(nn.Module):
         )
         width = CHANNELS[-1]
         if not self.is_paper:
+            for convolution in self.convolutions:
+                nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
             self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for channels in CHANNELS[1:])
             for layer in range(len(KERNELS)):
                 bins = self.convolved(bins, layer)

@@ -8,6 +8,8 @@ Shapes: B utterances, L tokens, D width of the encoder, d audio features per tok
 import torch
 from torch import Tensor, nn
 
+from pipeline.files import check_choice
+
 PROJECTION = 30  # the article's common width of text and audio
 MASKED = -10_000.0
 
@@ -23,6 +25,8 @@ class MaskedMultimodalAttention(nn.Module):
 
     def __init__(self, width: int, audio_width: int, dropout: float, scale: str, voice: str):
         super().__init__()
+        check_choice("SCALE", scale, ("utterance", "batch"))
+        check_choice("VOICE", voice, ("weights", "values"))
         self.scale, self.voice = scale, voice
         self.project_text = nn.Linear(width, PROJECTION, bias=False)
         self.project_audio = nn.Linear(audio_width, PROJECTION, bias=False)

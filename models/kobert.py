@@ -4,6 +4,7 @@ Shapes: B utterances, L tokens (padding included), D encoder width.
 """
 
 import io
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from huggingface_hub import snapshot_download
 from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel
+from transformers.utils import logging
 
 from pipeline.files import UserError, write_atomically, write_json
 
@@ -147,7 +149,7 @@ def load_tokenizer(name: str) -> KoBERTTokenizer | HubTokenizer:
                     check_known_answers(tokenizer)
                 return tokenizer
         return HubTokenizer(AutoTokenizer.from_pretrained(name))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # the last is SentencePiece's
         raise unreachable(name, "tokenizer", error) from None
 
 
@@ -197,6 +199,7 @@ def load_encoder(name: str, pooler: bool = False) -> nn.Module:
     Every weight must come from the checkpoint: one that is missing or misfits is a UserError.
     Without `pooler` the layer behind [CLS] is removed, and may be missing.
     """
+    hide_bars_in_files()
     try:
         encoder, report = AutoModel.from_pretrained(
             name, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32
@@ -214,6 +217,12 @@ def load_encoder(name: str, pooler: bool = False) -> nn.Module:
             f"config.json, the first: {first}; choose a checkpoint of a whole encoder"
         )
     return encoder
+
+
+def hide_bars_in_files() -> None:
+    """Keep the bars of transformers off a standard error that is no terminal."""
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
 
 
 def build_encoder(config: dict, pooler: bool = False) -> nn.Module:

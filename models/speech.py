@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
-from models.kobert import unreachable
+from models.kobert import hide_bars_in_files, unreachable
 from pipeline.files import UserError
 
 SHORTEST = 400  # samples; a shorter clip has no frame: zeros are appended
@@ -16,6 +16,7 @@ SHORTEST = 400  # samples; a shorter clip has no frame: zeros are appended
 
 def load_speech_encoder(name: str) -> tuple[nn.Module, bool]:
     """Load a speech encoder by hub name or folder; also whether it wants each clip normalised."""
+    hide_bars_in_files()
     try:
         encoder, report = AutoModel.from_pretrained(
             name, output_loading_info=True, dtype=torch.float32

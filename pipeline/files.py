@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,12 @@ os.umask(UMASK)
 
 class UserError(Exception):
     """A mistake that the user can mend: printed as one line, exit status 2, no traceback."""
+
+
+def check_choice(setting: str, value: str, choices: Collection[str]) -> None:
+    """Refuse a word that a setting does not know."""
+    if value not in choices:
+        raise UserError(f"{setting} = '{value}': give {' or '.join(choices)}")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from pipeline import metrics
 from pipeline.checkpoint import State
 from pipeline.dataset import Utterances
-from pipeline.files import UserError, write_json
+from pipeline.files import UserError, check_choice, write_json
 from pipeline.labels import LABELS
 
 Batches = Callable[[Utterances, int | None], list[np.ndarray]]  # shuffled by a seed or in order
@@ -28,8 +28,7 @@ def autocast(accelerator: Accelerator, precision: str) -> torch.autocast:
 
     precision: "bf16" or "float32"; "auto" is bf16 where the processor has it.
     """
-    if precision not in ("auto", "bf16", "float32"):
-        raise UserError(f"PRECISION = '{precision}': give auto, bf16 or float32")
+    check_choice("PRECISION", precision, ("auto", "bf16", "float32"))
     enabled = precision == "bf16" or (precision == "auto" and has_bf16())
     return torch.autocast(accelerator.device.type, torch.bfloat16, enabled=enabled)
 
@@ -64,6 +63,7 @@ def parameter_groups(model: nn.Module, rates: dict[str, float], weight_decay: fl
 
 def schedule(step: int, total: int, warmup: float, shape: str) -> float:
     """Return the learning rate's factor at a step: warm-up, then "linear" or "cosine" to 0."""
+    check_choice("SCHEDULE", shape, ("linear", "cosine"))
     warm = int(warmup * total)
     if step < warm:
         return step / warm
