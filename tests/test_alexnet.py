@@ -36,8 +36,16 @@ def paper_network() -> tuple[nn.Sequential, nn.Linear]:
 
 
 def built(pooling: str) -> ModifiedAlexNet:
+    """Random weights; norms with offsets and the statistics of a batch, as trained ones have."""
     torch.manual_seed(0)
-    return ModifiedAlexNet(pooling).eval()
+    model = ModifiedAlexNet(pooling)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.bias, 0, 0.1)
+            module.momentum = 1.0
+    with torch.no_grad():
+        model(torch.randn(4, 3, 100, 64), torch.tensor([100] * 4))
+    return model.eval()
 
 
 def logits(model, clips, filler=0.0):
