@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pipeline import metrics
 from pipeline.files import write_atomically
@@ -129,7 +130,8 @@ def draw_confusion(truth: np.ndarray, pred: dict) -> Figure:
             if counts[row, column]:
                 text = f"{counts[row, column]}\n{share:.0%}"
                 ink = "white" if share > 0.5 else "black"
-                axis.text(column, row, text, ha="center", va="center", color=ink, fontsize=7.5)
+                place = {"ha": "center", "va": "center", "linespacing": 1.25}
+                axis.text(column, row, text, color=ink, fontsize=7.5, **place)
         axis.set_xticks(range(len(LABELS)), class_names(), fontsize=8)
         axis.set_yticks(range(len(LABELS)), class_names(), fontsize=8)
         axis.set_title(f"{NAMES[method]}: accuracy {np.trace(counts) / len(truth):.3f}")
@@ -232,5 +234,6 @@ def draw_training(histories: dict[str, dict]) -> Figure:
             if axis.lines:
                 axis.legend(frameon=False, fontsize=8)
         axes[0, column].set_title(NAMES[model])
+        axes[1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[1, column].set_xlabel("epoch (dotted: the one kept)")
     return figure
