@@ -234,6 +234,6 @@ def draw_training(histories: dict[str, dict]) -> Figure:
             if axis.lines:
                 axis.legend(frameon=False, fontsize=8)
         axes[0, column].set_title(NAMES[model])
-        axes[1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[1, column].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes[1, column].set_xlabel("epoch (dotted: the one kept)")
     return figure

@@ -82,16 +82,16 @@ def simulate(speakers, random):
 
 @pytest.mark.parametrize("speakers", [8, 40])
 def test_intervals_cover_the_truth_in_95_per_cent_of_cases(speakers):
-    random, cases, covered = np.random.default_rng(7), 400, {"accuracy": 0, "uar": 0}
+    random, cases, covered = np.random.default_rng(7), 300, {"accuracy": 0, "uar": 0}
     for case in range(cases):
         truth, pred, groups = simulate(speakers, random)
         values = metrics.bootstrap(
-            truth, pred, None, groups, metrics.draw_counts(speakers, 1000, case)
+            truth, pred, None, groups, metrics.draw_counts(speakers, 500, case)
         )
         for name in covered:
             low, high = metrics.interval(values[name], speakers)
             covered[name] += low <= 0.6 <= high
-    # 400 cases: 95 % +- 2.2 % at two standard errors; plain percentiles give 89 % for 8 speakers.
+    # 300 cases: 95 % +- 2.5 % at two standard errors; plain percentiles give 89 % for 8 speakers.
     assert 0.92 <= covered["accuracy"] / cases <= 0.985
     assert 0.92 <= covered["uar"] / cases <= 0.985
 
