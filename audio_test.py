@@ -16,8 +16,8 @@ from models.alexnet import ModifiedAlexNet
 from models.speech import SpeechClassifier, build_speech_encoder
 from pipeline import config, testing, training
 from pipeline.dataset import Utterances, audio_inputs
+from pipeline.features import PAPER_BINS, Mel
 from pipeline.spectrograms import (
-    BINS,
     compute_frames,
     paper_inputs,
     spectrogram_batches,
@@ -44,11 +44,12 @@ def predict(folder: Path, trained: dict, weights: dict, rows: Utterances) -> Ten
         model, inputs = SpeechClassifier(encoder, trained["normalise"], frozen=True), audio_inputs
     elif settings["features"] == "paper":
         inputs = paper_inputs
-        model = ModifiedAlexNet(settings["pooling"], BINS["paper"])
+        model = ModifiedAlexNet(settings["pooling"], PAPER_BINS)
     else:
-        model = ModifiedAlexNet(settings["pooling"], BINS["mel"])
-        inputs = partial(spectrogram_inputs, augment=0.0)
-        compute_frames(rows)
+        mel = Mel(**trained["mel"])
+        model = ModifiedAlexNet(settings["pooling"], mel.bins)
+        inputs = partial(spectrogram_inputs, mel=mel, augment=0.0)
+        compute_frames(rows, mel)
     model.load_state_dict(weights)
     return training.predict(
         model.to(Accelerator().device),

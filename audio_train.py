@@ -10,6 +10,7 @@ Writes  OUTPUTS/audio/: model.safetensors, config.json, history.json;
 Killed and started again with the same settings, it goes on where it stopped.
 """
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -22,9 +23,9 @@ from models.speech import SpeechClassifier, load_speech_encoder
 from pipeline import config, training
 from pipeline.checkpoint import Run
 from pipeline.dataset import Training, audio_inputs, plan_trainings
+from pipeline.features import PAPER_BINS, Mel
 from pipeline.files import check_choice
 from pipeline.spectrograms import (
-    BINS,
     compute_frames,
     paper_inputs,
     spectrogram_batches,
@@ -106,13 +107,14 @@ def build_model(part: Training) -> tuple[nn.Module, training.Inputs, dict]:
         encoder, normalise = load_speech_encoder(ENCODER)
         model = SpeechClassifier(encoder, normalise, ENCODER_RATE == 0, DROPOUT)
         return model, audio_inputs, {"encoder": encoder.config.to_dict(), "normalise": normalise}
-    check_choice("FEATURES", FEATURES, BINS)
-    model = ModifiedAlexNet(POOLING, BINS[FEATURES], DROPOUT)
+    check_choice("FEATURES", FEATURES, ("mel", "paper"))
     if FEATURES == "paper":
-        return model, paper_inputs, {}
-    compute_frames(part.fit)
-    compute_frames(part.held_out)
-    return model, partial(spectrogram_inputs, augment=AUGMENT), {}
+        return ModifiedAlexNet(POOLING, PAPER_BINS, DROPOUT), paper_inputs, {}
+    mel = Mel()
+    compute_frames(part.fit, mel)
+    compute_frames(part.held_out, mel)
+    inputs = partial(spectrogram_inputs, mel=mel, augment=AUGMENT)
+    return ModifiedAlexNet(POOLING, mel.bins, DROPOUT), inputs, {"mel": asdict(mel)}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ Writes  OUTPUTS/cmbert/: model.safetensors, config.json, history.json, tokenizer
 Killed and started again with the same settings, it goes on where it stopped.
 """
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -27,10 +28,11 @@ from pipeline import config, metrics, plots, testing, training
 from pipeline.attention_plot import draw_attention
 from pipeline.checkpoint import Run, load_checkpoint
 from pipeline.dataset import Utterances, load_utterances, plan_trainings, text_batches
+from pipeline.features import Mel
 from pipeline.files import UserError, check_choice, write_json
 from pipeline.labels import LABELS
 from pipeline.spectrograms import compute_frames
-from pipeline.token_audio import WIDTHS, aligned_inputs, paper_token_inputs
+from pipeline.token_audio import aligned_inputs, audio_width, paper_token_inputs
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -74,10 +76,13 @@ def main() -> None:
     if TRAIN:
         train()
     testing.dump("cmbert", "run_classifier.py", DATA, OUTPUTS, predict)
-    model, trained, tokenizer, test = load_for_test()
-    ablate(model, trained, tokenizer, test)
+    folder = Path(OUTPUTS) / "cmbert"
+    trained, weights = load_checkpoint(folder, "run_classifier.py")
+    test, tokenizer = load_utterances(DATA, "test"), load_tokenizer(folder)
+    model, inputs = load_model(trained, weights, test)
+    ablate(model, inputs, trained["pad_id"], tokenizer, test)
     if ATTENTION:
-        plot_attention(model, trained, tokenizer, test)
+        plot_attention(model, inputs, tokenizer, test)
 
 
 def training_settings() -> dict:
@@ -87,7 +92,8 @@ def training_settings() -> dict:
 
 
 def train() -> None:
-    check_choice("AUDIO", AUDIO, WIDTHS)
+    check_choice("AUDIO", AUDIO, ("aligned", "paper"))
+    mel = Mel() if AUDIO == "aligned" else None
     accelerator = Accelerator()
     plan = plan_trainings(DATA, FOLDS)
     tokenizer = load_tokenizer(BERT)
@@ -96,12 +102,14 @@ def train() -> None:
         if run.is_finished(part.name):
             print(f"{run.folder / part.name}: already trained in this run")
             continue
-        prepare(part.fit, tokenizer, MAX_LENGTH, AUDIO)
-        prepare(part.held_out, tokenizer, MAX_LENGTH, AUDIO)
+        prepare(part.fit, tokenizer, MAX_LENGTH, mel)
+        prepare(part.held_out, tokenizer, MAX_LENGTH, mel)
         share = check_unknown_share(part.fit.token_ids, tokenizer.unk_id, BERT)
         print(f"cmbert {part}; {share:.2%} of tokens unknown")
         torch.manual_seed(SEED)
-        model = CMBERT(load_encoder(BERT), WIDTHS[AUDIO], SCALE, VOICE, ATTENTION_DROPOUT, DROPOUT)
+        model = CMBERT(
+            load_encoder(BERT), audio_width(mel), SCALE, VOICE, ATTENTION_DROPOUT, DROPOUT
+        )
         for name, parameter in model.named_parameters():
             parameter.requires_grad = not name.startswith(FROZEN)
         pad_id = tokenizer.pad_id if PAD_ID < 0 else PAD_ID
@@ -113,7 +121,7 @@ def train() -> None:
             fit=part.fit,
             held_out=part.held_out if part.chooses_epoch else None,
             batches=partial(text_batches, budget=BATCH_TOKENS, size=BATCH_SIZE),
-            inputs=make_inputs(AUDIO, pad_id, MAX_LENGTH, AUGMENT),
+            inputs=make_inputs(mel, pad_id, MAX_LENGTH, AUGMENT),
             shuffle=SHUFFLE,
             class_weight_power=CLASS_WEIGHTS,
             label_smoothing=LABEL_SMOOTHING,
@@ -128,57 +136,55 @@ def train() -> None:
             seed=SEED,
             save_minutes=SAVE_MINUTES,
         )
-        encoder = model.encoder.config.to_dict()
-        run.save(part.name, model, part.held_out, encoder=encoder, pad_id=pad_id)
+        run.save(
+            part.name,
+            model,
+            part.held_out,
+            encoder=model.encoder.config.to_dict(),
+            pad_id=pad_id,
+            mel=mel and asdict(mel),
+        )
     tokenizer.save(run.folder)
     run.finish()
 
 
-def prepare(rows: Utterances, tokenizer, max_length: int, audio: str) -> None:
+def prepare(rows: Utterances, tokenizer, max_length: int, mel: Mel | None) -> None:
     """Set the token ids and, for aligned audio, the spectrogram of every row."""
     rows.token_ids = [tokenizer.encode(text, max_length) for text in rows.table["text"]]
-    if audio == "aligned":
-        compute_frames(rows)
+    if mel:
+        compute_frames(rows, mel)
 
 
-def make_inputs(audio: str, pad_id: int, max_length: int, augment: float) -> training.Inputs:
-    if audio == "paper":
-        return partial(paper_token_inputs, pad_id=pad_id, length=max_length)
-    return partial(aligned_inputs, pad_id=pad_id, augment=augment)
+def make_inputs(mel: Mel | None, pad_id: int, max_length: int, augment: float) -> training.Inputs:
+    """Return what turns rows into the network's input: aligned with `mel`, else the paper's."""
+    if mel:
+        return partial(aligned_inputs, pad_id=pad_id, augment=augment)
+    return partial(paper_token_inputs, pad_id=pad_id, length=max_length)
 
 
-def load_model(trained: dict, weights: dict) -> CMBERT:
+def load_model(trained: dict, weights: dict, rows: Utterances) -> tuple[CMBERT, training.Inputs]:
+    """Rebuild a trained model, prepare the rows for it, and return it with its inputs."""
     settings = trained["settings"]
+    mel = Mel(**trained["mel"]) if trained["mel"] else None
     encoder = build_encoder(trained["encoder"])
-    model = CMBERT(encoder, WIDTHS[settings["audio"]], settings["scale"], settings["voice"])
+    model = CMBERT(encoder, audio_width(mel), settings["scale"], settings["voice"])
     model.load_state_dict(weights)
-    return model.to(Accelerator().device)
+    prepare(rows, load_tokenizer(Path(OUTPUTS) / "cmbert"), settings["max_length"], mel)
+    inputs = make_inputs(mel, trained["pad_id"], settings["max_length"], augment=0.0)
+    return model.to(Accelerator().device), inputs
 
 
 def predict(folder: Path, trained: dict, weights: dict, rows: Utterances) -> Tensor:
     """Return the logits (N, 7) of rows under one training."""
-    settings = trained["settings"]
-    tokenizer = load_tokenizer(Path(OUTPUTS) / "cmbert")
-    prepare(rows, tokenizer, settings["max_length"], settings["audio"])
+    model, inputs = load_model(trained, weights, rows)
     batches = partial(text_batches, budget=BATCH_TOKENS, size=BATCH_SIZE)
-    inputs = make_inputs(settings["audio"], trained["pad_id"], settings["max_length"], augment=0.0)
-    return training.predict(load_model(trained, weights), rows, batches, inputs, folder.name)
+    return training.predict(model, rows, batches, inputs, folder.name)
 
 
-def load_for_test() -> tuple[CMBERT, dict, object, Utterances]:
-    """Return the trained model, its config.json, its tokenizer and the prepared test rows."""
-    folder = Path(OUTPUTS) / "cmbert"
-    trained, weights = load_checkpoint(folder, "run_classifier.py")
-    tokenizer = load_tokenizer(folder)
-    test = load_utterances(DATA, "test")
-    prepare(test, tokenizer, trained["settings"]["max_length"], trained["settings"]["audio"])
-    return load_model(trained, weights), trained, tokenizer, test
-
-
-def ablate(model: CMBERT, trained: dict, tokenizer, test: Utterances) -> None:
+def ablate(
+    model: CMBERT, inputs: training.Inputs, pad_id: int, tokenizer, test: Utterances
+) -> None:
     """Print and write the test scores with the voice zeroed or shuffled, or the words masked."""
-    settings = trained["settings"]
-    inputs = make_inputs(settings["audio"], trained["pad_id"], settings["max_length"], augment=0.0)
 
     def without_voice(utterances: Utterances, rows: np.ndarray, training: bool) -> dict:
         batch = inputs(utterances, rows, training)
@@ -187,7 +193,7 @@ def ablate(model: CMBERT, trained: dict, tokenizer, test: Utterances) -> None:
     def without_words(utterances: Utterances, rows: np.ndarray, training: bool) -> dict:
         batch = inputs(utterances, rows, training)
         ids = batch["input_ids"]
-        kept = (ids == tokenizer.cls_id) | (ids == tokenizer.sep_id) | (ids == trained["pad_id"])
+        kept = (ids == tokenizer.cls_id) | (ids == tokenizer.sep_id) | (ids == pad_id)
         return {**batch, "input_ids": torch.where(kept, ids, tokenizer.mask_id)}
 
     variants = {
@@ -208,13 +214,11 @@ def ablate(model: CMBERT, trained: dict, tokenizer, test: Utterances) -> None:
     print(f"wrote {path}")
 
 
-def plot_attention(model: CMBERT, trained: dict, tokenizer, test: Utterances) -> None:
+def plot_attention(model: CMBERT, inputs: training.Inputs, tokenizer, test: Utterances) -> None:
     """Plot the attention maps of the test utterance ATTENTION."""
     if ATTENTION not in test.ids:
         raise UserError(f"ATTENTION = '{ATTENTION}' is no test utterance: see {DATA}/test.tsv")
     row = np.flatnonzero(test.ids == ATTENTION)
-    settings = trained["settings"]
-    inputs = make_inputs(settings["audio"], trained["pad_id"], settings["max_length"], augment=0.0)
     batch = training.to_device(inputs(test, row, False), next(model.parameters()).device)
     with torch.inference_mode():
         logits, maps = model.eval().explain(**batch)

@@ -4,22 +4,14 @@ Shapes: S samples (int16, 16 kHz), T frames, F frequency bins, L tokens.
 """
 
 import warnings
+from dataclasses import dataclass
+from functools import cached_property
 
 import librosa
 import numpy as np
 
 RATE = 16_000
 FULL_SCALE = 32_768  # int16 samples are divided by it: amplitudes within [-1, 1)
-
-# Default: log-mel.
-WINDOW = 512  # samples of a frame, 32 ms
-HOP = 256  # samples between frames, 16 ms
-MELS = 64
-LOWEST, HIGHEST = 50, 8000  # Hz
-FLOOR = 1e-7  # added to the power before the logarithm: 70 dB below full scale
-MEL_FILTERS = librosa.filters.mel(sr=RATE, n_fft=WINDOW, n_mels=MELS, fmin=LOWEST, fmax=HIGHEST)
-MEL_FILTERS /= MEL_FILTERS.sum(1, keepdims=True)  # the mean power within the band
-HANN = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
 
 # Paper: linear power spectral density of unscaled samples.
 PAPER_WINDOW = 640  # 40 ms
@@ -32,6 +24,29 @@ PAPER_MFCC = 100  # coefficients
 PAPER_MFCC_FRAMES = 465
 
 
+@dataclass(frozen=True)
+class Mel:
+    """The constants of the default spectrogram; a trained model carries its own."""
+
+    window: int = 512  # samples of a frame, 32 ms
+    hop: int = 256  # samples between frames, 16 ms
+    bins: int = 64
+    lowest: float = 50.0  # Hz
+    highest: float = 8000.0
+    floor: float = 1e-7  # added to the power before the logarithm: 70 dB below full scale
+    deviation_floor: float = 0.1  # normalisation does not blow up a bin that hardly moves
+    slope_scale: float = 2.5  # of the deltas, so that they are not small beside the spectrogram
+    curve_scale: float = 5.0  # of the deltas' deltas
+
+    @cached_property
+    def filters(self) -> np.ndarray:
+        """The mel bands, (bins, window / 2 + 1); each gives the mean power within the band."""
+        filters = librosa.filters.mel(
+            sr=RATE, n_fft=self.window, n_mels=self.bins, fmin=self.lowest, fmax=self.highest
+        )
+        return filters / filters.sum(1, keepdims=True)
+
+
 def cut_frames(samples: np.ndarray, window: int, hop: int) -> np.ndarray:
     """Cut (S,) into (T, window), T = 1 + (S - window) // hop; a shorter clip is one frame."""
     if len(samples) < window:
@@ -39,11 +54,12 @@ def cut_frames(samples: np.ndarray, window: int, hop: int) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(samples, window)[::hop]
 
 
-def log_mel(samples: np.ndarray) -> np.ndarray:
-    """Return the logarithm of the mel power spectrogram, (T, MELS) float32, natural logarithm."""
-    frames = cut_frames(samples.astype(np.float32) / FULL_SCALE, WINDOW, HOP) * HANN
-    power = np.square(np.abs(np.fft.rfft(frames))).astype(np.float32) / WINDOW
-    return np.log(power @ MEL_FILTERS.T + FLOOR)
+def log_mel(samples: np.ndarray, mel: Mel) -> np.ndarray:
+    """Return the logarithm of the mel power spectrogram, (T, bins) float32, natural logarithm."""
+    hann = np.hanning(mel.window + 1)[:-1].astype(np.float32)
+    frames = cut_frames(samples.astype(np.float32) / FULL_SCALE, mel.window, mel.hop) * hann
+    power = np.square(np.abs(np.fft.rfft(frames))).astype(np.float32) / mel.window
+    return np.log(power @ mel.filters.T + np.float32(mel.floor))
 
 
 def deltas(spectrogram: np.ndarray) -> np.ndarray:

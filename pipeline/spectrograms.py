@@ -10,13 +10,10 @@ import torch
 from tqdm import tqdm
 
 from pipeline.dataset import Utterances, cut_batches
-from pipeline.features import MELS, PAPER_BINS, deltas, log_mel, paper_spectrogram
-
-BINS = {"mel": MELS, "paper": PAPER_BINS}  # F of the two kinds of features
-DEVIATION_FLOOR = 0.1  # of a bin's log power; a silent channel is not blown up
+from pipeline.features import Mel, deltas, log_mel, paper_spectrogram
 
 
-def compute_frames(utterances: Utterances) -> None:
+def compute_frames(utterances: Utterances, mel: Mel) -> None:
     """Set utterances.frames: the log-mel spectrogram (T, F) of every row, normalised by speaker.
 
     Each bin gets mean 0 and deviation 1 over its speaker's frames among these rows; no label is
@@ -24,12 +21,12 @@ def compute_frames(utterances: Utterances) -> None:
     known of a speaker; with a single clip it is the clip that is normalised.
     """
     rows = tqdm(range(len(utterances)), desc="spectrograms", unit=" utt", disable=None, leave=False)
-    frames = [log_mel(utterances.samples(row)) for row in rows]
+    frames = [log_mel(utterances.samples(row), mel) for row in rows]
     speakers = utterances.table["speaker"].to_numpy()
     for speaker in np.unique(speakers):
         own = np.flatnonzero(speakers == speaker)
         together = np.concatenate([frames[row] for row in own])
-        mean, deviation = together.mean(0), together.std(0).clip(DEVIATION_FLOOR)
+        mean, deviation = together.mean(0), together.std(0).clip(mel.deviation_floor)
         for row in own:
             frames[row] = (frames[row] - mean) / deviation
     utterances.frames = frames
@@ -43,7 +40,7 @@ def spectrogram_batches(
 
 
 def spectrogram_inputs(
-    utterances: Utterances, rows: np.ndarray, training: bool, augment: float
+    utterances: Utterances, rows: np.ndarray, training: bool, mel: Mel, augment: float
 ) -> dict:
     """Return features (B, 3, T, F) - the spectrogram and its first and second deltas - and counts.
 
@@ -56,7 +53,8 @@ def spectrogram_inputs(
         if random:
             frames = augmented(frames, augment, random)
         slope = deltas(frames)
-        clips.append(np.stack([frames, slope, deltas(slope)], axis=1))
+        channels = [frames, mel.slope_scale * slope, mel.curve_scale * deltas(slope)]
+        clips.append(np.stack(channels, axis=1))
     return {"features": pad_clips(clips), "frame_counts": torch.tensor([len(c) for c in clips])}
 
 

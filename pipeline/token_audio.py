@@ -7,22 +7,25 @@ import numpy as np
 import torch
 
 from pipeline.dataset import Utterances, text_inputs
-from pipeline.features import PAPER_MFCC_FRAMES, average_over_tokens, deltas, paper_mfcc
+from pipeline.features import PAPER_MFCC_FRAMES, Mel, average_over_tokens, deltas, paper_mfcc
 from pipeline.spectrograms import augmented, training_random
 
-WIDTHS = {"aligned": 128, "paper": PAPER_MFCC_FRAMES}  # d
+
+def audio_width(mel: Mel | None) -> int:
+    """Return d of the aligned features, or without `mel` of the paper's."""
+    return 2 * mel.bins if mel else PAPER_MFCC_FRAMES
 
 
 def aligned_inputs(
     utterances: Utterances, rows: np.ndarray, training: bool, pad_id: int, augment: float
 ) -> dict:
-    """Return token ids, mask and audio (B, L, 128): mean level and mean movement of 64 mel bins.
+    """Return token ids, mask and audio (B, L, d): mean level and mean movement of every mel bin.
 
     Each token gets its share of the clip in proportion to time; [CLS], [SEP] and padding get zeros.
     """
     batch = text_inputs(utterances, rows, training, pad_id)
     random = training_random() if training and augment else None
-    audio = torch.zeros(*batch["input_ids"].shape, WIDTHS["aligned"])
+    audio = torch.zeros(*batch["input_ids"].shape, 2 * utterances.frames[0].shape[1])
     for row, place in zip(rows, audio, strict=True):
         frames = utterances.frames[row]
         if random:

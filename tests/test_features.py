@@ -7,6 +7,8 @@ import scipy.signal
 
 from pipeline import features
 
+MEL = features.Mel()
+
 
 def noise(count, level=2000, seed=0):
     random = np.random.default_rng(seed)
@@ -139,21 +141,21 @@ def test_paper_mfcc_of_silence_is_zero(count):
 # --- the default features
 
 
-@pytest.mark.parametrize("extra", [-1, 0, 1, features.HOP - 1, features.HOP, 10 * features.HOP + 3])
+@pytest.mark.parametrize("extra", [-1, 0, 1, MEL.hop - 1, MEL.hop, 10 * MEL.hop + 3])
 def test_log_mel_counts_whole_windows(extra):
-    frames = features.log_mel(noise(features.WINDOW + extra))
-    assert frames.shape == (1 + max(0, extra) // features.HOP, features.MELS)
+    frames = features.log_mel(noise(MEL.window + extra), MEL)
+    assert frames.shape == (1 + max(0, extra) // MEL.hop, MEL.bins)
     assert frames.dtype == np.float32
     assert np.isfinite(frames).all()
 
 
 def test_log_mel_rises_with_the_level():
-    quiet, loud = features.log_mel(noise(8000, 500)), features.log_mel(noise(8000, 1000))
+    quiet, loud = features.log_mel(noise(8000, 500), MEL), features.log_mel(noise(8000, 1000), MEL)
     assert (loud > quiet).all()
     # Twice the amplitude is four times the power; the floor and rounding take a little of it.
     assert np.abs(loud - quiet - np.log(4)).max() < 0.05
-    silent = features.log_mel(np.zeros(8000, np.int16))
-    np.testing.assert_allclose(silent, np.log(features.FLOOR), rtol=1e-5)
+    silent = features.log_mel(np.zeros(8000, np.int16), MEL)
+    np.testing.assert_allclose(silent, np.log(MEL.floor), rtol=1e-5)
 
 
 def test_log_mel_bands_rise_with_frequency():
@@ -161,7 +163,7 @@ def test_log_mel_bands_rise_with_frequency():
     peaks = []
     for hz in (200, 500, 1000, 2000, 4000, 7000):
         tone = (8000 * np.sin(2 * np.pi * hz * time)).astype(np.int16)
-        peaks.append(features.log_mel(tone).mean(0).argmax())
+        peaks.append(features.log_mel(tone, MEL).mean(0).argmax())
     assert peaks == sorted(set(peaks))
 
 

@@ -15,13 +15,14 @@ from models.cmbert import CMBERT
 from models.kobert import KoBERTClassifier, load_encoder, load_tokenizer
 from pipeline import metrics, training
 from pipeline.dataset import load_utterances, text_batches, text_inputs
+from pipeline.features import Mel
 from pipeline.files import UserError
 from pipeline.spectrograms import (
     compute_frames,
     paper_inputs,
     spectrogram_inputs,
 )
-from pipeline.token_audio import WIDTHS, aligned_inputs, paper_token_inputs
+from pipeline.token_audio import aligned_inputs, audio_width, paper_token_inputs
 
 SETTINGS = {
     "precision": "float32",
@@ -43,7 +44,7 @@ def load(data, bert, split):
     utterances = load_utterances(data, split)
     tokenizer = load_tokenizer(str(bert))
     utterances.token_ids = [tokenizer.encode(text) for text in utterances.table["text"]]
-    compute_frames(utterances)
+    compute_frames(utterances, Mel())
     return utterances
 
 
@@ -212,7 +213,9 @@ def test_a_step_changes_the_whole_text_model(bert, fit, tmp_path, head):
 @pytest.mark.parametrize("setting", ["default", "paper"])
 def test_a_step_changes_the_whole_audio_model(fit, tmp_path, setting):
     model = ModifiedAlexNet("sum") if setting == "paper" else ModifiedAlexNet()
-    inputs = paper_inputs if setting == "paper" else partial(spectrogram_inputs, augment=1.0)
+    inputs = (
+        paper_inputs if setting == "paper" else partial(spectrogram_inputs, mel=Mel(), augment=1.0)
+    )
     few = fit.select(np.arange(len(fit)) < 6)
     few.frames = fit.frames[:6]
     changed = changed_by_one_step(model, tmp_path, few, batches=all_rows, inputs=inputs)
@@ -221,7 +224,9 @@ def test_a_step_changes_the_whole_audio_model(fit, tmp_path, setting):
 
 def cmbert(bert, setting, voice):
     scale = "batch" if setting == "paper" else "utterance"
-    return CMBERT(load_encoder(str(bert)), WIDTHS[setting], scale, voice)
+    return CMBERT(
+        load_encoder(str(bert)), audio_width(None if setting == "paper" else Mel()), scale, voice
+    )
 
 
 # [CLS] alone is classified and its audio is zero, so its row of beta is ReLU(0): no gradient.

@@ -1,0 +1,99 @@
+"""Rows to the inputs of the audio network and of CM-BERT: padding, normalisation, augmentation."""
+
+import numpy as np
+import pytest
+import torch
+from small_data import make_rows, write_data
+
+from pipeline.dataset import load_utterances
+from pipeline.features import Mel, average_over_tokens, paper_mfcc, paper_spectrogram
+from pipeline.spectrograms import compute_frames, paper_inputs, spectrogram_inputs
+from pipeline.token_audio import aligned_inputs, paper_token_inputs
+
+ROWS = np.array([7, 0, 3])
+MEL = Mel()
+
+
+@pytest.fixture(scope="module")
+def utterances(data):
+    loaded = load_utterances(data, "train")
+    loaded.token_ids = [[2, *range(10, 12 + row), 3] for row in range(len(loaded))]
+    compute_frames(loaded, Mel())
+    return loaded
+
+
+def test_frames_of_a_speaker_have_mean_0_and_deviation_1(utterances):
+    for speaker in set(utterances.table["speaker"]):
+        own = np.flatnonzero(utterances.table["speaker"] == speaker)
+        together = np.concatenate([utterances.frames[row] for row in own])
+        np.testing.assert_allclose(together.mean(0), 0, atol=1e-4)
+        np.testing.assert_allclose(together.std(0), 1, atol=1e-3)
+
+
+def test_other_speakers_and_labels_do_not_change_a_speakers_frames(utterances, tmp_path):
+    rows = make_rows()
+    for row in rows:
+        row["label"] = "neutral"
+        if row["speaker"] != "Sess01_F":
+            row["samples"] = row["samples"] // 2
+    changed = load_utterances(write_data(tmp_path / "data", rows), "train")
+    compute_frames(changed, Mel())
+    for row in np.flatnonzero(changed.table["speaker"] == "Sess01_F"):
+        np.testing.assert_array_equal(changed.frames[row], utterances.frames[row])
+
+
+def test_a_batch_holds_the_clips_and_zeros(utterances):
+    batch = spectrogram_inputs(utterances, ROWS, training=False, mel=Mel(), augment=1.0)
+    counts = [len(utterances.frames[row]) for row in ROWS]
+    assert batch["frame_counts"].tolist() == counts
+    assert batch["features"].shape == (3, 3, max(counts), utterances.frames[0].shape[1])
+    for clip, row, count in zip(batch["features"], ROWS, counts, strict=True):
+        np.testing.assert_array_equal(clip[0, :count], utterances.frames[row])
+        assert not clip[:, count:].any()
+
+
+def test_augmentation_is_for_training_alone_and_follows_torchs_seed(utterances):
+    def features(training, augment, seed=0):
+        torch.manual_seed(seed)
+        return spectrogram_inputs(utterances, ROWS, training, Mel(), augment)["features"]
+
+    before = [frames.copy() for frames in utterances.frames]
+    plain = features(False, 1.0)
+    assert torch.equal(plain, features(True, 0.0))
+    first, again, other = features(True, 1.0), features(True, 1.0), features(True, 1.0, seed=1)
+    assert torch.equal(first, again)
+    assert first.shape != plain.shape or not torch.equal(first, plain)
+    assert first.shape != other.shape or not torch.equal(first, other)
+    assert all(map(np.array_equal, before, utterances.frames))  # the rows themselves stay
+
+
+def test_paper_inputs_stack_the_papers_spectrograms(utterances):
+    batch = paper_inputs(utterances, ROWS, training=True)
+    for clip, count, row in zip(batch["features"], batch["frame_counts"], ROWS, strict=True):
+        alone = paper_spectrogram(utterances.samples(row))
+        assert count == alone.shape[1]
+        np.testing.assert_array_equal(clip[:, :count], alone)
+        assert not clip[:, count:].any()
+
+
+def test_each_token_gets_its_share_of_the_clip(utterances):
+    batch = aligned_inputs(utterances, ROWS, training=False, pad_id=1, augment=1.0)
+    audio, bins = batch["audio"], utterances.frames[0].shape[1]
+    assert audio.shape == (3, 11, 128)  # row 7 has 9 tokens, [CLS] and [SEP]
+    assert audio.dtype == torch.float32
+    for place, mask, row in zip(audio, batch["attention_mask"], ROWS, strict=True):
+        tokens = int(mask.sum()) - 2
+        expected = average_over_tokens(utterances.frames[row], tokens)
+        np.testing.assert_allclose(place[1 : tokens + 1, :bins], expected, rtol=1e-5)
+        assert place[1 : tokens + 1].any(1).all()
+        assert not place[0].any()  # [CLS]
+        assert not place[tokens + 1 :].any()  # [SEP] and padding
+
+
+def test_the_papers_coefficients_lie_against_tokens(utterances):
+    batch = paper_token_inputs(utterances, ROWS, training=False, pad_id=0, length=100)
+    assert batch["audio"].shape == (3, 100, audio_width(None)) == (3, 100, 465)
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (3, 100)
+    assert not batch["input_ids"][0, 11:].any()  # [UNK] after the 11 ids of row 7
+    for place, row in zip(batch["audio"], ROWS, strict=True):
+        np.testing.assert_array_equal(place, paper_mfcc(utterances.samples(row)))
