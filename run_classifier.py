@@ -45,6 +45,7 @@ BERT = "models/kobert-mini"  # hub name or folder: skt/kobert-base-v1, klue/bert
 MAX_LENGTH = 128  # tokens, [CLS] and [SEP] included; paper 100
 AUDIO = "aligned"  # log-mel over each token's share of the clip; "paper": MFCC, not aligned
 VOICE = "values"  # the voice is attended to; "weights": it only re-weights words, as published
+POOLING = "mean"  # classify the mean over real tokens; "cls": position 0, as published
 SCALE = "utterance"  # norm over an utterance's tokens; "batch": over the whole batch, as published
 ATTENTION_DROPOUT = 0.3
 DROPOUT = 0.1
@@ -108,10 +109,10 @@ def train() -> None:
         print(f"cmbert {part}; {share:.2%} of tokens unknown")
         torch.manual_seed(SEED)
         model = CMBERT(
-            load_encoder(BERT), audio_width(mel), SCALE, VOICE, ATTENTION_DROPOUT, DROPOUT
+            load_encoder(BERT), audio_width(mel), SCALE, VOICE, POOLING, ATTENTION_DROPOUT, DROPOUT
         )
         for name, parameter in model.named_parameters():
-            parameter.requires_grad = not name.startswith(FROZEN)
+            parameter.requires_grad &= not name.startswith(FROZEN)
         pad_id = tokenizer.pad_id if PAD_ID < 0 else PAD_ID
         training.train(
             model,
@@ -167,7 +168,9 @@ def load_model(trained: dict, weights: dict, rows: Utterances) -> tuple[CMBERT, 
     settings = trained["settings"]
     mel = Mel(**trained["mel"]) if trained["mel"] else None
     encoder = build_encoder(trained["encoder"])
-    model = CMBERT(encoder, audio_width(mel), settings["scale"], settings["voice"])
+    model = CMBERT(
+        encoder, audio_width(mel), settings["scale"], settings["voice"], settings["pooling"]
+    )
     model.load_state_dict(weights)
     prepare(rows, load_tokenizer(Path(OUTPUTS) / "cmbert"), settings["max_length"], mel)
     inputs = make_inputs(mel, trained["pad_id"], settings["max_length"], augment=0.0)

@@ -8,6 +8,7 @@ Shapes: B utterances, L tokens, D width of the encoder, d audio features per tok
 import torch
 from torch import Tensor, nn
 
+from models.kobert import mean_of_tokens
 from pipeline.files import check_choice
 
 PROJECTION = 30  # the article's common width of text and audio
@@ -32,7 +33,8 @@ class MaskedMultimodalAttention(nn.Module):
         self.project_audio = nn.Linear(audio_width, PROJECTION, bias=False)
         self.text_weight = nn.Parameter(torch.ones(()))
         self.audio_weight = nn.Parameter(torch.ones(()))
-        self.bias = nn.Parameter(torch.zeros(()))
+        # b of the article: the same for every weight, so softmax drops it and no gradient moves it.
+        self.bias = nn.Parameter(torch.zeros(()), requires_grad=False)
         self.dropout = nn.Dropout(dropout)
         if voice == "values":
             self.voice_values = nn.Sequential(
@@ -69,7 +71,12 @@ def scale_utterance(projected: Tensor, real: Tensor) -> Tensor:
 
 
 class CMBERT(nn.Module):
-    """Logits of the emotions from tokens and the voice over each token."""
+    """Logits of the emotions from tokens and the voice over each token.
+
+    pooling: "cls" classifies position 0, as published; where no voice is laid over [CLS] (a zero
+        vector, article and default), its similarity in voice to every token is 0, and the voice has
+        no part in the result. "mean" classifies the mean over the real tokens.
+    """
 
     def __init__(
         self,
@@ -77,13 +84,15 @@ class CMBERT(nn.Module):
         audio_width: int,
         scale: str = "utterance",
         voice: str = "values",
+        pooling: str = "mean",
         attention_dropout: float = 0.3,
         dropout: float = 0.1,
         classes: int = 7,
     ):
         super().__init__()
+        check_choice("POOLING", pooling, ("cls", "mean"))
         width = encoder.config.hidden_size
-        self.encoder = encoder
+        self.encoder, self.pooling = encoder, pooling
         self.attention = MaskedMultimodalAttention(
             width, audio_width, attention_dropout, scale, voice
         )
@@ -103,4 +112,6 @@ class CMBERT(nn.Module):
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
         attended, maps = self.attention(hidden, audio, attention_mask)
         fused = self.norm(self.dropout(self.dense(attended + hidden)))
-        return self.classifier(self.dropout(fused[:, 0])), maps
+        is_cls = self.pooling == "cls"
+        utterance = fused[:, 0] if is_cls else mean_of_tokens(fused, attention_mask)
+        return self.classifier(self.dropout(utterance)), maps

@@ -12,9 +12,9 @@ from pipeline.training import parameter_groups
 AUDIO_WIDTH = 12
 
 
-def build(bert, scale="utterance", voice="weights"):
+def build(bert, scale="utterance", voice="weights", pooling="cls"):
     torch.manual_seed(0)
-    model = CMBERT(load_encoder(str(bert)), AUDIO_WIDTH, scale, voice).eval()
+    model = CMBERT(load_encoder(str(bert)), AUDIO_WIDTH, scale, voice, pooling).eval()
     with torch.no_grad():  # away from 1, 1, 0, where mistakes would cancel
         model.attention.text_weight.fill_(0.7)
         model.attention.audio_weight.fill_(1.4)
@@ -193,6 +193,8 @@ def test_the_published_unit_hears_nothing_while_cls_is_silent(bert):
     model, batch = build(bert, voice="weights"), batch_of(6, 6)
     other = {**batch, "audio": batch["audio"].flip(0)}
     assert torch.equal(run(model, batch), run(model, other))
+    repaired = build(bert, voice="weights", pooling="mean")
+    assert (run(repaired, batch) - run(repaired, other)).abs().max() > 1e-4
     batch["audio"][:, 0] = other["audio"][:, 0] = batch["audio"][:, 1]
     assert (run(model, batch) - run(model, other)).abs().max() > 1e-4
 
@@ -204,9 +206,14 @@ def test_groups_cover_what_is_trained_once(bert):
     model = build(bert, voice="values")
     groups = parameter_groups(model, {"encoder": 2e-5, "": 0.01}, 0.01)
     grouped = [parameter for group in groups for parameter in group["params"]]
-    assert len(grouped) == len({id(p) for p in grouped}) == len(list(model.parameters()))
+    assert (
+        len(grouped)
+        == len({id(p) for p in grouped})
+        == len([p for p in model.parameters() if p.requires_grad])
+    )
     settings = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
-    for name, parameter in model.named_parameters():
+    trained = ((name, p) for name, p in model.named_parameters() if p.requires_grad)
+    for name, parameter in trained:
         is_norm = "LayerNorm" in name or name.startswith("norm.")
         assert settings[id(parameter)] == (
             2e-5 if name.startswith("encoder.") else 0.01,
