@@ -7,10 +7,12 @@ one, then prints the time of preprocess.py, its largest memory, and two ratios: 
 corpus's files into one new file, and to a loop of librosa.load. The cache is warm for all.
 """
 
+import os
 import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import librosa
@@ -44,17 +46,20 @@ def main() -> None:
     recordings = sorted(map(str, corpus.glob("wav/*/*/*.wav")))
     gigabytes = sum(Path(path).stat().st_size for path in recordings) / 1e9
     print(f"{len(recordings)} recordings, {gigabytes:.2f} GB, best of {ROUNDS} rounds")
-    times: dict[str, list[float]] = {"cat": [], "cat, on disk": [], "preprocess": [], "librosa": []}
-    for _ in range(ROUNDS):
-        times["cat"].append(timed(copy_with_cat, corpus, sync=False))
-        times["cat, on disk"].append(timed(copy_with_cat, corpus, sync=True))
-        times["preprocess"].append(timed(preprocess, corpus))
-    times["librosa"].append(timed(load_with_librosa, recordings))
-    best = {name: min(seconds) for name, seconds in times.items()}
+    rivals = {
+        "preprocess.py": lambda: preprocess(corpus),
+        "cat": lambda: copy_with_cat(corpus),
+        "cat and sync": lambda: copy_with_cat(corpus, sync=True),
+        "librosa.load": lambda: load_with_librosa(recordings),
+    }
+    times = {name: [timed(rival) for _ in range(ROUNDS)] for name, rival in rivals.items()}
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-    for name, seconds in best.items():
+    own = min(times["preprocess.py"])
+    for name, rounds in times.items():
+        wall, cpu = min(rounds)
         print(
-            f"{name:14} {seconds:7.2f} s   preprocess / this = {best['preprocess'] / seconds:.2f}"
+            f"{name:14} {wall:7.2f} s, processor {cpu:6.2f} s; preprocess.py takes "
+            f"{own[0] / wall:.2f} times as long, {own[1] / cpu:.2f} times the processor"
         )
     print(f"largest memory of preprocess.py: {memory:.2f} GB")
 
@@ -87,14 +92,18 @@ def write_large_corpus(folder: Path) -> None:
         write_kemdy19(folder, [Session(session, segments)])
 
 
-def timed(function: object, *arguments: object, **options: object) -> float:
-    """Return the seconds that a call takes."""
-    start = time.perf_counter()
-    function(*arguments, **options)
-    return time.perf_counter() - start
+def timed(function: Callable[[], None]) -> tuple[float, float]:
+    """Return the seconds that a call takes, and those of the processor, child processes included.
+
+    On a busy machine only the latter tell much.
+    """
+    wall, before = time.perf_counter(), os.times()
+    function()
+    after = os.times()
+    return time.perf_counter() - wall, sum(after[:4]) - sum(before[:4])
 
 
-def copy_with_cat(corpus: Path, sync: bool) -> None:
+def copy_with_cat(corpus: Path, sync: bool = False) -> None:
     """Read all of the corpus's recordings and transcripts, write them to one file."""
     copy = corpus.with_name("copy")
     copy.unlink(missing_ok=True)

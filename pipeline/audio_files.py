@@ -1,6 +1,8 @@
 """Recordings: WAV or FLAC of any rate, width and number of channels -> 16 kHz mono int16."""
 
+import os
 import re
+import struct
 
 import numpy as np
 import soundfile
@@ -15,6 +17,10 @@ SILENT_LEVEL = 0.001  # a peak below it (-60 dB) is reported as near-silence
 SHORT_DATA = re.compile(r"^data : ([0-9]+) \(should be ([0-9]+)\)", re.MULTILINE)
 # Programs that write WAV into a pipe cannot know the length and promise about 2 or 4 GiB.
 STREAMED = 0x7FFF0000
+# Bytes 8 to 40 of a WAV file of the wanted format with nothing but samples in it. KEMDy's files are
+# such, and reading them without libsndfile takes half the time.
+PLAIN = struct.pack("<8sIHHIIHH4s", b"WAVEfmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data")
+PLAIN_HEADER = 44
 
 
 class RecordingError(Exception):
@@ -27,6 +33,9 @@ def measure(path: str) -> int:
     Raises RecordingError for a recording that is unreadable, empty or truncated.
     """
     try:
+        length = plain_length(path)
+        if length:
+            return length
         info = soundfile.info(path)
     except (soundfile.SoundFileError, OSError) as error:
         raise RecordingError("recording unreadable") from error
@@ -36,6 +45,17 @@ def measure(path: str) -> int:
     if not info.frames:
         raise RecordingError("recording empty")
     return resampled_length(info.frames, info.samplerate)
+
+
+def plain_length(path: str) -> int | None:
+    """Return the number of samples of a plain 16 kHz mono 16-bit WAV file, None for any other."""
+    with open(path, "rb", buffering=0) as stream:
+        header = stream.read(PLAIN_HEADER)
+        size = os.fstat(stream.fileno()).st_size - PLAIN_HEADER
+    if header[:4] != b"RIFF" or header[8:40] != PLAIN:
+        return None
+    promised = int.from_bytes(header[40:], "little")
+    return promised // 2 if promised <= size else None
 
 
 def resampled_length(frames: int, rate: int) -> int:
@@ -49,13 +69,12 @@ def read(path: str, length: int | None = None) -> tuple[np.ndarray, list[str]]:
     Raises RecordingError if it is unreadable, or has not the `length` that `measure` returned.
     """
     try:
-        with soundfile.SoundFile(path) as stream:
-            rate = stream.samplerate
-            if (stream.subtype, rate, stream.channels) == ("PCM_16", RATE, 1):
-                samples = stream.read(dtype="int16")
-                remarks = inspect(samples, FULL_SCALE)
-            else:
-                samples, remarks = convert(stream.read(dtype="float32", always_2d=True), rate)
+        if plain := plain_length(path):
+            samples = np.fromfile(path, "<i2", plain, offset=PLAIN_HEADER)
+            remarks = inspect(samples, FULL_SCALE)
+        else:
+            samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+            samples, remarks = convert(samples, rate)
     except (soundfile.SoundFileError, OSError) as error:
         raise RecordingError("recording unreadable") from error
     if length is not None and len(samples) != length:

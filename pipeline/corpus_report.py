@@ -195,13 +195,13 @@ def draw_counts(path: Path, used: list[Utterance]) -> None:
     figure, axes = new_figure(2, 2, (12, 7))
     for axis, attribute in zip(axes, ("label", "scenario", "session", "speaker"), strict=True):
         groups, _, *classes = zip(*group_rows(used, attribute)[1:], strict=True)
-        bottom = np.zeros(len(groups))
-        for colour, cells in zip(COLOURS, classes, strict=True):
-            heights = np.array(cells, dtype=float)
-            axis.bar(groups, heights, bottom=bottom, color=colour)
-            bottom += heights
-        axis.set(title=f"utterances by {attribute}", ylim=(0, 1.05 * bottom.max()))
-        axis.tick_params(axis="x", rotation=90, labelsize=6 if len(groups) > 25 else 8)
+        # Bars as steps up and down again: one artist a class draws much faster than one a bar.
+        steps = np.repeat(np.arange(len(groups)), 2) + np.tile([-0.4, 0.4], len(groups))
+        heights = np.kron(np.array(classes, dtype=float), [1, 0])
+        axis.stackplot(steps, heights, colors=COLOURS, step="post")
+        axis.set(title=f"utterances by {attribute}")
+        axis.set_xticks(range(len(groups)), groups, rotation=90)
+        axis.tick_params(axis="x", labelsize=6 if len(groups) > 25 else 8)
     save(figure, path)
 
 

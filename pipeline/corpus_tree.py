@@ -104,9 +104,12 @@ def find_tree(folder: Path | str, account: Account) -> Tree:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: give the corpus with --corpus FOLDER")
-    roots = [p.parent for depth in ("", "*/", "*/*/") for p in folder.glob(depth + "annotation")]
+    for pattern in ("annotation", "*/annotation", "*/*/annotation"):
+        roots = sorted(path.parent for path in folder.glob(pattern) if path.is_dir())
+        if roots:
+            break
     if len(roots) != 1:
-        found = ", ".join(str(root) for root in sorted(roots)) or "none"
+        found = ", ".join(map(str, roots)) or "none"
         raise UserError(
             f"{folder}: expected one corpus, a folder with annotation/ and wav/ in it; "
             f"found {found}"
@@ -158,8 +161,11 @@ def list_files(tree: Tree, folder: str, depth: int, account: Account) -> None:
     What lies deeper is noted and not read: a `converted/` folder holds files with the names of the
     right ones.
     """
-    with os.scandir(tree.root / folder) as scan:
-        entries = sorted(scan, key=lambda entry: entry.name)
+    try:
+        with os.scandir(tree.root / folder) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{tree.root / folder} cannot be listed: {error}") from None
     for entry in entries:
         path = f"{folder}/{entry.name}"
         if entry.is_symlink() and leads_out(tree.root, Path(entry.path)):

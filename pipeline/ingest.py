@@ -6,6 +6,7 @@ holds more than one recording.
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,9 @@ from pipeline.files import UserError, write_atomically
 from pipeline.text import clean, decode
 
 CHUNK = 64  # utterances a task: large against a task's cost, small against the corpus
+# The kernel lets one thread at a time write to a file and the others burn time until it is their
+# turn; with a lock they sleep.
+WRITING = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -88,7 +92,8 @@ def read_chunk(utterances: list[Utterance], root: str, style: str) -> list[tuple
 def read_one(utterance: Utterance, root: str, style: str) -> tuple[str, int, str]:
     """Read a transcript and a recording's header."""
     try:
-        text = clean(decode(Path(root, utterance.transcript).read_bytes()), style)
+        with open(f"{root}/{utterance.transcript}", "rb") as stream:
+            text = clean(decode(stream.read()), style)
         length = audio_files.measure(f"{root}/{utterance.recording}")
     except UnicodeDecodeError:
         return "", 0, "transcript is neither UTF-8 nor cp949"
@@ -155,7 +160,8 @@ def copy_chunk(copies: list[Copy], target: str, offset: int) -> list[tuple[list[
             except RecordingError as error:
                 results.append(([], str(error)))
                 continue
-            stream.seek(offset + copy.start * samples.itemsize)
-            stream.write(samples.astype("<i2", copy=False).data)
+            with WRITING:
+                stream.seek(offset + copy.start * samples.itemsize)
+                stream.write(samples.astype("<i2", copy=False).data)
             results.append((remarks, ""))
     return results

@@ -1,13 +1,12 @@
 """KEMDy19 and KEMDy20, right and wrong, on disk -> utterances and account."""
 
 import shutil
-from dataclasses import replace
 
 import hostile
 import numpy as np
 import pytest
 import soundfile
-from hostile import CHANGES19, CHANGES20, STYLES19, STYLES20
+from irregularities import CHANGES19, CHANGES20, CLIPPED, STYLES19, STYLES20
 
 from pipeline import audio_files, known_counts
 from pipeline.annotation import find_columns
@@ -15,13 +14,7 @@ from pipeline.corpus import list_orphans, read_corpus
 from pipeline.corpus_tree import Account, find_tree
 from pipeline.files import UserError
 from pipeline.ingest import read_texts_and_lengths, workers, write_audio
-from pipeline.kemdy_tree import Segment, unanimous
-from pipeline.splits import (
-    format_sessions,
-    parse_sessions,
-    split_sessions,
-    split_utterances,
-)
+from pipeline.kemdy_tree import Segment, Vote, unanimous
 
 HEALTHY = {"KEMDy19": 150, "KEMDy20": 50}  # 5 sessions x 3 x 5 x 2, 5 x 2 x 5
 ENTRIES = ("repaired", "dropped", "orphans", "ignored", "noted")
@@ -135,7 +128,7 @@ def test_any_recording_becomes_16_khz_mono(hostile19):
     assert len(samples["Sess05_script01_F004"]) == 534  # ceil(1600 / 3), 48 kHz
     assert len(samples["Sess05_script01_F005"]) == 1600  # FLAC, 4,410 samples at 44.1 kHz
     assert samples["Sess05_script01_M001"][5] == 0  # was nan
-    assert np.array_equal(samples["Sess05_script01_M002"], hostile.CLIPPED)
+    assert np.array_equal(samples["Sess05_script01_M002"], CLIPPED)
 
 
 def test_nothing_is_read_from_converted(hostile19):
@@ -174,9 +167,7 @@ def test_releases_say_the_same(tmp_path, kind, style):
             r"Session02_F_res.csv row 3: unknown emotion 'bored'",
         ),
         (
-            hostile.edit_row(
-                "Sess02_script01_M001", "F", votes=(hostile.Vote("neutrall", 1, 1),) * 10
-            ),
+            hostile.edit_row("Sess02_script01_M001", "F", votes=(Vote("neutrall", 1, 1),) * 10),
             r"Session02_F_res.csv row 4: unknown emotion 'neutrall'",
         ),
         (
@@ -227,10 +218,6 @@ def mix_corpora(root):
     )
 
 
-def second_corpus(root):
-    (root / "copy" / "annotation").mkdir(parents=True)
-
-
 def drop_recordings(root):
     shutil.rmtree(root / "wav")
 
@@ -252,7 +239,6 @@ def link_annotation(root):
         (drop_file, r"session 03 has only Session03_F_res.csv"),
         (rename_all, r"neither KEMDy19 .* nor KEMDy20 .* found ratings0.csv"),
         (mix_corpora, r"neither KEMDy19 .* nor KEMDy20"),
-        (second_corpus, r"expected one corpus.*copy"),
         (drop_recordings, r"wav is no folder"),
         (link_annotation, r"Session03_M_res.csv is a symbolic link out of the corpus"),
     ],
@@ -269,6 +255,16 @@ def test_missing_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="is no folder"):
         find_tree(tmp_path / "nowhere", Account())
     with pytest.raises(UserError, match="expected one corpus"):
+        find_tree(tmp_path, Account())
+
+
+def test_folder_above_the_corpus(tmp_path):
+    """It may hold one corpus, as deep as two folders down; of two, the user has to choose."""
+    hostile.write(tmp_path / "a" / "KEMDy20_v1_2", "KEMDy20", [])
+    assert find_tree(tmp_path, Account()).root == tmp_path / "a" / "KEMDy20_v1_2"
+    hostile.write(tmp_path / "b" / "KEMDy19", "KEMDy19", [])
+    assert find_tree(tmp_path / "b", Account()).kind == "KEMDy19"
+    with pytest.raises(UserError, match="expected one corpus.*KEMDy20_v1_2.*KEMDy19"):
         find_tree(tmp_path, Account())
 
 
@@ -350,62 +346,6 @@ def test_blank_header_file_is_read_by_position(tmp_path):
     utterances, _, account, _ = ingest(tmp_path, tmp_path)
     check_entries(account, [])
     assert len(utterances) == HEALTHY["KEMDy19"]
-
-
-def test_session_lists():
-    assert parse_sessions("1,3, 5-7", range(1, 21), "test-sessions") == {1, 3, 5, 6, 7}
-    assert parse_sessions("", range(1, 21), "test-sessions") == set()
-    assert format_sessions([7, 1, 3, 5, 6]) == "1,3,5-7"
-    for text, message in (
-        ("1;2", "no session or range"),
-        ("7-5", "7-5"),
-        ("20-22", "no session 21"),
-    ):
-        with pytest.raises(UserError, match=message):
-            parse_sessions(text, range(1, 21), "test-sessions")
-
-
-@pytest.mark.parametrize(
-    "found, test, valid, expected",
-    [
-        (20, "", "", ("1-14", "15-16", "17-20")),
-        (12, "", "", ("1-8", "9", "10-12")),
-        (40, "", "", ("1-28", "29-32", "33-40")),
-        (3, "", "", ("1", "2", "3")),
-        (20, "1-4", "", ("5-18", "19-20", "1-4")),
-        (20, "17-20", "2", ("1,3-16", "2", "17-20")),
-    ],
-)
-def test_split_of_sessions(found, test, valid, expected):
-    sessions = split_sessions(range(1, found + 1), test, valid)
-    assert tuple(map(format_sessions, sessions.values())) == expected
-
-
-@pytest.mark.parametrize(
-    "found, test, valid, message",
-    [(2, "", "", "left to train"), (5, "4-5", "5", "is in both"), (5, "1-4", "5", "left to train")],
-)
-def test_impossible_splits(found, test, valid, message):
-    with pytest.raises(UserError, match=message):
-        split_sessions(range(1, found + 1), test, valid)
-
-
-def test_no_speaker_and_no_utterance_in_two_splits(hostile19):
-    utterances, _, _, tree = hostile19
-    splits = split_utterances(
-        list(utterances.values()), split_sessions(tree.annotation, "2,4", "1")
-    )
-    for attribute in ("id", "speaker", "session"):
-        sets = [{getattr(u, attribute) for u in split} for split in splits.values()]
-        assert sum(map(len, sets)) == len(set.union(*sets))
-    assert {u.session for u in splits["test"]} == {2, 4}
-
-
-def test_speaker_of_two_splits_is_refused(hostile19):
-    utterances = list(hostile19[0].values())
-    utterances[-1] = replace(utterances[-1], speaker="Sess01F")
-    with pytest.raises(UserError, match="speaker Sess01F is in session 1 .train. and in session 5"):
-        split_utterances(utterances, split_sessions(range(1, 6), "", ""))
 
 
 def test_known_counts_name_every_difference(hostile19):

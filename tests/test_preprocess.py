@@ -10,10 +10,12 @@ import hostile
 import numpy as np
 import pytest
 from distributed import LocalCluster
+from irregularities import CHANGES19
 
 import preprocess
 from pipeline.corpus_report import fleiss_kappa
 from pipeline.files import UserError, sha256
+from pipeline.kemdy_tree import Row
 from pipeline.labels import LABELS
 
 SCRIPT = Path(preprocess.__file__)
@@ -39,7 +41,7 @@ def run(tmp_path, monkeypatch):
 def corpus(tmp_path_factory):
     """A KEMDy19 corpus with every irregularity."""
     folder = tmp_path_factory.mktemp("corpus") / "KEMDy19_v1_9"
-    hostile.write(folder, "KEMDy19", hostile.CHANGES19)
+    hostile.write(folder, "KEMDy19", CHANGES19)
     return folder
 
 
@@ -143,7 +145,7 @@ def test_ties(run, corpus, capsys):
 
 
 def test_soft_needs_votes(run, tmp_path):
-    no_votes = hostile.Row("sad", 2.0, 2.0, ())
+    no_votes = Row("sad", 2.0, 2.0, ())
     change = hostile.edit("Sess01_script01_F001", rows={"F": no_votes, "M": no_votes})
     hostile.write(tmp_path / "corpus", "KEMDy19", [hostile.Change("no votes", edit=change)])
     manifest = json.loads((run(tmp_path / "corpus", ties="soft") / "manifest.json").read_text())
