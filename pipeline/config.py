@@ -103,6 +103,8 @@ def run(main: Callable[[], None]) -> None:
     that this script lacks but one of them has is no error here.
     """
     namespace = main.__globals__
+    if os.environ.get("RANK", "0") != "0":  # of several processes, the first one speaks
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         if {"-h", "--help"} & set(sys.argv[1:]):
             print(help_text(namespace))
