@@ -17,6 +17,7 @@ SILENT_LEVEL = 0.001  # a peak below it (-60 dB) is reported as near-silence
 SHORT_DATA = re.compile(r"^data : ([0-9]+) \(should be ([0-9]+)\)", re.MULTILINE)
 # Programs that write WAV into a pipe cannot know the length and promise about 2 or 4 GiB.
 STREAMED = 0x7FFF0000
+LONGEST = 600 * RATE  # an utterance is no longer; a damaged header may promise terabytes
 # Bytes 8 to 40 of a WAV file of the wanted format with nothing but samples in it. KEMDy's files are
 # such, and reading them without libsndfile takes half the time.
 PLAIN = struct.pack("<8sIHHIIHH4s", b"WAVEfmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data")
@@ -30,7 +31,7 @@ class RecordingError(Exception):
 def measure(path: str) -> int:
     """Return the length in samples at 16 kHz that the header promises.
 
-    Raises RecordingError for a recording that is unreadable, empty or truncated.
+    Raises RecordingError for a recording that is unreadable, empty, truncated or endless.
     """
     try:
         length = plain_length(path)
@@ -44,7 +45,10 @@ def measure(path: str) -> int:
         raise RecordingError("recording truncated")
     if not info.frames:
         raise RecordingError("recording empty")
-    return resampled_length(info.frames, info.samplerate)
+    length = resampled_length(info.frames, info.samplerate)
+    if length > LONGEST:
+        raise RecordingError("recording longer than ten minutes")
+    return length
 
 
 def plain_length(path: str) -> int | None:

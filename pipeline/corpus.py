@@ -218,4 +218,6 @@ def list_orphans(tree: Tree, account: Account) -> None:
         stem, _, extension = path.rpartition(".")
         if stem not in account.claimed:
             kind = "transcript" if "." + extension in TRANSCRIPTS else "recording"
-            account.orphans.append({"path": path, "reason": f"{kind} without an annotation row"})
+            reason = f"{kind} without an annotation row"
+            entry = {"id": stem.rpartition("/")[2], "reason": reason, "path": path}
+            account.orphans.append(entry)

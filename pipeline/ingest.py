@@ -1,8 +1,8 @@
 """Transcripts and recordings, read by all cores: the stage's heavy part.
 
 First every transcript is read and every recording's header, so that the place of each recording in
-its split's array is known; then every worker copies recordings to their places. No process ever
-holds more than one recording.
+its split's array is known; then every worker copies recordings to their places, holding one at a
+time.
 """
 
 import contextlib

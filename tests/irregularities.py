@@ -87,7 +87,7 @@ CHANGES19 = [
         (
             (
                 "orphans",
-                "Sess02_script01/Sess02_script01_F099.txt",
+                "Sess02_script01_F099",
                 "transcript without an annotation row",
             ),
         ),
@@ -165,6 +165,12 @@ CHANGES19 = [
         "not a recording",
         (("dropped", "Sess04_script01_M004", "recording unreadable"),),
         edit("Sess04_script01_M004", audio=b"this is no recording at all" * 99),
+        utterances=-1,
+    ),
+    Change(
+        "endless recording",
+        (("dropped", "Sess04_script01_M005", "recording longer than ten minutes"),),
+        edit("Sess04_script01_M005", audio=Recording(samples_of(0), 1)),
         utterances=-1,
     ),
     Change(
