@@ -200,12 +200,16 @@ def load_encoder(name: str, pooler: bool = False) -> nn.Module:
     Without `pooler` the layer behind [CLS] is removed, and may be missing.
     """
     hide_bars_in_files()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what is missing is judged below
     try:
         encoder, report = AutoModel.from_pretrained(
             name, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32
         )
     except (OSError, ValueError) as error:
         raise unreachable(name, "encoder", error) from None
+    finally:
+        logging.set_verbosity(verbosity)
     wrong = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     if not pooler:
         remove_pooler(encoder)
