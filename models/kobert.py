@@ -197,7 +197,8 @@ def load_encoder(name: str, pooler: bool = False) -> nn.Module:
     """Load a pretrained BERT-type encoder by hub name or local folder, in float32.
 
     Every weight must come from the checkpoint: one that is missing or misfits is a UserError.
-    Without `pooler` the layer behind [CLS] is removed, and may be missing.
+    Without `pooler` the layer behind [CLS] is removed. With it, a checkpoint that never had one
+    (its pretraining did not need it) gets a new one, and this is printed.
     """
     hide_bars_in_files()
     verbosity = logging.get_verbosity()
@@ -211,9 +212,13 @@ def load_encoder(name: str, pooler: bool = False) -> nn.Module:
     finally:
         logging.set_verbosity(verbosity)
     wrong = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    of_pooler = {key for key in wrong if key.startswith("pooler.")}
     if not pooler:
         remove_pooler(encoder)
-        wrong = {key for key in wrong if not key.startswith("pooler.")}
+        wrong -= of_pooler
+    elif len(of_pooler) == len(encoder.pooler.state_dict()):
+        print(f"{name} has no pooler: a new one is trained")
+        wrong -= of_pooler
     if wrong:
         first = ", ".join(sorted(wrong)[:3])
         raise UserError(

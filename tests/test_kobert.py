@@ -203,6 +203,14 @@ def test_pooler_may_be_missing_only_where_it_is_not_used(folder, tmp_path):
         kobert.KoBERTClassifier(encoder, head="pooler")
 
 
+def test_a_checkpoint_without_pooler_gets_a_new_one_and_says_so(folder, tmp_path, capsys):
+    remove(folder, tmp_path / "half", "pooler.dense.weight")
+    remove(tmp_path / "half", tmp_path / "none", "pooler.dense.bias")
+    encoder = kobert.load_encoder(str(tmp_path / "none"), pooler=True)
+    assert "no pooler: a new one is trained" in capsys.readouterr().out
+    assert encoder.pooler.dense.weight.std() > 0
+
+
 def test_missing_folder_is_the_user_s_error(tmp_path):
     for load in (kobert.load_encoder, kobert.load_tokenizer):
         with pytest.raises(UserError, match="no folder here.*give a folder") as caught:
