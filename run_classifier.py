@@ -61,6 +61,7 @@ SHUFFLE = True
 LEARNING_RATE = 3e-4  # the encoder's: 2e-5 for a BERT of 100 M parameters
 FUSION_RATE = 1e-3  # of everything above the encoder; paper .01
 WEIGHT_DECAY = 0.01  # not on biases and norms
+BETA2 = 0.999  # of AdamW
 SCHEDULE = "linear"  # or cosine
 WARMUP = 0.1  # share of all steps
 CLIP = 1.0  # norm of the gradient
@@ -129,6 +130,7 @@ def train() -> None:
             groups=training.parameter_groups(
                 model, {"encoder": LEARNING_RATE, "": FUSION_RATE}, WEIGHT_DECAY
             ),
+            beta2=BETA2,
             schedule_shape=SCHEDULE,
             warmup=WARMUP,
             clip=CLIP,

@@ -41,6 +41,7 @@ SHUFFLE = True  # paper: file order
 LEARNING_RATE = 3e-4  # the encoder's: 2e-5 to 5e-5 for a BERT of 100 M parameters
 CLASSIFIER_RATE = 1e-3  # the classifier's; paper: the same as the encoder's
 WEIGHT_DECAY = 0.01  # not on biases and norms
+BETA2 = 0.999  # of AdamW
 SCHEDULE = "cosine"  # or linear
 WARMUP = 0.1  # share of all steps
 CLIP = 1.0  # norm of the gradient
@@ -79,6 +80,7 @@ def main() -> None:
             class_weight_power=CLASS_WEIGHTS,
             label_smoothing=LABEL_SMOOTHING,
             groups=training.parameter_groups(model, rates, WEIGHT_DECAY),
+            beta2=BETA2,
             schedule_shape=SCHEDULE,
             warmup=WARMUP,
             clip=CLIP,

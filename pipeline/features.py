@@ -29,11 +29,11 @@ class Mel:
     """The constants of the default spectrogram; a trained model carries its own."""
 
     window: int = 512  # samples of a frame, 32 ms
-    hop: int = 256  # samples between frames, 16 ms
+    hop: int = 320  # samples between frames, 20 ms
     bins: int = 64
     lowest: float = 50.0  # Hz
     highest: float = 8000.0
-    floor: float = 1e-7  # added to the power before the logarithm: 70 dB below full scale
+    range: float = 40.0  # dB under the speaker's mean power; what is below hardly counts
     deviation_floor: float = 0.1  # normalisation does not blow up a bin that hardly moves
     slope_scale: float = 2.5  # of the deltas, so that they are not small beside the spectrogram
     curve_scale: float = 5.0  # of the deltas' deltas
@@ -54,12 +54,26 @@ def cut_frames(samples: np.ndarray, window: int, hop: int) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(samples, window)[::hop]
 
 
-def log_mel(samples: np.ndarray, mel: Mel) -> np.ndarray:
-    """Return the logarithm of the mel power spectrogram, (T, bins) float32, natural logarithm."""
+def mel_power(samples: np.ndarray, mel: Mel) -> np.ndarray:
+    """Return the mel power spectrogram, (T, bins) float32."""
     hann = np.hanning(mel.window + 1)[:-1].astype(np.float32)
     frames = cut_frames(samples.astype(np.float32) / FULL_SCALE, mel.window, mel.hop) * hann
     power = np.square(np.abs(np.fft.rfft(frames))).astype(np.float32) / mel.window
-    return np.log(power @ mel.filters.T + np.float32(mel.floor))
+    return power @ mel.filters.T
+
+
+def normalise_speaker(powers: list[np.ndarray], mel: Mel) -> list[np.ndarray]:
+    """Turn one speaker's mel power spectrograms (T, bins) into log spectrograms of the same shapes.
+
+    Over all frames together, each bin gets mean 0 and deviation 1. Nothing depends on the gain of
+    the microphone: the floor under the logarithm lies `range` dB below the mean power.
+    """
+    together = np.concatenate(powers)
+    floor = np.float32(max(together.mean() * 10 ** (-mel.range / 10), np.finfo(np.float32).tiny))
+    logarithm = np.log(together + floor)
+    mean, deviation = logarithm.mean(0), logarithm.std(0).clip(mel.deviation_floor)
+    ends = np.cumsum([len(power) for power in powers])[:-1]
+    return np.split((logarithm - mean) / deviation, ends)
 
 
 def deltas(spectrogram: np.ndarray) -> np.ndarray:

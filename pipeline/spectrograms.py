@@ -10,26 +10,24 @@ import torch
 from tqdm import tqdm
 
 from pipeline.dataset import Utterances, cut_batches
-from pipeline.features import Mel, deltas, log_mel, paper_spectrogram
+from pipeline.features import Mel, deltas, mel_power, normalise_speaker, paper_spectrogram
 
 
 def compute_frames(utterances: Utterances, mel: Mel) -> None:
     """Set utterances.frames: the log-mel spectrogram (T, F) of every row, normalised by speaker.
 
-    Each bin gets mean 0 and deviation 1 over its speaker's frames among these rows; no label is
-    used, and the microphone and the speaker's timbre drop out. The rows should hold all that is
-    known of a speaker; with a single clip it is the clip that is normalised.
+    No label is used; timbre and microphone drop out. The rows should hold all that is known of a
+    speaker: with only the clip itself to go by, results are much worse (runs/LOG.md).
     """
     rows = tqdm(range(len(utterances)), desc="spectrograms", unit=" utt", disable=None, leave=False)
-    frames = [log_mel(utterances.samples(row), mel) for row in rows]
+    powers = [mel_power(utterances.samples(row), mel) for row in rows]
+    utterances.frames = [None] * len(powers)
     speakers = utterances.table["speaker"].to_numpy()
     for speaker in np.unique(speakers):
         own = np.flatnonzero(speakers == speaker)
-        together = np.concatenate([frames[row] for row in own])
-        mean, deviation = together.mean(0), together.std(0).clip(mel.deviation_floor)
-        for row in own:
-            frames[row] = (frames[row] - mean) / deviation
-    utterances.frames = frames
+        normalised = normalise_speaker([powers[row] for row in own], mel)
+        for row, frames in zip(own, normalised, strict=True):
+            utterances.frames[row] = frames
 
 
 def spectrogram_batches(

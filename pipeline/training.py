@@ -125,6 +125,7 @@ def train(
     class_weight_power: float,
     label_smoothing: float,
     groups: list[dict],
+    beta2: float,
     schedule_shape: str,
     warmup: float,
     clip: float,
@@ -145,7 +146,7 @@ def train(
         return share(batches(fit, 1000 * seed + epoch if shuffle else None), accelerator)
 
     steps = sum(len(epoch_batches(epoch)) for epoch in range(epochs))
-    optimizer = torch.optim.AdamW(groups)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, beta2))
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: schedule(step, steps, warmup, schedule_shape)
     )

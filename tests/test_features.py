@@ -142,28 +142,44 @@ def test_paper_mfcc_of_silence_is_zero(count):
 
 
 @pytest.mark.parametrize("extra", [-1, 0, 1, MEL.hop - 1, MEL.hop, 10 * MEL.hop + 3])
-def test_log_mel_counts_whole_windows(extra):
-    frames = features.log_mel(noise(MEL.window + extra), MEL)
+def test_mel_power_counts_whole_windows(extra):
+    frames = features.mel_power(noise(MEL.window + extra), MEL)
     assert frames.shape == (1 + max(0, extra) // MEL.hop, MEL.bins)
     assert frames.dtype == np.float32
     assert np.isfinite(frames).all()
 
 
-def test_log_mel_rises_with_the_level():
-    quiet, loud = features.log_mel(noise(8000, 500), MEL), features.log_mel(noise(8000, 1000), MEL)
-    assert (loud > quiet).all()
-    # Twice the amplitude is four times the power; the floor and rounding take a little of it.
-    assert np.abs(loud - quiet - np.log(4)).max() < 0.05
-    silent = features.log_mel(np.zeros(8000, np.int16), MEL)
-    np.testing.assert_allclose(silent, np.log(MEL.floor), rtol=1e-5)
+def test_mel_power_is_that_of_the_band():
+    # White noise, the same in every bin: deviation ** 2 x sum of the squared window / window
+    power = features.mel_power(noise(160_000, 1000), MEL).mean(0)
+    expected = (1000 / 32768) ** 2 * np.square(np.hanning(MEL.window + 1)).sum() / MEL.window
+    np.testing.assert_allclose(power, expected, rtol=0.15)
 
 
-def test_log_mel_bands_rise_with_frequency():
+def test_normalised_speaker_has_mean_0_and_deviation_1_at_any_gain():
+    clips = [noise(8000, 300), noise(12_000, 1000)]
+    both = [features.mel_power(clip, MEL) for clip in clips]
+    frames = features.normalise_speaker(both, MEL)
+    assert [len(part) for part in frames] == [len(part) for part in both]
+    together = np.concatenate(frames)
+    np.testing.assert_allclose(together.mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(together.std(0), 1, atol=1e-4)
+    assert frames[1].mean() > frames[0].mean()  # how loud a clip is among its speaker's stays
+    louder = features.normalise_speaker([power * 100 for power in both], MEL)
+    np.testing.assert_allclose(np.concatenate(louder), together, atol=1e-3)
+
+
+def test_silence_is_normalised_to_zero():
+    silence = features.mel_power(np.zeros(8000, np.int16), MEL)
+    assert not features.normalise_speaker([silence], MEL)[0].any()
+
+
+def test_mel_power_bands_rise_with_frequency():
     time = np.arange(8000) / 16_000
     peaks = []
     for hz in (200, 500, 1000, 2000, 4000, 7000):
         tone = (8000 * np.sin(2 * np.pi * hz * time)).astype(np.int16)
-        peaks.append(features.log_mel(tone, MEL).mean(0).argmax())
+        peaks.append(features.mel_power(tone, MEL).mean(0).argmax())
     assert peaks == sorted(set(peaks))
 
 

@@ -30,6 +30,7 @@ SETTINGS = {
     "class_weight_power": 0.5,
     "label_smoothing": 0.05,
     "schedule_shape": "linear",
+    "beta2": 0.999,
     "warmup": 0.0,
     "clip": 1.0,
     "epochs": 1,
