@@ -8,8 +8,8 @@ after another, 16 kHz mono int16), manifest.json (an account of every annotated 
 report with plots under outputs/corpus/.
 
 For a corpus beyond one machine: start `dask scheduler` on one, `PYTHONPATH=. dask worker
-tcp://HOST:8786` in this folder on all, and give --cluster tcp://HOST:8786. Every machine must see the
-corpus and the data folder under the same paths.
+tcp://HOST:8786` in this folder on all, and give --cluster tcp://HOST:8786. Every machine must see
+the corpus and the data folder under the same paths.
 """
 
 from collections import Counter

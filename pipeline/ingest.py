@@ -26,6 +26,7 @@ CHUNK = 64  # utterances a task: large against a task's cost, small against the 
 # The kernel lets one thread at a time write to a file and the others burn time until it is their
 # turn; with a lock they sleep.
 WRITING = threading.Lock()
+WORKER_PATIENCE = 60  # seconds that a cluster may take until it has a worker
 
 
 @contextlib.contextmanager
@@ -46,12 +47,20 @@ def workers(jobs: int, cluster: str) -> Iterator[joblib.Parallel]:
 
 def connect(address: str) -> contextlib.AbstractContextManager:
     """Connect this process to a Dask scheduler, where joblib's backend then finds it."""
-    from distributed import Client  # takes a second, which only users of a cluster pay
+    import distributed  # takes a second, which only users of a cluster pay
 
     try:
-        return Client(address, timeout=20)
+        client = distributed.Client(address, timeout=20)
     except (OSError, ValueError) as error:
         raise UserError(f"--cluster: no Dask scheduler answers at {address}: {error}") from None
+    try:
+        client.wait_for_workers(1, timeout=WORKER_PATIENCE)
+    except distributed.TimeoutError:
+        client.close()
+        raise UserError(
+            f"--cluster: the scheduler at {address} has no worker: start some"
+        ) from None
+    return client
 
 
 def in_chunks(
