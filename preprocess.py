@@ -38,9 +38,9 @@ CORPUS = "data/KEMDy19"  # KEMDy19 or KEMDy20, any release, or a folder above it
 DATA = "data/processed"  # where the aligned files go
 OUTPUTS = "outputs"  # the report goes to its corpus/
 TEST_SESSIONS = ""  # "17-20" or "1,3,5-7"; empty: the last fifth of the sessions
-VALID_SESSIONS = ""  # empty: the last tenth before it
+VALID_SESSIONS = ""  # empty: the last tenth before it; none: no validation, the paper's
 TIES = "first"  # tied labels: first (the paper's), drop, soft (first; training aims at the votes)
-TEXT = DEFAULT_STYLE  # hangul (the paper's: Hangul and blanks), spoken (what was said)
+TEXT = DEFAULT_STYLE  # spoken (what was said), hangul (the paper's: Hangul and blanks)
 JOBS = -1  # threads; -1: one a core
 CLUSTER = ""  # address of a Dask scheduler, tcp://host:8786; empty: this machine
 # ------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from pipeline import audio_files
 from pipeline.audio_files import RecordingError
 from pipeline.corpus import Utterance
 from pipeline.corpus_tree import Account
-from pipeline.files import UserError, write_atomically
+from pipeline.files import UserError, write_array, write_atomically
 from pipeline.text import clean, decode
 
 CHUNK = 64  # utterances a task: large against a task's cost, small against the corpus
@@ -153,6 +153,7 @@ def write_audio(
         for utterance, (_, problem) in outcomes:
             if problem:
                 account.drop(utterance.id, problem, utterance.where)
+    write_array(path, np.zeros(0, np.dtype("<i2")))
     return []
 
 

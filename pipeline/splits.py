@@ -44,14 +44,17 @@ def split_sessions(found: Iterable[int], test: str, valid: str) -> dict[str, lis
     """Return the sessions of each split.
 
     Empty settings: test is the last fifth of the sessions (rounded up), valid the last tenth of all
-    (rounded down, at least one) among those left. KEMDy19: test 17-20, valid 15-16.
+    (rounded down, at least one) among those left. KEMDy19: test 17-20, valid 15-16. "none" as
+    `valid` holds nothing out for validation.
     """
     found = sorted(found)
     tested = parse_sessions(test, found, "test-sessions") or set(found[-((len(found) + 4) // 5) :])
     left = [session for session in found if session not in tested]
-    held_out = parse_sessions(valid, found, "valid-sessions") or set(
-        left[-max(1, len(found) // 10) :]
-    )
+    if valid == "none":
+        held_out = set()
+    else:
+        last = set(left[-max(1, len(found) // 10) :])
+        held_out = parse_sessions(valid, found, "valid-sessions") or last
     both = tested & held_out
     if both:
         raise UserError(f"session {format_sessions(both)} is in both --test- and --valid-sessions")
@@ -88,9 +91,9 @@ def split_utterances(
 
 
 def check_not_empty(splits: dict[str, list[Utterance]], sessions: dict[str, list[int]]) -> None:
-    """Raise UserError for a split without utterances."""
+    """Raise UserError for a split that has sessions and no utterances."""
     for split, utterances in splits.items():
-        if not utterances:
+        if sessions[split] and not utterances:
             raise UserError(
                 f"no usable utterance for {split} in session {format_sessions(sessions[split])}: "
                 "see above what was dropped, or choose other sessions"

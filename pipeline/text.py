@@ -4,7 +4,7 @@ import re
 import unicodedata
 
 STYLES = ("hangul", "spoken")
-DEFAULT_STYLE = "hangul"
+DEFAULT_STYLE = "spoken"  # punctuation and digits help (runs/LOG.md)
 
 # A letter and a slash, alone between blanks, parentheses or a plus: `b/`, `(N/+N/)`; not `3/4`.
 TAG = re.compile(r"(?<![^\s(+])[A-Za-z]/(?![^\s)+])")

@@ -78,3 +78,8 @@ def test_speaker_of_two_splits_is_refused():
     utterances = [*(speak(session, "F", 1) for session in range(1, 6)), speak(5, "M", 1, "Sess01F")]
     with pytest.raises(UserError, match="speaker Sess01F is in session 1 .train. and in session 5"):
         split_utterances(utterances, split_sessions(range(1, 6), "", ""))
+
+
+def test_none_holds_out_nothing_for_validation():
+    splits = split_sessions(range(1, 21), "", "none")
+    assert splits == {"train": list(range(1, 17)), "valid": [], "test": [17, 18, 19, 20]}
