@@ -50,6 +50,7 @@ SCALE = "utterance"  # norm over an utterance's tokens; "batch": over the whole 
 ATTENTION_DROPOUT = 0.3
 DROPOUT = 0.1
 AUGMENT = 1.0  # strength of the audio augmentation in training; paper 0
+HIDE_WORDS = 0.3  # share of utterances whose words are masked in training; paper 0
 FROZEN = ()  # name prefixes that are not trained; paper: encoder.embeddings, classifier
 PAD_ID = -1  # token that pads; -1: the tokenizer's; paper 0, which is [UNK]
 # optimisation
@@ -123,7 +124,7 @@ def train() -> None:
             fit=part.fit,
             held_out=part.held_out if part.chooses_epoch else None,
             batches=partial(text_batches, budget=BATCH_TOKENS, size=BATCH_SIZE),
-            inputs=make_inputs(mel, pad_id, MAX_LENGTH, AUGMENT),
+            inputs=make_inputs(mel, pad_id, MAX_LENGTH, AUGMENT, tokenizer.mask_id, HIDE_WORDS),
             shuffle=SHUFFLE,
             class_weight_power=CLASS_WEIGHTS,
             label_smoothing=LABEL_SMOOTHING,
@@ -158,10 +159,22 @@ def prepare(rows: Utterances, tokenizer, max_length: int, mel: Mel | None) -> No
         compute_frames(rows, mel)
 
 
-def make_inputs(mel: Mel | None, pad_id: int, max_length: int, augment: float) -> training.Inputs:
-    """Return what turns rows into the network's input: aligned with `mel`, else the paper's."""
+def make_inputs(
+    mel: Mel | None,
+    pad_id: int,
+    max_length: int,
+    augment: float = 0.0,
+    mask_id: int = 0,
+    hide_words: float = 0.0,
+) -> training.Inputs:
+    """Return what turns rows into the network's input: aligned with `mel`, else the paper's.
+
+    The last three arguments matter in training only.
+    """
     if mel:
-        return partial(aligned_inputs, pad_id=pad_id, augment=augment)
+        return partial(
+            aligned_inputs, pad_id=pad_id, augment=augment, mask_id=mask_id, hide_words=hide_words
+        )
     return partial(paper_token_inputs, pad_id=pad_id, length=max_length)
 
 
@@ -175,7 +188,7 @@ def load_model(trained: dict, weights: dict, rows: Utterances) -> tuple[CMBERT, 
     )
     model.load_state_dict(weights)
     prepare(rows, load_tokenizer(Path(OUTPUTS) / "cmbert"), settings["max_length"], mel)
-    inputs = make_inputs(mel, trained["pad_id"], settings["max_length"], augment=0.0)
+    inputs = make_inputs(mel, trained["pad_id"], settings["max_length"])
     return model.to(Accelerator().device), inputs
 
 

@@ -17,20 +17,30 @@ def audio_width(mel: Mel | None) -> int:
 
 
 def aligned_inputs(
-    utterances: Utterances, rows: np.ndarray, training: bool, pad_id: int, augment: float
+    utterances: Utterances,
+    rows: np.ndarray,
+    training: bool,
+    pad_id: int,
+    augment: float,
+    mask_id: int,
+    hide_words: float,
 ) -> dict:
     """Return token ids, mask and audio (B, L, d): mean level and mean movement of every mel bin.
 
     Each token gets its share of the clip in proportion to time; [CLS], [SEP] and padding get zeros.
+    In training, audio is augmented, and in a share `hide_words` of the utterances all words are
+    replaced by [MASK]: words are learned so fast that the voice would not be listened to.
     """
     batch = text_inputs(utterances, rows, training, pad_id)
-    random = training_random() if training and augment else None
+    random = training_random() if training else None
     audio = torch.zeros(*batch["input_ids"].shape, 2 * utterances.frames[0].shape[1])
-    for row, place in zip(rows, audio, strict=True):
+    for row, ids, place in zip(rows, batch["input_ids"], audio, strict=True):
         frames = utterances.frames[row]
-        if random:
-            frames = augmented(frames, augment, random)
         tokens = len(utterances.token_ids[row]) - 2
+        if training:
+            frames = augmented(frames, augment, random)
+            if random.random() < hide_words:
+                ids[1 : tokens + 1] = mask_id
         described = np.concatenate([frames, np.abs(deltas(frames))], axis=1)
         place[1 : tokens + 1] = torch.from_numpy(average_over_tokens(described, tokens))
     return {**batch, "audio": audio}

@@ -77,7 +77,7 @@ def test_paper_inputs_stack_the_papers_spectrograms(utterances):
 
 
 def test_each_token_gets_its_share_of_the_clip(utterances):
-    batch = aligned_inputs(utterances, ROWS, training=False, pad_id=1, augment=1.0)
+    batch = aligned_inputs(utterances, ROWS, False, 1, augment=1.0, mask_id=4, hide_words=1.0)
     audio, bins = batch["audio"], utterances.frames[0].shape[1]
     assert audio.shape == (3, 11, 128)  # row 7 has 9 tokens, [CLS] and [SEP]
     assert audio.dtype == torch.float32
@@ -88,6 +88,20 @@ def test_each_token_gets_its_share_of_the_clip(utterances):
         assert place[1 : tokens + 1].any(1).all()
         assert not place[0].any()  # [CLS]
         assert not place[tokens + 1 :].any()  # [SEP] and padding
+
+
+def test_words_are_hidden_in_training_alone(utterances):
+    def ids(training, share):
+        torch.manual_seed(0)
+        return aligned_inputs(utterances, ROWS, training, 1, 0.0, 4, share)["input_ids"]
+
+    plain = ids(False, 1.0)
+    assert not (plain == 4).any()
+    assert torch.equal(ids(True, 0.0), plain)
+    hidden = ids(True, 1.0)
+    words = (plain != 1) & (plain != 2) & (plain != 3)  # not [PAD], [CLS], [SEP]
+    assert (hidden[words] == 4).all()
+    assert torch.equal(hidden[~words], plain[~words])
 
 
 def test_the_papers_coefficients_lie_against_tokens(utterances):

@@ -236,7 +236,7 @@ def cmbert(bert, setting, voice):
 
 def test_a_step_changes_cmbert(bert, fit, tmp_path):
     model = cmbert(bert, "aligned", "values")
-    inputs = partial(aligned_inputs, pad_id=1, augment=1.0)
+    inputs = partial(aligned_inputs, pad_id=1, augment=1.0, mask_id=4, hide_words=0.3)
     changed = changed_by_one_step(model, tmp_path, fit, batches=all_rows, inputs=inputs)
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert changed == trainable
