@@ -33,12 +33,12 @@ HEAD = "mean"  # mean of the last layer over real tokens; "pooler": the paper's
 MAX_LENGTH = 128  # tokens, [CLS] and [SEP] included; longer utterances are cut
 DROPOUT = 0.3  # before the classifier; paper 0.5
 # optimisation
-EPOCHS = 16
-PATIENCE = 4  # epochs without a better validation macro F1
+EPOCHS = 12  # paper 16
+PATIENCE = 8  # epochs without a better validation macro F1
 BATCH_TOKENS = 2048  # padded tokens of a batch
 BATCH_SIZE = 32  # rows of a batch; paper 16
 SHUFFLE = True  # paper: file order
-LEARNING_RATE = 3e-4  # the encoder's: 2e-5 to 5e-5 for a BERT of 100 M parameters
+LEARNING_RATE = 5e-4  # the encoder's: 2e-5 to 5e-5 for a BERT of 100 M parameters
 CLASSIFIER_RATE = 1e-3  # the classifier's; paper: the same as the encoder's
 WEIGHT_DECAY = 0.01  # not on biases and norms
 BETA2 = 0.999  # of AdamW

@@ -28,7 +28,7 @@ stage audio_train.py $places $plain --features paper --pooling sum --dropout 0.5
   --epochs 16 --batch-size 1 --learning-rate 2e-4 --weight-decay 0.01 --schedule linear --warmup 0
 stage audio_test.py $places
 stage run_classifier.py $places $plain --bert $bert --max-length 100 --audio paper --voice weights \
-  --pooling cls --scale batch --pad-id 0 --frozen encoder.embeddings,classifier --augment 0 --epochs 3 \
-  --batch-size 24 --batch-tokens 1000000 --learning-rate 2e-5 --fusion-rate 0.01 \
-  --weight-decay 0.01 --schedule linear --warmup 0.1
+  --pooling cls --scale batch --pad-id 0 --frozen encoder.embeddings,classifier --dropout 0.1 \
+  --augment 0 --hide-words 0 --epochs 3 --batch-size 24 --batch-tokens 1000000 \
+  --learning-rate 2e-5 --fusion-rate 0.01 --weight-decay 0.01 --schedule linear --warmup 0.1
 stage ensemble.py $places
