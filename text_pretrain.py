@@ -46,7 +46,7 @@ BARE_SHARE = 0.5  # of the lines are read without their markers
 RATING_WEIGHT = 1.0  # of the loss, where the hidden pieces have 1
 MARKER_WEIGHT = 2.0  # 0: markers stay in all lines
 # optimisation
-STEPS = 6000
+STEPS = 10000
 BATCH_TOKENS = 2048  # padded tokens of a batch
 MAX_LENGTH = 64  # tokens, [CLS] and [SEP] included; longer lines are cut
 LEARNING_RATE = 1e-3

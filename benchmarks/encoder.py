@@ -120,6 +120,7 @@ def score_encoder(
             label_smoothing=text_train.LABEL_SMOOTHING,
             groups=training.parameter_groups(model, rates, text_train.WEIGHT_DECAY),
             schedule_shape=text_train.SCHEDULE,
+            beta2=text_train.BETA2,
             warmup=text_train.WARMUP,
             clip=text_train.CLIP,
             epochs=EPOCHS_FEW if len(fit) <= FEW else EPOCHS_ALL,
