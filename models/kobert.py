@@ -182,17 +182,6 @@ def check_unknown_share(sequences: Iterable[Sequence[int]], unk_id: int, name: s
     return share
 
 
-def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pad id sequences on the right; return ids (B, L) and attention mask (B, L), both int64."""
-    length = max(map(len, sequences))
-    ids = torch.full((len(sequences), length), pad_id)
-    mask = torch.zeros_like(ids)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = torch.tensor(sequence)
-        mask[row, : len(sequence)] = 1
-    return ids, mask
-
-
 def load_encoder(name: str, pooler: bool = False) -> nn.Module:
     """Load a pretrained BERT-type encoder by hub name or local folder, in float32.
 

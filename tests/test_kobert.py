@@ -4,6 +4,7 @@ import itertools
 import os
 import unicodedata
 
+import numpy as np
 import pytest
 import sentencepiece
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from transformers import BertConfig, BertTokenizerFast
 
 from models import kobert
+from pipeline import dataset
 from pipeline.files import UserError
 
 TIMES = ("오늘은", "어젯밤에", "지난 주말에", "방금", "요즘", "아침부터", "3년 만에")
@@ -31,6 +33,12 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tokenizer(folder):
     return kobert.load_tokenizer(str(folder))
+
+
+def pad(rows):
+    """Return ids padded on the right with KoBERT's [PAD], and their mask."""
+    ids = dataset.pad([np.array(row) for row in rows], 1)
+    return ids, (ids != 1).long()
 
 
 def remove(folder, copy, name):
@@ -83,12 +91,6 @@ def test_pair(tokenizer):
     cut = tokenizer.encode(SENTENCES[0], 3 + len(two) + 2, pair="너무 슬펐어요.")
     assert len(cut) == 3 + len(two) + 2 and cut[0] == 2 and cut[-1] == 3 and cut.count(3) == 2
     assert cut[1:3] == one[:2], "the longer text is cut from its end"
-
-
-def test_padding_is_on_the_right_with_1():
-    ids, mask = kobert.pad([[2, 9, 3], [2, 9, 9, 9, 3]], 1)
-    assert ids.tolist() == [[2, 9, 3, 1, 1], [2, 9, 9, 9, 3]]
-    assert mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
 
 
 def test_saved_tokenizer_is_the_same(tokenizer, tmp_path):
@@ -234,9 +236,9 @@ def test_logits_do_not_depend_on_padding_order_and_neighbours(folder, tokenizer,
     texts = ["방금", SENTENCES[0], "화가 났어", " ".join(SENTENCES[:4])]
     rows = [tokenizer.encode(text) for text in texts]
     with torch.inference_mode():
-        alone = torch.cat([model(*kobert.pad([row], 1)) for row in rows])
-        together = model(*kobert.pad(rows, 1))
-        backwards = model(*kobert.pad(rows[::-1], 1)).flip(0)
+        alone = torch.cat([model(*pad([row])) for row in rows])
+        together = model(*pad(rows))
+        backwards = model(*pad(rows[::-1])).flip(0)
     assert alone.shape == (4, 7)
     assert (alone - alone.mean(0)).abs().max() > 1e-3, "the outputs must differ from each other"
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
@@ -246,7 +248,7 @@ def test_logits_do_not_depend_on_padding_order_and_neighbours(folder, tokenizer,
 @pytest.mark.parametrize("head", ["mean", "pooler"])
 def test_every_parameter_is_trained(folder, tokenizer, head):
     model = kobert.KoBERTClassifier(kobert.load_encoder(str(folder), True), head, dropout=0.0)
-    ids, mask = kobert.pad([tokenizer.encode(s) for s in SENTENCES[:4]], 1)
+    ids, mask = pad([tokenizer.encode(s) for s in SENTENCES[:4]])
     nn.functional.cross_entropy(model(ids, mask), torch.tensor([0, 1, 2, 3])).backward()
     for name, parameter in model.named_parameters():
         # A key's bias shifts all scores of a query alike, which softmax takes out again.
