@@ -1,6 +1,7 @@
 """What several test modules share: small preprocessed data, a tiny encoder, running a script."""
 
 import io
+import os
 import runpy
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -8,9 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from small_data import make_rows, write_data
 
 from models.kobert import make_small_encoder
+
+# One thread, here and in the scripts that tests start: more threads round differently.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -29,6 +29,10 @@ def run(script, *arguments, status=0):
     return done.stdout if status == 0 else done.stderr
 
 
+def read_table(data, split):
+    return pd.read_csv(data / f"{split}.tsv", sep="\t", quoting=3, keep_default_na=False)
+
+
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """A corpus of six sessions, run through every stage: (corpus, data, outputs, their output)."""
@@ -38,7 +42,7 @@ def places(tmp_path_factory):
     printed = {}
     run("sample_corpus.py", "--corpus", corpus, "--sessions", 6, "--utterances", 20)
     printed["preprocess"] = run("preprocess.py", "--corpus", corpus, *both)
-    texts = pd.read_csv(data / "train.tsv", sep="\t", quoting=3, keep_default_na=False)["text"]
+    texts = pd.concat(read_table(data, split)["text"] for split in ("train", "valid"))
     make_small_encoder(texts, root / "bert", seed=1)
     printed["text"] = run("text_train.py", *both, "--bert", root / "bert", "--epochs", 2)
     printed["text_test"] = run("text_test.py", *both)
@@ -52,7 +56,7 @@ def places(tmp_path_factory):
 def test_every_stage_writes_what_the_next_one_reads(places):
     _, data, outputs, _ = places
     for folder, split in ((outputs, "test"), (outputs / "valid", "valid")):
-        table = pd.read_csv(data / f"{split}.tsv", sep="\t", quoting=3, keep_default_na=False)
+        table = read_table(data, split)
         for model in MODELS:
             output = np.load(folder / f"{model}_output.npy")
             assert output.shape == (len(table), 7)
@@ -106,12 +110,7 @@ def test_folds_predict_every_training_row_unseen(places, tmp_path):
     bert = outputs.parent / "bert"
     run("text_train.py", *both, "--bert", bert, "--epochs", 1, "--folds", 2)
     run("text_test.py", *both)
-    ids = np.concatenate(
-        [
-            pd.read_csv(data / f"{split}.tsv", sep="\t", quoting=3)["id"]
-            for split in ("train", "valid")
-        ]
-    )
+    ids = pd.concat(read_table(data, split)["id"] for split in ("train", "valid"))
     assert np.load(tmp_path / "valid" / "text_index.npy").tolist() == sorted(ids)
     held_out = [
         set(json.loads((tmp_path / "text" / f"fold{k}" / "config.json").read_text())["held_out"])
@@ -142,7 +141,7 @@ def test_predictions_on_other_data_are_refused(places, tmp_path):
         "--outputs",
         tmp_path,
         "--text",
-        "spoken",
+        "hangul",
     )
     copy = tmp_path / "outputs"
     shutil.copytree(outputs, copy)
