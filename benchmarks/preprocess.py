@@ -1,6 +1,6 @@
 """How long preprocessing takes at full size, against copying the same bytes and against librosa.
 
-    python benchmarks/preprocess.py --corpus data/sample --work /tmp/benchmark
+    python benchmarks/preprocess.py --corpus data/sample
 
 Writes to the work folder a corpus of KEMDy19's size made by repeating the recordings of another
 one, then prints the time of preprocess.py, its largest memory, and two ratios: to `cat` of all the
