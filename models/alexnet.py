@@ -47,7 +47,10 @@ class ModifiedAlexNet(nn.Module):
         if not self.is_paper:
             for convolution in self.convolutions:
                 nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-            self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for channels in CHANNELS[1:])
+            # A batch holds clips of like length: the running statistics must span many batches.
+            self.norms = nn.ModuleList(
+                nn.BatchNorm2d(channels, momentum=0.01) for channels in CHANNELS[1:]
+            )
             for layer in range(len(KERNELS)):
                 bins = self.convolved(bins, layer)
                 bins = self.pooled(bins) if POOLED[layer] else bins
