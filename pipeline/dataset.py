@@ -17,7 +17,6 @@ import torch
 from pipeline.files import UserError, read_array, read_json, sha256
 from pipeline.labels import LABELS
 
-SPLITS = ("train", "valid", "test")
 MADE_BY = "preprocess.py"
 
 
