@@ -20,6 +20,7 @@ from pipeline.features import PAPER_BINS, Mel
 from pipeline.spectrograms import (
     compute_frames,
     paper_inputs,
+    predict_speakers,
     spectrogram_batches,
     spectrogram_inputs,
 )
@@ -51,7 +52,9 @@ def predict(folder: Path, trained: dict, weights: dict, rows: Utterances) -> Ten
         inputs = partial(spectrogram_inputs, mel=mel, augment=0.0)
         compute_frames(rows, mel)
     model.load_state_dict(weights)
-    return training.predict(
+    by_speaker = settings["encoder"] == "alexnet" and settings["pooling"] == "statistics"
+    predict_rows = predict_speakers if by_speaker else training.predict
+    return predict_rows(
         model.to(Accelerator().device),
         rows,
         partial(spectrogram_batches, budget=BATCH_SECONDS, size=BATCH_SIZE),

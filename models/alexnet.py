@@ -5,6 +5,8 @@ Convolutional Network for Speech Emotion Recognition", APSIPA 2018.
 Shapes: B clips, T frames (padding included), F frequency bins, C classes.
 """
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,18 +19,20 @@ STRIDES = (4, 1, 1, 1, 1)
 POOLED = (True, True, False, False, True)  # a maxpool 3/2 behind the layer
 POOL, POOL_STRIDE = 3, 2
 MIN_FRAMES = 63  # a shorter clip leaves no frame behind the paper's last maxpool
+PRIOR_CLIPS = 2  # average training clips that are counted among a speaker's own
 
 
 class ModifiedAlexNet(nn.Module):
     """Logits of the emotions from (B, 3, T, F) and the clips' frame counts (B,).
 
-    pooling "statistics" (default): every layer padded to keep what its stride allows and batch
-    normalised; mean and deviation over the clip's own frames, every frequency apart.
+    pooling "statistics" (default): every layer padded to keep what its stride allows and normalised
+    by speaker; mean and deviation over the clip's own frames, every frequency apart.
     pooling "sum": the paper's network, 2,471,495 parameters: padding 2 in front and none around the
     maxpools, no normalisation, the sum over all positions, so that logits grow with the length.
 
     A batch gives exactly what each clip gives alone: behind every layer, the positions that a clip
-    alone would not have are zeroed, and the pooling passes over them.
+    alone would not have are zeroed, and the pooling passes over them. Only in training the norms
+    take their statistics from the batch, which is to hold clips of one speaker.
     """
 
     def __init__(
@@ -47,9 +51,8 @@ class ModifiedAlexNet(nn.Module):
         if not self.is_paper:
             for convolution in self.convolutions:
                 nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-            # A batch holds clips of like length: the running statistics must span many batches.
             self.norms = nn.ModuleList(
-                nn.BatchNorm2d(channels, momentum=0.01) for channels in CHANNELS[1:]
+                MaskedBatchNorm(channels, momentum=0.01) for channels in CHANNELS[1:]
             )
             for layer in range(len(KERNELS)):
                 bins = self.convolved(bins, layer)
@@ -74,21 +77,90 @@ class ModifiedAlexNet(nn.Module):
 
     def convolve(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return the last maps (B, 256, T', F') and each clip's own count of T' (B,)."""
-        maps, counts = mask_frames(features, frame_counts), frame_counts
-        if self.is_paper:
-            maps = functional.pad(maps, (0, 0, 0, max(0, MIN_FRAMES - maps.shape[2])))
-            counts = counts.clamp(min=MIN_FRAMES)
+        maps, counts = self.start(features, frame_counts)
         for layer, convolution in enumerate(self.convolutions):
-            maps, counts = convolution(maps), self.convolved(counts, layer)
-            if not self.is_paper:
-                maps = self.norms[layer](maps)
-            # Behind ReLU, a maxpool cannot tell zeros from its own padding.
-            maps = mask_frames(functional.relu(maps), counts)
-            if POOLED[layer]:
-                maps = functional.max_pool2d(maps, POOL, POOL_STRIDE, self.pool_padding)
-                counts = self.pooled(counts)
-                maps = mask_frames(maps, counts)
+            maps, counts = self.finish(layer, convolution(maps), self.convolved(counts, layer))
         return maps, counts
+
+    def start(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features and counts as the first convolution takes them."""
+        maps = mask_frames(features, frame_counts)
+        if not self.is_paper:
+            return maps, frame_counts
+        maps = functional.pad(maps, (0, 0, 0, max(0, MIN_FRAMES - maps.shape[2])))
+        return maps, frame_counts.clamp(min=MIN_FRAMES)
+
+    def finish(self, layer: int, maps: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Do what follows a layer's convolution: norm, ReLU, maxpool."""
+        if not self.is_paper:
+            maps = self.norms[layer](maps, counts)
+        # Behind ReLU, a maxpool cannot tell zeros from its own padding.
+        maps = mask_frames(functional.relu(maps), counts)
+        if POOLED[layer]:
+            maps = functional.max_pool2d(maps, POOL, POOL_STRIDE, self.pool_padding)
+            counts = self.pooled(counts)
+            maps = mask_frames(maps, counts)
+        return maps, counts
+
+    @torch.inference_mode()
+    def adapted(self, clips: list[tuple[Tensor, Tensor]]) -> "ModifiedAlexNet":
+        """Return a copy for one speaker: the norms have the statistics of these clips, no labels.
+
+        clips: all that are known of the speaker, as (features, frame counts), however they are cut
+        into batches. Each layer's statistics are taken before the next layer is computed.
+        """
+        model = copy.deepcopy(self).eval()
+        clips = [model.start(*batch) for batch in clips]
+        for layer, (convolution, norm) in enumerate(
+            zip(model.convolutions, model.norms, strict=True)
+        ):
+            clips = [(convolution(maps), model.convolved(counts, layer)) for maps, counts in clips]
+            norm.adapt(clips)
+            clips = [model.finish(layer, *batch) for batch in clips]
+        return model
+
+
+class MaskedBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation of (B, C, T, F) whose statistics pass over padding.
+
+    In training they are the batch's; else running ones, the average training speaker's, or those of
+    the clips that `adapt` was given.
+    """
+
+    def forward(self, maps: Tensor, counts: Tensor) -> Tensor:
+        """Maps and each clip's count of frames (B,) -> normalised maps; padding is not zero."""
+        mean, variance = self.running_mean, self.running_var
+        if self.training:
+            maps = maps.float()
+            mean, variance = moments([(maps, counts)])
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(variance, self.momentum)
+        factor = self.weight * (variance + self.eps).rsqrt()
+        return maps * factor[:, None, None] + (self.bias - mean * factor)[:, None, None]
+
+    def adapt(self, clips: list[tuple[Tensor, Tensor]]) -> None:
+        """Set the statistics to those of all (maps, counts) and of PRIOR_CLIPS average clips."""
+        mean, variance = moments(clips)
+        known = sum(len(counts) for _, counts in clips)
+        own = known / (known + PRIOR_CLIPS)
+        together = own * mean + (1 - own) * self.running_mean
+        spread = own * (mean - together).square()
+        spread += (1 - own) * (self.running_mean - together).square()
+        self.running_var = own * variance + (1 - own) * self.running_var + spread
+        self.running_mean = together
+
+
+def moments(clips: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of each channel (C,) over the real frames of (maps, counts)."""
+    frames = sum(counts.sum() for _, counts in clips)
+
+    def average(function) -> Tensor:
+        sums = [mask_frames(function(m), n).sum((0, 2, 3)) / m.shape[3] for m, n in clips]
+        return sum(sums) / frames
+
+    mean = average(lambda maps: maps)
+    return mean, average(lambda maps: (maps - mean[:, None, None]).square())
 
 
 def mask_frames(maps: Tensor, counts: Tensor) -> Tensor:

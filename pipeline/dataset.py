@@ -73,7 +73,9 @@ class Utterances:
         """Return the rows where `mask` (N,) is true, in the same order."""
         rows = np.flatnonzero(mask)
         table = self.table.iloc[rows].reset_index(drop=True)
-        return Utterances(table, self.audio, self.data_hash, self.synthetic, self.soft)
+        token_ids = self.token_ids and [self.token_ids[row] for row in rows]
+        frames = self.frames and [self.frames[row] for row in rows]
+        return replace(self, table=table, token_ids=token_ids, frames=frames)
 
     def shuffle_audio(self, seed: int) -> Utterances:
         """Return the same rows with each other's recordings; token ids stay, frames move along."""

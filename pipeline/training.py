@@ -21,6 +21,7 @@ from pipeline.labels import LABELS
 
 Batches = Callable[[Utterances, int | None], list[np.ndarray]]  # shuffled by a seed or in order
 Inputs = Callable[[Utterances, np.ndarray, bool], dict]  # rows, training? -> the model's arguments
+Predictor = Callable[[nn.Module, Utterances, Batches, Inputs, str], Tensor]  # as predict()
 
 
 def autocast(accelerator: Accelerator, precision: str) -> torch.autocast:
@@ -133,11 +134,13 @@ def train(
     seed: int,
     patience: int,
     save_minutes: float,
+    predictor: Predictor = predict,
 ) -> None:
     """Train `model` in place; leave it with the best epoch's weights (the last if no `held_out`).
 
     fit: rows to learn from.  held_out: validation sessions; the best epoch has their highest macro
     F1, and `patience` epochs without a better one end the training.  groups: AdamW's.
+    predictor: gives the logits of the held-out rows.
     Writes history.json every epoch and state.pt every epoch and every `save_minutes`; if state.pt
     exists, goes on from it.
     """
@@ -175,7 +178,7 @@ def train(
                 state.save()
         scores = {}
         if held_out is not None:
-            logits = predict(model, held_out, batches, inputs, "validation")
+            logits = predictor(model, held_out, batches, inputs, "validation")
             scores = validation_scores(logits, held_out.labels)
         state.end_epoch(scheduler.get_last_lr()[0], scores)
         if accelerator.is_main_process:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.alexnet import MIN_FRAMES, ModifiedAlexNet
+from models.alexnet import MIN_FRAMES, PRIOR_CLIPS, MaskedBatchNorm, ModifiedAlexNet
 
 TABLE = [  # in, out, kernel, stride, padding
     (3, 64, 11, 4, 2),
@@ -48,14 +48,19 @@ def built(pooling: str) -> ModifiedAlexNet:
     return model.eval()
 
 
-def logits(model, clips, filler=0.0):
-    """Logits of clips (3, T, F) in one batch, `filler` after each clip's end."""
+def batch_of(clips, filler=0.0):
+    """Clips (C, T, F) in one batch, `filler` after each clip's end, and their frame counts."""
     longest = max(clip.shape[1] for clip in clips)
-    batch = torch.full((len(clips), 3, longest, clips[0].shape[2]), float(filler))
+    batch = torch.full((len(clips), len(clips[0]), longest, clips[0].shape[2]), float(filler))
     for row, clip in zip(batch, clips, strict=True):
         row[:, : clip.shape[1]] = clip
+    return batch, torch.tensor([clip.shape[1] for clip in clips])
+
+
+def logits(model, clips, filler=0.0):
+    """Logits of clips (3, T, F) in one batch, `filler` after each clip's end."""
     with torch.inference_mode():
-        return model(batch, torch.tensor([clip.shape[1] for clip in clips]))
+        return model(*batch_of(clips, filler))
 
 
 def clips_of(*lengths, bins=64):
@@ -173,3 +178,53 @@ def test_padding_sends_no_gradient(pooling):
     model(features, torch.tensor([200, 90])).sum().backward()
     assert features.grad[1, :, :90].any()
     assert not features.grad[1, :, 90:].any()
+
+
+def test_norm_in_training_is_batch_norm_over_real_frames():
+    norm, clips = MaskedBatchNorm(3), [10 * clip + 3 for clip in clips_of(5, 40, 12, bins=4)]
+    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    normalised = norm(*batch_of(clips, filler=1000))
+    together = torch.cat(clips, dim=1)[None]  # one long clip: no padding
+    expected = nn.functional.batch_norm(
+        together, None, None, norm.weight, norm.bias, training=True
+    ).split([5, 40, 12], dim=2)
+    for row, clip in zip(normalised, expected, strict=True):
+        torch.testing.assert_close(row[:, : clip.shape[2]], clip[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(norm.running_mean, 0.1 * together.mean((0, 2, 3)))
+
+
+def test_a_speakers_statistics_count_with_those_of_the_average_speaker():
+    norm = MaskedBatchNorm(1)
+    norm.running_mean.fill_(1.0)
+    norm.running_var.fill_(4.0)
+    # 2 * PRIOR_CLIPS clips, values -2 and 4 in equal shares: mean 1, variance 9; one third average
+    clip = torch.tensor([[[-2.0], [4.0]]])
+    norm.adapt([batch_of([clip] * (2 * PRIOR_CLIPS), filler=77)])
+    assert norm.running_mean.item() == pytest.approx(1.0)
+    assert norm.running_var.item() == pytest.approx((2 * 9 + 4) / 3)
+    # values 7 and 7 now: mean 7, two thirds of (7, 0) and one third of (1, 22 / 3)
+    norm.adapt([batch_of([torch.full((1, 2, 1), 7.0)] * (2 * PRIOR_CLIPS))])
+    assert norm.running_mean.item() == pytest.approx(5.0)
+    assert norm.running_var.item() == pytest.approx((2 * 4 + 16 + 22 / 3) / 3)
+
+
+def test_adaptation_does_not_depend_on_batches_padding_or_order():
+    model, clips = built("statistics"), clips_of(1, 40, 97, 150, 301)
+    before = logits(model, clips)
+    together = logits(model.adapted([batch_of(clips, filler=1000)]), clips)
+    apart = logits(model.adapted([batch_of([clip]) for clip in clips[::-1]]), clips)
+    assert (together - apart).abs().max() < 1e-4
+    assert (together - before).abs().max() > 1e-2
+    assert torch.equal(logits(model, clips), before)  # the network itself stays
+
+
+def test_an_adapted_network_forgets_a_shift_of_its_maps(monkeypatch):
+    monkeypatch.setattr("models.alexnet.PRIOR_CLIPS", 0)
+    model, shifted = built("statistics"), built("statistics")
+    with torch.no_grad():
+        shifted.convolutions[2].bias += 5.0
+    clips = clips_of(90, 120, 60)
+    assert (logits(shifted, clips) - logits(model, clips)).abs().max() > 0.1
+    speaker = [batch_of(clips)]
+    found, expected = (logits(m.adapted(speaker), clips) for m in (shifted, model))
+    assert (found - expected).abs().max() < 1e-4

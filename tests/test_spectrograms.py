@@ -1,14 +1,25 @@
 """Rows to the inputs of the audio network and of CM-BERT: padding, normalisation, augmentation."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from small_data import make_rows, write_data
 
+from models.alexnet import ModifiedAlexNet
 from pipeline.dataset import load_utterances
 from pipeline.features import Mel, average_over_tokens, paper_mfcc, paper_spectrogram
-from pipeline.spectrograms import compute_frames, paper_inputs, spectrogram_inputs
+from pipeline.spectrograms import (
+    compute_frames,
+    paper_inputs,
+    predict_speakers,
+    speaker_batches,
+    spectrogram_batches,
+    spectrogram_inputs,
+)
 from pipeline.token_audio import aligned_inputs, paper_token_inputs
+from pipeline.training import predict
 
 ROWS = np.array([7, 0, 3])
 MEL = Mel()
@@ -65,6 +76,42 @@ def test_augmentation_is_for_training_alone_and_follows_torchs_seed(utterances):
     assert first.shape != plain.shape or not torch.equal(first, plain)
     assert first.shape != other.shape or not torch.equal(first, other)
     assert all(map(np.array_equal, before, utterances.frames))  # the rows themselves stay
+
+
+def test_training_batches_hold_one_speaker(utterances):
+    speakers = utterances.table["speaker"].to_numpy()
+    batches = speaker_batches(utterances, seed=3, budget=1000, size=3)
+    assert sorted(np.concatenate(batches)) == list(range(len(utterances)))
+    assert all(len(set(speakers[batch])) == 1 for batch in batches)
+    # five clips of a speaker in batches of at most three: 3 + 2; not grouped by speaker in time
+    assert sorted(map(len, batches)) == [2, 2, 2, 2, 3, 3, 3, 3]
+    again = speaker_batches(utterances, seed=3, budget=1000, size=3)
+    assert all(map(np.array_equal, batches, again))
+    other = speaker_batches(utterances, seed=4, budget=1000, size=3)
+    assert not all(map(np.array_equal, batches, other))
+    seconds = 2 * utterances.sample_counts.max() / 16_000
+    assert max(map(len, speaker_batches(utterances, seed=3, budget=seconds, size=5))) == 2
+
+
+def test_a_speakers_logits_depend_on_all_clips_of_that_speaker_alone(utterances):
+    torch.manual_seed(0)
+    model = ModifiedAlexNet()
+    inputs = partial(spectrogram_inputs, mel=MEL, augment=0.0)
+
+    def found(rows, size):
+        batches = partial(spectrogram_batches, budget=1000, size=size)
+        return predict_speakers(model, rows, batches, inputs, "test")
+
+    speakers = utterances.table["speaker"].to_numpy()
+    everything = found(utterances, 32)
+    assert (found(utterances, 1) - everything).abs().max() < 1e-4
+    mine = speakers == "Sess02_M"
+    alone = found(utterances.select(mine), 2)
+    assert (alone - everything[torch.from_numpy(mine)]).abs().max() < 1e-4
+    few = mine & (np.cumsum(mine) <= 3)
+    assert (found(utterances.select(few), 2) - alone[:3]).abs().max() > 1e-2
+    plain = predict(model, utterances, partial(spectrogram_batches, budget=9, size=9), inputs, "")
+    assert (plain - everything).abs().max() > 1e-2
 
 
 def test_paper_inputs_stack_the_papers_spectrograms(utterances):
