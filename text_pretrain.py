@@ -5,12 +5,13 @@ Writes  OUTPUTS/encoder/: config.json, model.safetensors and tokenizer, a folder
         text_train.py and run_classifier.py; history.json
 
     python text_pretrain.py --text reviews.tsv.xz
-    python text_pretrain.py --text transcripts.txt --bert skt/kobert-base-v1 --marker-weight 0 \\
-        --learning-rate 5e-5 --warmup-steps 100 --steps 1000 --decay-steps 900
+    python text_pretrain.py --text transcripts.txt --bert skt/kobert-base-v1 --seen-weight 0 \\
+        --missing-weight 0 --learning-rate 5e-5 --warmup-steps 100 --steps 1000 --decay-steps 900
 
-Three things are learned at once: hidden pieces from their context (BERT), a line's rating, and
-which emotional markers (ㅠㅠ, ㅋㅋ, ^^, !) were taken out of a line. Killed and started again with
-the same settings, it goes on where it stopped; STEPS may change while the decay has not begun.
+Learned at once: hidden pieces from their context (BERT), a line's rating, which emotional markers
+(ㅠㅠ, ㅋㅋ, ^^, words like 무섭다) a line has, and which were taken out of it. Killed and started
+again with the same settings, it goes on where it stopped; STEPS may change while the decay has not
+begun.
 """
 
 from pathlib import Path
@@ -42,16 +43,17 @@ HEADS = 4
 FEED_FORWARD = 768
 # what is learned
 HIDDEN_SHARE = 0.2  # of the words
-BARE_SHARE = 0.5  # of the lines are read without their markers
+BARE_SHARE = 0.5  # of the lines are read without their markers (pipeline/markers.py)
 RATING_WEIGHT = 1.0  # of the loss, where the hidden pieces have 1
-MARKER_WEIGHT = 2.0  # 0: markers stay in all lines
+SEEN_WEIGHT = 1.0  # of the markers in a line; 0: not asked for
+MISSING_WEIGHT = 0.3  # of those taken out; 0: markers stay in all lines
 # optimisation
-STEPS = 10000
+STEPS = 12000
 BATCH_TOKENS = 2048  # padded tokens of a batch
 MAX_LENGTH = 64  # tokens, [CLS] and [SEP] included; longer lines are cut
 LEARNING_RATE = 1e-3
 WARMUP_STEPS = 200
-DECAY_STEPS = 1500  # in these last steps the rate falls from LEARNING_RATE to 0
+DECAY_STEPS = 3000  # in these last steps the rate falls from LEARNING_RATE to 0
 WEIGHT_DECAY = 0.01  # not on biases and norms
 CLIP = 1.0  # norm of the gradient
 HELD_OUT = 2000  # lines that are never learned
@@ -86,14 +88,15 @@ def main() -> None:
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
     state = State(folder / "state.pt", model, optimizer, identity())
     state.load(DECAY_STEPS)
-    draw = Masking.of(tokenizer, HIDDEN_SHARE, BARE_SHARE if MARKER_WEIGHT else 0.0)
+    draw = Masking.of(tokenizer, HIDDEN_SHARE, BARE_SHARE if MISSING_WEIGHT else 0.0)
 
     def losses(lines: np.ndarray, seed: int) -> dict:
         batch = to_device(draw.batch(corpus, lines, seed), accelerator.device)
         with autocast(accelerator, PRECISION):
             found = model(**batch)
-        weighted = RATING_WEIGHT * found["rating_loss"] + MARKER_WEIGHT * found["marker_loss"]
-        return {"loss": found["piece_loss"] + weighted, **found}
+        loss = found["piece_loss"] + RATING_WEIGHT * found["rating_loss"]
+        loss = loss + SEEN_WEIGHT * found["seen_loss"] + MISSING_WEIGHT * found["missing_loss"]
+        return {"loss": loss, **found}
 
     lengths = corpus.whole.lengths
     longest_first = held_out[np.argsort(-lengths[held_out], kind="stable")]

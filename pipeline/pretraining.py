@@ -1,6 +1,7 @@
-"""Pretraining of a text encoder: lines of text -> masked batches -> three losses.
+"""Pretraining of a text encoder: lines of text -> masked batches -> four losses.
 
-Shapes: B lines in a batch, L tokens (padding included), D encoder width, V vocabulary.
+Shapes: B lines in a batch, L tokens (padding included), D encoder width, V vocabulary,
+M markers.
 """
 
 import gzip
@@ -20,25 +21,9 @@ from torch.nn import functional
 from models.kobert import mean_of_tokens
 from pipeline.dataset import cut_batches, pad
 from pipeline.files import UserError, write_atomically
+from pipeline.markers import MARKERS, take_out_markers
 
 RATINGS = 10  # ratings are whole numbers from 1 to 10
-# What Korean writers add to a sentence to show how they feel. Hidden from the input, it is a label.
-MARKERS = tuple(
-    re.compile(marker)
-    for marker in (
-        r"[ㅠㅜ]+|T[._]*T",  # tears
-        r"ㅋ+",  # laughter
-        r"ㅎ+",  # giggle
-        r"\^[\^_.ㅡ-]*\^|:\)",  # smile
-        r"[♥♡❤]+",  # love
-        r"ㅡ[ㅡ_.,;]*ㅡ|-[_.]*-",  # displeasure
-        r"[;；]+",  # sweat
-        r"[!！]+",  # exclamation
-        r"[?？]+",  # question
-        r"[~∼～]+",  # drawn out
-        r"\.{2,}|…+",  # left open
-    )
-)
 EMBEDDING_SCALE = 0.05  # standard deviation of the first embeddings; BERT's layers begin with .02
 SPAN = 3  # pieces masked together at most: reviews are often written without blanks
 OPENERS = {".xz": lzma.open, ".gz": gzip.open}
@@ -88,18 +73,6 @@ def read_lines(path: Path | str) -> tuple[list[str], np.ndarray]:
     return texts, np.array(ratings, dtype=np.int64)
 
 
-def find_markers(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Return the texts without their markers, and which of MARKERS each had: (N, 11), 0 or 1."""
-    found = np.zeros((len(texts), len(MARKERS)), dtype=np.float32)
-    bare = []
-    for row, text in enumerate(texts):
-        for column, marker in enumerate(MARKERS):
-            text, count = marker.subn(" ", text)
-            found[row, column] = count > 0
-        bare.append(text)
-    return bare, found
-
-
 def encode_lines(texts: Sequence[str], tokenizer, max_length: int) -> Lines:
     encoded = [tokenizer.encode(text, max_length) for text in texts]
     start = np.cumsum([0, *map(len, encoded)])
@@ -113,11 +86,11 @@ class Corpus:
     whole: Lines
     bare: Lines
     ratings: torch.Tensor  # (N,) 1 to 10, or 0
-    markers: torch.Tensor  # (N, 11) 0 or 1
+    markers: torch.Tensor  # (N, M) 0 or 1
 
 
 def encode_corpus(texts: Sequence[str], ratings: np.ndarray, tokenizer, max_length: int) -> Corpus:
-    bare, markers = find_markers(texts)
+    bare, markers = take_out_markers(texts)
     return Corpus(
         encode_lines(texts, tokenizer, max_length),
         encode_lines(bare, tokenizer, max_length),
@@ -218,7 +191,12 @@ def static_vectors(lines: Lines, vocabulary: int, width: int, seed: int) -> np.n
 
 
 class Pretrainer(nn.Module):
-    """An encoder with three heads: the hidden pieces, the line's rating, the line's markers."""
+    """An encoder with four heads.
+
+    One sees a token: which piece is hidden here. Three see the mean of a line's tokens, as the
+    classifier of emotions will: the rating, the markers that stand in the line ("seen"), the
+    markers that were taken out of it ("missing").
+    """
 
     def __init__(self, encoder: nn.Module):
         super().__init__()
@@ -227,7 +205,8 @@ class Pretrainer(nn.Module):
         self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.piece_bias = nn.Parameter(torch.zeros(encoder.config.vocab_size))
         self.rating = nn.Linear(width, RATINGS)
-        self.marker = nn.Linear(width, len(MARKERS))
+        self.seen = nn.Linear(width, len(MARKERS))
+        self.missing = nn.Linear(width, len(MARKERS))
 
     def start_from_counts(self, lines: Lines, seed: int) -> None:
         """Set the embeddings to static vectors and the pieces' bias to their log frequency.
@@ -254,13 +233,14 @@ class Pretrainer(nn.Module):
         """Return the mean losses and accuracies of a batch.
 
         Of the pieces over the hidden places, of the ratings over the lines that have one, of the
-        markers over the bare lines; a loss with nothing to average is 0, its accuracy is absent.
+        markers, summed over them, over the whole and the bare lines; a loss with nothing to average
+        is 0, its accuracy is absent.
         """
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
         token = output.last_hidden_state
         line = mean_of_tokens(token.float(), attention_mask)
         none = line.new_zeros(())
-        found = {"piece_loss": none, "rating_loss": none, "marker_loss": none}
+        found = dict.fromkeys(("piece_loss", "rating_loss", "seen_loss", "missing_loss"), none)
         if hidden.any():
             table = self.encoder.get_input_embeddings().weight
             logits = functional.linear(
@@ -273,11 +253,12 @@ class Pretrainer(nn.Module):
             logits = self.rating(line[rated]).float()
             found["rating_loss"] = functional.cross_entropy(logits, ratings[rated] - 1)
             found["rating_accuracy"] = (logits.argmax(1) == ratings[rated] - 1).float().mean()
-        if bare.any():
-            logits = self.marker(line[bare]).float()
-            found["marker_loss"] = functional.binary_cross_entropy_with_logits(
-                logits, markers[bare]
-            )
+        for name, head, lines in (("seen", self.seen, ~bare), ("missing", self.missing, bare)):
+            if lines.any():
+                loss = functional.binary_cross_entropy_with_logits(
+                    head(line[lines]).float(), markers[lines], reduction="sum"
+                )
+                found[f"{name}_loss"] = loss / lines.sum()
         return found
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig, BertModel
 
 from models.kobert import load_encoder, load_tokenizer, train_tokenizer
-from pipeline import pretraining
+from pipeline import markers, pretraining
 from pipeline.files import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,11 +91,11 @@ def options(text, folder, **changes):
 def test_held_out_losses_fall(pretrained):
     history = json.loads((pretrained / "history.json").read_text(encoding="utf-8"))["history"]
     assert [row["step"] for row in history] == [50, 100, 150, 200]
-    for loss in ("piece_loss", "rating_loss", "marker_loss"):
+    for loss in ("piece_loss", "rating_loss", "seen_loss", "missing_loss"):
         assert history[-1][f"held_out_{loss}"] < history[0][f"held_out_{loss}"]
     # The five ratings of a good (or poor) review are equally likely: nothing falls below ln 5.
     assert np.log(5) - 0.1 < history[-1]["held_out_rating_loss"] < np.log(10) - 0.4
-    assert history[-1]["held_out_piece_accuracy"] > 0.5
+    assert history[-1]["held_out_piece_accuracy"] > 0.35
 
 
 def test_result_is_an_encoder_for_the_training_scripts(pretrained):
@@ -127,7 +128,7 @@ def test_continuing_a_checkpoint_keeps_its_vocabulary(reviews, pretrained, run_s
     plain = tmp_path / "plain.txt"
     texts, _ = pretraining.read_lines(reviews)
     plain.write_text("\n".join(texts), encoding="utf-8")
-    changes = {"bert": pretrained, "steps": 3, "marker_weight": 0, "learning_rate": 1e-4}
+    changes = {"bert": pretrained, "steps": 3, "missing_weight": 0, "learning_rate": 1e-4}
     done = run_script("text_pretrain.py", *options(plain, tmp_path, **changes))
     assert done.status == 0, done.stderr
     folder = tmp_path / "encoder"
@@ -137,7 +138,8 @@ def test_continuing_a_checkpoint_keeps_its_vocabulary(reviews, pretrained, run_s
     moved = (after.get_parameter(table) - before.get_parameter(table)).abs().max()
     assert 0 < moved < 0.01, "three small steps from where the checkpoint was"
     last = json.loads((folder / "history.json").read_text(encoding="utf-8"))["history"][-1]
-    assert last["held_out_rating_loss"] == last["held_out_marker_loss"] == 0
+    assert last["held_out_rating_loss"] == last["held_out_missing_loss"] == 0
+    assert last["held_out_seen_loss"] > 0, "it was not switched off"
 
 
 def test_unfinished_run_of_other_settings_is_refused(tmp_path):
@@ -192,25 +194,52 @@ def test_wrong_text_files_are_refused(tmp_path):
 
 
 def test_markers_are_taken_out_and_named():
-    texts = [
-        "너무 슬퍼ㅠㅠ 흑..",
-        "웃겨ㅋㅋㅋ ^^",
-        "사랑해♥",
-        "왜? ㅡㅡ;;",
-        "대박~~!",
-        "그냥 봤다.",
-    ]
-    bare, found = pretraining.find_markers(texts)
-    assert [text.split() for text in bare] == [
-        ["너무", "슬퍼", "흑"],
-        ["웃겨"],
-        ["사랑해"],
-        ["왜"],
-        ["대박"],
-        ["그냥", "봤다."],
-    ]
-    columns = [np.flatnonzero(row).tolist() for row in found]
-    assert columns == [[0, 10], [1, 3], [4], [5, 6, 8], [7, 9], []]
+    expected = {
+        "너무 길어ㅠㅠ 흑..": (["너무", "길어", "흑"], ["tears", "left open"]),
+        "잘 봤다ㅋㅋㅋ ^^": (["잘", "봤다"], ["laughter", "smile"]),
+        "내 배우♥": (["내", "배우"], ["heart"]),
+        "뭐? ㅡㅡ;;": (["뭐"], ["displeasure", "sweat", "question"]),
+        "역시~~!": (["역시"], ["exclamation", "drawn out"]),
+        "밤에 무서워서 혼났다": (["밤에", "혼났다"], ["fear", "fear: fright"]),
+        "재미없다.": (["."], ["boredom", "boredom: boredom"]),
+        "재미있다": ([], ["happiness", "happiness: joy"]),
+        "끔찍하네": ([], ["fear", "disgust", "fear: fright", "disgust: disgust"]),
+        "서울에서 봤다.": (["서울에서", "봤다."], []),  # 울 (cry) inside a word
+    }
+    bare, found = markers.take_out_markers(list(expected))
+    for text, row, (kept, names) in zip(bare, found, expected.values(), strict=True):
+        assert text.split() == kept
+        assert [markers.MARKERS[column] for column in np.flatnonzero(row)] == names
+
+
+def test_heads_ask_whole_lines_and_bare_lines_apart():
+    sizes = BertConfig(
+        vocab_size=9,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=8,
+    )
+    model = pretraining.Pretrainer(BertModel(sizes, add_pooling_layer=False)).eval()
+    kinds = len(markers.MARKERS)
+    for head, bias in ((model.seen, 2.0), (model.missing, -1.0)):
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.constant_(head.bias, bias)
+    batch = {
+        "input_ids": torch.full((3, 4), 5),
+        "attention_mask": torch.ones(3, 4, dtype=torch.long),
+        "hidden": torch.zeros(3, 4, dtype=torch.bool),
+        "pieces": torch.zeros(0, dtype=torch.long),
+        "ratings": torch.zeros(3, dtype=torch.long),
+        "bare": torch.tensor([True, False, False]),
+        "markers": torch.zeros(3, kinds),
+    }
+    batch["markers"][1, 4] = 1
+    found = model(**batch)
+    # A logit x costs ln(1 + e^x) where the label is 0, x less where it is 1; a mean over lines.
+    assert found["seen_loss"].item() == pytest.approx(kinds * np.log1p(np.exp(2)) - 2 / 2, rel=1e-5)
+    assert found["missing_loss"].item() == pytest.approx(kinds * np.log1p(np.exp(-1)), rel=1e-5)
+    assert found["piece_loss"] == found["rating_loss"] == 0
 
 
 def masking(tokenizer, share=0.3):
