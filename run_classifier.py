@@ -31,8 +31,12 @@ from pipeline.dataset import Utterances, load_utterances, plan_trainings, text_b
 from pipeline.features import Mel
 from pipeline.files import UserError, check_choice, write_json
 from pipeline.labels import LABELS
-from pipeline.spectrograms import compute_frames
-from pipeline.token_audio import aligned_inputs, audio_width, paper_token_inputs
+from pipeline.token_audio import (
+    aligned_inputs,
+    audio_width,
+    compute_voice,
+    paper_token_inputs,
+)
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -153,10 +157,10 @@ def train() -> None:
 
 
 def prepare(rows: Utterances, tokenizer, max_length: int, mel: Mel | None) -> None:
-    """Set the token ids and, for aligned audio, the spectrogram of every row."""
+    """Set the token ids and, for aligned audio, the voice of every row."""
     rows.token_ids = [tokenizer.encode(text, max_length) for text in rows.table["text"]]
     if mel:
-        compute_frames(rows, mel)
+        compute_voice(rows, mel)
 
 
 def make_inputs(

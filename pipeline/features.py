@@ -68,12 +68,29 @@ def normalise_speaker(powers: list[np.ndarray], mel: Mel) -> list[np.ndarray]:
     Over all frames together, each bin gets mean 0 and deviation 1. Nothing depends on the gain of
     the microphone: the floor under the logarithm lies `range` dB below the mean power.
     """
-    together = np.concatenate(powers)
-    floor = np.float32(max(together.mean() * 10 ** (-mel.range / 10), np.finfo(np.float32).tiny))
-    logarithm = np.log(together + floor)
-    mean, deviation = logarithm.mean(0), logarithm.std(0).clip(mel.deviation_floor)
-    ends = np.cumsum([len(power) for power in powers])[:-1]
-    return np.split((logarithm - mean) / deviation, ends)
+    mean_power = np.concatenate(powers).mean()
+    floor = np.float32(max(mean_power * 10 ** (-mel.range / 10), np.finfo(np.float32).tiny))
+    return standardise([np.log(power + floor) for power in powers], mel.deviation_floor)
+
+
+def describe_voice(spectrograms: list[np.ndarray], mel: Mel) -> list[np.ndarray]:
+    """Turn one speaker's log spectrograms (T, bins) into (T, 3 bins): level, its square, movement.
+
+    Each with mean 0 and deviation 1 over all frames together. Averaged over some frames, the square
+    tells how much the level varied in them.
+    """
+    voices = [
+        np.concatenate([s, np.square(s), mel.slope_scale * np.abs(deltas(s))], axis=1)
+        for s in spectrograms
+    ]
+    return standardise(voices, mel.deviation_floor)
+
+
+def standardise(clips: list[np.ndarray], deviation_floor: float) -> list[np.ndarray]:
+    """Shift and scale clips (T, F) to mean 0 and deviation 1 of each bin over all frames."""
+    together = np.concatenate(clips)
+    mean, deviation = together.mean(0), together.std(0).clip(deviation_floor)
+    return [(clip - mean) / deviation for clip in clips]
 
 
 def deltas(spectrogram: np.ndarray) -> np.ndarray:

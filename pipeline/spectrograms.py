@@ -6,6 +6,8 @@ Shapes: B clips, T frames, F frequency bins.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,13 +29,22 @@ def compute_frames(utterances: Utterances, mel: Mel) -> None:
     """
     rows = tqdm(range(len(utterances)), desc="spectrograms", unit=" utt", disable=None, leave=False)
     powers = [mel_power(utterances.samples(row), mel) for row in rows]
-    utterances.frames = [None] * len(powers)
+    utterances.frames = per_speaker(utterances, powers, partial(normalise_speaker, mel=mel))
+
+
+def per_speaker(
+    utterances: Utterances,
+    clips: list[np.ndarray],
+    function: Callable[[list[np.ndarray]], list[np.ndarray]],
+) -> list[np.ndarray]:
+    """Apply `function` to the clips of each speaker, one a row; return its results in row order."""
+    results = [None] * len(clips)
     speakers = utterances.table["speaker"].to_numpy()
     for speaker in np.unique(speakers):
         own = np.flatnonzero(speakers == speaker)
-        normalised = normalise_speaker([powers[row] for row in own], mel)
-        for row, frames in zip(own, normalised, strict=True):
-            utterances.frames[row] = frames
+        for row, result in zip(own, function([clips[row] for row in own]), strict=True):
+            results[row] = result
+    return results
 
 
 def spectrogram_batches(

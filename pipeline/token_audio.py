@@ -3,17 +3,32 @@
 Shapes: B utterances, L tokens (padding included), d audio features per token.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 
 from pipeline.dataset import Utterances, text_inputs
-from pipeline.features import PAPER_MFCC_FRAMES, Mel, average_over_tokens, deltas, paper_mfcc
-from pipeline.spectrograms import augmented, training_random
+from pipeline.features import (
+    PAPER_MFCC_FRAMES,
+    Mel,
+    average_over_tokens,
+    describe_voice,
+    paper_mfcc,
+)
+from pipeline.spectrograms import augmented, compute_frames, per_speaker, training_random
 
 
 def audio_width(mel: Mel | None) -> int:
     """Return d of the aligned features, or without `mel` of the paper's."""
-    return 2 * mel.bins if mel else PAPER_MFCC_FRAMES
+    return 3 * mel.bins if mel else PAPER_MFCC_FRAMES
+
+
+def compute_voice(utterances: Utterances, mel: Mel) -> None:
+    """Set utterances.frames: what describe_voice makes of each row's spectrogram, (T, d)."""
+    compute_frames(utterances, mel)
+    describe = partial(describe_voice, mel=mel)
+    utterances.frames = per_speaker(utterances, utterances.frames, describe)
 
 
 def aligned_inputs(
@@ -25,7 +40,7 @@ def aligned_inputs(
     mask_id: int,
     hide_words: float,
 ) -> dict:
-    """Return token ids, mask and audio (B, L, d): mean level and mean movement of every mel bin.
+    """Return token ids, mask and audio (B, L, d): the means of compute_voice's frames.
 
     Each token gets its share of the clip in proportion to time; [CLS], [SEP] and padding get zeros.
     In training, audio is augmented, and in a share `hide_words` of the utterances all words are
@@ -33,7 +48,7 @@ def aligned_inputs(
     """
     batch = text_inputs(utterances, rows, training, pad_id)
     random = training_random() if training else None
-    audio = torch.zeros(*batch["input_ids"].shape, 2 * utterances.frames[0].shape[1])
+    audio = torch.zeros(*batch["input_ids"].shape, utterances.frames[0].shape[1])
     for row, ids, place in zip(rows, batch["input_ids"], audio, strict=True):
         frames = utterances.frames[row]
         tokens = len(utterances.token_ids[row]) - 2
@@ -41,8 +56,7 @@ def aligned_inputs(
             frames = augmented(frames, augment, random)
             if random.random() < hide_words:
                 ids[1 : tokens + 1] = mask_id
-        described = np.concatenate([frames, np.abs(deltas(frames))], axis=1)
-        place[1 : tokens + 1] = torch.from_numpy(average_over_tokens(described, tokens))
+        place[1 : tokens + 1] = torch.from_numpy(average_over_tokens(frames, tokens))
     return {**batch, "audio": audio}
 
 

@@ -1,10 +1,12 @@
 """Rows to the inputs of the audio network and of CM-BERT: padding, normalisation, augmentation."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from scipy.signal import savgol_filter
 from small_data import make_rows, write_data
 
 from models.alexnet import ModifiedAlexNet
@@ -18,7 +20,7 @@ from pipeline.spectrograms import (
     spectrogram_batches,
     spectrogram_inputs,
 )
-from pipeline.token_audio import aligned_inputs, paper_token_inputs
+from pipeline.token_audio import aligned_inputs, audio_width, compute_voice, paper_token_inputs
 from pipeline.training import predict
 
 ROWS = np.array([7, 0, 3])
@@ -123,15 +125,36 @@ def test_paper_inputs_stack_the_papers_spectrograms(utterances):
         assert not clip[:, count:].any()
 
 
+def test_the_voice_is_level_square_and_movement_in_units_of_the_speaker(utterances):
+    voices = replace(utterances)
+    compute_voice(voices, MEL)
+    for speaker in set(utterances.table["speaker"]):
+        own = np.flatnonzero(utterances.table["speaker"] == speaker)
+        levels = [utterances.frames[row].astype(np.float64) for row in own]
+        slopes = [
+            savgol_filter(np.pad(x, ((2, 2), (0, 0)), "edge"), 5, 1, 1, axis=0) for x in levels
+        ]
+        expected = np.concatenate(
+            [
+                np.hstack([x, x**2, MEL.slope_scale * abs(d[2:-2])])
+                for x, d in zip(levels, slopes, strict=True)
+            ]
+        )
+        found = np.concatenate([voices.frames[row] for row in own])
+        assert found.shape[1] == audio_width(MEL)
+        expected = (expected - expected.mean(0)) / np.maximum(expected.std(0), MEL.deviation_floor)
+        np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
 def test_each_token_gets_its_share_of_the_clip(utterances):
     batch = aligned_inputs(utterances, ROWS, False, 1, augment=1.0, mask_id=4, hide_words=1.0)
-    audio, bins = batch["audio"], utterances.frames[0].shape[1]
-    assert audio.shape == (3, 11, 128)  # row 7 has 9 tokens, [CLS] and [SEP]
+    audio = batch["audio"]
+    assert audio.shape == (3, 11, 64)  # row 7 has 9 tokens, [CLS] and [SEP]
     assert audio.dtype == torch.float32
     for place, mask, row in zip(audio, batch["attention_mask"], ROWS, strict=True):
         tokens = int(mask.sum()) - 2
         expected = average_over_tokens(utterances.frames[row], tokens)
-        np.testing.assert_allclose(place[1 : tokens + 1, :bins], expected, rtol=1e-5)
+        np.testing.assert_allclose(place[1 : tokens + 1], expected, rtol=1e-5)
         assert place[1 : tokens + 1].any(1).all()
         assert not place[0].any()  # [CLS]
         assert not place[tokens + 1 :].any()  # [SEP] and padding

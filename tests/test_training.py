@@ -1,6 +1,7 @@
 """The training loop: losses and schedules by hand, what a step changes, going on after a stop."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ from pipeline.spectrograms import (
     paper_inputs,
     spectrogram_inputs,
 )
-from pipeline.token_audio import aligned_inputs, audio_width, paper_token_inputs
+from pipeline.token_audio import aligned_inputs, audio_width, compute_voice, paper_token_inputs
 
 SETTINGS = {
     "precision": "float32",
@@ -218,7 +219,6 @@ def test_a_step_changes_the_whole_audio_model(fit, tmp_path, setting):
         paper_inputs if setting == "paper" else partial(spectrogram_inputs, mel=Mel(), augment=1.0)
     )
     few = fit.select(np.arange(len(fit)) < 6)
-    few.frames = fit.frames[:6]
     changed = changed_by_one_step(model, tmp_path, few, batches=all_rows, inputs=inputs)
     assert changed == {name for name, _ in model.named_parameters()}
 
@@ -235,6 +235,8 @@ def cmbert(bert, setting, voice):
 
 
 def test_a_step_changes_cmbert(bert, fit, tmp_path):
+    fit = replace(fit)
+    compute_voice(fit, Mel())
     model = cmbert(bert, "aligned", "values")
     inputs = partial(aligned_inputs, pad_id=1, augment=1.0, mask_id=4, hide_words=0.3)
     changed = changed_by_one_step(model, tmp_path, fit, batches=all_rows, inputs=inputs)
