@@ -48,7 +48,7 @@ RATING_WEIGHT = 1.0  # of the loss, where the hidden pieces have 1
 SEEN_WEIGHT = 1.0  # of the markers in a line; 0: not asked for
 MISSING_WEIGHT = 0.3  # of those taken out; 0: markers stay in all lines
 # optimisation
-STEPS = 12000
+STEPS = 9000
 BATCH_TOKENS = 2048  # padded tokens of a batch
 MAX_LENGTH = 64  # tokens, [CLS] and [SEP] included; longer lines are cut
 LEARNING_RATE = 1e-3
