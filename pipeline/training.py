@@ -106,7 +106,7 @@ def predict(
     if not logits.isfinite().all():
         row = int((~logits.isfinite()).any(1).nonzero()[0])
         raise UserError(
-            f"{title}: the output for {utterances.ids[row]} (row {row}) is not a number: "
+            f"{title}: the output for {utterances.ids[row]} is not a number: "
             "train again with a lower learning rate"
         )
     return logits
