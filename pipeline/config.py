@@ -5,8 +5,9 @@ A script ends with
     if __name__ == "__main__":
         config.run(main)
 
-and `--name value` (or `--name=value`) then replaces its constant NAME before main() runs. The block
-stands between two ruled lines, `# -----`.
+and `--name value` (or `--name=value`) then replaces its constant NAME before main() runs;
+`--script.name value` is for one of several scripts that get the same command line. The block stands
+between two ruled lines, `# -----`.
 """
 
 import ast
@@ -62,10 +63,13 @@ def convert(name: str, text: str, default: object) -> object:
     return text
 
 
-def parse(arguments: list[str], defaults: dict, elsewhere: Collection[str] = ()) -> dict:
+def parse(
+    arguments: list[str], defaults: dict, elsewhere: Collection[str] = (), stage: str = ""
+) -> dict:
     """Return the overrides {lower-case name: converted value} that the arguments ask for.
 
-    elsewhere: settings of other stages of the same command, which are passed over.
+    elsewhere: settings of other stages of the same command, as `name` and as `stage.name`, which
+    are passed over.  stage: this one's name.
     """
     overrides = {}
     words = iter(arguments)
@@ -73,9 +77,10 @@ def parse(arguments: list[str], defaults: dict, elsewhere: Collection[str] = ())
         if not word.startswith("--"):
             raise UserError(f"unexpected argument '{word}': settings are given as --name value")
         option, equals, text = word[2:].partition("=")
-        name = option.replace("-", "_").lower()
-        if name not in defaults and name not in elsewhere:
-            nearest = difflib.get_close_matches(name, [*defaults, *elsewhere], n=1, cutoff=0)
+        full_name = option.replace("-", "_").lower()
+        name = full_name.removeprefix(f"{stage}.")
+        if name not in defaults and full_name not in elsewhere:
+            nearest = difflib.get_close_matches(full_name, [*defaults, *elsewhere], n=1, cutoff=0)
             raise UserError(
                 f"unknown setting --{option}; did you mean --{nearest[0].replace('_', '-')}? "
                 "(--help lists them all)"
@@ -109,11 +114,13 @@ def run(main: Callable[[], None]) -> None:
         if {"-h", "--help"} & set(sys.argv[1:]):
             print(help_text(namespace))
             return
-        folder = Path(namespace["__file__"]).parent
+        script = Path(namespace["__file__"])
         stages = os.environ.get("STAGES", "").split()
-        stages = stages if Path(namespace["__file__"]).name in stages else []
-        elsewhere = {name.lower() for stage in stages for name in read_block(folder / stage)[1]}
-        overrides = parse(sys.argv[1:], settings(namespace), elsewhere)
+        elsewhere = set()
+        for stage in stages if script.name in stages else ():
+            names = [name.lower() for name in read_block(script.parent / stage)[1]]
+            elsewhere.update(names, [f"{Path(stage).stem}.{name}" for name in names])
+        overrides = parse(sys.argv[1:], settings(namespace), elsewhere, script.stem)
         for name, value in overrides.items():
             print(f"setting {name.upper()} = {value!r} (was {namespace[name.upper()]!r})")
             namespace[name.upper()] = value

@@ -61,6 +61,16 @@ def test_settings_of_other_stages_are_passed_over():
         parse(["--job", "2"], DEFAULTS, {"jobs"})
 
 
+def test_a_setting_can_be_meant_for_one_stage():
+    elsewhere = {"epochs", "text.epochs", "audio.epochs"}
+    arguments = ["--text.epochs", "3", "--audio.epochs=5"]
+    assert parse(arguments, DEFAULTS, elsewhere, "text") == {"epochs": 3}
+    assert parse(arguments, DEFAULTS, elsewhere, "audio") == {"epochs": 5}
+    assert parse(arguments, DEFAULTS, elsewhere, "ensemble") == {}
+    with pytest.raises(UserError, match="--text.epochs"):
+        parse(["--txt.epochs", "3"], DEFAULTS, elsewhere, "audio")
+
+
 SCRIPT = '''"""A stage.
 
 python stage.py
