@@ -68,10 +68,10 @@ def main() -> None:
     print(f"{TEXT}: {len(texts)} lines, {(ratings > 0).sum()} of them with a rating")
     train, held_out = split(len(texts))
     torch.manual_seed(SEED)
+    unfinished = (folder / "state.pt").is_file()
     if BERT:
         tokenizer, encoder = load_tokenizer(BERT), load_encoder(BERT)
     else:
-        unfinished = (folder / "state.pt").is_file()
         lines = [] if unfinished else [texts[line] for line in train]
         tokenizer = load_tokenizer(folder) if unfinished else train_tokenizer(lines, VOCABULARY)
         encoder = new_encoder(len(tokenizer), tokenizer.pad_id)
@@ -99,11 +99,7 @@ def main() -> None:
         return {"loss": loss, **found}
 
     lengths = corpus.whole.lengths
-    longest_first = held_out[np.argsort(-lengths[held_out], kind="stable")]
-    held_out_batches = [
-        longest_first[rows]
-        for rows in cut_batches(lengths[longest_first], BATCH_TOKENS, len(longest_first))
-    ]
+    held_out_batches = longest_first(held_out, lengths)
     batches = steps_from(state.step, lengths[train], BATCH_TOKENS, SEED)
     with tqdm(total=STEPS, initial=state.step, desc="pretraining", disable=None) as bar:
         while state.step < STEPS:
@@ -132,6 +128,12 @@ def split(lines: int) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f"{TEXT} has {lines} lines, HELD_OUT is {HELD_OUT}: at most half of them")
     order = np.random.default_rng(SEED).permutation(lines)
     return np.sort(order[HELD_OUT:]), order[:HELD_OUT]
+
+
+def longest_first(lines: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    """Return batches of the lines in the order of their lengths, so that little is padded."""
+    lines = lines[np.argsort(-lengths[lines], kind="stable")]
+    return [lines[rows] for rows in cut_batches(lengths[lines], BATCH_TOKENS, len(lines))]
 
 
 def new_encoder(vocabulary: int, pad_id: int) -> BertModel:
