@@ -20,7 +20,7 @@ from pipeline.features import PAPER_BINS, Mel
 from pipeline.spectrograms import (
     compute_frames,
     paper_inputs,
-    predict_speakers,
+    speaker_batches,
     spectrogram_batches,
     spectrogram_inputs,
 )
@@ -52,14 +52,14 @@ def predict(folder: Path, trained: dict, weights: dict, rows: Utterances) -> Ten
         inputs = partial(spectrogram_inputs, mel=mel, augment=0.0)
         compute_frames(rows, mel)
     model.load_state_dict(weights)
-    by_speaker = settings["encoder"] == "alexnet" and settings["pooling"] == "statistics"
-    predict_rows = predict_speakers if by_speaker else training.predict
-    return predict_rows(
+    cut = speaker_batches if model.by_speaker else spectrogram_batches
+    return training.predict(
         model.to(Accelerator().device),
         rows,
-        partial(spectrogram_batches, budget=BATCH_SECONDS, size=BATCH_SIZE),
+        partial(cut, budget=BATCH_SECONDS, size=BATCH_SIZE),
         inputs,
         f"test {folder.name}",
+        model.by_speaker,
     )
 
 

@@ -28,7 +28,6 @@ from pipeline.files import check_choice
 from pipeline.spectrograms import (
     compute_frames,
     paper_inputs,
-    predict_speakers,
     speaker_batches,
     spectrogram_batches,
     spectrogram_inputs,
@@ -77,8 +76,7 @@ def main() -> None:
         print(f"audio {part}")
         torch.manual_seed(SEED)
         model, inputs, extra = build_model(part)
-        by_speaker = ENCODER == "alexnet" and POOLING == "statistics"
-        cut = speaker_batches if by_speaker else spectrogram_batches
+        cut = speaker_batches if model.by_speaker else spectrogram_batches
         training.train(
             model,
             run.folder / part.name,
@@ -88,7 +86,7 @@ def main() -> None:
             held_out=part.held_out if part.chooses_epoch else None,
             batches=partial(cut, budget=BATCH_SECONDS, size=BATCH_SIZE),
             inputs=inputs,
-            predictor=predict_speakers if by_speaker else training.predict,
+            by_speaker=model.by_speaker,
             shuffle=SHUFFLE,
             class_weight_power=CLASS_WEIGHTS,
             label_smoothing=LABEL_SMOOTHING,

@@ -5,8 +5,6 @@ Convolutional Network for Speech Emotion Recognition", APSIPA 2018.
 Shapes: B clips, T frames (padding included), F frequency bins, C classes.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -41,6 +39,7 @@ class ModifiedAlexNet(nn.Module):
         super().__init__()
         check_choice("POOLING", pooling, ("statistics", "sum"))
         self.is_paper = pooling == "sum"
+        self.by_speaker = not self.is_paper  # needs batches of one speaker, has classify_speaker
         self.paddings = (2, 2, 1, 1, 1) if self.is_paper else (5, 2, 1, 1, 1)
         self.pool_padding = 0 if self.is_paper else 1
         self.convolutions = nn.ModuleList(
@@ -71,7 +70,10 @@ class ModifiedAlexNet(nn.Module):
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> Tensor:
         """(B, 3, T, F), (B,) -> (B, C)."""
-        maps, counts = self.convolve(features, frame_counts)
+        return self.classify(*self.convolve(features, frame_counts))
+
+    def classify(self, maps: Tensor, counts: Tensor) -> Tensor:
+        """Return the logits (B, C) of the last maps."""
         pooled = maps.float().sum((2, 3)) if self.is_paper else pool_statistics(maps, counts)
         return self.classifier(self.dropout(pooled))
 
@@ -90,10 +92,12 @@ class ModifiedAlexNet(nn.Module):
         maps = functional.pad(maps, (0, 0, 0, max(0, MIN_FRAMES - maps.shape[2])))
         return maps, frame_counts.clamp(min=MIN_FRAMES)
 
-    def finish(self, layer: int, maps: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Do what follows a layer's convolution: norm, ReLU, maxpool."""
+    def finish(
+        self, layer: int, maps: Tensor, counts: Tensor, moments: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Do what follows a layer's convolution: norm (by `moments`, if given), ReLU, maxpool."""
         if not self.is_paper:
-            maps = self.norms[layer](maps, counts)
+            maps = self.norms[layer](maps, counts, moments)
         # Behind ReLU, a maxpool cannot tell zeros from its own padding.
         maps = mask_frames(functional.relu(maps), counts)
         if POOLED[layer]:
@@ -102,56 +106,58 @@ class ModifiedAlexNet(nn.Module):
             maps = mask_frames(maps, counts)
         return maps, counts
 
-    @torch.inference_mode()
-    def adapted(self, clips: list[tuple[Tensor, Tensor]]) -> "ModifiedAlexNet":
-        """Return a copy for one speaker: the norms have the statistics of these clips, no labels.
+    def classify_speaker(self, clips: list[dict[str, Tensor]]) -> Tensor:
+        """Return the logits (N, C) of one speaker's clips, each layer normalised by all of them.
 
-        clips: all that are known of the speaker, as (features, frame counts), however they are cut
-        into batches. Each layer's statistics are taken before the next layer is computed.
+        clips: all that are known of the speaker, as forward's arguments, however they are cut into
+        batches. No label is used.
         """
-        model = copy.deepcopy(self).eval()
-        clips = [model.start(*batch) for batch in clips]
+        clips = [self.start(**batch) for batch in clips]
         for layer, (convolution, norm) in enumerate(
-            zip(model.convolutions, model.norms, strict=True)
+            zip(self.convolutions, self.norms, strict=True)
         ):
-            clips = [(convolution(maps), model.convolved(counts, layer)) for maps, counts in clips]
-            norm.adapt(clips)
-            clips = [model.finish(layer, *batch) for batch in clips]
-        return model
+            clips = [(convolution(maps), self.convolved(counts, layer)) for maps, counts in clips]
+            moments = norm.speaker_moments(clips)
+            clips = [self.finish(layer, *batch, moments) for batch in clips]
+        return torch.cat([self.classify(*batch) for batch in clips])
 
 
 class MaskedBatchNorm(nn.BatchNorm2d):
     """Batch normalisation of (B, C, T, F) whose statistics pass over padding.
 
-    In training they are the batch's; else running ones, the average training speaker's, or those of
-    the clips that `adapt` was given.
+    In training they are the batch's; else those that are given, or the running ones: the average
+    training speaker's.
     """
 
-    def forward(self, maps: Tensor, counts: Tensor) -> Tensor:
-        """Maps and each clip's count of frames (B,) -> normalised maps; padding is not zero."""
-        mean, variance = self.running_mean, self.running_var
+    def forward(
+        self, maps: Tensor, counts: Tensor, moments: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Maps and each clip's count of frames (B,) -> normalised maps; padding is not zero.
+
+        moments: mean and variance of each channel (C,).
+        """
+        mean, variance = moments or (self.running_mean, self.running_var)
         if self.training:
             maps = maps.float()
-            mean, variance = moments([(maps, counts)])
+            mean, variance = masked_moments([(maps, counts)])
             with torch.no_grad():
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(variance, self.momentum)
         factor = self.weight * (variance + self.eps).rsqrt()
         return maps * factor[:, None, None] + (self.bias - mean * factor)[:, None, None]
 
-    def adapt(self, clips: list[tuple[Tensor, Tensor]]) -> None:
-        """Set the statistics to those of all (maps, counts) and of PRIOR_CLIPS average clips."""
-        mean, variance = moments(clips)
+    def speaker_moments(self, clips: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of all (maps, counts) and of PRIOR_CLIPS average clips."""
+        mean, variance = masked_moments(clips)
         known = sum(len(counts) for _, counts in clips)
         own = known / (known + PRIOR_CLIPS)
         together = own * mean + (1 - own) * self.running_mean
         spread = own * (mean - together).square()
         spread += (1 - own) * (self.running_mean - together).square()
-        self.running_var = own * variance + (1 - own) * self.running_var + spread
-        self.running_mean = together
+        return together, own * variance + (1 - own) * self.running_var + spread
 
 
-def moments(clips: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def masked_moments(clips: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Return mean and variance of each channel (C,) over the real frames of (maps, counts)."""
     frames = sum(counts.sum() for _, counts in clips)
 

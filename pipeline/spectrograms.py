@@ -11,14 +11,10 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from models.alexnet import ModifiedAlexNet
 from pipeline.dataset import Utterances, cut_batches
 from pipeline.features import Mel, deltas, mel_power, normalise_speaker, paper_spectrogram
-from pipeline.labels import LABELS
-from pipeline.training import Batches, Inputs, predict, to_device
 
 
 def compute_frames(utterances: Utterances, mel: Mel) -> None:
@@ -57,38 +53,22 @@ def spectrogram_batches(
 def speaker_batches(
     utterances: Utterances, seed: int | None, budget: int, size: int
 ) -> list[np.ndarray]:
-    """Cut as spectrogram_batches; with a seed, into shuffled batches of one speaker each.
+    """Cut as spectrogram_batches, but one speaker a batch; without a seed, speaker by speaker.
 
-    A speaker's batches are alike in size and in the lengths of their clips, as statistics over them
-    are to be those of the speaker.
+    A speaker's batches are alike in size and, shuffled, in the lengths of their clips, as
+    statistics over them are to be those of the speaker.
     """
-    if seed is None:
-        return spectrogram_batches(utterances, None, budget, size)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(seed) if seed is not None else None
     speakers = utterances.table["speaker"].to_numpy()
     batches = []
     for speaker in np.unique(speakers):
-        own = random.permutation(np.flatnonzero(speakers == speaker))
+        own = np.flatnonzero(speakers == speaker)
+        own = random.permutation(own) if random else own
         rows = math.ceil(len(own) / math.ceil(len(own) / size))
         lengths = utterances.sample_counts[own]
         batches += [own[part] for part in cut_batches(lengths, budget * 16_000, rows)]
-    return [batches[batch] for batch in random.permutation(len(batches))]
-
-
-def predict_speakers(
-    model: ModifiedAlexNet, utterances: Utterances, batches: Batches, inputs: Inputs, title: str
-) -> Tensor:
-    """Return logits (N, C) in row order, each speaker's by the network adapted to the speaker."""
-    logits = torch.full((len(utterances), len(LABELS)), torch.nan)
-    device = next(model.parameters()).device
-    speakers = utterances.table["speaker"].to_numpy()
-    for speaker in np.unique(speakers):
-        rows = speakers == speaker
-        own = utterances.select(rows)
-        clips = [to_device(inputs(own, part, False), device) for part in batches(own, None)]
-        adapted = model.adapted([(clip["features"], clip["frame_counts"]) for clip in clips])
-        logits[torch.from_numpy(rows)] = predict(adapted, own, batches, inputs, title)
-    return logits
+    order = random.permutation(len(batches)) if random else range(len(batches))
+    return [batches[batch] for batch in order]
 
 
 def spectrogram_inputs(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,6 @@ from pipeline.labels import LABELS
 
 Batches = Callable[[Utterances, int | None], list[np.ndarray]]  # shuffled by a seed or in order
 Inputs = Callable[[Utterances, np.ndarray, bool], dict]  # rows, training? -> the model's arguments
-Predictor = Callable[[nn.Module, Utterances, Batches, Inputs, str], Tensor]  # as predict()
 
 
 def autocast(accelerator: Accelerator, precision: str) -> torch.autocast:
@@ -89,18 +89,33 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tens
 
 
 def predict(
-    model: nn.Module, utterances: Utterances, batches: Batches, inputs: Inputs, title: str
+    model: nn.Module,
+    utterances: Utterances,
+    batches: Batches,
+    inputs: Inputs,
+    title: str,
+    by_speaker: bool = False,
 ) -> Tensor:
-    """Return logits (N, C) float32 in row order; every row is predicted exactly once."""
+    """Return logits (N, C) float32 in row order; every row is predicted exactly once.
+
+    by_speaker: `batches` come speaker by speaker, and the model classifies all of a speaker's
+    together.
+    """
     logits = torch.full((len(utterances), len(LABELS)), torch.nan)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     bar = tqdm(total=len(utterances), desc=title, unit=" utt", disable=None, leave=False)
     with torch.inference_mode(), bar:
-        for rows in batches(utterances, None):
-            batch = to_device(inputs(utterances, rows, False), device)
-            logits[torch.from_numpy(rows)] = model(**batch).float().cpu()
+        todo = batches(utterances, None)
+        speakers = utterances.table["speaker"].to_numpy()
+        groups = groupby(todo, lambda rows: speakers[rows[0]]) if by_speaker else enumerate(todo)
+        for _, group in groups:
+            parts = list(group) if by_speaker else [group]
+            rows = np.concatenate(parts)
+            made = [to_device(inputs(utterances, part, False), device) for part in parts]
+            found = model.classify_speaker(made) if by_speaker else model(**made[0])
+            logits[torch.from_numpy(rows)] = found.float().cpu()
             bar.update(len(rows))
     model.train(was_training)
     if not logits.isfinite().all():
@@ -134,13 +149,13 @@ def train(
     seed: int,
     patience: int,
     save_minutes: float,
-    predictor: Predictor = predict,
+    by_speaker: bool = False,
 ) -> None:
     """Train `model` in place; leave it with the best epoch's weights (the last if no `held_out`).
 
     fit: rows to learn from.  held_out: validation sessions; the best epoch has their highest macro
     F1, and `patience` epochs without a better one end the training.  groups: AdamW's.
-    predictor: gives the logits of the held-out rows.
+    by_speaker: how the held-out rows are predicted.
     Writes history.json every epoch and state.pt every epoch and every `save_minutes`; if state.pt
     exists, goes on from it.
     """
@@ -178,7 +193,7 @@ def train(
                 state.save()
         scores = {}
         if held_out is not None:
-            logits = predictor(model, held_out, batches, inputs, "validation")
+            logits = predict(model, held_out, batches, inputs, "validation", by_speaker)
             scores = validation_scores(logits, held_out.labels)
         state.end_epoch(scheduler.get_last_lr()[0], scores)
         if accelerator.is_main_process:

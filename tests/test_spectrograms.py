@@ -15,7 +15,6 @@ from pipeline.features import Mel, average_over_tokens, paper_mfcc, paper_spectr
 from pipeline.spectrograms import (
     compute_frames,
     paper_inputs,
-    predict_speakers,
     speaker_batches,
     spectrogram_batches,
     spectrogram_inputs,
@@ -101,8 +100,8 @@ def test_a_speakers_logits_depend_on_all_clips_of_that_speaker_alone(utterances)
     inputs = partial(spectrogram_inputs, mel=MEL, augment=0.0)
 
     def found(rows, size):
-        batches = partial(spectrogram_batches, budget=1000, size=size)
-        return predict_speakers(model, rows, batches, inputs, "test")
+        batches = partial(speaker_batches, budget=1000, size=size)
+        return predict(model, rows, batches, inputs, "test", by_speaker=True)
 
     speakers = utterances.table["speaker"].to_numpy()
     everything = found(utterances, 32)
