@@ -101,6 +101,10 @@ def predict(
     by_speaker: `batches` come speaker by speaker, and the model classifies all of a speaker's
     together.
     """
+
+    def speaker_of(rows: np.ndarray) -> str:
+        return utterances.table["speaker"].iloc[rows[0]]
+
     logits = torch.full((len(utterances), len(LABELS)), torch.nan)
     device = next(model.parameters()).device
     was_training = model.training
@@ -108,8 +112,7 @@ def predict(
     bar = tqdm(total=len(utterances), desc=title, unit=" utt", disable=None, leave=False)
     with torch.inference_mode(), bar:
         todo = batches(utterances, None)
-        speakers = utterances.table["speaker"].to_numpy()
-        groups = groupby(todo, lambda rows: speakers[rows[0]]) if by_speaker else enumerate(todo)
+        groups = groupby(todo, speaker_of) if by_speaker else enumerate(todo)
         for _, group in groups:
             parts = list(group) if by_speaker else [group]
             rows = np.concatenate(parts)
