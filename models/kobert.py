@@ -30,6 +30,8 @@ KNOWN_ANSWERS = (
         [2, 1370, 2362, 5330, 3322, 5411, 7018, 3, 1316, 6607, 7028, 3],
     ),
 )
+# On a CPU scaled_dot_product_attention is slower for short texts; None: the library's choice.
+ATTENTION = None if torch.cuda.is_available() else "eager"
 UNKNOWN_LIMIT = 0.05  # share of [UNK] among the tokens; Korean text of any topic stays under .01
 
 
@@ -194,7 +196,11 @@ def load_encoder(name: str, pooler: bool = False) -> nn.Module:
     logging.set_verbosity_error()  # what is missing is judged below
     try:
         encoder, report = AutoModel.from_pretrained(
-            name, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32
+            name,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            dtype=torch.float32,
+            attn_implementation=ATTENTION,
         )
     except (OSError, ValueError) as error:
         raise unreachable(name, "encoder", error) from None
@@ -226,7 +232,8 @@ def hide_bars_in_files() -> None:
 def build_encoder(config: dict, pooler: bool = False) -> nn.Module:
     """Build an encoder with random weights from `encoder.config.to_dict()` of another."""
     options = {key: value for key, value in config.items() if key != "model_type"}
-    encoder = AutoModel.from_config(AutoConfig.for_model(config["model_type"], **options))
+    sizes = AutoConfig.for_model(config["model_type"], **options)
+    encoder = AutoModel.from_config(sizes, attn_implementation=ATTENTION)
     if not pooler:
         remove_pooler(encoder)
     return encoder

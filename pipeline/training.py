@@ -167,7 +167,7 @@ def train(
         return share(batches(fit, 1000 * seed + epoch if shuffle else None), accelerator)
 
     steps = sum(len(epoch_batches(epoch)) for epoch in range(epochs))
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, beta2))
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, beta2), fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: schedule(step, steps, warmup, schedule_shape)
     )
