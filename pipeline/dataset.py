@@ -170,13 +170,26 @@ def text_batches(
 
 
 def text_inputs(
-    utterances: Utterances, rows: np.ndarray, training: bool, pad_id: int, length: int = 0
+    utterances: Utterances,
+    rows: np.ndarray,
+    training: bool,
+    pad_id: int,
+    length: int = 0,
+    mask_id: int = 0,
+    hide_tokens: float = 0.0,
 ) -> dict:
-    """Return input_ids (B, L) and attention_mask (B, L), int64; L is at least `length`."""
+    """Return input_ids (B, L) and attention_mask (B, L), int64; L is at least `length`.
+
+    In training, a share `hide_tokens` of the tokens between [CLS] and [SEP] becomes [MASK].
+    """
     token_ids = [np.asarray(utterances.token_ids[row], dtype=np.int64) for row in rows]
     input_ids = pad(token_ids, pad_id, length)
     counts = torch.tensor([len(ids) for ids in token_ids])
-    mask = torch.arange(input_ids.shape[1])[None] < counts[:, None]
+    place = torch.arange(input_ids.shape[1])[None]
+    mask = place < counts[:, None]
+    if training and hide_tokens:
+        inner = (place > 0) & (place < counts[:, None] - 1)
+        input_ids[inner & (torch.rand(input_ids.shape) < hide_tokens)] = mask_id
     return {"input_ids": input_ids, "attention_mask": mask.long()}
 
 

@@ -20,9 +20,9 @@ fi
 places="--data data/paper --outputs outputs/paper"
 plain="--precision float32 --shuffle no --class-weights 0 --label-smoothing 0 --clip 1.0 --beta2 0.999"
 stage preprocess.py $places --corpus "$corpus" --valid-sessions none --ties first --text hangul
-stage text_train.py $places $plain --bert $bert --head pooler --dropout 0.5 --max-length 128 \
-  --epochs 16 --batch-size 16 --batch-tokens 1000000 --learning-rate 5e-5 --classifier-rate 5e-5 \
-  --weight-decay 0.01 --schedule cosine --warmup 0.1
+stage text_train.py $places $plain --bert $bert --head pooler --dropout 0.5 --hide-tokens 0 \
+  --max-length 128 --epochs 16 --batch-size 16 --batch-tokens 1000000 --learning-rate 5e-5 \
+  --classifier-rate 5e-5 --weight-decay 0.01 --schedule cosine --warmup 0.1
 stage text_test.py $places
 stage audio_train.py $places $plain --features paper --pooling sum --dropout 0.5 --augment 0 \
   --epochs 16 --batch-size 1 --learning-rate 2e-4 --weight-decay 0.01 --schedule linear --warmup 0

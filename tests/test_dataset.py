@@ -171,6 +171,21 @@ def test_text_inputs_pad_right_and_mask(data):
     assert paper["attention_mask"].tolist() == [[1, 1, 0, 0, 0]]
 
 
+def test_tokens_are_hidden_in_training_only(data):
+    utterances = load_utterances(data, "valid")
+    utterances.token_ids = [[2, *range(10, 2010), 3], [2, *range(10, 510), 3]]
+    torch.manual_seed(1)
+    hide = {"pad_id": 1, "mask_id": 4, "hide_tokens": 0.3}
+    ids = text_inputs(utterances, np.array([0, 1]), True, **hide)["input_ids"]
+    whole = text_inputs(utterances, np.array([0, 1]), False, **hide)["input_ids"]
+    hidden = ids == 4
+    assert 0.25 < hidden[0].float().mean() < 0.35 and 0.2 < hidden[1, :502].float().mean() < 0.4
+    assert torch.equal(ids[~hidden], whole[~hidden])
+    assert not hidden[:, 0].any() and ids[0, -1] == 3  # [CLS], [SEP] and padding stay
+    assert ids[1, 501:].tolist() == [3, *[1] * 1500]
+    assert not (whole == 4).any()
+
+
 # --- trainings
 
 
