@@ -54,12 +54,12 @@ RATING_WEIGHT = 1.0  # of the loss, where the hidden pieces have 1
 SEEN_WEIGHT = 1.0  # of the markers in a line; 0: not asked for
 MISSING_WEIGHT = 0.3  # of those taken out; 0: markers stay in all lines
 # optimisation
-STEPS = 9000
+STEPS = 22000
 BATCH_TOKENS = 2048  # padded tokens of a batch
 MAX_LENGTH = 64  # tokens, [CLS] and [SEP] included; longer lines are cut
 LEARNING_RATE = 1e-3
 WARMUP_STEPS = 200
-DECAY_STEPS = 3000  # in these last steps the rate falls from LEARNING_RATE to 0
+DECAY_STEPS = 5000  # in these last steps the rate falls from LEARNING_RATE to 0
 WEIGHT_DECAY = 0.01  # not on biases and norms
 CLIP = 1.0  # norm of the gradient
 HELD_OUT = 2000  # lines that are never learned
