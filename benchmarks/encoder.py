@@ -98,7 +98,7 @@ def score_encoder(
 ) -> tuple[float, float]:
     """Return the scores of an encoder fine-tuned on `fit`."""
     few = len(fit) <= FEW
-    settings = text_train if few else sys.modules[__name__]
+    settings = text_train if few else sys.modules[__name__]  # the block above
     tokenizer = load_tokenizer(name)
     for rows in (fit, held_out):
         rows.token_ids = [

@@ -111,10 +111,11 @@ def predict(
     model.eval()
     bar = tqdm(total=len(utterances), desc=title, unit=" utt", disable=None, leave=False)
     with torch.inference_mode(), bar:
-        todo = batches(utterances, None)
-        groups = groupby(todo, speaker_of) if by_speaker else enumerate(todo)
-        for _, group in groups:
-            parts = list(group) if by_speaker else [group]
+        cut = batches(utterances, None)
+        groups = [[rows] for rows in cut]
+        if by_speaker:
+            groups = [list(own) for _, own in groupby(cut, speaker_of)]
+        for parts in groups:
             rows = np.concatenate(parts)
             made = [to_device(inputs(utterances, part, False), device) for part in parts]
             found = model.classify_speaker(made) if by_speaker else model(**made[0])
