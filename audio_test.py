@@ -59,7 +59,6 @@ def predict(folder: Path, trained: dict, weights: dict, rows: Utterances) -> Ten
         partial(cut, budget=BATCH_SECONDS, size=BATCH_SIZE),
         inputs,
         f"test {folder.name}",
-        model.by_speaker,
     )
 
 

@@ -80,27 +80,13 @@ def main() -> None:
         training.train(
             model,
             run.folder / part.name,
-            accelerator=accelerator,
-            precision=PRECISION,
+            training.Optimisation.of(globals()),
+            {"encoder": ENCODER_RATE, "": LEARNING_RATE},
             fit=part.fit,
             held_out=part.held_out if part.chooses_epoch else None,
             batches=partial(cut, budget=BATCH_SECONDS, size=BATCH_SIZE),
             inputs=inputs,
-            by_speaker=model.by_speaker,
-            shuffle=SHUFFLE,
-            class_weight_power=CLASS_WEIGHTS,
-            label_smoothing=LABEL_SMOOTHING,
-            groups=training.parameter_groups(
-                model, {"encoder": ENCODER_RATE, "": LEARNING_RATE}, WEIGHT_DECAY
-            ),
-            beta2=BETA2,
-            schedule_shape=SCHEDULE,
-            warmup=WARMUP,
-            clip=CLIP,
-            epochs=EPOCHS,
-            patience=PATIENCE,
-            seed=SEED,
-            save_minutes=SAVE_MINUTES,
+            accelerator=accelerator,
         )
         run.save(part.name, model, part.held_out, **extra)
     run.finish()

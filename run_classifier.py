@@ -123,26 +123,13 @@ def train() -> None:
         training.train(
             model,
             run.folder / part.name,
-            accelerator=accelerator,
-            precision=PRECISION,
+            training.Optimisation.of(globals()),
+            {"encoder": LEARNING_RATE, "": FUSION_RATE},
             fit=part.fit,
             held_out=part.held_out if part.chooses_epoch else None,
             batches=partial(text_batches, budget=BATCH_TOKENS, size=BATCH_SIZE),
             inputs=make_inputs(mel, pad_id, MAX_LENGTH, AUGMENT, tokenizer.mask_id, HIDE_WORDS),
-            shuffle=SHUFFLE,
-            class_weight_power=CLASS_WEIGHTS,
-            label_smoothing=LABEL_SMOOTHING,
-            groups=training.parameter_groups(
-                model, {"encoder": LEARNING_RATE, "": FUSION_RATE}, WEIGHT_DECAY
-            ),
-            beta2=BETA2,
-            schedule_shape=SCHEDULE,
-            warmup=WARMUP,
-            clip=CLIP,
-            epochs=EPOCHS,
-            patience=PATIENCE,
-            seed=SEED,
-            save_minutes=SAVE_MINUTES,
+            accelerator=accelerator,
         )
         run.save(
             part.name,

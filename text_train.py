@@ -67,12 +67,11 @@ def main() -> None:
         print(f"text {part}; {share:.2%} of tokens unknown")
         torch.manual_seed(SEED)
         model = KoBERTClassifier(load_encoder(BERT, HEAD == "pooler"), HEAD, DROPOUT)
-        rates = {"classifier": CLASSIFIER_RATE, "": LEARNING_RATE}
         training.train(
             model,
             run.folder / part.name,
-            accelerator=accelerator,
-            precision=PRECISION,
+            training.Optimisation.of(globals()),
+            {"classifier": CLASSIFIER_RATE, "": LEARNING_RATE},
             fit=part.fit,
             held_out=part.held_out if part.chooses_epoch else None,
             batches=partial(text_batches, budget=BATCH_TOKENS, size=BATCH_SIZE),
@@ -82,18 +81,7 @@ def main() -> None:
                 mask_id=tokenizer.mask_id,
                 hide_tokens=HIDE_TOKENS,
             ),
-            shuffle=SHUFFLE,
-            class_weight_power=CLASS_WEIGHTS,
-            label_smoothing=LABEL_SMOOTHING,
-            groups=training.parameter_groups(model, rates, WEIGHT_DECAY),
-            beta2=BETA2,
-            schedule_shape=SCHEDULE,
-            warmup=WARMUP,
-            clip=CLIP,
-            epochs=EPOCHS,
-            patience=PATIENCE,
-            seed=SEED,
-            save_minutes=SAVE_MINUTES,
+            accelerator=accelerator,
         )
         encoder = model.encoder.config.to_dict()
         run.save(part.name, model, part.held_out, encoder=encoder, pad_id=tokenizer.pad_id)

@@ -12,8 +12,8 @@ Encoders are fine-tuned by the training loop and with the settings of text_train
 below, which were chosen on training rows: nothing is chosen on the held-out rows.
 """
 
-import sys
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -98,7 +98,7 @@ def score_encoder(
 ) -> tuple[float, float]:
     """Return the scores of an encoder fine-tuned on `fit`."""
     few = len(fit) <= FEW
-    settings = text_train if few else sys.modules[__name__]  # the block above
+    settings = vars(text_train) | ({} if few else globals())
     tokenizer = load_tokenizer(name)
     for rows in (fit, held_out):
         rows.token_ids = [
@@ -110,36 +110,27 @@ def score_encoder(
         encoder = build_encoder(encoder.config.to_dict())
     model = KoBERTClassifier(encoder, "mean", text_train.DROPOUT)
     accelerator = Accelerator()
-    rates = {"classifier": text_train.CLASSIFIER_RATE, "": settings.LEARNING_RATE}
+    optimisation = replace(
+        training.Optimisation.of(settings), seed=seed, epochs=EPOCHS_FEW if few else EPOCHS
+    )
     batches = partial(text_batches, budget=text_train.BATCH_TOKENS, size=text_train.BATCH_SIZE)
     inputs = partial(
         text_inputs,
         pad_id=tokenizer.pad_id,
         mask_id=tokenizer.mask_id,
-        hide_tokens=settings.HIDE_TOKENS,
+        hide_tokens=settings["HIDE_TOKENS"],
     )
     with tempfile.TemporaryDirectory() as folder:
         training.train(
             model,
             Path(folder),
-            accelerator=accelerator,
-            precision=text_train.PRECISION,
+            optimisation,
+            {"classifier": text_train.CLASSIFIER_RATE, "": settings["LEARNING_RATE"]},
             fit=fit,
             held_out=None,
             batches=batches,
             inputs=inputs,
-            shuffle=True,
-            class_weight_power=settings.CLASS_WEIGHTS,
-            label_smoothing=text_train.LABEL_SMOOTHING,
-            groups=training.parameter_groups(model, rates, text_train.WEIGHT_DECAY),
-            schedule_shape=text_train.SCHEDULE,
-            beta2=text_train.BETA2,
-            warmup=text_train.WARMUP,
-            clip=text_train.CLIP,
-            epochs=EPOCHS_FEW if few else EPOCHS,
-            patience=0,
-            seed=seed,
-            save_minutes=60.0,
+            accelerator=accelerator,
         )
     logits = training.predict(model, held_out, batches, inputs, "held-out rows")
     return scores(held_out, logits.argmax(1).numpy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
 
@@ -22,6 +23,30 @@ from pipeline.labels import LABELS
 
 Batches = Callable[[Utterances, int | None], list[np.ndarray]]  # shuffled by a seed or in order
 Inputs = Callable[[Utterances, np.ndarray, bool], dict]  # rows, training? -> the model's arguments
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """The settings of optimisation in a training script's block, where each is explained."""
+
+    seed: int
+    precision: str
+    epochs: int
+    patience: int
+    shuffle: bool
+    weight_decay: float
+    beta2: float
+    schedule: str
+    warmup: float
+    clip: float
+    class_weights: float
+    label_smoothing: float
+    save_minutes: float
+
+    @classmethod
+    def of(cls, namespace: dict) -> Optimisation:
+        """Take them from a script's globals()."""
+        return cls(**{field.name: namespace[field.name.upper()] for field in fields(cls)})
 
 
 def autocast(accelerator: Accelerator, precision: str) -> torch.autocast:
@@ -94,13 +119,13 @@ def predict(
     batches: Batches,
     inputs: Inputs,
     title: str,
-    by_speaker: bool = False,
 ) -> Tensor:
     """Return logits (N, C) float32 in row order; every row is predicted exactly once.
 
-    by_speaker: `batches` come speaker by speaker, and the model classifies all of a speaker's
-    together.
+    To a model that is `by_speaker`, `batches` come speaker by speaker, and it classifies all of a
+    speaker's together.
     """
+    by_speaker = getattr(model, "by_speaker", False)
 
     def speaker_of(rows: np.ndarray) -> str:
         return utterances.table["speaker"].iloc[rows[0]]
@@ -134,70 +159,61 @@ def predict(
 def train(
     model: nn.Module,
     folder: Path,
+    settings: Optimisation,
+    rates: dict[str, float],
     *,
-    accelerator: Accelerator,
-    precision: str,
     fit: Utterances,
     held_out: Utterances | None,
     batches: Batches,
     inputs: Inputs,
-    shuffle: bool,
-    class_weight_power: float,
-    label_smoothing: float,
-    groups: list[dict],
-    beta2: float,
-    schedule_shape: str,
-    warmup: float,
-    clip: float,
-    epochs: int,
-    seed: int,
-    patience: int,
-    save_minutes: float,
-    by_speaker: bool = False,
+    accelerator: Accelerator,
 ) -> None:
     """Train `model` in place; leave it with the best epoch's weights (the last if no `held_out`).
 
-    fit: rows to learn from.  held_out: validation sessions; the best epoch has their highest macro
-    F1, and `patience` epochs without a better one end the training.  groups: AdamW's.
-    by_speaker: how the held-out rows are predicted.
-    Writes history.json every epoch and state.pt every epoch and every `save_minutes`; if state.pt
+    rates: learning rates by name prefix, see `parameter_groups`.  fit: rows to learn from.
+    held_out: validation sessions; the best epoch has their highest macro F1, and PATIENCE epochs
+    without a better one end the training.
+    Writes history.json every epoch and state.pt every epoch and every SAVE_MINUTES; if state.pt
     exists, goes on from it.
     """
 
     def epoch_batches(epoch: int) -> list[np.ndarray]:
-        return share(batches(fit, 1000 * seed + epoch if shuffle else None), accelerator)
+        order = 1000 * settings.seed + epoch if settings.shuffle else None
+        return share(batches(fit, order), accelerator)
 
-    steps = sum(len(epoch_batches(epoch)) for epoch in range(epochs))
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, beta2), fused=True)
+    steps = sum(len(epoch_batches(epoch)) for epoch in range(settings.epochs))
+    groups = parameter_groups(model, rates, settings.weight_decay)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, settings.beta2), fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: schedule(step, steps, warmup, schedule_shape)
+        optimizer, lambda step: schedule(step, steps, settings.warmup, settings.schedule)
     )
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    weights = class_weights(fit.targets, class_weight_power).to(accelerator.device)
-    targets = fit.targets * (1 - label_smoothing) + label_smoothing / len(LABELS)
-    torch.manual_seed(seed)
+    weights = class_weights(fit.targets, settings.class_weights).to(accelerator.device)
+    smoothing = settings.label_smoothing
+    targets = fit.targets * (1 - smoothing) + smoothing / len(LABELS)
+    torch.manual_seed(settings.seed)
     state = State(folder / "state.pt", model, optimizer, scheduler)
     state.load()
-    while state.epoch < epochs and not state.is_out_of_patience(patience):
+    while state.epoch < settings.epochs and not state.is_out_of_patience(settings.patience):
         wrapped.train()
         todo = epoch_batches(state.epoch)[state.step :]
-        for rows in progress(todo, f"epoch {state.epoch + 1}/{epochs}", state):
+        for rows in progress(todo, f"epoch {state.epoch + 1}/{settings.epochs}", state):
             batch = to_device(inputs(fit, rows, True), accelerator.device)
             aim = torch.from_numpy(targets[rows]).to(accelerator.device)
-            with autocast(accelerator, precision):
+            with autocast(accelerator, settings.precision):
                 logits = wrapped(**batch)
             loss = soft_cross_entropy(logits, aim, weights)
             accelerator.backward(loss)
-            accelerator.clip_grad_norm_(model.parameters(), clip)
+            accelerator.clip_grad_norm_(model.parameters(), settings.clip)
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()
             state.add(loss.item(), len(rows))
-            if accelerator.is_main_process and state.age_minutes >= save_minutes:
+            if accelerator.is_main_process and state.age_minutes >= settings.save_minutes:
                 state.save()
         scores = {}
         if held_out is not None:
-            logits = predict(model, held_out, batches, inputs, "validation", by_speaker)
+            logits = predict(model, held_out, batches, inputs, "validation")
             scores = validation_scores(logits, held_out.labels)
         state.end_epoch(scheduler.get_last_lr()[0], scores)
         if accelerator.is_main_process:

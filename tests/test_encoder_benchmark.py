@@ -49,8 +49,11 @@ def test_wrong_files_are_refused(tmp_path):
         encoder.read_rows(str(tmp_path / "none.tsv"))
 
 
-def test_both_kinds_of_model_learn_what_a_word_tells(rows, monkeypatch):
+@pytest.mark.parametrize("few", [1000, 10])  # each has settings of its own
+def test_both_kinds_of_model_learn_what_a_word_tells(rows, monkeypatch, few):
     monkeypatch.setattr(text_train, "PRECISION", "float32")
+    monkeypatch.setattr(encoder, "FEW", few)
+    monkeypatch.setattr(encoder, "EPOCHS", 20)  # for what lies in thousands of rows
     fit, held_out = encoder.read_rows(rows)
     assert encoder.score_words(fit, held_out, 1) == (1, 1)
     for pretrained in (True, False):

@@ -25,21 +25,23 @@ from pipeline.spectrograms import (
 )
 from pipeline.token_audio import aligned_inputs, audio_width, compute_voice, paper_token_inputs
 
-SETTINGS = {
-    "precision": "float32",
-    "shuffle": True,
-    "class_weight_power": 0.5,
-    "label_smoothing": 0.05,
-    "schedule_shape": "linear",
-    "beta2": 0.999,
-    "warmup": 0.0,
-    "clip": 1.0,
-    "epochs": 1,
-    "patience": 100,
-    "seed": 1,
-    "save_minutes": 1000.0,
-}
+SETTINGS = training.Optimisation(
+    seed=1,
+    precision="float32",
+    epochs=1,
+    patience=100,
+    shuffle=True,
+    weight_decay=0.01,
+    beta2=0.999,
+    schedule="linear",
+    warmup=0.0,
+    clip=1.0,
+    class_weights=0.5,
+    label_smoothing=0.05,
+    save_minutes=1000.0,
+)
 TEXT_BATCHES = partial(text_batches, budget=10**6, size=8)
+TEXT_INPUTS = partial(text_inputs, pad_id=1)
 
 
 def load(data, bert, split):
@@ -66,17 +68,30 @@ def text_model(bert):
     return KoBERTClassifier(load_encoder(str(bert)))
 
 
-def run(model, folder, fit, rate=1e-3, rates=None, weight_decay=0.01, **changes):
+def run(
+    model,
+    folder,
+    fit,
+    rate=1e-3,
+    rates=None,
+    held_out=None,
+    batches=TEXT_BATCHES,
+    inputs=TEXT_INPUTS,
+    accelerator=None,
+    **changes,
+):
     """Train a model, by default the text model for one epoch without validation."""
-    arguments = {
-        "fit": fit,
-        "held_out": None,
-        "batches": TEXT_BATCHES,
-        "inputs": partial(text_inputs, pad_id=1),
-        "groups": training.parameter_groups(model, rates or {"": rate}, weight_decay),
-        "accelerator": Accelerator(),
-    }
-    training.train(model, folder, **{**arguments, **SETTINGS, **changes})
+    training.train(
+        model,
+        folder,
+        replace(SETTINGS, **changes),
+        rates or {"": rate},
+        fit=fit,
+        held_out=held_out,
+        batches=batches,
+        inputs=inputs,
+        accelerator=accelerator or Accelerator(),
+    )
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
@@ -302,7 +317,7 @@ def test_patience_ends_a_training_that_stands_still(text_model, fit, held_out, t
 
 
 def test_learning_lowers_the_loss(text_model, fit, tmp_path):
-    run(text_model, tmp_path, fit, rate=3e-3, epochs=10, class_weight_power=0.0)
+    run(text_model, tmp_path, fit, rate=3e-3, epochs=10, class_weights=0.0)
     losses = [e["loss"] for e in json.loads((tmp_path / "history.json").read_text())["epochs"]]
     assert losses[-1] < 0.8 * losses[0]
 
@@ -388,7 +403,7 @@ def test_resuming_equals_not_stopping(bert, fit, held_out, tmp_path, steps, prec
                 "held_out": held_out,
                 "epochs": 3,
                 "precision": precision,
-                "schedule_shape": "cosine",
+                "schedule": "cosine",
                 "warmup": 0.2,
                 "save_minutes": 0.0,
                 **changes,
