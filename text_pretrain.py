@@ -14,13 +14,11 @@ again with the same settings, it goes on where it stopped; STEPS may change whil
 begun.
 """
 
-from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import nn
 from tqdm import tqdm
 from transformers import BertConfig, BertModel
 
@@ -46,7 +44,7 @@ BERT = ""  # "": a new encoder; hub name or folder: its pretraining is continued
 # the new encoder
 VOCABULARY = 8002  # pieces, as KoBERT
 WIDTH = 256
-LAYERS = 3  # those that BERT lacks are put on top of it
+LAYERS = 2
 HEADS = 4
 FEED_FORWARD = 768
 # what is learned
@@ -79,7 +77,6 @@ def main() -> None:
     unfinished = (folder / "state.pt").is_file()
     if BERT:
         tokenizer, encoder = load_tokenizer(BERT), load_encoder(BERT)
-        add_layers(encoder, LAYERS)
     else:
         lines = [] if unfinished else [texts[line] for line in train]
         tokenizer = load_tokenizer(folder) if unfinished else train_tokenizer(lines, VOCABULARY)
@@ -155,22 +152,6 @@ def new_encoder(vocabulary: int, pad_id: int) -> BertModel:
         attn_implementation=ATTENTION,
     )
     return BertModel(sizes, add_pooling_layer=False)
-
-
-def add_layers(encoder: nn.Module, layers: int) -> None:
-    """Give an encoder that has fewer this many layers, the new ones on top.
-
-    They are copies of its last one whose outputs start at zero: what was learned is kept, and
-    learning goes on (after Gong et al. 2019, who copy all layers).
-    """
-    while encoder.config.num_hidden_layers < layers:
-        layer = deepcopy(encoder.encoder.layer[-1])
-        for output in (layer.attention.output, layer.output):
-            for parameter in output.dense.parameters():
-                nn.init.zeros_(parameter)
-            output.LayerNorm.reset_parameters()
-        encoder.encoder.layer.append(layer)
-        encoder.config.num_hidden_layers += 1
 
 
 def learning_rate(step: int) -> float:
