@@ -98,6 +98,7 @@ def score_encoder(
 ) -> tuple[float, float]:
     """Return the scores of an encoder fine-tuned on `fit`."""
     few = len(fit) <= FEW
+    # with all rows, the block above goes before that of text_train.py
     settings = vars(text_train) | ({} if few else globals())
     tokenizer = load_tokenizer(name)
     for rows in (fit, held_out):

@@ -97,11 +97,28 @@ def schedule(step: int, total: int, warmup: float, shape: str) -> float:
     return 1 - progress if shape == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def make_optimizer(
+    model: nn.Module, settings: Optimisation, rates: dict[str, float], steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Return AdamW and the schedule of its rates over this many steps."""
+    groups = parameter_groups(model, rates, settings.weight_decay)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, settings.beta2), fused=True)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: schedule(step, steps, settings.warmup, settings.schedule)
+    )
+    return optimizer, scheduler
+
+
 def class_weights(targets: np.ndarray, power: float) -> Tensor:
     """Return loss weights (C,), (1 / frequency) ** power scaled to mean 1; absent classes 0."""
     frequency = targets.mean(0)
     weights = np.where(frequency > 0, np.maximum(frequency, 1e-12) ** -power, 0.0)
     return torch.tensor(weights / (weights * frequency).sum(), dtype=torch.float32)
+
+
+def smooth(targets: np.ndarray, share: float) -> Tensor:
+    """Return the distributions (N, C) with a `share` of each spread over all classes."""
+    return torch.from_numpy(targets * (1 - share) + share / len(LABELS))
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -182,15 +199,10 @@ def train(
         return share(batches(fit, order), accelerator)
 
     steps = sum(len(epoch_batches(epoch)) for epoch in range(settings.epochs))
-    groups = parameter_groups(model, rates, settings.weight_decay)
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, settings.beta2), fused=True)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: schedule(step, steps, settings.warmup, settings.schedule)
-    )
+    optimizer, scheduler = make_optimizer(model, settings, rates, steps)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     weights = class_weights(fit.targets, settings.class_weights).to(accelerator.device)
-    smoothing = settings.label_smoothing
-    targets = fit.targets * (1 - smoothing) + smoothing / len(LABELS)
+    targets = smooth(fit.targets, settings.label_smoothing).to(accelerator.device)
     torch.manual_seed(settings.seed)
     state = State(folder / "state.pt", model, optimizer, scheduler)
     state.load()
@@ -199,10 +211,9 @@ def train(
         todo = epoch_batches(state.epoch)[state.step :]
         for rows in progress(todo, f"epoch {state.epoch + 1}/{settings.epochs}", state):
             batch = to_device(inputs(fit, rows, True), accelerator.device)
-            aim = torch.from_numpy(targets[rows]).to(accelerator.device)
             with autocast(accelerator, settings.precision):
                 logits = wrapped(**batch)
-            loss = soft_cross_entropy(logits, aim, weights)
+            loss = soft_cross_entropy(logits, targets[rows], weights)
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(model.parameters(), settings.clip)
             optimizer.step()
