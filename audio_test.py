@@ -14,16 +14,17 @@ from torch import Tensor
 
 from models.alexnet import ModifiedAlexNet
 from models.speech import SpeechClassifier, build_speech_encoder
-from pipeline import config, testing, training
-from pipeline.dataset import Utterances, audio_inputs
-from pipeline.features import PAPER_BINS, Mel
-from pipeline.spectrograms import (
+from pipeline import config
+from pipeline.features.clips import (
     compute_frames,
     paper_inputs,
     speaker_batches,
     spectrogram_batches,
     spectrogram_inputs,
 )
+from pipeline.features.mel import PAPER_BINS, Mel
+from pipeline.learning import testing, training
+from pipeline.learning.dataset import Utterances, audio_inputs
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote

@@ -20,18 +20,19 @@ from torch import nn
 
 from models.alexnet import ModifiedAlexNet
 from models.speech import SpeechClassifier, load_speech_encoder
-from pipeline import config, training
-from pipeline.checkpoint import Run
-from pipeline.dataset import Training, audio_inputs, plan_trainings
-from pipeline.features import PAPER_BINS, Mel
-from pipeline.files import check_choice
-from pipeline.spectrograms import (
+from pipeline import config
+from pipeline.features.clips import (
     compute_frames,
     paper_inputs,
     speaker_batches,
     spectrogram_batches,
     spectrogram_inputs,
 )
+from pipeline.features.mel import PAPER_BINS, Mel
+from pipeline.files import check_choice
+from pipeline.learning import training
+from pipeline.learning.checkpoint import Run
+from pipeline.learning.dataset import Training, audio_inputs, plan_trainings
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote

@@ -19,10 +19,14 @@ import numpy as np
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
-from pipeline import config, fusion, metrics, plots, predictions, report, tables
+from pipeline import config
+from pipeline.evaluation import metrics, predictions, tables
+from pipeline.evaluation import page as report
+from pipeline.evaluation import stacking as fusion
+from pipeline.evaluation.predictions import MODELS, Predictions
+from pipeline.evaluation.stacking import Rows
+from pipeline.figures import ensemble as plots
 from pipeline.files import write_array, write_json, write_text
-from pipeline.fusion import Rows
-from pipeline.predictions import MODELS, Predictions
 
 # ----------------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote; for the report page only

@@ -16,22 +16,23 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline import config, known_counts
-from pipeline.audio_files import RATE
-from pipeline.corpus import Utterance, list_orphans, read_corpus
-from pipeline.corpus_report import (
+from pipeline import config
+from pipeline.corpus import known_counts
+from pipeline.corpus.ingest import read_texts_and_lengths, workers, write_audio
+from pipeline.corpus.matching import Utterance, list_orphans, read_corpus
+from pipeline.corpus.recordings import RATE
+from pipeline.corpus.report import (
     measure_verbatim,
     print_account,
     print_corpus,
     print_summary,
     write_report,
 )
-from pipeline.corpus_tree import Account, Tree, find_tree
+from pipeline.corpus.splits import SPLITS, check_not_empty, split_sessions, split_utterances
+from pipeline.corpus.transcripts import DEFAULT_STYLE, STYLES
+from pipeline.corpus.tree import Account, Tree, find_tree
 from pipeline.files import UserError, read_json, sha256, write_json, write_text
-from pipeline.ingest import read_texts_and_lengths, workers, write_audio
 from pipeline.labels import LABELS
-from pipeline.splits import SPLITS, check_not_empty, split_sessions, split_utterances
-from pipeline.text import DEFAULT_STYLE, STYLES
 
 # ------------------------------------------------------------------------------------------------
 CORPUS = "data/KEMDy19"  # KEMDy19 or KEMDy20, any release, or a folder above it

@@ -24,19 +24,22 @@ from torch import Tensor
 
 from models.cmbert import CMBERT
 from models.kobert import build_encoder, check_unknown_share, load_encoder, load_tokenizer
-from pipeline import config, metrics, plots, testing, training
-from pipeline.attention_plot import draw_attention
-from pipeline.checkpoint import Run, load_checkpoint
-from pipeline.dataset import Utterances, load_utterances, plan_trainings, text_batches
-from pipeline.features import Mel
-from pipeline.files import UserError, check_choice, write_json
-from pipeline.labels import LABELS
-from pipeline.token_audio import (
+from pipeline import config
+from pipeline.evaluation import metrics
+from pipeline.features.mel import Mel
+from pipeline.features.tokens import (
     aligned_inputs,
     audio_width,
     compute_voice,
     paper_token_inputs,
 )
+from pipeline.figures import ensemble as plots
+from pipeline.figures.attention import draw_attention
+from pipeline.files import UserError, check_choice, write_json
+from pipeline.labels import LABELS
+from pipeline.learning import testing, training
+from pipeline.learning.checkpoint import Run, load_checkpoint
+from pipeline.learning.dataset import Utterances, load_utterances, plan_trainings, text_batches
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote

@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pipeline import config, synthesis
+from pipeline import config
 from pipeline.files import UserError, write_json
-from pipeline.kemdy_tree import Segment, Session, write_kemdy19
-from pipeline.oddities import ODDITIES
-from pipeline.raters import listener_emotion, rate
-from pipeline.screenplay import SENTENCES, Line, write_screenplay
+from pipeline.sample import speech as synthesis
+from pipeline.sample.oddities import ODDITIES
+from pipeline.sample.raters import listener_emotion, rate
+from pipeline.sample.screenplay import SENTENCES, Line, write_screenplay
+from pipeline.sample.writer import Segment, Session, write_kemdy19
 
 # --------------------------------------------------------------------------------------------------
 CORPUS = "data/sample"  # folder to write; an earlier sample corpus there is replaced

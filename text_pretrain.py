@@ -29,11 +29,12 @@ from models.kobert import (
     save_encoder,
     train_tokenizer,
 )
-from pipeline import config, pretraining
-from pipeline.dataset import cut_batches
+from pipeline import config
 from pipeline.files import UserError, sha256, write_json
-from pipeline.pretraining import Masking, Pretrainer, State, steps_from
-from pipeline.training import autocast, parameter_groups, to_device
+from pipeline.learning.dataset import cut_batches
+from pipeline.learning.training import autocast, parameter_groups, to_device
+from pipeline.pretraining import objective as pretraining
+from pipeline.pretraining.objective import Masking, Pretrainer, State, steps_from
 
 # --------------------------------------------------------------------------------------
 TEXT = "data/reviews.tsv.xz"  # a path
@@ -49,7 +50,7 @@ HEADS = 4
 FEED_FORWARD = 768
 # what is learned
 HIDDEN_SHARE = 0.2  # of the words
-BARE_SHARE = 0.5  # of the lines are read without their markers (pipeline/markers.py)
+BARE_SHARE = 0.5  # of the lines are read without their markers (pipeline/pretraining/markers.py)
 RATING_WEIGHT = 1.0  # of the loss, where the hidden pieces have 1
 SEEN_WEIGHT = 1.0  # of the markers in a line; 0: not asked for
 MISSING_WEIGHT = 0.3  # of those taken out; 0: markers stay in all lines

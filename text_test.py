@@ -13,8 +13,9 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from models.kobert import KoBERTClassifier, build_encoder, load_tokenizer
-from pipeline import config, testing, training
-from pipeline.dataset import Utterances, text_batches, text_inputs
+from pipeline import config
+from pipeline.learning import testing, training
+from pipeline.learning.dataset import Utterances, text_batches, text_inputs
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote

@@ -17,9 +17,10 @@ import torch
 from accelerate import Accelerator
 
 from models.kobert import KoBERTClassifier, check_unknown_share, load_encoder, load_tokenizer
-from pipeline import config, training
-from pipeline.checkpoint import Run
-from pipeline.dataset import plan_trainings, text_batches, text_inputs
+from pipeline import config
+from pipeline.learning import training
+from pipeline.learning.checkpoint import Run
+from pipeline.learning.dataset import plan_trainings, text_batches, text_inputs
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote

@@ -27,10 +27,12 @@ from sklearn.pipeline import make_pipeline
 
 import text_train
 from models.kobert import KoBERTClassifier, build_encoder, load_encoder, load_tokenizer
-from pipeline import config, metrics, training
-from pipeline.dataset import Utterances, text_batches, text_inputs
+from pipeline import config
+from pipeline.evaluation import metrics
 from pipeline.files import UserError
 from pipeline.labels import LABELS
+from pipeline.learning import training
+from pipeline.learning.dataset import Utterances, text_batches, text_inputs
 
 # --------------------------------------------------------------------------------------
 TEXT = "data/goemotions_ko_train.tsv"  # a path

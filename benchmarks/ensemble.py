@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import config, predictions
+from pipeline import config
+from pipeline.evaluation import predictions
 
 # ----------------------------------------------------------------------------------------------
 HELD_OUT = 10000  # rows

@@ -20,11 +20,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pipeline import audio_files, config
-from pipeline.corpus import read_corpus
-from pipeline.corpus_tree import Account, find_tree
-from pipeline.kemdy_tree import Segment, Session, unanimous, write_kemdy19
+from pipeline import config
+from pipeline.corpus import recordings as audio_files
+from pipeline.corpus.matching import read_corpus
+from pipeline.corpus.tree import Account, find_tree
 from pipeline.labels import LABELS
+from pipeline.sample.writer import Segment, Session, unanimous, write_kemdy19
 
 # ------------------------------------------------------------------------------------------------
 CORPUS = "data/sample"  # whose recordings are repeated

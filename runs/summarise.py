@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import config
+from pipeline.evaluation.metrics import SCORES
+from pipeline.evaluation.tables import HEADERS, NAMES, align, number
 from pipeline.files import UserError, read_json, write_json, write_text
-from pipeline.metrics import SCORES
-from pipeline.tables import HEADERS, NAMES, align, number
 
 # ----------------------------------------------------------------------------------------------
 RUNS = "outputs/seeds/*/ensemble.json"  # a pattern; each match is one run, named by its folder

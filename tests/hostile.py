@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from pipeline.kemdy_tree import (
+from pipeline.labels import LABELS
+from pipeline.sample.writer import (
     KEMDY19,
     KEMDY20,
     Segment,
@@ -21,7 +22,6 @@ from pipeline.kemdy_tree import (
     write_kemdy19,
     write_kemdy20,
 )
-from pipeline.labels import LABELS
 
 SESSIONS = 5
 DIALOGUES = ("script01", "script02", "impro01")

@@ -19,7 +19,7 @@ from hostile import (
     write_flac,
 )
 
-from pipeline.kemdy_tree import (
+from pipeline.sample.writer import (
     KEMDY19,
     KEMDY20,
     Recording,

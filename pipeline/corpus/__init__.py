@@ -1,0 +1,1 @@
+"""A corpus on disk -> aligned files. No torch here."""

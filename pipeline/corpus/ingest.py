@@ -1,0 +1,177 @@
+"""Transcripts and recordings, read by all cores: the stage's heavy part.
+
+First every transcript is read and every recording's header, so that the place of each recording in
+its split's array is known; then every worker copies recordings to their places, holding one at a
+time.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import joblib
+import numpy as np
+from tqdm import tqdm
+
+from pipeline.corpus import recordings as audio_files
+from pipeline.corpus.matching import Utterance
+from pipeline.corpus.recordings import RecordingError
+from pipeline.corpus.transcripts import clean, decode
+from pipeline.corpus.tree import Account
+from pipeline.files import UserError, write_array, write_atomically
+
+CHUNK = 64  # utterances a task: large against a task's cost, small against the corpus
+# The kernel lets one thread at a time write to a file and the others burn time until it is their
+# turn; with a lock they sleep.
+WRITING = threading.Lock()
+WORKER_PATIENCE = 60  # seconds that a cluster may take until it has a worker
+
+
+@contextlib.contextmanager
+def workers(jobs: int, cluster: str) -> Iterator[joblib.Parallel]:
+    """Yield joblib's pool: threads of this machine, or the processes of a Dask cluster.
+
+    Threads do because nearly all time is spent in libsndfile, soxr and the kernel, outside Python's
+    lock; they start at once and share one process's memory. A cluster's workers must see the
+    corpus and the data folder under the same paths, and be able to import `pipeline`.
+    """
+    with (
+        connect(cluster) if cluster else contextlib.nullcontext(),
+        joblib.parallel_config(backend="dask" if cluster else "threading", n_jobs=jobs),
+        joblib.Parallel(return_as="generator") as parallel,
+    ):
+        yield parallel
+
+
+def connect(address: str) -> contextlib.AbstractContextManager:
+    """Connect this process to a Dask scheduler, where joblib's backend then finds it."""
+    import distributed  # takes a second, which only users of a cluster pay
+
+    try:
+        client = distributed.Client(address, timeout=20)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--cluster: no Dask scheduler answers at {address}: {error}") from None
+    try:
+        client.wait_for_workers(1, timeout=WORKER_PATIENCE)
+    except distributed.TimeoutError:
+        client.close()
+        raise UserError(
+            f"--cluster: the scheduler at {address} has no worker: start some"
+        ) from None
+    return client
+
+
+def in_chunks(
+    parallel: joblib.Parallel, function: Callable, items: list, title: str, *arguments: object
+) -> list:
+    """Return the results of `function(chunk, *arguments)` for all chunks of items, joined."""
+    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+    tasks = (joblib.delayed(function)(chunk, *arguments) for chunk in chunks)
+    results = []
+    with tqdm(total=len(items), desc=title, unit="utt", disable=None) as bar:
+        for chunk in parallel(tasks):
+            results += chunk
+            bar.update(len(chunk))
+    return results
+
+
+def read_texts_and_lengths(
+    parallel: joblib.Parallel, root: Path, utterances: list[Utterance], style: str, account: Account
+) -> list[Utterance]:
+    """Return the utterances with text and length; those that cannot be used are dropped."""
+    results = in_chunks(
+        parallel, read_chunk, utterances, "transcripts, headers", str(root.resolve()), style
+    )
+    kept = []
+    for utterance, (text, length, problem) in zip(utterances, results, strict=True):
+        if problem:
+            account.drop(utterance.id, problem, utterance.where)
+        else:
+            kept.append(replace(utterance, text=text, length=length))
+    return kept
+
+
+def read_chunk(utterances: list[Utterance], root: str, style: str) -> list[tuple[str, int, str]]:
+    """Return (text, length, problem) of each utterance; problem is "" if it can be used."""
+    return [read_one(utterance, root, style) for utterance in utterances]
+
+
+def read_one(utterance: Utterance, root: str, style: str) -> tuple[str, int, str]:
+    """Read a transcript and a recording's header."""
+    try:
+        with open(f"{root}/{utterance.transcript}", "rb") as stream:
+            text = clean(decode(stream.read()), style)
+        length = audio_files.measure(f"{root}/{utterance.recording}")
+    except UnicodeDecodeError:
+        return "", 0, "transcript is neither UTF-8 nor cp949"
+    except OSError:
+        return "", 0, "transcript unreadable"
+    except RecordingError as error:
+        return "", 0, str(error)
+    return text, length, "" if text else "transcript empty after cleaning"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A recording's way into the array: from `path` to samples [start, start + length)."""
+
+    path: str
+    start: int
+    length: int
+
+
+def write_audio(
+    parallel: joblib.Parallel, root: Path, utterances: list[Utterance], path: Path, account: Account
+) -> list[Utterance]:
+    """Write the utterances' recordings one after another as an int16 .npy; return those written.
+
+    A recording that turns out to hold less than its header says is dropped, and the rest is laid
+    out and written again, so that the array has no gaps.
+    """
+    root = root.resolve()
+    while utterances:
+        starts = np.cumsum([0, *(utterance.length for utterance in utterances)])
+        copies = [
+            Copy(f"{root}/{utterance.recording}", int(start), utterance.length)
+            for utterance, start in zip(utterances, starts[:-1], strict=True)
+        ]
+        with write_atomically(path) as temporary:
+            array = np.lib.format.open_memmap(temporary, "w+", np.dtype("<i2"), (int(starts[-1]),))
+            offset = array.offset
+            del array
+            target = str(temporary.resolve())
+            results = in_chunks(parallel, copy_chunk, copies, path.name, target, offset)
+        outcomes = list(zip(utterances, results, strict=True))
+        utterances = [utterance for utterance, (_, problem) in outcomes if not problem]
+        if len(utterances) == len(outcomes):
+            for utterance, (remarks, _) in outcomes:
+                for remark in remarks:
+                    account.note(utterance.id, remark, utterance.recording)
+            return utterances
+        for utterance, (_, problem) in outcomes:
+            if problem:
+                account.drop(utterance.id, problem, utterance.where)
+    write_array(path, np.zeros(0, np.dtype("<i2")))
+    return []
+
+
+def copy_chunk(copies: list[Copy], target: str, offset: int) -> list[tuple[list[str], str]]:
+    """Copy recordings to their places behind the `offset` bytes of the array's header.
+
+    Returns (remarks, problem) of each; problem is "" for a recording that was written.
+    """
+    results = []
+    with open(target, "r+b") as stream:
+        for copy in copies:
+            try:
+                samples, remarks = audio_files.read(copy.path, copy.length)
+            except RecordingError as error:
+                results.append(([], str(error)))
+                continue
+            with WRITING:
+                stream.seek(offset + copy.start * samples.itemsize)
+                stream.write(samples.astype("<i2", copy=False).data)
+            results.append((remarks, ""))
+    return results

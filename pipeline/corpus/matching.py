@@ -1,0 +1,223 @@
+"""KEMDy19 or KEMDy20 -> utterances, with an account of everything that is not used.
+
+The annotation is read and matched with the files of the tree by segment ID. No recording and no
+transcript is opened here.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+
+from pipeline.corpus.annotation import ID_PATTERNS, Row, read_annotation
+from pipeline.corpus.tree import RECORDINGS, TRANSCRIPTS, Account, Tree
+from pipeline.files import UserError
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance of a speaker. text and length (samples) are known once its files are read."""
+
+    id: str
+    session: int
+    speaker: str
+    gender: str
+    scenario: str
+    labels: tuple[str, ...]
+    valence: float
+    arousal: float
+    votes: tuple[int, ...]
+    recording: str
+    transcript: str
+    where: str
+    text: str = ""
+    length: int = 0
+
+    @property
+    def label(self) -> str:
+        """The label that counts: of tied ones the first, as the paper chose."""
+        return self.labels[0]
+
+
+def read_corpus(tree: Tree, account: Account) -> list[Utterance]:
+    """Return the utterances that have their speaker's rating and both files, sorted by ID."""
+    rows: list[tuple[int, Row]] = []
+    for session, files in sorted(tree.annotation.items()):
+        tables = {rated: read_annotation(path, tree.kind) for rated, path in sorted(files.items())}
+        account.annotation_files += len(tables)
+        account.annotation_rows += sum(map(len, tables.values()))
+        if tree.kind == "KEMDy19":
+            found = speaker_rows_19(tree, session, tables["F"], tables["M"], account)
+        else:
+            found = speaker_rows_20(tree, session, tables["e"], account)
+        rows += [(session, row) for row in found]
+    rows = keep_one_each(rows, account)
+    matched = (match_files(tree, session, row, account) for session, row in rows)
+    return sorted(filter(None, matched), key=lambda utterance: utterance.id)
+
+
+def speaker_of(kind: str, session: int, row: Row) -> str | None:
+    """Return the F or M of a row's Segment ID, None if that is no ID of this session.
+
+    Session 17 of KEMDy20 carries another session's prefix, so only KEMDy19's has to agree.
+    """
+    match = ID_PATTERNS[kind].fullmatch(row.id)
+    if match is None or (kind == "KEMDy19" and int(match["session"]) != session):
+        return None
+    return match["gender"]
+
+
+def speaker_rows_19(
+    tree: Tree, session: int, women: list[Row], men: list[Row], account: Account
+) -> list[Row]:
+    """Return the rows of a KEMDy19 session in which the person rated is the one who speaks.
+
+    The F file rates the woman in every segment, hers and his; the M file the man.
+    """
+
+    def spoken(women: list[Row], men: list[Row]) -> list[Row]:
+        return [row for row in women if speaker_of(tree.kind, session, row) == "F"] + [
+            row for row in men if speaker_of(tree.kind, session, row) == "M"
+        ]
+
+    account.speaker_rows += len(spoken(women, men))
+    women, men = repair_ids(tree, session, women, men, account)
+    rows = spoken(women, men)
+    drop_strays(tree, session, {row.id for row in rows}, women, men, account)
+    return rows
+
+
+def repair_ids(
+    tree: Tree, session: int, women: list[Row], men: list[Row], account: Account
+) -> tuple[list[Row], list[Row]]:
+    """Where the two files disagree in a row, replace a wrong ID by the other file's right one.
+
+    An ID is wrong if its own file has it twice or it has no files; the other one is right if it has
+    its files and is missing from this file. KEMDy19 has such IDs in F files only, which are
+    therefore looked at first.
+    """
+    women, men = list(women), list(men)
+    counts = {id(table): Counter(row.id for row in table) for table in (women, men)}
+    for table, other in ((women, men), (men, women)):
+        own = counts[id(table)]
+        for number, (row, right) in enumerate(zip(table, other, strict=False)):
+            wrong = own[row.id] > 1 or not tree.has_files(row.id, session)
+            if row.id != right.id and wrong and not own[right.id]:
+                if not tree.has_files(right.id, session):
+                    continue
+                table[number] = replace(row, id=right.id)
+                own.update({row.id: -1, right.id: 1})
+                account.repaired.append(
+                    {
+                        "id": right.id,
+                        "was": row.id,
+                        "reason": "wrong Segment ID, taken from the other file of the session",
+                        "where": row.where,
+                    }
+                )
+    return women, men
+
+
+def drop_strays(
+    tree: Tree,
+    session: int,
+    spoken: set[str],
+    women: list[Row],
+    men: list[Row],
+    account: Account,
+) -> None:
+    """Drop the rows of both files that stand for no spoken segment: one entry a pair of rows."""
+    for pair in zip_longest(women, men):
+        strays = [row for row in pair if row and row.id not in spoken]
+        if not strays:
+            continue
+        if all(speaker_of(tree.kind, session, row) is None for row in strays):
+            reason = "Segment ID is none of this session"
+        elif any(tree.has_files(row.id, session) for row in strays):
+            reason = "not rated in its speaker's own file"
+        else:
+            reason = "phantom row: a segment without files, not rated in its speaker's own file"
+        where = "; ".join(f"{row.where} ({row.id})" for row in strays)
+        account.claimed.update(filter(None, (tree.stem_of(row.id, session) for row in strays)))
+        account.drop(strays[0].id, reason, where)
+
+
+def speaker_rows_20(tree: Tree, session: int, rows: list[Row], account: Account) -> list[Row]:
+    """Return the rows of a KEMDy20 session, with the IDs that its files have."""
+    kept = []
+    for row in rows:
+        match = ID_PATTERNS[tree.kind].fullmatch(row.id)
+        if match is None:
+            account.drop(row.id, "Segment ID is none of this session", row.where)
+            continue
+        own = f"Sess{session:02d}{row.id.removeprefix('Sess' + match['session'])}"
+        if own != row.id and tree.has_files(row.id, session):
+            account.note(row.id, "ID carries another session's prefix", row.where)
+        elif own != row.id and tree.has_files(own, session):
+            reason = "ID carried another session's prefix, the files have their own"
+            account.repaired.append(
+                {"id": own, "was": row.id, "reason": reason, "where": row.where}
+            )
+            row = replace(row, id=own)
+        kept.append(row)
+    account.speaker_rows += len(kept)
+    return kept
+
+
+def keep_one_each(rows: list[tuple[int, Row]], account: Account) -> list[tuple[int, Row]]:
+    """Keep one of several identical rows with the same ID; contradictory ones are the user's."""
+    kept: dict[str, tuple[int, Row]] = {}
+    for session, row in rows:
+        first_session, first = kept.setdefault(row.id, (session, row))
+        if first is row:
+            continue
+        if first_session != session or replace(first, where="") != replace(row, where=""):
+            raise UserError(
+                f"{row.id} is rated twice and differently: {first.where} and {row.where}; "
+                "remove the wrong row"
+            )
+        account.note(row.id, "identical row again", f"{row.where}, kept {first.where}")
+    return list(kept.values())
+
+
+def match_files(tree: Tree, session: int, row: Row, account: Account) -> Utterance | None:
+    """Join a row with its recording and transcript; None, and an entry, if that cannot be done."""
+    match = ID_PATTERNS[tree.kind].fullmatch(row.id)
+    stem = tree.stem_of(row.id, session)
+    account.claimed.add(stem)
+    recording, transcript = tree.find(stem, RECORDINGS), tree.find(stem, TRANSCRIPTS)
+    if not recording or not transcript:
+        missing = [n for n, f in (("recording", recording), ("transcript", transcript)) if not f]
+        reason = f"no {' and no '.join(missing)}"
+        if tree.is_refused(stem):
+            reason = "symbolic link out of the corpus"
+        account.drop(row.id, reason, row.where)
+        return None
+    if not row.labels:
+        account.drop(row.id, "no majority label", row.where)
+        return None
+    gender = match["gender"]
+    return Utterance(
+        id=row.id,
+        session=session,
+        speaker=match["user"] if tree.kind == "KEMDy20" else f"Sess{session:02d}{gender}",
+        gender=gender,
+        scenario=match["scenario"],
+        labels=row.labels,
+        valence=row.valence,
+        arousal=row.arousal,
+        votes=row.votes,
+        recording=recording,
+        transcript=transcript,
+        where=row.where,
+    )
+
+
+def list_orphans(tree: Tree, account: Account) -> None:
+    """Note the recordings and transcripts whose segment has no annotation row, one entry each."""
+    for path in sorted(tree.sizes):
+        stem, _, extension = path.rpartition(".")
+        if stem not in account.claimed:
+            kind = "transcript" if "." + extension in TRANSCRIPTS else "recording"
+            reason = f"{kind} without an annotation row"
+            entry = {"id": stem.rpartition("/")[2], "reason": reason, "path": path}
+            account.orphans.append(entry)

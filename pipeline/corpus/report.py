@@ -1,0 +1,233 @@
+"""What a corpus is like: figures on screen, and one page with plots."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.corpus.matching import Utterance
+from pipeline.corpus.recordings import RATE
+from pipeline.corpus.splits import SPLITS, format_sessions
+from pipeline.corpus.tree import Account, Tree
+from pipeline.files import write_atomically, write_text
+from pipeline.labels import LABELS
+
+ENTRIES = ("repaired", "dropped", "orphans", "ignored", "noted")
+COLOURS = ("#9e9e9e", "#c62828", "#f9a825", "#00838f", "#1565c0", "#6a1b9a", "#2e7d32")
+BLUE_GREY = "#546e7a"
+
+
+def print_corpus(tree: Tree, account: Account, synthetic: str | None) -> None:
+    """Say which corpus was found."""
+    print(
+        f"read: {tree.kind} in {tree.root}: {account.annotation_files} annotation files of "
+        f"sessions {format_sessions(tree.annotation)}, {account.annotation_rows} rows, "
+        f"{account.speaker_rows} of them rate a segment's speaker"
+    )
+    if synthetic:
+        print(synthetic)
+
+
+def count_reasons(account: Account) -> list[tuple[str, str, int]]:
+    """Return (what was done, reason, number of entries)."""
+    return [
+        (title, reason, count)
+        for title in ENTRIES
+        for reason, count in Counter(e["reason"] for e in getattr(account, title)).most_common()
+    ]
+
+
+def print_account(account: Account) -> None:
+    """Say how many utterances were repaired, dropped or noted, by reason."""
+    for title, reason, count in count_reasons(account):
+        print(f"{title + ':':9} {count:5d}  {reason}")
+
+
+def split_rows(manifest: dict) -> list[list[str]]:
+    """Return the table of utterances per split and class, header first."""
+    counts = manifest["counts"]
+    rows = [["split", "sessions", "hours", "all", *LABELS]]
+    for split in SPLITS:
+        hours = f"{counts['seconds'][split] / 3600:.2f}"
+        classes = [str(counts["class"][split][label]) for label in LABELS]
+        sessions = format_sessions(manifest["sessions"][split])
+        rows.append([split, sessions, hours, str(counts["split"][split]), *classes])
+    return rows
+
+
+def known_rows(manifest: dict) -> list[list[str]]:
+    """Return the table of known counts that differ, header first; none if all agree."""
+    different = [e for e in manifest["known_counts"] or [] if e["expected"] != e["found"]]
+    cells = [[e["count"], f"{e['expected']:,}", f"{e['found']:,}"] for e in different]
+    return [["count", "published", "this copy"], *cells] if different else []
+
+
+def print_summary(manifest: dict) -> None:
+    """Print utterances per split and class, known counts and repeated transcripts."""
+    print_table(split_rows(manifest))
+    if manifest["known_counts"] is not None:
+        table = known_rows(manifest)
+        total = len(manifest["known_counts"])
+        print(f"{max(0, len(table) - 1)} of {total} known counts differ from this copy's")
+        print_table(table)
+    print(describe_verbatim(manifest["verbatim"]))
+
+
+def print_table(rows: list[list[str]]) -> None:
+    """Print rows in columns, the first one to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for first, *others in rows:
+        cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        print("  ".join([first.ljust(widths[0]), *cells]))
+
+
+def measure_verbatim(splits: dict[str, list[Utterance]]) -> dict[str, dict[str, int]]:
+    """Count test transcripts, and those that are word for word in training, by kind of scenario."""
+    known = {utterance.text for utterance in splits["train"]}
+    verbatim: dict[str, dict[str, int]] = {}
+    for utterance in splits["test"]:
+        counts = verbatim.setdefault(utterance.scenario.rstrip("0123456789"), {"all": 0, "seen": 0})
+        counts["all"] += 1
+        counts["seen"] += utterance.text in known
+    return verbatim
+
+
+def describe_verbatim(verbatim: dict[str, dict[str, int]]) -> str:
+    """Say which share of the test transcripts training has seen."""
+    parts = [
+        f"{kind} {counts['seen'] / counts['all']:.1%} of {counts['all']}"
+        for kind, counts in sorted(verbatim.items())
+    ]
+    return f"test transcripts that occur word for word in training: {', '.join(parts)}"
+
+
+def fleiss_kappa(votes: np.ndarray) -> float:
+    """Return Fleiss' kappa of votes, shape (utterances, labels); nan if it is not defined.
+
+    Fleiss (1971), each item with its own number of raters, at least two.
+    """
+    votes = votes[votes.sum(1) >= 2].astype(float)
+    raters = votes.sum(1)
+    if not len(votes):
+        return float("nan")
+    observed = ((votes**2).sum(1) - raters) / (raters * (raters - 1))
+    expected = ((votes.sum(0) / raters.sum()) ** 2).sum()
+    return float((observed.mean() - expected) / (1 - expected)) if expected < 1 else float("nan")
+
+
+def write_report(folder: Path, manifest: dict, used: list[Utterance], account: Account) -> None:
+    """Write report.md, counts.png and ratings.png."""
+    draw_counts(folder / "counts.png", used)
+    draw_ratings(folder / "ratings.png", used)
+    lines = [f"# {manifest['corpus']['kind']}: {manifest['corpus']['name']}", ""]
+    if manifest["synthetic"]:
+        lines += [f"**{manifest['synthetic']}**", ""]
+    lines += ["## Utterances", "", *markdown(split_rows(manifest)), "", "![](counts.png)", ""]
+    if known_rows(manifest):
+        lines += ["Known counts that differ:", "", *markdown(known_rows(manifest)), ""]
+    lines += [describe_verbatim(manifest["verbatim"]).capitalize() + ".", ""]
+    lines += ["## What was not used as it stands", ""]
+    lines += ["Every single case is in manifest.json.", ""]
+    reasons = [[title, str(count), reason] for title, reason, count in count_reasons(account)]
+    lines += [*markdown([["what", "cases", "reason"], *reasons]), ""]
+    lines += ["## Ratings", "", *describe_ratings(used), "", "![](ratings.png)", ""]
+    lines += ["## Sessions", "", *markdown(group_rows(used, "session")), ""]
+    lines += ["## Speakers", "", *markdown(group_rows(used, "speaker")), ""]
+    lines += ["## Scenarios", "", *markdown(group_rows(used, "scenario")), ""]
+    write_text(folder / "report.md", "\n".join(lines))
+
+
+def markdown(rows: list[list[str]]) -> list[str]:
+    """Return a table in Markdown, the first row being its header."""
+    rule = ["---"] + ["---:"] * (len(rows[0]) - 1)
+    return ["| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:])]
+
+
+def group_rows(used: list[Utterance], attribute: str) -> list[list[str]]:
+    """Return utterances per class of each session, speaker or scenario, header first."""
+    counts: dict = {}
+    for utterance in used:
+        counts.setdefault(getattr(utterance, attribute), Counter())[utterance.label] += 1
+    return [
+        [attribute, "all", *LABELS],
+        *(
+            [str(group), str(counts[group].total()), *(str(counts[group][x]) for x in LABELS)]
+            for group in sorted(counts)
+        ),
+    ]
+
+
+def describe_ratings(used: list[Utterance]) -> list[str]:
+    """Say how far the raters agree, and what ties there are."""
+    votes = np.array([utterance.votes for utterance in used])
+    rated = votes[votes.sum(1) > 0]
+    tied = Counter(";".join(u.labels) for u in used if len(u.labels) > 1)
+    first = Counter(combination.split(";")[0] for combination in tied.elements())
+    lines = [f"{tied.total()} of {len(used)} utterances are tied."]
+    if len(rated):
+        share = (rated.max(1) / rated.sum(1)).mean()
+        lines[0] += f" Fleiss' kappa {fleiss_kappa(votes):.3f}; the commonest label has on average"
+        lines[0] += f" {share:.0%} of the votes."
+    if tied:
+        lines += ["", "Tied utterances by the label that comes first, and the commonest ties:", ""]
+        lines += markdown([["first label", "utterances"], *table(first)])
+        lines += ["", *markdown([["tie", "utterances"], *table(tied)])]
+    return lines
+
+
+def table(counts: Counter) -> list[list[str]]:
+    """Return the ten largest counts as rows of cells."""
+    return [[name, str(count)] for name, count in counts.most_common(10)]
+
+
+def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple:
+    """Return a figure that needs no display, and its axes in one list."""
+    from matplotlib.figure import Figure  # takes a second, which other users of this module save
+
+    figure = Figure(figsize=size)
+    axes = list(figure.subplots(rows, columns).flat)
+    figure.subplots_adjust(left=0.05, right=0.98, top=0.94, bottom=0.11, hspace=0.4, wspace=0.15)
+    return figure, axes
+
+
+def draw_counts(path: Path, used: list[Utterance]) -> None:
+    """Draw utterances by class, whose colours are the legend, scenario, session and speaker."""
+    figure, axes = new_figure(2, 2, (12, 7))
+    for axis, attribute in zip(axes, ("label", "scenario", "session", "speaker"), strict=True):
+        groups, _, *classes = zip(*group_rows(used, attribute)[1:], strict=True)
+        # Bars as steps up and down again: one artist a class draws much faster than one a bar.
+        steps = np.repeat(np.arange(len(groups)), 2) + np.tile([-0.4, 0.4], len(groups))
+        heights = np.kron(np.array(classes, dtype=float), [1, 0])
+        axis.stackplot(steps, heights, colors=COLOURS, step="post")
+        axis.set(title=f"utterances by {attribute}")
+        axis.set_xticks(range(len(groups)), groups, rotation=90)
+        axis.tick_params(axis="x", labelsize=6 if len(groups) > 25 else 8)
+    save(figure, path)
+
+
+def draw_ratings(path: Path, used: list[Utterance]) -> None:
+    """Draw the recordings' lengths, the raters' agreement, valence and arousal by class."""
+    figure, (lengths, agreement, ratings) = new_figure(1, 3, (15, 5))
+    seconds = np.array([utterance.length for utterance in used]) / RATE
+    lengths.hist(seconds, bins=60, color=BLUE_GREY)
+    lengths.set(title=f"length (median {np.median(seconds):.1f} s)", xlabel="seconds")
+    votes = np.array([utterance.votes for utterance in used])
+    agreement.hist(votes.max(1), bins=np.arange(0.5, votes.sum(1).max() + 1.5), color=BLUE_GREY)
+    agreement.set(title="raters who gave the commonest label", xlabel="votes")
+    random = np.random.default_rng(0)  # means of ten whole numbers lie on a grid: scatter them
+    for label, colour in zip(LABELS, COLOURS, strict=True):
+        points = np.array([(u.valence, u.arousal) for u in used if u.label == label])
+        points = points[~np.isnan(points).any(1)] if len(points) else points
+        if len(points):
+            moved = points + random.uniform(-0.05, 0.05, points.shape)
+            ratings.plot(*moved.T, ".", color=colour, markersize=2, alpha=0.5)
+            ratings.plot(*points.mean(0), "o", color=colour, markeredgecolor="k", label=label)
+    ratings.set(title="ratings and mean per class", xlabel="valence", ylabel="arousal")
+    ratings.legend(fontsize=8)
+    save(figure, path)
+
+
+def save(figure: object, path: Path) -> None:
+    """Write a figure as PNG, atomically."""
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")

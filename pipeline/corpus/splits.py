@@ -1,0 +1,100 @@
+"""Sessions -> train, valid, test: no speaker and no utterance in two of them."""
+
+import re
+from collections.abc import Iterable
+
+from pipeline.corpus.matching import Utterance
+from pipeline.files import UserError
+
+SPLITS = ("train", "valid", "test")
+
+
+def parse_sessions(text: str, found: Iterable[int], setting: str) -> set[int]:
+    """Read a list such as "1,3,5-7" of sessions that the corpus has.
+
+    Raises UserError for anything else; `setting` is its name in the message.
+    """
+    sessions: set[int] = set()
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        match = re.fullmatch(r"([0-9]+)(?:\s*-\s*([0-9]+))?", part)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise UserError(f"--{setting}: '{part}' is no session or range: write 17-20 or 1,3,5-7")
+        sessions.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    missing = sorted(sessions - set(found))
+    if missing:
+        raise UserError(
+            f"--{setting}: the corpus has no session {', '.join(map(str, missing))}; "
+            f"it has {format_sessions(found)}"
+        )
+    return sessions
+
+
+def format_sessions(sessions: Iterable[int]) -> str:
+    """Write sessions as parse_sessions reads them, runs as ranges: 1-8,10."""
+    runs: list[list[int]] = []
+    for session in sorted(sessions):
+        if runs and session == runs[-1][-1] + 1:
+            runs[-1].append(session)
+        else:
+            runs.append([session])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def split_sessions(found: Iterable[int], test: str, valid: str) -> dict[str, list[int]]:
+    """Return the sessions of each split.
+
+    Empty settings: test is the last fifth of the sessions (rounded up), valid the last tenth of all
+    (rounded down, at least one) among those left. KEMDy19: test 17-20, valid 15-16. "none" as
+    `valid` holds nothing out for validation.
+    """
+    found = sorted(found)
+    tested = parse_sessions(test, found, "test-sessions") or set(found[-((len(found) + 4) // 5) :])
+    left = [session for session in found if session not in tested]
+    if valid == "none":
+        held_out = set()
+    else:
+        last = set(left[-max(1, len(found) // 10) :])
+        held_out = parse_sessions(valid, found, "valid-sessions") or last
+    both = tested & held_out
+    if both:
+        raise UserError(f"session {format_sessions(both)} is in both --test- and --valid-sessions")
+    trained = [session for session in left if session not in held_out]
+    if not trained:
+        raise UserError(
+            f"no session is left to train on: the corpus has {format_sessions(found)}, test takes "
+            f"{format_sessions(tested)}, valid {format_sessions(held_out)}"
+        )
+    return {"train": trained, "valid": sorted(held_out), "test": sorted(tested)}
+
+
+def split_utterances(
+    utterances: list[Utterance], sessions: dict[str, list[int]]
+) -> dict[str, list[Utterance]]:
+    """Return the utterances of each split, in their order.
+
+    Raises UserError for a speaker who is in two splits.
+    """
+    split_of = {session: split for split in SPLITS for session in sessions[split]}
+    splits: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
+    first: dict[str, Utterance] = {}
+    for utterance in utterances:
+        split = split_of[utterance.session]
+        splits[split].append(utterance)
+        other = first.setdefault(utterance.speaker, utterance)
+        if split_of[other.session] != split:
+            raise UserError(
+                f"speaker {utterance.speaker} is in session {other.session} "
+                f"({split_of[other.session]}) and in session {utterance.session} ({split}): put "
+                "both into one split with --test-sessions and --valid-sessions"
+            )
+    return splits
+
+
+def check_not_empty(splits: dict[str, list[Utterance]], sessions: dict[str, list[int]]) -> None:
+    """Raise UserError for a split that has sessions and no utterances."""
+    for split, utterances in splits.items():
+        if sessions[split] and not utterances:
+            raise UserError(
+                f"no usable utterance for {split} in session {format_sessions(sessions[split])}: "
+                "see above what was dropped, or choose other sessions"
+            )

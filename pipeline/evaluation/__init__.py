@@ -1,0 +1,1 @@
+"""Predictions in .npy files -> scores, fusion, tables, page. No torch here."""

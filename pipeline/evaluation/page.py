@@ -1,0 +1,271 @@
+"""The ensemble's results as one HTML page that needs no network: style, font and plots inside."""
+
+import base64
+from html import escape
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from fontTools import subset
+
+from pipeline.evaluation.predictions import MODELS, Predictions
+from pipeline.evaluation.tables import NAMES, Table, number
+from pipeline.figures import ensemble as plots
+from pipeline.files import UserError, read_json
+from pipeline.labels import LABELS, LABELS_KO
+
+WORST = 20  # mistakes shown
+
+STYLE = """
+:root { --ink: #1f2933; --soft: #62707d; --line: #dde3e8; --accent: #c8423b; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1180px; padding: 28px 32px 80px; color: var(--ink);
+  font: 15px/1.55 "Embedded Korean", system-ui, -apple-system, "Segoe UI", "Malgun Gothic",
+  sans-serif; }
+h1 { font-size: 30px; margin: 0 0 4px; } h2 { font-size: 20px; margin: 44px 0 6px; }
+h3 { font-size: 16px; margin: 26px 0 4px; }
+p { margin: 4px 0 10px; } .note { color: var(--soft); font-size: 13.5px; max-width: 860px; }
+.banner { background: #fff3cd; border-left: 6px solid #e0a800; padding: 10px 16px; margin: 14px 0;
+  font-weight: 600; }
+.cards { display: flex; flex-wrap: wrap; gap: 14px; margin: 22px 0; }
+.card { flex: 1 1 220px; border: 1px solid var(--line); border-radius: 10px; padding: 14px 18px;
+  color: var(--soft); font-size: 13.5px; }
+.card b { display: block; font-size: 28px; line-height: 1.2; color: var(--ink); }
+.card.main b { color: var(--accent); }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 13.5px; margin: 8px 0; }
+th, td { padding: 5px 11px; border-bottom: 1px solid var(--line); text-align: right;
+  font-variant-numeric: tabular-nums; white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; } tbody tr:hover { background: #f5f7f9; }
+th:first-child, td:first-child, .text td, .text th { text-align: left; }
+.text td { vertical-align: top; } .text td:nth-child(2) { white-space: normal; min-width: 260px; }
+td.best { font-weight: 700; }
+img { max-width: 100%; display: block; margin: 6px 0; }
+details { border: 1px solid var(--line); border-radius: 8px; padding: 8px 14px; margin: 10px 0; }
+summary { cursor: pointer; font-weight: 600; }
+nav a { margin-right: 16px; color: #2b6cb0; text-decoration: none; font-size: 14px; }
+"""
+
+
+def write_page(
+    results: dict,
+    tables: list[Table],
+    figures: dict[str, Path],
+    test: Predictions,
+    pred: dict,
+    probabilities: dict,
+    data: Path,
+) -> str:
+    """Return the page; what is missing of `data` and of the training folders is said and left out.
+
+    figures: title -> PNG; pred, probabilities: by method; data: the folder of preprocess.py.
+    """
+    scores, intervals, comparisons, agreement, stackers, weights, *classes, paper = tables
+    title = "Emotion recognition from text and voice: the ensemble"
+    body = [
+        f"<h1>{title}</h1><p class=note>{escape(results['test'])}</p>",
+        banner(results["synthetic"]),
+        "<nav><a href=#scores>Scores</a><a href=#classes>Classes</a><a href=#paper>The paper's "
+        "procedure</a><a href=#mistakes>Worst mistakes</a><a href=#training>Training</a>"
+        "<a href=#corpus>Corpus</a><a href=#settings>Settings</a></nav>",
+        show_cards(results),
+        '<section id="scores">',
+        show_table(scores, best=True),
+        show_figure(figures, "scores"),
+        show_details(intervals),
+        show_table(comparisons),
+        show_figure(figures, "agreement"),
+        show_details(agreement),
+        show_table(stackers),
+        show_table(weights),
+        show_figure(figures, "reliability"),
+        '</section><section id="classes">',
+        show_figure(figures, "confusion"),
+        show_figure(figures, "per_class"),
+        *map(show_details, classes),
+        '</section><section id="paper">',
+        show_table(paper),
+        '</section><section id="mistakes">',
+        show_mistakes(test, pred, probabilities["stacking"], data),
+        '</section><section id="training"><h2>Training</h2>',
+        show_training(test.folder),
+        '</section><section id="corpus"><h2>Corpus</h2>',
+        show_corpus(data),
+        '</section><section id="settings"><h2>Settings</h2>',
+        *[show_settings(NAMES[model], run.get("settings", {})) for model, run in test.runs.items()],
+        "</section>",
+        banner(results["synthetic"]),
+    ]
+    content = "\n".join(body)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{embed_font(content)}{STYLE}</style></head>\n<body>\n{content}\n</body></html>\n"
+    )
+
+
+def banner(notice: str | None) -> str:
+    return f"<p class=banner>{escape(notice)}</p>" if notice else ""
+
+
+def embed_font(text: str) -> str:
+    """Return a style rule with the part of the Korean font that the text needs, or nothing."""
+    path = plots.find_font()
+    if path is None:
+        return ""
+    options = subset.Options(flavor="woff", layout_features=[], notdef_outline=True)
+    options.drop_tables += ["TSI0", "TSI1", "TSI2", "TSI3", "TSI5"]  # a font editor's notes
+    font = subset.load_font(path, options)
+    subsetter = subset.Subsetter(options)
+    subsetter.populate(text="".join(character for character in set(text) if character > "\u1000"))
+    subsetter.subset(font)
+    buffer = BytesIO()
+    subset.save_font(font, buffer, options)
+    font.close()
+    content = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f"@font-face {{ font-family: 'Embedded Korean'; unicode-range: U+1000-FFFF; "
+        f"font-display: block; src: url(data:font/woff;base64,{content}) format('woff'); }}\n"
+    )
+
+
+def show_cards(results: dict) -> str:
+    """The four numbers to look at first."""
+    rows = {row["method"]: row for row in results["rows"]}
+    stacking, single = rows["stacking"], rows[results["best_single"]]
+    low, high = stacking["accuracy_ci"]
+    paper = results["paper"]["stacking_in_sample"]
+    cards = [
+        ("main", stacking, f"Stacking, accuracy (95 %: {low:.3f} to {high:.3f})"),
+        ("", single, f"Best single model: {NAMES[results['best_single']]}"),
+        ("", rows["majority"], "Always the most frequent emotion"),
+        ("", paper, "The paper's stacking rule: in-sample, not comparable"),
+    ]
+    shown = [
+        f'<div class="card {kind}"><b>{number(row["accuracy"])}</b>{escape(text)}</div>'
+        for kind, row, text in cards
+    ]
+    return f"<div class=cards>{''.join(shown)}</div>"
+
+
+def show_table(table: Table, best: bool = False, kind: str = "") -> str:
+    """Return title, note and table; `best` prints the best number of each column in bold."""
+    return (
+        f"<h2>{escape(table.title)}</h2><p class=note>{escape(table.note)}</p>"
+        f"{show_rows(table, best, kind)}"
+    )
+
+
+def show_details(table: Table) -> str:
+    """Return a table that opens on a click."""
+    return (
+        f"<details><summary>{escape(table.title)}</summary><p class=note>{escape(table.note)}</p>"
+        f"{show_rows(table)}</details>"
+    )
+
+
+def show_rows(table: Table, best: bool = False, kind: str = "") -> str:
+    columns = list(zip(*table.rows, strict=True))
+    winners = [None] + [
+        (min if title == "ECE" else max)(set(column) - {"-"}) if best else None
+        for title, column in zip(table.header[1:], columns[1:], strict=True)
+    ]
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
+    lines = []
+    for row in table.rows:
+        cells = [
+            f"<td{' class=best' * (cell == winner)}>{escape(cell)}</td>"
+            for cell, winner in zip(row, winners, strict=True)
+        ]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return (
+        f'<div class=wide><table class="{kind}"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def show_figure(figures: dict[str, Path], name: str) -> str:
+    """Return a plot with its title, the PNG inside the page."""
+    title, path = next((title, path) for title, path in figures.items() if path.stem == name)
+    return f"<h3>{escape(title)}</h3>{show_image(path, title)}"
+
+
+def show_image(path: Path, title: str) -> str:
+    content = base64.b64encode(path.read_bytes()).decode()
+    return f'<img alt="{escape(title)}" src="data:image/png;base64,{content}">'
+
+
+def show_mistakes(test: Predictions, pred: dict, probabilities: np.ndarray, data: Path) -> str:
+    """Return the wrong rows that stacking was surest of, with transcript and every model's word."""
+    transcripts = read_transcripts(data, test)
+    wrong = np.flatnonzero(pred["stacking"] != test.truth)
+    surest = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:WORST]
+    rows = []
+    for row in surest:
+        said = transcripts[row] if transcripts is not None else "-"
+        segment = str(test.ids[row]) if test.ids is not None else f"row {row}"
+        labels = [both(test.truth[row]), both(pred["stacking"][row])]
+        models = [both(pred[model][row]) for model in MODELS]
+        rows.append([segment, said, *labels, f"{probabilities[row].max():.2f}", *models])
+    note = f"{len(wrong)} of {len(test.truth)} test rows are wrong; these are the surest of them."
+    if transcripts is None:
+        note += f" No transcripts: {data / 'test.tsv'} does not hold these test rows."
+    header = ["Segment", "Transcript", "True", "Stacking", "Confidence", "Text", "Audio", "CM-BERT"]
+    return show_table(Table("Worst mistakes", note, header, rows), kind="text")
+
+
+def both(label: int) -> str:
+    return f"{LABELS[label]} {LABELS_KO[label]}"
+
+
+def read_transcripts(data: Path, test: Predictions) -> np.ndarray | None:
+    """Return the test rows' transcripts in their order, or None if `data` has other rows."""
+    if not (data / "test.tsv").is_file() or test.ids is None:
+        return None
+    table = pd.read_csv(data / "test.tsv", sep="\t", keep_default_na=False, quoting=3)
+    table = table.set_index("id")["text"]
+    return table[test.ids].to_numpy() if np.isin(test.ids, table.index).all() else None
+
+
+def show_training(outputs: Path) -> str:
+    """Return the training curves of the models that left a history."""
+    paths = {model: outputs / model / "history.json" for model in MODELS}
+    histories = {m: read_json(p, "the training") for m, p in paths.items() if p.is_file()}
+    if not histories:
+        return (
+            f"<p class=note>No training curves: no history.json under {escape(str(outputs))}.</p>"
+        )
+    path = plots.save(outputs / "plots" / "training.png", plots.draw_training, histories)
+    return show_image(path, "Loss and validation scores by epoch")
+
+
+def show_corpus(data: Path) -> str:
+    """Return the counts of the manifest: utterances by split and class, and what was left out."""
+    try:
+        manifest = read_json(data / "manifest.json", "preprocess.py")
+    except UserError as error:
+        return f"<p class=note>{escape(str(error))}</p>"
+    counts = manifest["counts"]
+    rows = [
+        [
+            split,
+            *[str(counts["class"][split][label]) for label in LABELS],
+            str(counts["split"][split]),
+            f"{counts['seconds'][split] / 3600:.2f}",
+        ]
+        for split in counts["split"]
+    ]
+    header = ["", *[both(label) for label in range(len(LABELS))], "utterances", "hours"]
+    corpus = manifest["corpus"]
+    note = (
+        f"{corpus['kind']} ({corpus['name']}); {len(manifest['dropped'])} annotated utterances "
+        f"dropped and {len(manifest['repaired'])} repaired: {data / 'manifest.json'} lists each."
+    )
+    return f"<p class=note>{escape(note)}</p>{show_rows(Table('', '', header, rows))}"
+
+
+def show_settings(title: str, settings: dict) -> str:
+    rows = [[name, str(value)] for name, value in settings.items()]
+    if not rows:
+        return f"<p class=note>{escape(title)}: settings are not on record.</p>"
+    return show_details(Table(title, "", ["setting", "value"], rows))

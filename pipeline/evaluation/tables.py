@@ -1,0 +1,213 @@
+"""The ensemble's results as tables of text: for the screen, ensemble.md and the report page."""
+
+from typing import NamedTuple
+
+from pipeline.evaluation.metrics import SCORES
+from pipeline.evaluation.predictions import MODELS
+from pipeline.labels import LABELS
+
+NAMES = {
+    "majority": "Always majority",
+    "text": "Text",
+    "audio": "Audio",
+    "cmbert": "Text-audio (CM-BERT)",
+    "soft": "Soft voting",
+    "weighted_soft": "Weighted soft voting",
+    "hard": "Hard voting",
+    "stacking": "Stacking",
+}
+HEADERS = {
+    "accuracy": "Accuracy",
+    "f1": "F1",
+    "precision": "Precision",
+    "recall": "Recall",
+    "macro_f1": "Macro F1",
+    "uar": "UAR",
+    "ece": "ECE",
+}
+# The published rules, and the accuracy that the paper reports for each on KEMDy19.
+PAPER = {
+    "stacking_in_sample": ("Stacking, in-sample as published", ".7269"),
+    "stacking_honest": ("Stacking, same rule, honest", "-"),
+    "soft": ("Soft voting, as published", ".6914"),
+    "weighted_soft": ("Weighted soft voting, as published", ".7012"),
+    "hard": ("Hard voting, as published", ".6844"),
+}
+
+
+class Table(NamedTuple):
+    """A titled table: header and rows of text, the first column names the row."""
+
+    title: str
+    note: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def make_tables(results: dict) -> list[Table]:
+    """Return every table of the ensemble's results (see ensemble.py, `evaluate`)."""
+    return [
+        tabulate_scores(results),
+        tabulate_intervals(results),
+        tabulate_comparisons(results),
+        tabulate_agreement(results),
+        tabulate_candidates(results),
+        tabulate_weights(results),
+        tabulate_classes(results, "recall"),
+        tabulate_classes(results, "f1"),
+        *[tabulate_scenario(results, name) for name in results["scenarios"]],
+        tabulate_paper(results),
+    ]
+
+
+def tabulate_scores(results: dict) -> Table:
+    rows = [
+        [NAMES[row["method"]], *[number(row[score]) for score in SCORES]] for row in results["rows"]
+    ]
+    note = (
+        f"{results['test']}. F1, precision and recall are weighted by class; UAR is the mean "
+        "recall of the classes; ECE is the expected calibration error (lower is better). Majority, "
+        f"weights and stacking are fitted on {results['fitted_on']}."
+    )
+    return Table("Scores", note, ["", *HEADERS.values()], rows)
+
+
+def tabulate_intervals(results: dict) -> Table:
+    rows = [
+        [NAMES[row["method"]], *[interval(row[f"{score}_ci"]) for score in SCORES]]
+        for row in results["rows"]
+    ]
+    note = f"Bootstrap over {results['resampled']}, {results['resamples']} resamples."
+    return Table("95 % intervals", note, ["", *HEADERS.values()], rows)
+
+
+def tabulate_comparisons(results: dict) -> Table:
+    rows = []
+    for other, row in results["comparisons"].items():
+        against = f"against {NAMES[other]}: "
+        for score in ("accuracy", "macro_f1", "uar"):
+            difference, bounds = f"{row[score]:+.4f}", interval(row[f"{score}_ci"])
+            rows.append([against + HEADERS[score], difference, bounds, p_value(row[f"{score}_p"])])
+        discordant = f"{row['first_only']} : {row['second_only']}"
+        rows.append([against + "McNemar", discordant, "-", p_value(row["mcnemar_p"])])
+    note = (
+        f"Difference, 95 % interval and p by paired bootstrap over {results['resampled']} (p: t "
+        "test with the bootstrap's standard error). "
+        "McNemar: rows that only stacking : only the other has right, and the exact p, which takes "
+        f"rows for independent. Best single model: {NAMES[results['best_single']]} (by test "
+        "accuracy: the hardest to beat)."
+    )
+    return Table("Is stacking better?", note, ["Stacking", "Difference", "95 %", "p"], rows)
+
+
+def tabulate_agreement(results: dict) -> Table:
+    rows = []
+    for part in results["agreement"]:
+        models = " + ".join(NAMES[model] for model in part["right"]) or "none of the three"
+        share = number(part["stacking"] / part["rows"]) if part["rows"] else "-"
+        rows.append([models, str(part["rows"]), str(part["stacking"]), share])
+    header = ["Right is", "Rows", "Stacking right", "Share"]
+    return Table("Who was right", "Test rows by which single models are right.", header, rows)
+
+
+def tabulate_candidates(results: dict) -> Table:
+    stacking = results["learned"]["stacking"]
+    ranked = sorted(stacking["candidates"].items(), key=lambda item: item[1]["log_loss"])
+    rows = [
+        [name, number(row["log_loss"]), number(row["accuracy"]), number(row["macro_f1"])]
+        for name, row in ranked
+    ]
+    lead = ranked[1][1]["log_loss"] - ranked[0][1]["log_loss"]
+    note = (
+        f"Cross-validated {results['compared_by']}. {stacking['winner']} wins by {lead:.4f} in log "
+        "loss and is refitted on all of them."
+    )
+    return Table("Choice of the stacker", note, ["", "Log loss", "Accuracy", "Macro F1"], rows)
+
+
+def tabulate_weights(results: dict) -> Table:
+    learned = results["learned"]["weighted_soft"]
+    rows = [
+        [NAMES[model], f"{learned['temperatures'][model]:.3f}", f"{learned['weights'][model]:.3f}"]
+        for model in MODELS
+    ]
+    note = "Logits are divided by the temperature; above 1 the model was too sure of itself."
+    return Table("Weighted soft voting", note, ["", "Temperature", "Weight"], rows)
+
+
+def tabulate_classes(results: dict, score: str) -> Table:
+    rows = [
+        [NAMES[method], *[number(value) for value in values[score]]]
+        for method, values in results["per_class"].items()
+    ]
+    header = ["", *[f"{name} ({n})" for name, n in zip(LABELS, results["support"], strict=True)]]
+    return Table(f"{HEADERS[score]} by class", "In brackets: test rows.", header, rows)
+
+
+def tabulate_scenario(results: dict, name: str) -> Table:
+    scores = [score for score in SCORES if score != "ece"]
+    part = results["scenarios"][name]
+    rows = [
+        [NAMES[method], *[number(values[score]) for score in scores]]
+        for method, values in part["scores"].items()
+    ]
+    title = {"script": "Scripted dialogues only", "impro": "Improvised dialogues only"}[name]
+    return Table(title, f"{part['rows']} test rows.", ["", *[HEADERS[s] for s in scores]], rows)
+
+
+def tabulate_paper(results: dict) -> Table:
+    paper, scores = results["paper"], ("accuracy", "f1", "precision", "recall")
+    rows = [
+        [name, *[number(paper[rule][score]) for score in scores], published]
+        for rule, (name, published) in PAPER.items()
+    ]
+    header = ["", *[HEADERS[score] for score in scores], "Paper, KEMDy19"]
+    if results["synthetic"]:  # never beside the published scores
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    stacking = next(row for row in results["rows"] if row["method"] == "stacking")
+    in_sample, honest = paper["stacking_in_sample"], paper["stacking_honest"]
+    title = (
+        f"The paper's procedure: its stacking row is in-sample ({number(in_sample['accuracy'])}); "
+        f"honest: {number(honest['accuracy'])} by the same rule, "
+        f"{number(stacking['accuracy'])} by this project's stacking"
+    )
+    note = (
+        "The published rules on the same test rows. As published, stacking is fitted and scored on "
+        f"the same test labels; honest, the same rule is fitted on {results['fitted_on']}. Hard "
+        "voting's published weights always choose the text model's label."
+    )
+    return Table(title, note, header, rows)
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def interval(bounds: list | None) -> str:
+    return "-" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
+def p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def align(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table whose columns also line up on a screen."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+
+    def line(cells: list[str]) -> str:
+        first = cells[0].ljust(widths[0])
+        others = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+        return f"| {' | '.join([first, *others])} |"
+
+    rule = ["-" * widths[0], *[f"{'-' * (width - 1)}:" for width in widths[1:]]]
+    return "\n".join([line(header), line(rule), *map(line, rows)])
+
+
+def write_markdown(notice: str | None, tables: list[Table]) -> str:
+    """Return the tables as one Markdown page; the notice stands above and below them."""
+    banner = [f"**{notice}**"] if notice else []
+    parts = ["# Ensemble", *banner]
+    for table in tables:
+        parts += [f"## {table.title}", table.note, align(table.header, table.rows)]
+    return "\n\n".join([*parts, *banner]) + "\n"

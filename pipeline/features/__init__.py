@@ -1,0 +1,1 @@
+"""Samples -> what the networks take."""

@@ -1,0 +1,239 @@
+"""Plots of the ensemble's results and of the training curves, one PNG each.
+
+Class names are Korean where the font in the package koreanize-matplotlib is found, else English.
+"""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pipeline.evaluation import metrics
+from pipeline.evaluation.predictions import MODELS, Predictions
+from pipeline.evaluation.tables import NAMES
+from pipeline.files import write_atomically
+from pipeline.labels import LABELS, LABELS_KO
+
+COLOURS = {
+    "majority": "#b8b8b8",
+    "text": "#4c78a8",
+    "audio": "#f2a541",
+    "cmbert": "#54a24b",
+    "soft": "#c9b3dd",
+    "weighted_soft": "#9d7cc1",
+    "hard": "#6f4e99",
+    "stacking": "#c8423b",
+}
+STYLE = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.grid": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+def find_font() -> Path | None:
+    """Return koreanize-matplotlib's font file, unimported: importing would restyle every plot."""
+    package = find_spec("koreanize_matplotlib")
+    font = package and Path(package.origin).parent / "fonts" / "NanumGothic.ttf"
+    return font if font and font.is_file() else None
+
+
+def class_names() -> tuple[str, ...]:
+    """Return the seven class names in a language that the plots can write."""
+    return LABELS_KO if find_font() else LABELS
+
+
+def save(path: Path, draw: Callable[..., Figure], *arguments) -> Path:
+    """Draw a figure in the project's style and write it as PNG."""
+    style = dict(STYLE)
+    if font := find_font():
+        font_manager.fontManager.addfont(font)
+        style["font.family"] = [font_manager.FontProperties(fname=font).get_name(), "DejaVu Sans"]
+    with matplotlib.rc_context(style):
+        figure = draw(*arguments)
+        with write_atomically(path) as temporary:
+            figure.savefig(temporary, dpi=130)
+    return path
+
+
+def draw_all(
+    folder: Path, results: dict, test: Predictions, pred: dict, probabilities: dict
+) -> dict[str, Path]:
+    """Write every plot of the ensemble; return {what it shows: its file}."""
+    plots = {
+        "Scores with 95 % intervals": ("scores", draw_scores, results["rows"]),
+        "Confusion matrices: rows, and share of the true class": (
+            "confusion",
+            draw_confusion,
+            test.truth,
+            pred,
+        ),
+        "F1 by class": ("per_class", draw_classes, results["per_class"]),
+        "Reliability: is a confidence of .7 right in 70 % of cases?": (
+            "reliability",
+            draw_reliability,
+            test.truth,
+            probabilities,
+        ),
+        "Who was right, and what stacking made of it": (
+            "agreement",
+            draw_agreement,
+            results["agreement"],
+        ),
+    }
+    return {
+        title: save(folder / f"{name}.png", draw, *arguments)
+        for title, (name, draw, *arguments) in plots.items()
+    }
+
+
+def draw_scores(rows: list[dict]) -> Figure:
+    """Accuracy, macro F1 and UAR of every method as points with their intervals."""
+    figure = Figure(figsize=(11, 3.4))
+    axes = figure.subplots(1, 3, sharey=True)
+    for axis, score in zip(axes, ("accuracy", "macro_f1", "uar"), strict=True):
+        for place, row in enumerate(rows[::-1]):
+            colour = COLOURS[row["method"]]
+            axis.plot(row[f"{score}_ci"], [place, place], color=colour, linewidth=3, alpha=0.6)
+            axis.plot(row[score], place, "o", color=colour, markersize=7)
+            axis.annotate(
+                f"{row[score]:.3f}", (row[score], place), (0, 6), textcoords="offset points",
+                ha="center", fontsize=8,
+            )  # fmt: skip
+        axis.set_title({"accuracy": "Accuracy", "macro_f1": "Macro F1", "uar": "UAR"}[score])
+        axis.grid(axis="x", alpha=0.3)
+        axis.margins(x=0.12)
+        axis.set_ylim(-0.5, len(rows) - 0.2)
+    axes[0].set_yticks(range(len(rows)), [NAMES[row["method"]] for row in rows[::-1]])
+    return figure
+
+
+def draw_confusion(truth: np.ndarray, pred: dict) -> Figure:
+    """One matrix a method, always-majority left out: true class down, predicted class across."""
+    methods = [method for method in pred if method != "majority"]
+    figure = Figure(figsize=(17, 8.6))
+    axes = figure.subplots(2, 4).ravel()
+    for axis, method in zip(axes, methods, strict=False):
+        counts = metrics.confusion(truth, pred[method])
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), share in np.ndenumerate(shares):
+            if counts[row, column]:
+                text = f"{counts[row, column]}\n{share:.0%}"
+                ink = "white" if share > 0.5 else "black"
+                place = {"ha": "center", "va": "center", "linespacing": 1.25}
+                axis.text(column, row, text, color=ink, fontsize=7.5, **place)
+        axis.set_xticks(range(len(LABELS)), class_names(), fontsize=8)
+        axis.set_yticks(range(len(LABELS)), class_names(), fontsize=8)
+        axis.set_title(f"{NAMES[method]}: accuracy {np.trace(counts) / len(truth):.3f}")
+        axis.set_xlabel("predicted")
+        axis.set_ylabel("true")
+    for axis in axes[len(methods) :]:
+        axis.set_axis_off()
+    legend = "in a cell: rows,\nand their share of the true class\n(the shade)"
+    axes[-1].text(0.5, 0.5, legend, ha="center", va="center", fontsize=11, color="#62707d")
+    return figure
+
+
+def draw_classes(per_class: dict) -> Figure:
+    """Bars of every method's F1 for every class."""
+    figure = Figure(figsize=(12, 3.8))
+    axis = figure.subplots()
+    width = 0.8 / len(per_class)
+    for number, (method, values) in enumerate(per_class.items()):
+        places = np.arange(len(LABELS)) - 0.4 + (number + 0.5) * width
+        axis.bar(places, values["f1"], width, color=COLOURS[method], label=NAMES[method])
+    axis.set_xticks(range(len(LABELS)), class_names(), fontsize=11)
+    axis.set_ylabel("F1")
+    axis.grid(axis="y", alpha=0.3)
+    axis.set_axisbelow(True)
+    axis.legend(ncols=1, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def draw_reliability(truth: np.ndarray, probabilities: dict) -> Figure:
+    """Accuracy against confidence; a point's area is its share of the rows."""
+    methods = [method for method in probabilities if method != "majority"]
+    figure = Figure(figsize=(12, 7))
+    axes = figure.subplots(2, 3, sharex=True, sharey=True).ravel()
+    for axis, method in zip(axes, methods, strict=True):
+        values = probabilities[method]
+        pred = values.argmax(axis=-1)
+        bins, confidence, correct = metrics.calibration_bins(truth, pred, values)
+        rows = np.bincount(bins, minlength=metrics.BINS)
+        used = rows > 0
+        mean_confidence = np.bincount(bins, weights=confidence, minlength=metrics.BINS)[used]
+        accuracy = np.bincount(bins, weights=correct, minlength=metrics.BINS)[used] / rows[used]
+        mean_confidence /= rows[used]
+        axis.plot([0, 1], [0, 1], "--", color="#999999", linewidth=1)
+        axis.plot(mean_confidence, accuracy, color=COLOURS[method], linewidth=1.2)
+        areas = 8 + 900 * rows[used] / len(truth)
+        axis.scatter(mean_confidence, accuracy, s=areas, color=COLOURS[method], alpha=0.75)
+        error = metrics.calibration_error(truth, pred, values)
+        axis.set_title(f"{NAMES[method]}: ECE {error:.3f}")
+        axis.grid(alpha=0.25)
+        axis.set(xlim=(0, 1.03), ylim=(-0.03, 1.05))
+    for axis in axes[3:]:
+        axis.set_xlabel("confidence")
+    for axis in axes[::3]:
+        axis.set_ylabel("share that is right")
+    return figure
+
+
+def draw_agreement(agreement: list[dict]) -> Figure:
+    """Rows by which of the three models was right, and how many of them stacking has right."""
+    totals = np.array([part["rows"] for part in agreement])
+    gained = np.array([part["stacking"] for part in agreement])
+    figure = Figure(figsize=(10, 4))
+    dots, bars = figure.subplots(1, 2, sharey=True, width_ratios=[1, 3.4])
+    for place, part in enumerate(agreement):
+        for column, model in enumerate(MODELS):
+            face = COLOURS[model] if model in part["right"] else "white"
+            dots.plot(column, place, "o", markersize=13, color=COLOURS[model], mfc=face)
+    dots.set_xticks(range(3), ["Text", "Audio", "CM-BERT"])
+    dots.set_yticks([])
+    dots.set(xlim=(-0.6, 2.6), title="who was right (filled)")
+    dots.spines[["left", "bottom"]].set_visible(False)
+    dots.tick_params(length=0)
+    bars.barh(range(len(totals)), totals, color="#d9d9d9", label="stacking wrong")
+    bars.barh(range(len(totals)), gained, color=COLOURS["stacking"], label="stacking right")
+    for place, (total, gain) in enumerate(zip(totals, gained, strict=True)):
+        if total:
+            text = f"  {gain} of {total} ({gain / total:.0%})"
+            bars.text(total, place, text, va="center", fontsize=8.5)
+    bars.set(xlabel="test rows", xlim=(0, totals.max() * 1.25))
+    bars.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def draw_training(histories: dict[str, dict]) -> Figure:
+    """Loss and validation scores by epoch, one column a model; the chosen epoch is marked."""
+    figure = Figure(figsize=(4 * len(histories), 5.2))
+    axes = figure.subplots(2, len(histories), sharex="col", squeeze=False)
+    curves = (("loss", "valid_loss"), ("accuracy", "macro_f1", "uar"))
+    for column, (model, history) in enumerate(histories.items()):
+        epochs = [entry["epoch"] for entry in history["epochs"]]
+        for axis, names in zip(axes[:, column], curves, strict=True):
+            for name in names:
+                values = [entry.get(name) for entry in history["epochs"]]
+                if None not in values:
+                    label = {"loss": "training loss", "valid_loss": "validation loss"}.get(name)
+                    axis.plot(epochs, values, "o-", markersize=3, label=label or name)
+            if history.get("best_epoch"):
+                axis.axvline(history["best_epoch"], color="#999999", linestyle=":", linewidth=1.5)
+            axis.grid(alpha=0.25)
+            if axis.lines:
+                axis.legend(frameon=False, fontsize=8)
+        axes[0, column].set_title(NAMES[model])
+        axes[1, column].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes[1, column].set_xlabel("epoch (dotted: the one kept)")
+    return figure

@@ -1,0 +1,1 @@
+"""Pretraining of a text encoder; only text_pretrain.py imports it."""

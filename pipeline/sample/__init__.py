@@ -1,0 +1,1 @@
+"""The synthetic corpus; only sample_corpus.py imports it."""

@@ -1,0 +1,363 @@
+"""KEMDy19 and KEMDy20, right and wrong, on disk -> utterances and account."""
+
+import shutil
+
+import hostile
+import numpy as np
+import pytest
+import soundfile
+from irregularities import CHANGES19, CHANGES20, CLIPPED, STYLES19, STYLES20
+
+from pipeline.corpus import known_counts
+from pipeline.corpus import recordings as audio_files
+from pipeline.corpus.annotation import find_columns
+from pipeline.corpus.ingest import read_texts_and_lengths, workers, write_audio
+from pipeline.corpus.matching import list_orphans, read_corpus
+from pipeline.corpus.tree import Account, find_tree
+from pipeline.files import UserError
+from pipeline.sample.writer import Segment, Vote, unanimous
+
+HEALTHY = {"KEMDy19": 150, "KEMDy20": 50}  # 5 sessions x 3 x 5 x 2, 5 x 2 x 5
+ENTRIES = ("repaired", "dropped", "orphans", "ignored", "noted")
+
+
+def ingest(folder, out):
+    """Return what preprocess.py makes of a corpus before it splits it: {id: utterance}, samples."""
+    account = Account()
+    tree = find_tree(folder, account)
+    utterances = read_corpus(tree, account)
+    list_orphans(tree, account)
+    with workers(2, "") as parallel:
+        utterances = read_texts_and_lengths(parallel, tree.root, utterances, "spoken", account)
+        utterances = write_audio(parallel, tree.root, utterances, out / "audio.npy", account)
+    audio = np.load(out / "audio.npy", allow_pickle=False)
+    ends = np.cumsum([utterance.length for utterance in utterances])
+    assert ends[-1] == len(audio)
+    samples = dict(zip([u.id for u in utterances], np.split(audio, ends[:-1]), strict=True))
+    return {utterance.id: utterance for utterance in utterances}, samples, account, tree
+
+
+def listed(account):
+    """Return the account's entries as (list, id or path, reason)."""
+    return [
+        (name, entry.get("id", entry.get("path")), entry["reason"])
+        for name in ENTRIES
+        for entry in getattr(account, name)
+    ]
+
+
+def check_entries(account, expected):
+    """Compare an account with what has to be said; a path may be given by its end."""
+    found = listed(account)
+    for name, identifier, reason in expected:
+        matching = [
+            e for e in found if e[0] == name and e[1].endswith(identifier) and e[2] == reason
+        ]
+        assert len(matching) == 1, (name, identifier, reason, found)
+        found.remove(matching[0])
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "kind, change",
+    [("KEMDy19", c) for c in CHANGES19] + [("KEMDy20", c) for c in CHANGES20],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_one_irregularity(tmp_path, kind, change):
+    hostile.write(tmp_path / "corpus", kind, [change])
+    utterances, _, account, tree = ingest(tmp_path / "corpus", tmp_path)
+    assert tree.kind == kind
+    check_entries(account, change.entries)
+    assert len(utterances) == HEALTHY[kind] + change.utterances
+
+
+@pytest.mark.parametrize("kind, changes", [("KEMDy19", CHANGES19), ("KEMDy20", CHANGES20)])
+def test_all_irregularities_together(tmp_path, kind, changes):
+    hostile.write(tmp_path / "corpus", kind, changes)
+    utterances, _, account, _ = ingest(tmp_path / "corpus", tmp_path)
+    check_entries(account, [entry for change in changes for entry in change.entries])
+    assert len(utterances) == HEALTHY[kind] + sum(change.utterances for change in changes)
+
+
+@pytest.fixture(scope="module")
+def hostile19(tmp_path_factory):
+    """Utterances and samples of the KEMDy19 corpus with every irregularity."""
+    folder = tmp_path_factory.mktemp("hostile19")
+    hostile.write(folder / "corpus", "KEMDy19", CHANGES19)
+    return ingest(folder / "corpus", folder)
+
+
+def test_repaired_row_keeps_its_own_ratings(hostile19):
+    """F001's row in the F file is found under M001; the M file's row of F001 rates the man."""
+    utterances, samples, _, _ = hostile19
+    first = utterances["Sess01_script01_F001"]
+    assert (first.label, first.text) == ("neutral", "그래서 가가가 말이야.")
+    assert np.array_equal(samples[first.id], hostile.samples_of(0))
+    assert utterances["Sess01_script01_M001"].label == "angry"
+
+
+def test_labels_votes_and_ties(hostile19):
+    utterances, _, _, _ = hostile19
+    tied = utterances["Sess03_script01_F002"]
+    assert tied.labels == ("neutral", "sad")
+    assert tied.votes == (5, 0, 0, 0, 5, 0, 0)
+    assert (tied.valence, tied.arousal) == (2.5, 2.5)
+    misspelt = utterances["Sess03_script01_F003"]
+    assert (misspelt.label, misspelt.votes) == ("disgust", (0, 0, 0, 0, 0, 0, 10))
+
+
+def test_transcripts_in_any_encoding(hostile19):
+    utterances, _, _, _ = hostile19
+    assert utterances["Sess03_script01_M002"].text == "뭐라고요?"
+    assert utterances["Sess03_script01_M003"].text == "뭐라고요?"
+
+
+def test_speaker_columns(hostile19):
+    utterances, _, _, _ = hostile19
+    one = utterances["Sess05_impro01_M003"]
+    assert (one.session, one.speaker, one.gender, one.scenario) == (5, "Sess05M", "M", "impro01")
+
+
+def test_any_recording_becomes_16_khz_mono(hostile19):
+    _, samples, _, _ = hostile19
+    stereo = samples["Sess05_script01_F001"]
+    tone = hostile.sine(16000, 0.5, 0.4) * 32768
+    assert len(stereo) == 8000
+    assert np.abs(stereo[400:-400] - tone[400:-400]).max() < 40  # 0.1 % of full scale
+    assert len(samples["Sess05_script01_F002"]) == 2 * hostile.FRAMES  # 8 kHz
+    assert np.array_equal(samples["Sess05_script01_F003"], hostile.samples_of(3))  # 24 bit
+    assert len(samples["Sess05_script01_F004"]) == 534  # ceil(1600 / 3), 48 kHz
+    assert len(samples["Sess05_script01_F005"]) == 1600  # FLAC, 4,410 samples at 44.1 kHz
+    assert samples["Sess05_script01_M001"][5] == 0  # was nan
+    assert np.array_equal(samples["Sess05_script01_M002"], CLIPPED)
+
+
+def test_nothing_is_read_from_converted(hostile19):
+    _, samples, _, _ = hostile19
+    number = [s.id for x in hostile.healthy19() for s in x.segments].index("Sess02_script02_F001")
+    assert np.array_equal(samples["Sess02_script02_F001"], hostile.samples_of(number))
+
+
+@pytest.mark.parametrize(
+    "kind, style",
+    [("KEMDy19", s) for s in STYLES19.items()] + [("KEMDy20", s) for s in STYLES20.items()],
+    ids=lambda value: value[0] if isinstance(value, tuple) else value,
+)
+def test_releases_say_the_same(tmp_path, kind, style):
+    """However a release is written, the utterances are those of the healthy corpus."""
+    hostile.write(tmp_path / "corpus", kind, [], style[1])
+    utterances, samples, account, _ = ingest(tmp_path, tmp_path)
+    check_entries(account, [])
+    sessions = hostile.healthy19() if kind == "KEMDy19" else hostile.healthy20()
+    segments = [segment for session in sessions for segment in session.segments]
+    assert sorted(utterances) == sorted(segment.id for segment in segments)
+    for segment in segments:
+        utterance = utterances[segment.id]
+        rated = utterance.gender if kind == "KEMDy19" else "eval"
+        assert utterance.label == segment.rows[rated].emotion
+        assert sum(utterance.votes) == 10
+        assert utterance.text == segment.text
+        assert np.array_equal(samples[segment.id], segment.audio)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            hostile.edit_row("Sess02_script01_F001", "F", emotion="bored"),
+            r"Session02_F_res.csv row 3: unknown emotion 'bored'",
+        ),
+        (
+            hostile.edit_row("Sess02_script01_M001", "F", votes=(Vote("neutrall", 1, 1),) * 10),
+            r"Session02_F_res.csv row 4: unknown emotion 'neutrall'",
+        ),
+        (
+            hostile.edit_row("Sess02_script01_F001", "F", valence="high"),
+            r"Session02_F_res.csv row 3: 'high' is not a number",
+        ),
+        (
+            hostile.add(
+                2,
+                Segment(
+                    "Sess02_script01_F001",
+                    {"F": unanimous("fear"), "M": unanimous("fear")},
+                    text="어",
+                    audio=hostile.samples_of(0),
+                ),
+            ),
+            r"Sess02_script01_F001 is rated twice.*Session02_F_res.csv row 3.*row 33",
+        ),
+    ],
+)
+def test_refused_annotation(tmp_path, change, message):
+    hostile.write(tmp_path, "KEMDy19", [hostile.Change("refused", edit=change)])
+    with pytest.raises(UserError, match=message):
+        ingest(tmp_path, tmp_path)
+
+
+def spoil_header(root):
+    path = root / "annotation" / "Session03_M_res.csv"
+    path.write_text("id,emotion\n1,sad\n2,happy\n")
+
+
+def empty_file(root):
+    (root / "annotation" / "Session03_M_res.csv").write_bytes(b"")
+
+
+def drop_file(root):
+    (root / "annotation" / "Session03_M_res.csv").unlink()
+
+
+def rename_all(root):
+    for number, path in enumerate(sorted((root / "annotation").iterdir())):
+        path.rename(path.with_name(f"ratings{number}.csv"))
+
+
+def mix_corpora(root):
+    shutil.copy(
+        root / "annotation" / "Session01_F_res.csv", root / "annotation" / "Sess01_eval.csv"
+    )
+
+
+def drop_recordings(root):
+    shutil.rmtree(root / "wav")
+
+
+def link_annotation(root):
+    path = root / "annotation" / "Session03_M_res.csv"
+    path.rename(root.parent / "elsewhere.csv")
+    path.symlink_to(root.parent / "elsewhere.csv")
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (
+            spoil_header,
+            r"Session03_M_res.csv is no annotation file of KEMDy19.*'Segment ID'.*id, em",
+        ),
+        (empty_file, r"Session03_M_res.csv is no annotation file of KEMDy19.*an empty file"),
+        (drop_file, r"session 03 has only Session03_F_res.csv"),
+        (rename_all, r"neither KEMDy19 .* nor KEMDy20 .* found ratings0.csv"),
+        (mix_corpora, r"neither KEMDy19 .* nor KEMDy20"),
+        (drop_recordings, r"wav is no folder"),
+        (link_annotation, r"Session03_M_res.csv is a symbolic link out of the corpus"),
+    ],
+)
+def test_refused_corpus(tmp_path, spoil, message):
+    root = tmp_path / "corpus"
+    hostile.write(root, "KEMDy19", [])
+    spoil(root)
+    with pytest.raises(UserError, match=message):
+        ingest(root, tmp_path)
+
+
+def test_missing_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match="is no folder"):
+        find_tree(tmp_path / "nowhere", Account())
+    with pytest.raises(UserError, match="expected one corpus"):
+        find_tree(tmp_path, Account())
+
+
+def test_folder_above_the_corpus(tmp_path):
+    """It may hold one corpus, as deep as two folders down; of two, the user has to choose."""
+    hostile.write(tmp_path / "a" / "KEMDy20_v1_2", "KEMDy20", [])
+    assert find_tree(tmp_path, Account()).root == tmp_path / "a" / "KEMDy20_v1_2"
+    hostile.write(tmp_path / "b" / "KEMDy19", "KEMDy19", [])
+    assert find_tree(tmp_path / "b", Account()).kind == "KEMDy19"
+    with pytest.raises(UserError, match="expected one corpus.*KEMDy20_v1_2.*KEMDy19"):
+        find_tree(tmp_path, Account())
+
+
+def test_link_inside_the_corpus_is_followed(tmp_path):
+    hostile.write(tmp_path / "corpus", "KEMDy19", [])
+    path = next((tmp_path / "corpus").glob("wav/*/*/Sess02_impro01_M002.wav"))
+    path.rename(tmp_path / "corpus" / "store.wav")
+    path.symlink_to(tmp_path / "corpus" / "store.wav")
+    utterances, _, account, _ = ingest(tmp_path / "corpus", tmp_path)
+    check_entries(account, [])
+    assert len(utterances) == HEALTHY["KEMDy19"]
+
+
+def test_damage_found_while_decoding_leaves_no_gap(tmp_path):
+    """The header of a FLAC file with a missing half is as good as ever."""
+    hostile.write(tmp_path / "corpus", "KEMDy19", [])
+    path = next((tmp_path / "corpus").glob("wav/*/*/Sess02_impro01_M002.wav"))
+    soundfile.write(path.with_suffix(".flac"), hostile.samples_of(1, 48000), 16000)
+    path.unlink()
+    content = path.with_suffix(".flac").read_bytes()
+    path.with_suffix(".flac").write_bytes(content[: len(content) // 2])
+    utterances, samples, account, _ = ingest(tmp_path / "corpus", tmp_path)
+    check_entries(account, [("dropped", "Sess02_impro01_M002", "recording unreadable")])
+    sessions = {s.id: s for session in hostile.healthy19() for s in session.segments}
+    assert len(samples) == HEALTHY["KEMDy19"] - 1
+    assert all(np.array_equal(samples[i], sessions[i].audio) for i in samples)
+
+
+def test_row_order_in_one_file_does_not_look_like_wrong_ids(tmp_path):
+    """A row missing from the top of the F file shifts all others; none may be renamed by it."""
+
+    def shorten(sessions):
+        del sessions[1].segments[0].rows["F"]
+
+    hostile.write(tmp_path / "c", "KEMDy19", [hostile.Change("shifted", edit=shorten)])
+    utterances, _, account, _ = ingest(tmp_path / "c", tmp_path)
+    missing = ("dropped", "Sess02_script01_F001", "not rated in its speaker's own file")
+    check_entries(account, [missing])
+    assert len(utterances) == HEALTHY["KEMDy19"] - 1
+
+
+def test_recordings_of_a_pipe_are_not_truncated(tmp_path):
+    """A program that writes WAV into a pipe promises 4 GiB of samples."""
+    content = bytearray(hostile.wav_bytes(hostile.samples_of(0)))
+    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.wav").write_bytes(content)
+    assert audio_files.measure(str(tmp_path / "a.wav")) == hostile.FRAMES
+
+
+TOP = ["Numb", "Wav", "", "ECG", "", "E4-EDA", "", "E4-TEMP", "", "Segment ID"]
+TOP += ["Total Evaluation", "", "", "Eval01F", "", "", "Eval02M", "", ""]
+SECOND = ["", *["start", "end"] * 4, "", *["Emotion", "Valence", "Arousal"] * 3]
+
+
+@pytest.mark.parametrize("named", [10, 11, 12])
+def test_group_names_over_any_of_their_columns(named):
+    """The blanks beside a name may come before it."""
+    top = list(TOP)
+    top[10], top[named] = top[named], top[10]
+    columns = find_columns(top, SECOND, "KEMDy19")
+    assert (columns.id, columns.emotion, columns.valence, columns.arousal) == (9, 10, 11, 12)
+    assert columns.votes == (13, 16)
+
+
+@pytest.mark.parametrize("top, second", [([], []), ([" "] * 43, [" "] * 43), (TOP, [""] * 19)])
+def test_columns_by_position_where_headers_are_silent(top, second):
+    columns = find_columns(top, second, "KEMDy19")
+    assert (columns.id, columns.emotion, columns.valence, columns.arousal) == (9, 10, 11, 12)
+    assert columns.votes == tuple(range(13, 43, 3))
+    if not top or top[0] == " ":
+        assert find_columns(top, second, "KEMDy20").votes == tuple(range(7, 37, 3))
+
+
+def test_blank_header_file_is_read_by_position(tmp_path):
+    hostile.write(tmp_path, "KEMDy19", [])
+    for path in (tmp_path / "annotation").iterdir():
+        rows = path.read_text().splitlines()
+        path.write_text("\n".join(["," * 42, " ," * 42, *rows[2:]]) + "\n")
+    utterances, _, account, _ = ingest(tmp_path, tmp_path)
+    check_entries(account, [])
+    assert len(utterances) == HEALTHY["KEMDy19"]
+
+
+def test_known_counts_name_every_difference(hostile19):
+    """The paper's rows are counted without repaired IDs, the repaired total with them."""
+    utterances, _, account, tree = hostile19
+    rows = list(utterances.values())
+    found = {e["count"]: e["found"] for e in known_counts.compare(tree, account, rows, rows, True)}
+    assert found["annotation files"] == 10
+    assert found["annotation rows"] == 10 * 30 + 2 * 4 - 1
+    assert found["the same, wrong IDs repaired"] == len(rows)
+    assert found["of these with recording and transcript"] == len(rows) - 2
+    assert found["with one label"] == len(rows) - 2 - 1
+    assert found["the paper's rows"] == len(rows) - 2
+    assert not known_counts.is_full(tree, rows)

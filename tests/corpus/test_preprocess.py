@@ -1,0 +1,263 @@
+"""preprocess.py: the aligned files, the manifest, the report."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import hostile
+import numpy as np
+import pytest
+from distributed import LocalCluster
+from irregularities import CHANGES19
+
+import preprocess
+from pipeline.corpus.report import fleiss_kappa
+from pipeline.files import UserError, sha256
+from pipeline.labels import LABELS
+from pipeline.sample.writer import Row
+
+SCRIPT = Path(preprocess.__file__)
+SPLITS = ("train", "valid", "test")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Return a function that runs the stage under settings and returns the data folder."""
+
+    def run(corpus, name="data", **settings):
+        settings = {"corpus": str(corpus), "data": str(tmp_path / name), **settings}
+        settings.setdefault("outputs", str(tmp_path / "outputs"))
+        for setting, value in settings.items():
+            monkeypatch.setattr(preprocess, setting.upper(), value)
+        preprocess.main()
+        return tmp_path / name
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A KEMDy19 corpus with every irregularity."""
+    folder = tmp_path_factory.mktemp("corpus") / "KEMDy19_v1_9"
+    hostile.write(folder, "KEMDy19", CHANGES19)
+    return folder
+
+
+def read(data, split):
+    """Return the rows of a split's table as dictionaries."""
+    with open(data / f"{split}.tsv", encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def test_script_writes_the_contract(tmp_path, corpus):
+    """As a user runs it: files, hashes, alignment of every row with its own recording."""
+    data, outputs = tmp_path / "data", tmp_path / "outputs"
+    command = [sys.executable, SCRIPT, "--corpus", corpus.parent, "--data", data]
+    done = subprocess.run(
+        [*command, "--outputs", outputs, "--jobs", "2"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    manifest = json.loads((data / "manifest.json").read_text(encoding="utf-8"))
+    assert sorted(manifest["files"]) == sorted(
+        f"{split}{end}" for split in SPLITS for end in (".tsv", "_audio.npy")
+    )
+    for name, digest in manifest["files"].items():
+        assert sha256(data / name) == digest
+    assert manifest["corpus"]["kind"] == "KEMDy19"
+    assert manifest["corpus"]["name"] == "KEMDy19_v1_9"
+    assert manifest["labels"] == list(LABELS)
+    assert manifest["synthetic"] is None
+    assert manifest["known_counts"] is None
+    sessions = hostile.healthy19()
+    audio_of = {segment.id: segment.audio for session in sessions for segment in session.segments}
+    seen = []
+    for split in SPLITS:
+        rows = read(data, split)
+        audio = np.load(data / f"{split}_audio.npy", allow_pickle=False)
+        assert audio.dtype == np.dtype("<i2") and audio.ndim == 1
+        assert [row["id"] for row in rows] == sorted(row["id"] for row in rows)
+        place = 0
+        for row in rows:
+            assert int(row["start"]) == place
+            place += int(row["length"])
+            clip = audio[int(row["start"]) : place]
+            if not row["id"].startswith("Sess05_script01"):  # those recordings were changed
+                assert np.array_equal(clip, audio_of[row["id"]])
+        assert place == len(audio)
+        assert manifest["counts"]["split"][split] == len(rows)
+        assert {int(row["session"]) for row in rows} <= set(manifest["sessions"][split])
+        seen += [row["id"] for row in rows]
+    assert len(seen) == len(set(seen)) == manifest["counts"]["used"]
+    report = (outputs / "corpus" / "report.md").read_text(encoding="utf-8")
+    assert "Fleiss' kappa" in report and "| dropped | 1 | recording truncated |" in report
+    for name in ("counts.png", "ratings.png"):
+        assert (outputs / "corpus" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_annotated_utterance_is_accounted_for(run, corpus):
+    """Used, or dropped with a reason: the IDs of the healthy corpus without remainder."""
+    manifest = json.loads((run(corpus) / "manifest.json").read_text(encoding="utf-8"))
+    used = {row["id"] for split in SPLITS for row in read(Path(preprocess.DATA), split)}
+    dropped = {entry["id"] for entry in manifest["dropped"]}
+    annotated = {s.id for session in hostile.healthy19() for s in session.segments}
+    assert annotated <= used | dropped
+    # Session 3 lists an ID of session 4, where the same ID is right.
+    assert used & dropped == {"Sess04_script01_F002"}
+
+
+def test_columns_and_a_row_by_hand(run, corpus):
+    data = run(corpus, text="spoken")
+    row = {row["id"]: row for row in read(data, "train")}["Sess03_script01_F002"]
+    assert list(row) == [
+        *("id", "session", "speaker", "gender", "scenario", "label", "text", "valence", "arousal"),
+        *("votes_neutral", "votes_angry", "votes_happy", "votes_surprise", "votes_sad"),
+        *("votes_fear", "votes_disgust", "start", "length"),
+    ]
+    expected = {"session": "3", "speaker": "Sess03F", "gender": "F", "scenario": "script01"}
+    expected |= {"label": "neutral", "text": "그래서 가사다 말이야.", "valence": "2.5"}
+    expected |= {"votes_neutral": "5", "votes_sad": "5", "votes_angry": "0", "length": "1600"}
+    assert {name: row[name] for name in expected} == expected
+
+
+def test_same_corpus_same_bytes(run, corpus):
+    """Whatever the number of threads."""
+    first = json.loads((run(corpus, "one", jobs=1) / "manifest.json").read_text(encoding="utf-8"))
+    second = json.loads((run(corpus, "two", jobs=4) / "manifest.json").read_text(encoding="utf-8"))
+    assert first["files"] == second["files"]
+    assert first["corpus"] == second["corpus"]
+
+
+def test_ties(run, corpus, capsys):
+    """One healthy utterance is tied, neutral first; one tied row has a misspelt speaker's label."""
+    tied = "Sess03_script01_F002"
+    for rule, label in (("first", "neutral"), ("soft", "neutral"), ("drop", None)):
+        data = run(corpus, rule, ties=rule)
+        rows = {row["id"]: row for row in read(data, "train")}
+        assert (rows[tied]["label"] if tied in rows else None) == label
+        manifest = json.loads((data / "manifest.json").read_text(encoding="utf-8"))
+        assert manifest["settings"]["ties"] == rule
+        reasons = {entry["reason"] for entry in manifest["dropped"]}
+        assert ("tied labels (--ties drop)" in reasons) == (rule == "drop")
+        assert manifest["counts"]["tied"] == (0 if rule == "drop" else 1)
+    assert "which makes 1 of them neutral" in capsys.readouterr().out
+
+
+def test_soft_needs_votes(run, tmp_path):
+    no_votes = Row("sad", 2.0, 2.0, ())
+    change = hostile.edit("Sess01_script01_F001", rows={"F": no_votes, "M": no_votes})
+    hostile.write(tmp_path / "corpus", "KEMDy19", [hostile.Change("no votes", edit=change)])
+    manifest = json.loads((run(tmp_path / "corpus", ties="soft") / "manifest.json").read_text())
+    assert [(e["id"], e["reason"]) for e in manifest["dropped"]] == [
+        ("Sess01_script01_F001", "no votes (--ties soft)")
+    ]
+
+
+def test_interrupted_run_leaves_no_manifest(run, corpus, monkeypatch):
+    data = run(corpus)
+    assert (data / "manifest.json").exists()
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preprocess, "write_table", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(corpus)
+    assert not (data / "manifest.json").exists()
+    assert not [path for path in data.iterdir() if path.name.startswith(".")]
+
+
+def test_synthetic_notice_travels(run, tmp_path, capsys):
+    hostile.write(tmp_path / "corpus", "KEMDy20", [])
+    notice = "Synthetic: made by a program."
+    (tmp_path / "corpus" / "SYNTHETIC.json").write_text(json.dumps({"notice": notice}))
+    manifest = json.loads((run(tmp_path / "corpus") / "manifest.json").read_text())
+    assert manifest["synthetic"] == notice
+    assert manifest["corpus"]["kind"] == "KEMDy20"
+    assert notice in capsys.readouterr().out
+    assert notice in (tmp_path / "outputs" / "corpus" / "report.md").read_text()
+
+
+def test_transcripts_seen_in_training_are_counted(run, tmp_path):
+    """Two of the twenty scripted test utterances repeat a text of session 1."""
+
+    def repeat(sessions):
+        for identifier in ("Sess05_script01_F001", "Sess05_script02_M002"):
+            hostile.edit(identifier, text=hostile.text_of(3))(sessions)
+
+    hostile.write(tmp_path / "corpus", "KEMDy19", [hostile.Change("repeated", edit=repeat)])
+    manifest = json.loads((run(tmp_path / "corpus") / "manifest.json").read_text())
+    assert manifest["verbatim"] == {
+        "script": {"all": 20, "seen": 2},
+        "impro": {"all": 10, "seen": 0},
+    }
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"cluster": "nowhere"}, "--cluster: no Dask scheduler answers at nowhere"),
+        ({"ties": "last"}, "--ties: 'last' is none of first, drop, soft"),
+        ({"text": "raw"}, "--text: 'raw' is none of hangul, spoken"),
+        ({"jobs": 0}, "--jobs"),
+        ({"test_sessions": "5-6"}, "no session 6; it has 1-5"),
+        ({"test_sessions": "1-5"}, "no session is left to train on"),
+    ],
+)
+def test_refused_settings(run, corpus, settings, message):
+    with pytest.raises(UserError, match=message):
+        run(corpus, **settings)
+
+
+def test_split_without_utterances_is_refused(run, tmp_path):
+    def silence(sessions):
+        for segment in list(sessions[4].segments):
+            hostile.edit(segment.id, text="b/")(sessions)
+
+    hostile.write(tmp_path / "corpus", "KEMDy19", [hostile.Change("silent", edit=silence)])
+    with pytest.raises(UserError, match="no usable utterance for test in session 5"):
+        run(tmp_path / "corpus")
+
+
+def test_mistake_ends_in_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--corpus", tmp_path / "nowhere", "--data", tmp_path / "data"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("preprocess.py: error: ") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "data").exists()
+
+
+def test_dask_cluster_of_two_processes(run, corpus):
+    """Two worker processes write what threads of this process write."""
+    alone = json.loads((run(corpus, "alone") / "manifest.json").read_text(encoding="utf-8"))
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        data = run(corpus, "cluster", cluster=cluster.scheduler_address)
+    manifest = json.loads((data / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["files"] == alone["files"]
+    assert manifest["dropped"] == alone["dropped"]
+
+
+def test_fleiss_kappa_of_the_published_example():
+    """Fleiss (1971) as tabulated in textbooks: 10 subjects, 14 raters, 5 categories: 0.210."""
+    votes = [
+        [0, 0, 0, 0, 14],
+        [0, 2, 6, 4, 2],
+        [0, 0, 3, 5, 6],
+        [0, 3, 9, 2, 0],
+        [2, 2, 8, 1, 1],
+        [7, 7, 0, 0, 0],
+        [3, 2, 6, 3, 0],
+        [2, 5, 3, 2, 2],
+        [6, 5, 2, 1, 0],
+        [0, 2, 2, 3, 7],
+    ]
+    assert fleiss_kappa(np.array(votes)) == pytest.approx(0.2099, abs=1e-4)
+    assert fleiss_kappa(np.array([[5, 0], [0, 5]])) == 1
+    assert np.isnan(fleiss_kappa(np.array([[1, 0], [0, 0]])))

@@ -1,0 +1,240 @@
+"""The ensemble script on files of simulated models: what it writes, prints, refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from fusion_files import NOTICE, write_models
+from sklearn.metrics import accuracy_score, f1_score
+
+import ensemble
+from pipeline.evaluation import predictions
+from pipeline.evaluation import stacking as fusion
+from runs import summarise
+
+METHODS = ["majority", "text", "audio", "cmbert", "soft", "weighted_soft", "hard", "stacking"]
+SCORES = ["accuracy", "f1", "precision", "recall", "macro_f1", "uar", "ece"]
+FUSED = ("soft", "weighted_soft", "hard", "stacking")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, run_script):
+    """The outputs folder and the screen of one run with held-out rows."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    write_models(outputs, range(17, 21), 240, seed=1)
+    write_models(outputs / "valid", range(11, 17), 360, seed=2)
+    arguments = ("--outputs", outputs, "--resamples", 300, "--data", outputs / "none")
+    return outputs, run_script("ensemble.py", *arguments)
+
+
+def test_the_script_ends_well_and_says_that_the_data_are_synthetic(finished):
+    outputs, done = finished
+    assert (done.status, done.stderr) == (0, "")
+    for text in (done.stdout, (outputs / "ensemble.md").read_text(encoding="utf-8")):
+        assert text.count(NOTICE) == 2
+        assert "stacking row is in-sample" in text
+        assert "Scripted dialogues only" in text and "Improvised dialogues only" in text
+
+
+def test_the_rows_are_the_contract(finished):
+    outputs, _ = finished
+    rows = json.loads((outputs / "ensemble.json").read_text(encoding="utf-8"))
+    assert [row["method"] for row in rows] == METHODS
+    truth = np.load(outputs / "text_truth.npy")
+    for row in rows:
+        for score in SCORES:
+            if row["method"] == "hard" and score == "ece":
+                assert row["ece"] is row["ece_ci"] is None
+                continue
+            low, high = row[f"{score}_ci"]
+            assert 0 <= low <= high <= 1
+            assert score == "ece" or low <= row[score] <= high
+        assert row["synthetic"] == NOTICE
+    by_method = {row["method"]: row for row in rows}
+    for method in FUSED:
+        pred = np.load(outputs / f"ensemble_{method}_pred.npy")
+        assert pred.dtype == np.int64 and pred.shape == (240,)
+        assert by_method[method]["accuracy"] == pytest.approx(accuracy_score(truth, pred))
+        macro = f1_score(truth, pred, average="macro", zero_division=0)
+        assert by_method[method]["macro_f1"] == pytest.approx(macro)
+        path = outputs / f"ensemble_{method}_output.npy"
+        assert path.exists() == (method != "hard")
+        if path.exists():
+            probabilities = np.load(path)
+            assert (probabilities.argmax(axis=1) == pred).all()
+            assert probabilities.sum(axis=1) == pytest.approx(np.ones(240))
+    singles = [by_method[model]["accuracy"] for model in predictions.MODELS]
+    assert by_method["stacking"]["accuracy"] > max(singles)
+
+
+def test_permuted_test_labels_change_no_prediction(finished, tmp_path, run_script):
+    outputs, _ = finished
+    truth = np.load(outputs / "text_truth.npy")
+    other = np.random.default_rng(0).permutation(truth)
+    assert (other != truth).any()
+    write_models(tmp_path, range(17, 21), 240, seed=1, truth=other)
+    write_models(tmp_path / "valid", range(11, 17), 360, seed=2)
+    done = run_script("ensemble.py", "--outputs", tmp_path, "--resamples", 20, "--data", tmp_path)
+    assert done.status == 0, done.stderr
+    names = [f"ensemble_{method}_pred.npy" for method in FUSED]
+    names += [f"ensemble_{method}_output.npy" for method in FUSED if method != "hard"]
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (outputs / name).read_bytes(), name
+    published = fusion.published_soft, fusion.published_weighted_soft, fusion.published_hard
+    for rule in published:
+        logits = [predictions.load(folder).logits for folder in (outputs, tmp_path)]
+        assert (rule(logits[0]) == rule(logits[1])).all()
+    # The published stacking does look at them.
+    details = [
+        json.loads((folder / "ensemble_details.json").read_text(encoding="utf-8"))["paper"]
+        for folder in (outputs, tmp_path)
+    ]
+    majority = np.bincount(truth).max() / len(truth)
+    assert details[1]["stacking_in_sample"]["accuracy"] > majority + 0.03
+    assert details[1]["stacking_honest"]["accuracy"] < majority
+
+
+def load_results(folder, count, index, held_out=0):
+    write_models(folder, range(17, 21), count, seed=1, notice=None)
+    if held_out:
+        write_models(folder / "valid", range(11, 17), held_out, seed=2)
+    if not index:
+        for model in predictions.MODELS:
+            (folder / f"{model}_index.npy").unlink()
+            (folder / f"{model}_run.json").unlink()
+    test, valid = ensemble.read_predictions(folder)
+    return test, *ensemble.choose_rows(test, valid)
+
+
+def test_test_files_of_the_original_code_are_enough(tmp_path, run_script):
+    write_models(tmp_path, range(17, 21), 240, seed=1)
+    for model in predictions.MODELS:
+        (tmp_path / f"{model}_index.npy").unlink()
+        (tmp_path / f"{model}_run.json").unlink()
+    done = run_script("ensemble.py", "--outputs", tmp_path, "--resamples", 20, "--data", tmp_path)
+    assert done.status == 0, done.stderr
+    assert "the test rows themselves, cross-validated by row (no segment IDs)" in done.stdout
+    assert "in-sample" in done.stdout and NOTICE not in done.stdout
+    rows = json.loads((tmp_path / "ensemble.json").read_text(encoding="utf-8"))
+    assert [row["method"] for row in rows] == METHODS
+    logits = np.stack([np.load(tmp_path / f"{m}_output.npy") for m in predictions.MODELS])
+    soft = fusion.vote_soft(logits.astype(np.float64)).argmax(axis=1)
+    assert (np.load(tmp_path / "ensemble_soft_pred.npy") == soft).all()
+    assert (tmp_path / "report.html").exists()
+
+
+def test_with_test_files_alone_learning_leaves_each_session_out(tmp_path):
+    test, learn, fitted_on, _ = load_results(tmp_path, 80, index=True)
+    assert "cross-validated by session" in fitted_on
+    sessions, seen = test.groups("session"), []
+
+    def spy(rows):
+        seen.append(set(rows.groups))
+        return fusion.fit_majority(rows)
+
+    probabilities, _ = learn(spy)
+    assert sorted(map(len, seen)) == [3, 3, 3, 3, 4]
+    left_out = "Sess18"
+    shares = np.bincount(test.truth[sessions != left_out], minlength=7)
+    assert (probabilities[sessions == left_out] == shares / shares.sum()).all()
+
+
+def test_held_out_rows_are_all_that_learning_sees(tmp_path):
+    test, learn, fitted_on, _ = load_results(tmp_path, 80, index=True, held_out=72)
+    assert fitted_on == "held-out rows (72 rows of 6 sessions, 12 speakers)"
+
+    def spy(rows):
+        assert len(rows.truth) == 72 and len(set(rows.groups)) == 12
+        return fusion.fit_majority(rows)
+
+    assert learn(spy)[0].shape == (80, 7)
+
+
+def test_one_speaker_and_one_scenario(tmp_path):
+    run = {"data_hash": "d", "synthetic": None}
+    ids = [f"Sess01_script01_F{number:03d}" for number in range(1, 41)]
+    truth = np.arange(40) % 7
+    logits = np.random.default_rng(0).normal(size=(40, 7)) + 2 * np.eye(7)[truth]
+    for model in predictions.MODELS:
+        predictions.write(tmp_path, model, ids, truth, logits, run)
+    test, held_out = ensemble.read_predictions(tmp_path)
+    learn = ensemble.choose_rows(test, held_out)[0]
+    pred, probabilities, _ = ensemble.fuse(test.logits, learn)
+    results = ensemble.evaluate(test, pred, probabilities)
+    assert results["resampled"].startswith("rows")
+    assert results["scenarios"] == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [("audio_output.npy", "audio_test.py"), ("valid/cmbert_pred.npy", "run_classifier.py")],
+)
+def test_a_missing_file_ends_in_one_line(tmp_path, run_script, name, stage):
+    write_models(tmp_path, range(17, 21), 20, seed=1)
+    write_models(tmp_path / "valid", range(11, 17), 20, seed=2)
+    (tmp_path / name).unlink()
+    done = run_script("ensemble.py", "--outputs", tmp_path)
+    assert done.status == 2
+    assert done.stderr.count("\n") == 1
+    assert f"{name} is missing: run {stage} first" in done.stderr
+    assert not (tmp_path / "ensemble.json").exists()
+
+
+def test_a_held_out_row_that_is_a_test_row_ends_in_one_line(tmp_path, run_script):
+    write_models(tmp_path, range(17, 21), 20, seed=1)
+    write_models(tmp_path / "valid", range(16, 18), 20, seed=2)
+    done = run_script("ensemble.py", "--outputs", tmp_path)
+    assert done.status == 2 and done.stderr.count("\n") == 1
+    # Session 16 has rows 0 to 11: three numbers, two scenarios, two speakers.
+    assert (
+        "valid/text_index.npy, row 12 (Sess17_impro01_F001): is a test row as well" in done.stderr
+    )
+
+
+def test_agreement_by_hand():
+    truth = np.array([0, 0, 0, 0, 0])
+    pred = {
+        "text": np.array([0, 0, 1, 1, 1]),
+        "audio": np.array([0, 0, 1, 0, 1]),
+        "cmbert": np.array([0, 1, 1, 1, 1]),
+        "stacking": np.array([0, 1, 0, 1, 1]),
+    }
+    counted = {part["right"]: part for part in ensemble.count_agreement(truth, pred)}
+    assert len(counted) == 8
+    assert {models: (p["rows"], p["stacking"]) for models, p in counted.items() if p["rows"]} == {
+        (): (2, 1),
+        ("audio",): (1, 0),
+        ("text", "audio"): (1, 0),
+        ("text", "audio", "cmbert"): (1, 1),
+    }
+
+
+def make_run(accuracy):
+    row = dict.fromkeys(SCORES, accuracy) | {"synthetic": NOTICE}
+    rows = [row | {"method": method} for method in METHODS]
+    rows[METHODS.index("hard")]["ece"] = None
+    return rows
+
+
+def test_summary_over_runs_by_hand(tmp_path, run_script):
+    for name, accuracy in (("seed1", 0.5), ("seed2", 0.6), ("seed10", 0.7)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ensemble.json").write_text(json.dumps(make_run(accuracy)))
+    runs = f"{tmp_path}/*/ensemble.json"
+    done = run_script("runs/summarise.py", "--runs", runs, "--out", tmp_path)
+    assert done.status == 0, done.stderr
+    assert done.stdout.count(NOTICE) == 2
+    assert "0.6000 ± 0.1000" in (tmp_path / "summary.md").read_text(encoding="utf-8")
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert summary["runs"] == ["seed1", "seed2", "seed10"]
+    accuracy = summary["methods"]["stacking"]["accuracy"]
+    assert accuracy["values"] == [0.5, 0.6, 0.7]
+    assert accuracy["mean"] == pytest.approx(0.6)
+    assert accuracy["deviation"] == pytest.approx(0.1)
+    assert summary["methods"]["hard"]["ece"]["mean"] is None
+
+
+def test_one_run_has_no_deviation():
+    summary = summarise.summarise({"only": make_run(0.5)})
+    assert summary["methods"]["text"]["f1"]["deviation"] is None
+    assert "0.5000 ±" not in summarise.write_page(summary)

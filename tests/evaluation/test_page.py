@@ -1,0 +1,151 @@
+"""The report page: self-contained, complete, rendered by a real browser; plots without boxes."""
+
+import json
+import re
+import shutil
+import subprocess
+import warnings
+
+import numpy as np
+import pytest
+from fusion_files import write_data, write_history, write_models
+
+from pipeline.evaluation import metrics, predictions
+from pipeline.evaluation import page as report
+from pipeline.figures import ensemble as plots
+from pipeline.labels import LABELS, LABELS_KO
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
+
+# Run in the page once it is loaded; the answers stand in the title.
+QUESTIONS = """<script>
+addEventListener("load", async () => {
+  await document.fonts.ready;
+  const images = [...document.images];
+  document.title = JSON.stringify({
+    images: images.length,
+    broken: images.filter((image) => image.naturalWidth === 0).length,
+    tables: document.querySelectorAll("table").length,
+    fonts: [...document.fonts].map((font) => font.status),
+    bold: document.getElementsByTagName("b").length,
+    wide: document.documentElement.scrollWidth > innerWidth,
+    loaded: performance.getEntriesByType("resource").filter(
+      (entry) => !entry.name.startsWith("data:")).length,
+  });
+});
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory, run_script):
+    """The report page of a small ensemble with everything that it can show."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    write_models(outputs, range(17, 21), 140, seed=1)
+    write_models(outputs / "valid", range(11, 17), 120, seed=2)
+    write_data(outputs / "data", np.load(outputs / "text_index.npy"))
+    write_history(outputs)
+    arguments = ("--outputs", outputs, "--data", outputs / "data", "--resamples", 50)
+    done = run_script("ensemble.py", *arguments)
+    assert done.status == 0, done.stderr
+    return outputs / "report.html"
+
+
+def test_the_page_needs_nothing_but_itself(page):
+    html = page.read_text(encoding="utf-8")
+    assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", html)
+    sources = re.findall(r'(?:src|href)="?([^" >]{1,20})', html)
+    assert all(source.startswith(("data:", "#")) for source in sources)
+
+
+def test_the_page_has_every_part(page):
+    html = page.read_text(encoding="utf-8")
+    assert html.count("data:image/png;base64,") == 6
+    for part in (
+        "SYNTHETIC", "Always majority", "Stacking", "95 % intervals", "McNemar", "in-sample",
+        "Worst mistakes", "KEMDy19_v1_3", "2 annotated utterances dropped and 1 repaired",
+        "<td>epochs</td>",
+    ):  # fmt: skip
+        assert part in html, part
+    assert html.index("SYNTHETIC") < html.index("Always majority")
+
+
+def test_transcripts_are_shown_as_text(page):
+    html = page.read_text(encoding="utf-8")
+    assert "<b>그럼" not in html
+    assert "&lt;b&gt;그럼 &quot;" in html and "&amp; 슬픔&lt;/b&gt;" in html
+
+
+def test_the_worst_mistakes_are_the_surest_wrong_rows(tmp_path):
+    write_models(tmp_path, range(17, 21), 60, seed=1)
+    test = predictions.load(tmp_path)
+    write_data(tmp_path / "data", test.ids)
+    pred = {
+        model: labels.copy() for model, labels in zip(predictions.MODELS, test.pred, strict=True)
+    }
+    pred["stacking"] = test.truth.copy()
+    probabilities = np.full((60, 7), 0.01)
+    for row, confidence in ((3, 0.8), (41, 0.9)):
+        pred["stacking"][row] = (test.truth[row] + 1) % 7
+        probabilities[row, pred["stacking"][row]] = confidence
+    html = report.show_mistakes(test, pred, probabilities, tmp_path / "data")
+    shown = re.findall(r"<tr><td>(Sess\w+)</td><td>([^<]*)</td>", html)
+    assert [segment for segment, _ in shown] == [test.ids[41], test.ids[3]]
+    assert "그럼 &quot;41&quot;" in shown[0][1]
+    assert "2 of 60 test rows are wrong" in html
+    other = report.show_mistakes(test, pred, probabilities, tmp_path / "nowhere")
+    assert "No transcripts" in other and str(test.ids[41]) in other
+
+
+def draw_everything(folder):
+    """Draw each plot with labels of all classes; a glyph that the font lacks is an error."""
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 7, 60)
+    probabilities = {m: random.dirichlet(np.ones(7), 60) for m in plots.COLOURS if m != "hard"}
+    pred = {method: random.integers(0, 7, 60) for method in plots.COLOURS}
+    logits = np.log(np.stack([probabilities[model] for model in predictions.MODELS]))
+    test = predictions.Predictions(folder, truth, logits, None, {})
+    scored = {method: metrics.scores(truth, labels) for method, labels in pred.items()}
+    rows = [
+        {"method": method, **row, **{f"{name}_ci": [0.1, 0.9] for name in row}}
+        for method, row in scored.items()
+    ]
+    per_class = {m: metrics.class_scores(metrics.confusion(truth, p)) for m, p in pred.items()}
+    agreement = [
+        {"right": (), "rows": 0, "stacking": 0},
+        {"right": ("text",), "rows": 3, "stacking": 1},
+    ]
+    results = {"rows": rows, "per_class": per_class, "agreement": agreement}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        return plots.draw_all(folder, results, test, pred, probabilities)
+
+
+def test_plots_have_korean_names_without_boxes(tmp_path):
+    if plots.find_font() is None:
+        pytest.skip("koreanize-matplotlib is not installed: plots fall back to English names")
+    assert plots.class_names() == LABELS_KO
+    assert len(draw_everything(tmp_path)) == 5
+
+
+def test_plots_fall_back_to_english_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "find_font", lambda: None)
+    assert plots.class_names() == LABELS
+    assert len(draw_everything(tmp_path)) == 5
+    assert report.embed_font("슬픔") == ""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: page not rendered")
+def test_a_browser_renders_the_page_without_network(page, tmp_path):
+    asking = tmp_path / "page.html"
+    asking.write_text(page.read_text(encoding="utf-8") + QUESTIONS, encoding="utf-8")
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,900"]
+    command += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path}/profile"]
+    command += ["--virtual-time-budget=10000", "--dump-dom", asking.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    title = re.search(r"<title>(\{.*?\})</title>", done.stdout)
+    assert title, done.stderr
+    seen = json.loads(title[1])
+    # Tables: 6 on scores and methods, 4 by class and scenario, paper, mistakes, corpus, 3 settings.
+    expected = {"images": 6, "broken": 0, "tables": 16, "bold": 4, "wide": False, "loaded": 0}
+    assert seen == expected | {"fonts": ["loaded"] if plots.find_font() else []}

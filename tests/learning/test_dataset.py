@@ -1,0 +1,218 @@
+"""Aligned files to rows and batches: nothing lost, nothing mixed up, refusals in one line."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from small_data import make_rows, write_data
+
+from pipeline.files import UserError
+from pipeline.labels import LABELS
+from pipeline.learning.dataset import cut_batches, load_utterances, pad, plan_trainings, text_inputs
+
+
+@pytest.fixture
+def own_data(data, tmp_path):
+    """A copy of the small data that a test may damage."""
+    return shutil.copytree(data, tmp_path / "processed")
+
+
+# --- rows
+
+
+def test_every_row_has_its_own_recording(data, rows):
+    for splits in (("train",), ("test", "train"), ("train", "valid", "test")):
+        utterances = load_utterances(data, *splits)
+        expected = [row for row in rows if row["split"] in splits]
+        assert utterances.ids.tolist() == [row["id"] for row in expected]
+        assert [LABELS[i] for i in utterances.labels] == [row["label"] for row in expected]
+        assert utterances.table["text"].tolist() == [row["text"] for row in expected]
+        for number, row in enumerate(expected):
+            assert np.array_equal(utterances.samples(number), row["samples"])
+            assert utterances.sample_counts[number] == len(row["samples"])
+
+
+def test_selected_rows_keep_order_and_recordings(data, rows):
+    utterances = load_utterances(data, "train", "valid")
+    mask = np.arange(len(utterances)) % 3 == 1
+    chosen = utterances.select(mask)
+    assert chosen.ids.tolist() == utterances.ids[mask].tolist()
+    by_id = {row["id"]: row for row in rows}
+    for number, name in enumerate(chosen.ids):
+        assert np.array_equal(chosen.samples(number), by_id[name]["samples"])
+    assert len(utterances.select(mask & False)) == 0
+
+
+def test_texts_that_look_like_missing_values_stay(tmp_path):
+    rows = make_rows()
+    texts = ["nan", "null", "NA", 'he said "no', "None"]
+    for row, text in zip(rows, texts, strict=False):
+        row["text"] = text
+    utterances = load_utterances(write_data(tmp_path / "data", rows), "train")
+    assert utterances.table["text"].tolist()[:5] == texts
+
+
+def test_targets_are_one_hot_or_shares_of_votes(tmp_path, data, rows):
+    one_hot = load_utterances(data, "train")
+    assert one_hot.targets.dtype == np.float32
+    assert one_hot.targets.sum(1).tolist() == [1.0] * len(one_hot)
+    assert one_hot.targets.argmax(1).tolist() == one_hot.labels.tolist()
+    soft = load_utterances(write_data(tmp_path / "soft", rows, ties="soft"), "train")
+    assert soft.labels.tolist() == one_hot.labels.tolist()
+    row = next(row for row in rows if row["split"] == "train")
+    expected = [row[f"votes_{label}"] / 10 for label in LABELS]  # ten raters
+    np.testing.assert_allclose(soft.targets[0], expected, rtol=1e-6)
+
+
+def test_hash_tells_data_apart(tmp_path, data, rows):
+    same = write_data(tmp_path / "same", rows)
+    other = write_data(tmp_path / "other", make_rows(seed=1))
+    hashes = [load_utterances(folder, "valid").data_hash for folder in (data, same, other)]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "train.tsv", "train_audio.npy"])
+def test_missing_file(own_data, name):
+    (own_data / name).unlink()
+    with pytest.raises(UserError, match=rf"{name} is missing: run preprocess.py"):
+        load_utterances(own_data, "train")
+
+
+@pytest.mark.parametrize("name", ["train.tsv", "train_audio.npy"])
+def test_changed_file(own_data, name):
+    content = bytearray((own_data / name).read_bytes())
+    content[-2] ^= 1
+    (own_data / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name} differs .* run preprocess.py again"):
+        load_utterances(own_data, "train")
+
+
+def test_cut_short_manifest(own_data):
+    text = (own_data / "manifest.json").read_text()
+    (own_data / "manifest.json").write_text(text[: len(text) // 2])
+    with pytest.raises(UserError, match=r"manifest.json cannot be read"):
+        load_utterances(own_data, "train")
+
+
+def test_manifest_is_checked_for_the_splits_that_are_read(own_data):
+    (own_data / "test.tsv").write_text("damaged")
+    assert len(load_utterances(own_data, "train", "valid")) == 30
+    with pytest.raises(UserError, match=r"test.tsv differs"):
+        load_utterances(own_data, "test")
+
+
+# --- batches
+
+
+@pytest.mark.parametrize("seed", [None, 0, 7])
+@pytest.mark.parametrize(("budget", "size"), [(100, 8), (1000, 4), (60, 100), (1, 1)])
+def test_batches_hold_every_row_once_within_the_budget(seed, budget, size):
+    lengths = np.random.default_rng(0).integers(1, 90, 203)
+    batches = cut_batches(lengths, budget, size, seed)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(203))
+    for rows in batches:
+        assert 1 <= len(rows) <= size
+        assert len(rows) == 1 or len(rows) * lengths[rows].max() <= budget
+
+
+def test_batches_without_a_seed_are_in_file_order_and_full():
+    lengths = np.array([5, 5, 5, 20, 1, 1, 1, 1, 50, 2])
+    batches = [rows.tolist() for rows in cut_batches(lengths, 20, 3)]
+    # 3 rows; 20 alone fills the budget; 3 rows; 1 row before 50, which exceeds it alone
+    assert batches == [[0, 1, 2], [3], [4, 5, 6], [7], [8], [9]]
+
+
+def test_batches_of_a_seed():
+    lengths = np.random.default_rng(0).integers(1, 90, 200)
+
+    def cut(seed):
+        return [rows.tolist() for rows in cut_batches(lengths, 200, 8, seed)]
+
+    assert cut(1) == cut(1)
+    assert cut(1) != cut(2)
+    assert {frozenset(rows) for rows in cut(1)} != {frozenset(rows) for rows in cut(2)}
+    longest = [lengths[rows].max() for rows in cut(1)]
+    assert longest != sorted(longest)  # batches are not met from short to long
+
+
+def test_shuffled_batches_pad_less_than_file_order():
+    lengths = np.random.default_rng(0).integers(1, 90, 2000)
+
+    def padded(seed):
+        return sum(len(r) * lengths[r].max() for r in cut_batches(lengths, 10**6, 16, seed))
+
+    assert padded(1) < 1.2 * lengths.sum() < padded(None)
+
+
+def test_no_rows_make_no_batches():
+    assert cut_batches(np.array([], dtype=np.int64), 100, 8) == []
+
+
+def test_pad():
+    padded = pad([[1, 2, 3], [4]], value=9)
+    assert padded.tolist() == [[1, 2, 3], [4, 9, 9]]
+    assert pad([[1]], value=0, length=3).tolist() == [[1, 0, 0]]
+    assert pad([np.ones(2, np.int16)], 0).dtype == torch.int16
+
+
+def test_text_inputs_pad_right_and_mask(data):
+    utterances = load_utterances(data, "valid")
+    utterances.token_ids = [[2, *range(10, 10 + n), 3] for n in range(10)]
+    batch = text_inputs(utterances, np.array([2, 0, 1]), training=False, pad_id=1)
+    assert batch["input_ids"].tolist() == [[2, 10, 11, 3], [2, 3, 1, 1], [2, 10, 3, 1]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]]
+    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
+    paper = text_inputs(utterances, np.array([0]), training=False, pad_id=0, length=5)
+    assert paper["input_ids"].tolist() == [[2, 3, 0, 0, 0]]  # padded with what looks like [UNK]
+    assert paper["attention_mask"].tolist() == [[1, 1, 0, 0, 0]]
+
+
+def test_tokens_are_hidden_in_training_only(data):
+    utterances = load_utterances(data, "valid")
+    utterances.token_ids = [[2, *range(10, 2010), 3], [2, *range(10, 510), 3]]
+    torch.manual_seed(1)
+    hide = {"pad_id": 1, "mask_id": 4, "hide_tokens": 0.3}
+    ids = text_inputs(utterances, np.array([0, 1]), True, **hide)["input_ids"]
+    whole = text_inputs(utterances, np.array([0, 1]), False, **hide)["input_ids"]
+    hidden = ids == 4
+    assert 0.25 < hidden[0].float().mean() < 0.35 and 0.2 < hidden[1, :502].float().mean() < 0.4
+    assert torch.equal(ids[~hidden], whole[~hidden])
+    assert not hidden[:, 0].any() and ids[0, -1] == 3  # [CLS], [SEP] and padding stay
+    assert ids[1, 501:].tolist() == [3, *[1] * 1500]
+    assert not (whole == 4).any()
+
+
+# --- trainings
+
+
+def sessions(utterances):
+    return set(utterances.table["session"])
+
+
+def test_without_folds_the_validation_sessions_are_held_out(data):
+    (plan,) = plan_trainings(data, 0)
+    assert (plan.name, sessions(plan.fit), sessions(plan.held_out)) == ("", {1, 2}, {3})
+
+
+@pytest.mark.parametrize("folds", [2, 3])
+def test_folds_hold_every_session_out_once(data, folds):
+    *parts, last = plan_trainings(data, folds)
+    assert [part.name for part in parts] == [f"fold{k}" for k in range(folds)]
+    everything = {1, 2, 3}
+    held_out = [session for part in parts for session in sessions(part.held_out)]
+    assert sorted(held_out) == sorted(everything)
+    for part in parts:
+        assert sessions(part.fit) == everything - sessions(part.held_out)
+        assert not set(part.fit.ids) & set(part.held_out.ids)
+        assert len(part.fit) + len(part.held_out) == 30
+    assert (last.name, sessions(last.fit), len(last.held_out)) == ("", everything, 0)
+
+
+@pytest.mark.parametrize("folds", [-1, 1, 4])
+def test_impossible_folds(data, folds):
+    with pytest.raises(UserError, match=rf"FOLDS = {folds}: give 0, or 2 to 3"):
+        plan_trainings(data, folds)

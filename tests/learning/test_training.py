@@ -1,0 +1,441 @@
+"""The training loop: losses and schedules by hand, what a step changes, going on after a stop."""
+
+import json
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from models.alexnet import ModifiedAlexNet
+from models.cmbert import CMBERT
+from models.kobert import KoBERTClassifier, load_encoder, load_tokenizer
+from pipeline.evaluation import metrics
+from pipeline.features.clips import (
+    compute_frames,
+    paper_inputs,
+    spectrogram_inputs,
+)
+from pipeline.features.mel import Mel
+from pipeline.features.tokens import aligned_inputs, audio_width, compute_voice, paper_token_inputs
+from pipeline.files import UserError
+from pipeline.learning import training
+from pipeline.learning.dataset import load_utterances, text_batches, text_inputs
+
+SETTINGS = training.Optimisation(
+    seed=1,
+    precision="float32",
+    epochs=1,
+    patience=100,
+    shuffle=True,
+    weight_decay=0.01,
+    beta2=0.999,
+    schedule="linear",
+    warmup=0.0,
+    clip=1.0,
+    class_weights=0.5,
+    label_smoothing=0.05,
+    save_minutes=1000.0,
+)
+TEXT_BATCHES = partial(text_batches, budget=10**6, size=8)
+TEXT_INPUTS = partial(text_inputs, pad_id=1)
+
+
+def load(data, bert, split):
+    utterances = load_utterances(data, split)
+    tokenizer = load_tokenizer(str(bert))
+    utterances.token_ids = [tokenizer.encode(text) for text in utterances.table["text"]]
+    compute_frames(utterances, Mel())
+    return utterances
+
+
+@pytest.fixture(scope="module")
+def fit(data, bert):
+    return load(data, bert, "train")
+
+
+@pytest.fixture(scope="module")
+def held_out(data, bert):
+    return load(data, bert, "valid")
+
+
+@pytest.fixture
+def text_model(bert):
+    torch.manual_seed(0)
+    return KoBERTClassifier(load_encoder(str(bert)))
+
+
+def run(
+    model,
+    folder,
+    fit,
+    rate=1e-3,
+    rates=None,
+    held_out=None,
+    batches=TEXT_BATCHES,
+    inputs=TEXT_INPUTS,
+    accelerator=None,
+    **changes,
+):
+    """Train a model, by default the text model for one epoch without validation."""
+    training.train(
+        model,
+        folder,
+        replace(SETTINGS, **changes),
+        rates or {"": rate},
+        fit=fit,
+        held_out=held_out,
+        batches=batches,
+        inputs=inputs,
+        accelerator=accelerator or Accelerator(),
+    )
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+# --- loss
+
+
+def test_class_weights_by_hand():
+    targets = np.eye(7)[[0, 0, 0, 1]]  # three neutral, one angry: frequencies 3/4, 1/4
+    # 1 / f = 4/3, 4; their mean over the rows is (3 * 4/3 + 4) / 4 = 2
+    np.testing.assert_allclose(training.class_weights(targets, 1.0)[:2], [2 / 3, 2], rtol=1e-6)
+    assert not training.class_weights(targets, 1.0)[2:].any()
+    # f ** -.5 = 1.1547, 2; mean (3 * 1.1547 + 2) / 4 = 1.36603
+    half = training.class_weights(targets, 0.5)[:2]
+    np.testing.assert_allclose(half, [0.845299, 1.464102], rtol=1e-5)
+    np.testing.assert_allclose(training.class_weights(targets, 0.0)[:2], [1, 1], rtol=1e-6)
+    shares = np.array([[0.5, 0.5, 0, 0, 0, 0, 0]] * 3)
+    np.testing.assert_allclose(training.class_weights(shares, 1.0)[:2], [1, 1], rtol=1e-6)
+
+
+def test_loss_equals_torchs_for_hard_labels():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(12, 7), torch.randint(7, (12,))
+    weights = torch.rand(7) + 0.2
+    expected = nn.functional.cross_entropy(logits, labels, weight=weights)
+    ours = training.soft_cross_entropy(logits, torch.eye(7)[labels], weights)
+    torch.testing.assert_close(ours, expected)
+
+
+def test_loss_equals_torchs_for_distributions_and_smoothing():
+    torch.manual_seed(0)
+    logits, ones = torch.randn(12, 7), torch.ones(7)
+    shares = torch.rand(12, 7).softmax(1)
+    expected = nn.functional.cross_entropy(logits, shares)
+    torch.testing.assert_close(training.soft_cross_entropy(logits, shares, ones), expected)
+    labels = torch.randint(7, (12,))
+    smooth = torch.eye(7)[labels] * 0.9 + 0.1 / 7
+    expected = nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+    torch.testing.assert_close(training.soft_cross_entropy(logits, smooth, ones), expected)
+
+
+# --- optimisation
+
+
+def test_schedule_by_hand():
+    linear = [training.schedule(step, 10, 0.2, "linear") for step in range(11)]
+    expected = [0, 1 / 2, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8, 0]
+    np.testing.assert_allclose(linear, expected)
+    cosine = [training.schedule(step, 10, 0.2, "cosine") for step in (0, 1, 2, 4, 6, 8, 10)]
+    bend = np.sqrt(2) / 4  # cos(45 degrees) / 2
+    np.testing.assert_allclose(cosine, [0, 0.5, 1, 0.5 + bend, 0.5, 0.5 - bend, 0], atol=1e-12)
+    assert [training.schedule(step, 4, 0.0, "linear") for step in range(5)] == [
+        1,
+        0.75,
+        0.5,
+        0.25,
+        0,
+    ]
+    assert training.schedule(0, 1, 0.1, "linear") == 1  # the only step of a tiny run does learn
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine"])
+def test_schedule_equals_transformers(shape):
+    from transformers import get_scheduler
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = get_scheduler(shape, optimizer, num_warmup_steps=3, num_training_steps=30)
+    for step in range(30):
+        ours = training.schedule(step, 30, 0.1, shape)
+        assert ours == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
+        optimizer.step()
+        theirs.step()
+
+
+def test_parameter_groups_take_the_first_prefix_that_fits():
+    model = nn.ModuleDict(
+        {"body": nn.Linear(2, 2), "norm": nn.LayerNorm(2), "top": nn.Linear(2, 2)}
+    )
+    model["top"].weight.requires_grad = False
+    groups = training.parameter_groups(model, {"top": 3.0, "b": 2.0, "": 1.0}, 0.01)
+    found = {
+        name: (group["lr"], group["weight_decay"])
+        for group in groups
+        for parameter in group["params"]
+        for name, other in model.named_parameters()
+        if parameter is other
+    }
+    assert found == {
+        "body.weight": (2.0, 0.01),
+        "body.bias": (2.0, 0.0),
+        "norm.weight": (1.0, 0.0),
+        "norm.bias": (1.0, 0.0),
+        "top.bias": (3.0, 0.0),
+    }
+
+
+def test_unknown_precision_is_refused():
+    with pytest.raises(UserError, match=r"PRECISION = 'fp16'.*bf16"):
+        training.autocast(Accelerator(), "fp16")
+
+
+def test_processes_share_the_batches():
+    batches = [np.array([i]) for i in range(7)]
+    shares = [
+        training.share(batches, SimpleNamespace(num_processes=3, process_index=i)) for i in range(3)
+    ]
+    assert {len(part) for part in shares} == {3}  # nobody waits for a step that never comes
+    met = sorted(int(rows[0]) for part in shares for rows in part)
+    assert met == [0, 0, 1, 1, 2, 3, 4, 5, 6]
+
+
+# --- what one step changes
+
+
+def changed_by_one_step(model, folder, fit, **changes):
+    """Names of the parameters that one step on all rows changes; no weight decay to hide behind."""
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    run(model, folder, fit, weight_decay=0.0, **changes)
+    return {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+
+
+def all_rows(utterances, seed):
+    return [np.arange(len(utterances))]
+
+
+@pytest.mark.parametrize("head", ["mean", "pooler"])
+def test_a_step_changes_the_whole_text_model(bert, fit, tmp_path, head):
+    model = KoBERTClassifier(load_encoder(str(bert), pooler=head == "pooler"), head)
+    changed = changed_by_one_step(model, tmp_path, fit, batches=all_rows)
+    assert changed == {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize("setting", ["default", "paper"])
+def test_a_step_changes_the_whole_audio_model(fit, tmp_path, setting):
+    model = ModifiedAlexNet("sum") if setting == "paper" else ModifiedAlexNet()
+    inputs = (
+        paper_inputs if setting == "paper" else partial(spectrogram_inputs, mel=Mel(), augment=1.0)
+    )
+    few = fit.select(np.arange(len(fit)) < 6)
+    changed = changed_by_one_step(model, tmp_path, few, batches=all_rows, inputs=inputs)
+    assert changed == {name for name, _ in model.named_parameters()}
+
+
+def cmbert(bert, setting, voice):
+    scale = "batch" if setting == "paper" else "utterance"
+    return CMBERT(
+        load_encoder(str(bert)),
+        audio_width(None if setting == "paper" else Mel()),
+        scale,
+        voice,
+        "cls" if setting == "paper" else "mean",
+    )
+
+
+def test_a_step_changes_cmbert(bert, fit, tmp_path):
+    fit = replace(fit)
+    compute_voice(fit, Mel())
+    model = cmbert(bert, "aligned", "values")
+    inputs = partial(aligned_inputs, pad_id=1, augment=1.0, mask_id=4, hide_words=0.3)
+    changed = changed_by_one_step(model, tmp_path, fit, batches=all_rows, inputs=inputs)
+    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert changed == trainable
+    # b of the attention, added to all weights, drops out of the softmax (article, equation 6).
+    assert {name for name, _ in model.named_parameters()} - trainable == {"attention.bias"}
+
+
+def test_a_step_in_the_papers_setting_leaves_embeddings_and_classifier(bert, fit, tmp_path):
+    model = cmbert(bert, "paper", "weights")
+    frozen = ("encoder.embeddings", "classifier")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad &= not name.startswith(frozen)
+    inputs = partial(paper_token_inputs, pad_id=0, length=100)
+    changed = changed_by_one_step(
+        model, tmp_path, fit, batches=all_rows, inputs=inputs, rates={"encoder": 2e-5, "": 0.01}
+    )
+    trained = {n for n, _ in model.named_parameters() if not n.startswith(frozen)}
+    assert changed == trained - {"attention.bias"}
+
+
+# --- epochs
+
+
+def test_each_epoch_meets_every_row_once(text_model, fit, tmp_path):
+    met = []
+
+    def inputs(utterances, rows, is_training):
+        assert is_training
+        met.append(rows.tolist())
+        return text_inputs(utterances, rows, is_training, pad_id=1)
+
+    run(text_model, tmp_path / "shuffled", fit, inputs=inputs, epochs=2)
+    epochs = [sum(met[:3], []), sum(met[3:], [])]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(20))] * 2
+    assert epochs[0] != epochs[1]
+    met.clear()
+    run(text_model, tmp_path / "in order", fit, inputs=inputs, epochs=2, shuffle=False)
+    assert sum(met, []) == list(range(20)) * 2
+
+
+def test_best_epoch_is_kept_and_history_tells(text_model, fit, held_out, tmp_path):
+    run(text_model, tmp_path, fit, rate=5e-3, held_out=held_out, epochs=4)
+    history = json.loads((tmp_path / "history.json").read_text())
+    scores = [epoch["macro_f1"] for epoch in history["epochs"]]
+    assert len(scores) == 4
+    assert scores[history["best_epoch"] - 1] == max(scores)
+    assert scores.index(max(scores)) == history["best_epoch"] - 1  # the first of equals
+    logits = training.predict(
+        text_model, held_out, TEXT_BATCHES, partial(text_inputs, pad_id=1), ""
+    )
+    ours = metrics.scores(held_out.labels, logits.argmax(1).numpy())["macro_f1"]
+    assert ours == pytest.approx(max(scores))
+    rates = [epoch["learning_rate"] for epoch in history["epochs"]]
+    np.testing.assert_allclose(rates, 5e-3 * np.array([0.75, 0.5, 0.25, 0]))
+
+
+def test_patience_ends_a_training_that_stands_still(text_model, fit, held_out, tmp_path):
+    run(text_model, tmp_path, fit, rate=0.0, held_out=held_out, epochs=9, patience=2)
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert (len(history["epochs"]), history["best_epoch"]) == (3, 1)
+
+
+def test_learning_lowers_the_loss(text_model, fit, tmp_path):
+    run(text_model, tmp_path, fit, rate=3e-3, epochs=10, class_weights=0.0)
+    losses = [e["loss"] for e in json.loads((tmp_path / "history.json").read_text())["epochs"]]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_loss_that_is_no_number_ends_in_advice(text_model, fit, tmp_path):
+    text_model.classifier.bias.data[3] = torch.nan
+    with pytest.raises(UserError, match=r"loss became nan in epoch 1, batch 1: lower the learning"):
+        run(text_model, tmp_path, fit)
+
+
+# --- prediction
+
+
+class Echo(nn.Module):
+    """Returns its first input token in the first logit; NaN for a poisoned one."""
+
+    def __init__(self, poisoned):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.poisoned = poisoned
+
+    def forward(self, input_ids, attention_mask):
+        assert not self.training
+        first = (input_ids[:, :1] * self.weight).masked_fill(
+            input_ids[:, :1] == self.poisoned, torch.nan
+        )
+        return nn.functional.pad(first, (0, 6))
+
+
+def echo(utterances, poisoned=-1):
+    utterances.token_ids = [[100 + row, 3] for row in range(len(utterances))]
+
+    def shuffled(utterances, seed):
+        return TEXT_BATCHES(utterances, 5)
+
+    inputs = partial(text_inputs, pad_id=1)
+    return training.predict(Echo(poisoned).train(), utterances, shuffled, inputs, "valid")
+
+
+def test_predictions_come_in_row_order_whatever_the_batches(data):
+    logits = echo(load_utterances(data, "valid"))
+    assert logits[:, 0].tolist() == list(range(100, 110))
+    assert logits.dtype == torch.float32
+
+
+def test_a_prediction_that_is_no_number_names_its_row(data):
+    with pytest.raises(UserError, match="Sess03_script01_M007 is not a number"):
+        echo(load_utterances(data, "valid"), poisoned=108)
+
+
+# --- going on after a stop
+
+
+class Stop(Exception):
+    """Stands for the end of the process."""
+
+
+def interrupted(calls):
+    """Inputs of the text model that end the training at the given call."""
+    left = iter(range(calls))
+
+    def inputs(utterances, rows, is_training):
+        if is_training and next(left, None) is None:
+            raise Stop
+        return text_inputs(utterances, rows, is_training, pad_id=1)
+
+    return inputs
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("steps", [1, 3, 5])  # of 3 an epoch
+def test_resuming_equals_not_stopping(bert, fit, held_out, tmp_path, steps, precision):
+    def fresh():
+        torch.manual_seed(0)
+        return KoBERTClassifier(load_encoder(str(bert)), dropout=0.5)
+
+    def go(folder, **changes):
+        return run(
+            fresh(),
+            tmp_path / folder,
+            fit,
+            **{
+                "held_out": held_out,
+                "epochs": 3,
+                "precision": precision,
+                "schedule": "cosine",
+                "warmup": 0.2,
+                "save_minutes": 0.0,
+                **changes,
+            },
+        )
+
+    whole = go("whole")
+    with pytest.raises(Stop):
+        go("parts", inputs=interrupted(steps))
+    torch.manual_seed(12345)  # another process
+    assert same(go("parts"), whole)
+    histories = [(tmp_path / name / "history.json").read_text() for name in ("whole", "parts")]
+    assert histories[0] == histories[1]
+
+
+def test_the_seed_decides_the_weights(bert, fit, tmp_path):
+    def go(folder, seed):
+        torch.manual_seed(seed)
+        return run(KoBERTClassifier(load_encoder(str(bert))), tmp_path / folder, fit, seed=seed)
+
+    first, again, other = go("a", 1), go("b", 1), go("c", 2)
+    assert same(first, again)
+    assert not same(first, other)
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbled", "empty"])
+def test_damaged_state_is_refused(text_model, fit, tmp_path, damage):
+    run(text_model, tmp_path, fit)
+    state = tmp_path / "state.pt"
+    content = state.read_bytes()
+    damaged = {"cut": content[: len(content) // 2], "garbled": b"no state" * 99, "empty": b""}
+    state.write_bytes(damaged[damage])
+    with pytest.raises(UserError, match=r"state.pt cannot be read \(\w+\): delete it"):
+        run(text_model, tmp_path, fit)

@@ -1,0 +1,156 @@
+"""Speech synthesis: utterances independent, the voice's parameters audible, errors in one line."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.files import UserError
+from pipeline.sample import speech as synthesis
+
+TEXT = "다음 주 월요일에 회의실에서 다시 이야기하기로 했어."
+PLAIN = synthesis.Voice(
+    variant="f2", speed=180, pitch=50, range=50, scale=1, bright=0, level=-25, noise=-70, warmth=1
+)
+
+
+@pytest.fixture
+def fresh_paths():
+    """Forget where the library is, before and after."""
+    synthesis.espeak_paths.cache_clear()
+    yield
+    synthesis.espeak_paths.cache_clear()
+
+
+def speak(variant="f2", speed=180, pitch=50, range=50, gap=0, text=TEXT):
+    return synthesis.speak(text, variant, speed, pitch, range, gap)
+
+
+def say(voice=PLAIN, **delivery):
+    rng = np.random.default_rng(5)
+    return synthesis.say(TEXT, voice, synthesis.Delivery(**delivery), rng)
+
+
+def median_pitch(samples, rate):
+    """Median fundamental frequency of voiced 40 ms frames: the peak of the autocorrelation."""
+    length, pitches = int(0.04 * rate), []
+    for start in range(0, len(samples) - length, length // 2):
+        frame = samples[start : start + length].astype(float)
+        frame -= frame.mean()
+        spectrum = np.fft.rfft(frame, 2 * length)
+        correlation = np.fft.irfft(np.abs(spectrum) ** 2)[:length]
+        low, high = int(rate / 450), int(rate / 60)
+        lag = low + int(np.argmax(correlation[low:high]))
+        if correlation[lag] > 0.6 * correlation[0] > 0:
+            pitches.append(rate / lag)
+    return np.median(pitches)
+
+
+def loudness(samples):
+    """Level in dB of the samples that are not silence."""
+    loud = samples[np.abs(samples) > 0.05 * np.abs(samples).max()].astype(float)
+    return 10 * np.log10(np.mean(loud**2))
+
+
+def test_what_was_said_before_changes_no_sample():
+    alone = speak()
+    speak(variant="m3", text="전혀 다른 말이에요. 정말?")
+    speak(variant="f5")
+    assert np.array_equal(speak(), alone)
+
+
+def test_speaks_at_the_speed_and_pitch_asked_for():
+    assert len(speak(speed=150)) > 1.2 * len(speak(speed=220))
+    low, high = (median_pitch(speak(pitch=p), synthesis.ESPEAK_RATE) for p in (30, 70))
+    assert 1.3 < high / low < 1.7  # eSpeak's scale: 20 points are about a factor of 1.22
+
+
+def test_every_variant_exists_and_women_speak_higher():
+    every = [v for variants in synthesis.VARIANTS.values() for v in variants]
+    # eSpeak takes an unknown variant for the plain voice without a word.
+    assert len({speak(variant=v).tobytes() for v in [*every, "unknown"]}) == len(every) + 1
+    pitches = {
+        gender: [median_pitch(speak(variant=v), synthesis.ESPEAK_RATE) for v in variants]
+        for gender, variants in synthesis.VARIANTS.items()
+    }
+    assert min(pitches["F"]) > max(pitches["M"])
+
+
+def test_recording_is_16_khz_with_silence_around_the_speech():
+    samples = say()
+    assert samples.dtype == np.int16 and samples.ndim == 1
+    speech_seconds = len(speak()) / synthesis.ESPEAK_RATE
+    assert 0.24 <= len(samples) / synthesis.RATE - speech_seconds <= 0.9
+    edge = int(0.1 * synthesis.RATE)
+    for silence in (samples[:edge], samples[-edge:]):
+        assert 0 < np.abs(silence).max() < 0.05 * np.abs(samples).max()
+    original = median_pitch(speak(), synthesis.ESPEAK_RATE)
+    assert median_pitch(samples, synthesis.RATE) == pytest.approx(original, rel=0.04)
+
+
+def test_scale_raises_pitch_and_shortens():
+    raised = say(replace(PLAIN, scale=1.1))
+    ratio = median_pitch(raised, synthesis.RATE) / median_pitch(say(), synthesis.RATE)
+    assert ratio == pytest.approx(1.1, rel=0.03)
+    assert len(raised) < len(say())
+
+
+def test_level_is_in_decibels_and_loud_speech_does_not_wrap_round():
+    assert loudness(say(level=6)) - loudness(say(level=-6)) == pytest.approx(12, abs=0.7)
+    usual, shouted = say(), say(level=30)
+    clear = np.abs(usual) > 1000
+    assert np.array_equal(np.sign(shouted[clear]), np.sign(usual[clear]))
+
+
+def test_brighten_is_a_shelf_above_one_kilohertz():
+    seconds = np.arange(16000) / 16000
+    high, low = np.sin(2 * np.pi * 6000 * seconds), np.sin(2 * np.pi * 50 * seconds)
+    gain = [
+        20 * np.log10(synthesis.brighten(x, 6)[500:].std() / x[500:].std()) for x in (high, low)
+    ]
+    assert gain[0] == pytest.approx(6, abs=1) and gain[1] == pytest.approx(0, abs=0.2)
+    assert np.allclose(synthesis.brighten(high, 0), high)
+
+
+def test_emotions_overlap_but_differ_in_the_mean():
+    rng = np.random.default_rng(1)
+    angry = [synthesis.random_delivery("angry", 1, rng) for _ in range(300)]
+    sad = [synthesis.random_delivery("sad", 1, rng) for _ in range(300)]
+    speed = {"angry": [d.speed for d in angry], "sad": [d.speed for d in sad]}
+    assert np.mean([d.level for d in angry]) - np.mean([d.level for d in sad]) > 8
+    assert np.mean(speed["angry"]) > np.mean(speed["sad"]) + 0.2
+    assert min(speed["angry"]) < max(speed["sad"])
+
+
+def test_a_missing_package_is_named(monkeypatch, fresh_paths):
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    with pytest.raises(UserError, match="espeakng-loader"):
+        speak()
+
+
+def test_a_broken_library_is_one_line(monkeypatch, fresh_paths, tmp_path):
+    import espeakng_loader
+
+    monkeypatch.setattr(espeakng_loader, "get_data_path", lambda: str(tmp_path))
+    with pytest.raises(UserError, match="data"):
+        speak()
+    synthesis.espeak_paths.cache_clear()
+    broken = tmp_path / "libespeak-ng.so"
+    broken.write_bytes(b"no library")
+    monkeypatch.setattr(espeakng_loader, "get_library_path", lambda: str(broken))
+    with pytest.raises(UserError, match="cannot be loaded"):
+        speak()
+
+
+def test_works_from_a_folder_with_a_very_long_path(monkeypatch, fresh_paths, tmp_path):
+    import espeakng_loader
+
+    usual = speak()
+    folder = tmp_path / ("long" * 40)
+    folder.mkdir()
+    Path(folder, "espeak-ng-data").symlink_to(espeakng_loader.get_data_path())
+    synthesis.espeak_paths.cache_clear()
+    monkeypatch.setattr(espeakng_loader, "get_data_path", lambda: f"{folder}/espeak-ng-data")
+    assert np.array_equal(speak(), usual)
