@@ -10,29 +10,10 @@ Writes  OUTPUTS/audio/: model.safetensors, config.json, history.json;
 Killed and started again with the same settings, it goes on where it stopped.
 """
 
-from dataclasses import asdict
-from functools import partial
-from pathlib import Path
-
-import torch
-from accelerate import Accelerator
-from torch import nn
-
-from models.alexnet import ModifiedAlexNet
-from models.speech import SpeechClassifier, load_speech_encoder
 from pipeline import config
-from pipeline.features.clips import (
-    compute_frames,
-    paper_inputs,
-    speaker_batches,
-    spectrogram_batches,
-    spectrogram_inputs,
-)
-from pipeline.features.mel import PAPER_BINS, Mel
-from pipeline.files import check_choice
-from pipeline.learning import training
-from pipeline.learning.checkpoint import Run
-from pipeline.learning.dataset import Training, audio_inputs, plan_trainings
+from pipeline.learning import audio
+from pipeline.learning.run import Run
+from pipeline.learning.training import train
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -67,46 +48,11 @@ SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
 
 
 def main() -> None:
-    accelerator = Accelerator()
-    plan = plan_trainings(DATA, FOLDS)
-    run = Run(Path(OUTPUTS) / "audio", config.settings(globals()), plan[-1].fit, accelerator)
-    for part in plan:
-        if run.is_finished(part.name):
-            print(f"{run.folder / part.name}: already trained in this run")
-            continue
-        print(f"audio {part}")
-        torch.manual_seed(SEED)
-        model, inputs, extra = build_model(part)
-        cut = speaker_batches if model.by_speaker else spectrogram_batches
-        training.train(
-            model,
-            run.folder / part.name,
-            training.Optimisation.of(globals()),
-            {"encoder": ENCODER_RATE, "": LEARNING_RATE},
-            fit=part.fit,
-            held_out=part.held_out if part.chooses_epoch else None,
-            batches=partial(cut, budget=BATCH_SECONDS, size=BATCH_SIZE),
-            inputs=inputs,
-            accelerator=accelerator,
-        )
-        run.save(part.name, model, part.held_out, **extra)
+    run = Run(audio, config.settings(globals()))
+    for part, model in run.trainings():
+        train(model, part, {"encoder": ENCODER_RATE, "": LEARNING_RATE})
+        run.save(part, model)
     run.finish()
-
-
-def build_model(part: Training) -> tuple[nn.Module, training.Inputs, dict]:
-    """Return the network, what turns rows into its input, and what testing needs to rebuild it."""
-    if ENCODER != "alexnet":
-        encoder, normalise = load_speech_encoder(ENCODER)
-        model = SpeechClassifier(encoder, normalise, ENCODER_RATE == 0, DROPOUT)
-        return model, audio_inputs, {"encoder": encoder.config.to_dict(), "normalise": normalise}
-    check_choice("FEATURES", FEATURES, ("mel", "paper"))
-    if FEATURES == "paper":
-        return ModifiedAlexNet(POOLING, PAPER_BINS, DROPOUT), paper_inputs, {}
-    mel = Mel()
-    compute_frames(part.fit, mel)
-    compute_frames(part.held_out, mel)
-    inputs = partial(spectrogram_inputs, mel=mel, augment=AUGMENT)
-    return ModifiedAlexNet(POOLING, mel.bins, DROPOUT), inputs, {"mel": asdict(mel)}
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ Writes  OUTPUTS/cmbert/: model.safetensors, config.json, history.json, tokenizer
 Killed and started again with the same settings, it goes on where it stopped.
 """
 
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,24 +20,17 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from models.cmbert import CMBERT
-from models.kobert import build_encoder, check_unknown_share, load_encoder, load_tokenizer
 from pipeline import config
 from pipeline.evaluation import metrics
-from pipeline.features.mel import Mel
-from pipeline.features.tokens import (
-    aligned_inputs,
-    audio_width,
-    compute_voice,
-    paper_token_inputs,
-)
 from pipeline.figures import ensemble as plots
 from pipeline.figures.attention import draw_attention
-from pipeline.files import UserError, check_choice, write_json
+from pipeline.files import UserError, write_json
 from pipeline.labels import LABELS
-from pipeline.learning import testing, training
-from pipeline.learning.checkpoint import Run, load_checkpoint
-from pipeline.learning.dataset import Utterances, load_utterances, plan_trainings, text_batches
+from pipeline.learning import cmbert
+from pipeline.learning.dataset import Utterances, load_utterances
+from pipeline.learning.run import Run
+from pipeline.learning.testing import dump
+from pipeline.learning.training import predict, to_device, train
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -84,15 +75,18 @@ ATTENTION = ""  # segment ID of a test utterance: plot its attention maps
 
 def main() -> None:
     if TRAIN:
-        train()
-    testing.dump("cmbert", "run_classifier.py", DATA, OUTPUTS, predict)
-    folder = Path(OUTPUTS) / "cmbert"
-    trained, weights = load_checkpoint(folder, "run_classifier.py")
-    test, tokenizer = load_utterances(DATA, "test"), load_tokenizer(folder)
-    model, inputs = load_model(trained, weights, test)
-    ablate(model, inputs, trained["pad_id"], tokenizer, test)
+        run = Run(cmbert, training_settings())
+        for part, model in run.trainings():
+            train(model, part, {"encoder": LEARNING_RATE, "": FUSION_RATE})
+            run.save(part, model)
+        run.finish()
+    dump(cmbert, DATA, OUTPUTS, BATCH_TOKENS, BATCH_SIZE)
+    model = cmbert.load(Path(OUTPUTS) / "cmbert")
+    model.network.to(Accelerator().device)
+    test = model.prepare(load_utterances(DATA, "test"))
+    ablate(model, test)
     if ATTENTION:
-        plot_attention(model, inputs, tokenizer, test)
+        plot_attention(model, test)
 
 
 def training_settings() -> dict:
@@ -101,124 +95,18 @@ def training_settings() -> dict:
     return {name: settings[name] for name in settings if name not in ("train", "attention")}
 
 
-def train() -> None:
-    check_choice("AUDIO", AUDIO, ("aligned", "paper"))
-    mel = Mel() if AUDIO == "aligned" else None
-    accelerator = Accelerator()
-    plan = plan_trainings(DATA, FOLDS)
-    tokenizer = load_tokenizer(BERT)
-    run = Run(Path(OUTPUTS) / "cmbert", training_settings(), plan[-1].fit, accelerator)
-    for part in plan:
-        if run.is_finished(part.name):
-            print(f"{run.folder / part.name}: already trained in this run")
-            continue
-        prepare(part.fit, tokenizer, MAX_LENGTH, mel)
-        prepare(part.held_out, tokenizer, MAX_LENGTH, mel)
-        share = check_unknown_share(part.fit.token_ids, tokenizer.unk_id, BERT)
-        print(f"cmbert {part}; {share:.2%} of tokens unknown")
-        torch.manual_seed(SEED)
-        model = CMBERT(
-            load_encoder(BERT), audio_width(mel), SCALE, VOICE, POOLING, ATTENTION_DROPOUT, DROPOUT
-        )
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad &= not name.startswith(FROZEN)
-        pad_id = tokenizer.pad_id if PAD_ID < 0 else PAD_ID
-        training.train(
-            model,
-            run.folder / part.name,
-            training.Optimisation.of(globals()),
-            {"encoder": LEARNING_RATE, "": FUSION_RATE},
-            fit=part.fit,
-            held_out=part.held_out if part.chooses_epoch else None,
-            batches=partial(text_batches, budget=BATCH_TOKENS, size=BATCH_SIZE),
-            inputs=make_inputs(mel, pad_id, MAX_LENGTH, AUGMENT, tokenizer.mask_id, HIDE_WORDS),
-            accelerator=accelerator,
-        )
-        run.save(
-            part.name,
-            model,
-            part.held_out,
-            encoder=model.encoder.config.to_dict(),
-            pad_id=pad_id,
-            mel=mel and asdict(mel),
-        )
-    tokenizer.save(run.folder)
-    run.finish()
-
-
-def prepare(rows: Utterances, tokenizer, max_length: int, mel: Mel | None) -> None:
-    """Set the token ids and, for aligned audio, the voice of every row."""
-    rows.token_ids = [tokenizer.encode(text, max_length) for text in rows.table["text"]]
-    if mel:
-        compute_voice(rows, mel)
-
-
-def make_inputs(
-    mel: Mel | None,
-    pad_id: int,
-    max_length: int,
-    augment: float = 0.0,
-    mask_id: int = 0,
-    hide_words: float = 0.0,
-) -> training.Inputs:
-    """Return what turns rows into the network's input: aligned with `mel`, else the paper's.
-
-    The last three arguments matter in training only.
-    """
-    if mel:
-        return partial(
-            aligned_inputs, pad_id=pad_id, augment=augment, mask_id=mask_id, hide_words=hide_words
-        )
-    return partial(paper_token_inputs, pad_id=pad_id, length=max_length)
-
-
-def load_model(trained: dict, weights: dict, rows: Utterances) -> tuple[CMBERT, training.Inputs]:
-    """Rebuild a trained model, prepare the rows for it, and return it with its inputs."""
-    settings = trained["settings"]
-    mel = Mel(**trained["mel"]) if trained["mel"] else None
-    encoder = build_encoder(trained["encoder"])
-    model = CMBERT(
-        encoder, audio_width(mel), settings["scale"], settings["voice"], settings["pooling"]
-    )
-    model.load_state_dict(weights)
-    prepare(rows, load_tokenizer(Path(OUTPUTS) / "cmbert"), settings["max_length"], mel)
-    inputs = make_inputs(mel, trained["pad_id"], settings["max_length"])
-    return model.to(Accelerator().device), inputs
-
-
-def predict(folder: Path, trained: dict, weights: dict, rows: Utterances) -> Tensor:
-    """Return the logits (N, 7) of rows under one training."""
-    model, inputs = load_model(trained, weights, rows)
-    batches = partial(text_batches, budget=BATCH_TOKENS, size=BATCH_SIZE)
-    return training.predict(model, rows, batches, inputs, folder.name)
-
-
-def ablate(
-    model: CMBERT, inputs: training.Inputs, pad_id: int, tokenizer, test: Utterances
-) -> None:
+def ablate(model: cmbert.CMBERTModel, test: Utterances) -> None:
     """Print and write the test scores with the voice zeroed or shuffled, or the words masked."""
-
-    def without_voice(utterances: Utterances, rows: np.ndarray, training: bool) -> dict:
-        batch = inputs(utterances, rows, training)
-        return {**batch, "audio": torch.zeros_like(batch["audio"])}
-
-    def without_words(utterances: Utterances, rows: np.ndarray, training: bool) -> dict:
-        batch = inputs(utterances, rows, training)
-        ids = batch["input_ids"]
-        kept = (ids == tokenizer.cls_id) | (ids == tokenizer.sep_id) | (ids == pad_id)
-        return {**batch, "input_ids": torch.where(kept, ids, tokenizer.mask_id)}
-
     variants = {
-        "words and voice": (test, inputs),
-        "voice zeroed": (test, without_voice),
-        "voice of another utterance": (test.shuffle_audio(SEED), inputs),
-        "words masked": (test, without_words),
+        "words and voice": (test, lambda batch: batch),
+        "voice zeroed": (test, zero_voice),
+        "voice of another utterance": (test.shuffle_voices(SEED), lambda batch: batch),
+        "words masked": (test, model.mask_words),
     }
-    batches = partial(text_batches, budget=BATCH_TOKENS, size=BATCH_SIZE)
     results = []
-    for name, (rows, variant) in variants.items():
-        pred = training.predict(model, rows, batches, variant, name).argmax(1).numpy()
-        scores = metrics.scores(rows.labels, pred)
+    for name, (rows, change) in variants.items():
+        logits = predict(model, rows, BATCH_TOKENS, BATCH_SIZE, name, change)
+        scores = metrics.scores(rows.labels, logits.argmax(1).numpy())
         results.append({"input": name, **scores})
         print(f"{name:>26}: accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}")
     path = Path(OUTPUTS) / "cmbert" / "ablation.json"
@@ -226,20 +114,25 @@ def ablate(
     print(f"wrote {path}")
 
 
-def plot_attention(model: CMBERT, inputs: training.Inputs, tokenizer, test: Utterances) -> None:
+def zero_voice(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {**batch, "audio": torch.zeros_like(batch["audio"])}
+
+
+def plot_attention(model: cmbert.CMBERTModel, test: Utterances) -> None:
     """Plot the attention maps of the test utterance ATTENTION."""
     if ATTENTION not in test.ids:
         raise UserError(f"ATTENTION = '{ATTENTION}' is no test utterance: see {DATA}/test.tsv")
     row = np.flatnonzero(test.ids == ATTENTION)
-    batch = training.to_device(inputs(test, row, False), next(model.parameters()).device)
+    device = next(model.network.parameters()).device
+    batch = to_device(model.inputs(test, row, False), device)
     with torch.inference_mode():
-        logits, maps = model.eval().explain(**batch)
-    tokens = test.token_ids[row[0]]
+        logits, maps = model.network.eval().explain(**batch)
+    tokens = test.features["token_ids"][row[0]]
     maps = {name: maps[name][0, : len(tokens), : len(tokens)].cpu().numpy() for name in maps}
     truth, pred = LABELS[test.labels[row[0]]], LABELS[logits.argmax()]
     title = f"{ATTENTION}: {truth}, predicted {pred}"
     path = Path(OUTPUTS) / "cmbert" / f"attention_{ATTENTION}.png"
-    plots.save(path, draw_attention, tokenizer.pieces(tokens), maps, title)
+    plots.save(path, draw_attention, model.tokenizer.pieces(tokens), maps, title)
     print(f"wrote {path}")
 
 

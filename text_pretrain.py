@@ -14,27 +14,20 @@ again with the same settings, it goes on where it stopped; STEPS may change whil
 begun.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from tqdm import tqdm
 from transformers import BertConfig, BertModel
 
-from models.kobert import (
-    ATTENTION,
-    load_encoder,
-    load_tokenizer,
-    save_encoder,
-    train_tokenizer,
-)
+from models.kobert import ATTENTION, load_encoder, load_tokenizer, train_tokenizer
 from pipeline import config
-from pipeline.files import UserError, sha256, write_json
-from pipeline.learning.dataset import cut_batches
-from pipeline.learning.training import autocast, parameter_groups, to_device
-from pipeline.pretraining import objective as pretraining
-from pipeline.pretraining.objective import Masking, Pretrainer, State, steps_from
+from pipeline.files import UserError, sha256
+from pipeline.learning.checkpoint import State
+from pipeline.learning.training import learn
+from pipeline.pretraining.lines import encode_corpus, read_lines
+from pipeline.pretraining.objective import Pretrainer, Pretraining, check_unfinished
 
 # --------------------------------------------------------------------------------------
 TEXT = "data/reviews.tsv.xz"  # a path
@@ -69,60 +62,28 @@ SAVE_STEPS = 250  # between two measurements on these lines, each saved
 
 
 def main() -> None:
-    accelerator = Accelerator()
     folder = Path(OUTPUTS) / "encoder"
-    texts, ratings = pretraining.read_lines(TEXT)
+    texts, ratings = read_lines(TEXT)
     print(f"{TEXT}: {len(texts)} lines, {(ratings > 0).sum()} of them with a rating")
-    train, held_out = split(len(texts))
+    lines = split(len(texts))
     torch.manual_seed(SEED)
     unfinished = (folder / "state.pt").is_file()
     if BERT:
         tokenizer, encoder = load_tokenizer(BERT), load_encoder(BERT)
     else:
-        lines = [] if unfinished else [texts[line] for line in train]
-        tokenizer = load_tokenizer(folder) if unfinished else train_tokenizer(lines, VOCABULARY)
+        known = [] if unfinished else [texts[line] for line in lines[0]]
+        tokenizer = load_tokenizer(folder) if unfinished else train_tokenizer(known, VOCABULARY)
         encoder = new_encoder(len(tokenizer), tokenizer.pad_id)
-    corpus = pretraining.encode_corpus(texts, ratings, tokenizer, MAX_LENGTH)
-    model = Pretrainer(encoder)
+    corpus = encode_corpus(texts, ratings, tokenizer, MAX_LENGTH)
+    network = Pretrainer(encoder)
     if not BERT and not unfinished:
-        model.start_from_counts(corpus.whole.select(train), SEED)
-    model.to(accelerator.device)
-    # Every line is seen a few times only: dropout would slow learning down and prevent nothing.
-    model.eval()
-    groups = parameter_groups(model, {"": LEARNING_RATE}, WEIGHT_DECAY)
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
-    state = State(folder / "state.pt", model, optimizer, identity())
-    state.load(DECAY_STEPS)
-    draw = Masking.of(tokenizer, HIDDEN_SHARE, BARE_SHARE if MISSING_WEIGHT else 0.0)
-
-    def losses(lines: np.ndarray, seed: int) -> dict:
-        batch = to_device(draw.batch(corpus, lines, seed), accelerator.device)
-        with autocast(accelerator, PRECISION):
-            found = model(**batch)
-        loss = found["piece_loss"] + RATING_WEIGHT * found["rating_loss"]
-        loss = loss + SEEN_WEIGHT * found["seen_loss"] + MISSING_WEIGHT * found["missing_loss"]
-        return {"loss": loss, **found}
-
-    lengths = corpus.whole.lengths
-    held_out_batches = longest_first(held_out, lengths)
-    batches = steps_from(state.step, lengths[train], BATCH_TOKENS, SEED)
-    with tqdm(total=STEPS, initial=state.step, desc="pretraining", disable=None) as bar:
-        while state.step < STEPS:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(state.step)
-            found = losses(train[next(batches)], 1_000_000 * SEED + state.step)
-            optimizer.zero_grad()
-            found["loss"].backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-            optimizer.step()
-            state.add(found)
-            bar.update()
-            if state.step % SAVE_STEPS == 0 or state.step == STEPS:
-                with torch.inference_mode():
-                    state.measure([losses(rows, SEED) for rows in held_out_batches])
-                save_encoder(encoder, tokenizer, folder, torch.float16)
-                write_json(folder / "history.json", {**identity(), "history": state.history})
-                state.save()
+        network.start_from_counts(corpus.whole.select(lines[0]), SEED)
+    settings = config.settings(globals())
+    task = Pretraining(network, tokenizer, corpus, lines, settings, identity(settings))
+    state = State(folder / "state.pt", network, task.optimizer, task.identity)
+    if state.load(partial(check_unfinished, state.path, task.identity)):
+        print(f"{state.path}: going on after step {state.step}")
+    learn(task, state, task.accelerator, precision=PRECISION, clip=CLIP)
     state.path.unlink()
     print(f"wrote {folder}: config.json, model.safetensors, tokenizer, history.json")
 
@@ -133,12 +94,6 @@ def split(lines: int) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f"{TEXT} has {lines} lines, HELD_OUT is {HELD_OUT}: at most half of them")
     order = np.random.default_rng(SEED).permutation(lines)
     return np.sort(order[HELD_OUT:]), order[:HELD_OUT]
-
-
-def longest_first(lines: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-    """Return batches of the lines in the order of their lengths, so that little is padded."""
-    lines = lines[np.argsort(-lengths[lines], kind="stable")]
-    return [lines[rows] for rows in cut_batches(lengths[lines], BATCH_TOKENS, len(lines))]
 
 
 def new_encoder(vocabulary: int, pad_id: int) -> BertModel:
@@ -155,17 +110,11 @@ def new_encoder(vocabulary: int, pad_id: int) -> BertModel:
     return BertModel(sizes, add_pooling_layer=False)
 
 
-def learning_rate(step: int) -> float:
-    """Warm-up, constant, decay: the length of the constant part may be decided while it runs."""
-    factor = min(1, (step + 1) / WARMUP_STEPS, (STEPS - step) / DECAY_STEPS)
-    return LEARNING_RATE * factor
-
-
-def identity() -> dict:
+def identity(settings: dict) -> dict:
     """Return what a run must share with an unfinished one to go on with it; STEPS may differ."""
     places = ("text", "outputs", "save_steps")
-    settings = {k: v for k, v in config.settings(globals()).items() if k not in places}
-    return {"settings": settings, "text_sha256": sha256(TEXT)}
+    kept = {name: value for name, value in settings.items() if name not in places}
+    return {"settings": kept, "text_sha256": sha256(TEXT)}
 
 
 if __name__ == "__main__":

@@ -10,17 +10,10 @@ Writes  OUTPUTS/text/: model.safetensors, config.json, history.json, tokenizer f
 Killed and started again with the same settings, it goes on where it stopped.
 """
 
-from functools import partial
-from pathlib import Path
-
-import torch
-from accelerate import Accelerator
-
-from models.kobert import KoBERTClassifier, check_unknown_share, load_encoder, load_tokenizer
 from pipeline import config
-from pipeline.learning import training
-from pipeline.learning.checkpoint import Run
-from pipeline.learning.dataset import plan_trainings, text_batches, text_inputs
+from pipeline.learning import text
+from pipeline.learning.run import Run
+from pipeline.learning.training import train
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -54,39 +47,10 @@ SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
 
 
 def main() -> None:
-    accelerator = Accelerator()
-    plan = plan_trainings(DATA, FOLDS)
-    tokenizer = load_tokenizer(BERT)
-    run = Run(Path(OUTPUTS) / "text", config.settings(globals()), plan[-1].fit, accelerator)
-    for part in plan:
-        if run.is_finished(part.name):
-            print(f"{run.folder / part.name}: already trained in this run")
-            continue
-        for rows in (part.fit, part.held_out):
-            rows.token_ids = [tokenizer.encode(text, MAX_LENGTH) for text in rows.table["text"]]
-        share = check_unknown_share(part.fit.token_ids, tokenizer.unk_id, BERT)
-        print(f"text {part}; {share:.2%} of tokens unknown")
-        torch.manual_seed(SEED)
-        model = KoBERTClassifier(load_encoder(BERT, HEAD == "pooler"), HEAD, DROPOUT)
-        training.train(
-            model,
-            run.folder / part.name,
-            training.Optimisation.of(globals()),
-            {"classifier": CLASSIFIER_RATE, "": LEARNING_RATE},
-            fit=part.fit,
-            held_out=part.held_out if part.chooses_epoch else None,
-            batches=partial(text_batches, budget=BATCH_TOKENS, size=BATCH_SIZE),
-            inputs=partial(
-                text_inputs,
-                pad_id=tokenizer.pad_id,
-                mask_id=tokenizer.mask_id,
-                hide_tokens=HIDE_TOKENS,
-            ),
-            accelerator=accelerator,
-        )
-        encoder = model.encoder.config.to_dict()
-        run.save(part.name, model, part.held_out, encoder=encoder, pad_id=tokenizer.pad_id)
-    tokenizer.save(run.folder)
+    run = Run(text, config.settings(globals()))
+    for part, model in run.trainings():
+        train(model, part, {"classifier": CLASSIFIER_RATE, "": LEARNING_RATE})
+        run.save(part, model)
     run.finish()
 
 

@@ -13,26 +13,25 @@ below, which were chosen on training rows: nothing is chosen on the held-out row
 """
 
 import tempfile
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import text_train
-from models.kobert import KoBERTClassifier, build_encoder, load_encoder, load_tokenizer
+from models.kobert import build_encoder
 from pipeline import config
 from pipeline.evaluation import metrics
 from pipeline.files import UserError
 from pipeline.labels import LABELS
-from pipeline.learning import training
-from pipeline.learning.dataset import Utterances, text_batches, text_inputs
+from pipeline.learning import text
+from pipeline.learning.dataset import Training, Utterances
+from pipeline.learning.training import predict, train
 
 # --------------------------------------------------------------------------------------
 TEXT = "data/goemotions_ko_train.tsv"  # a path
@@ -47,6 +46,8 @@ LEARNING_RATE = 4e-4
 HIDE_TOKENS = 0.3  # share of the tokens that are [MASK] in training
 CLASS_WEIGHTS = 0.1  # more helps the recall of rare classes and costs precision and macro F1
 # --------------------------------------------------------------------------------------
+
+WITH_ALL = ("epochs", "learning_rate", "hide_tokens", "class_weights")
 
 
 def main() -> None:
@@ -99,43 +100,23 @@ def score_encoder(
     name: str, pretrained: bool, fit: Utterances, held_out: Utterances, seed: int
 ) -> tuple[float, float]:
     """Return the scores of an encoder fine-tuned on `fit`."""
-    few = len(fit) <= FEW
-    # with all rows, the block above goes before that of text_train.py
-    settings = vars(text_train) | ({} if few else globals())
-    tokenizer = load_tokenizer(name)
-    for rows in (fit, held_out):
-        rows.token_ids = [
-            tokenizer.encode(text, text_train.MAX_LENGTH) for text in rows.table["text"]
-        ]
+    settings = {**config.settings(vars(text_train)), "bert": name, "seed": seed}
+    if len(fit) <= FEW:
+        settings["epochs"] = EPOCHS_FEW
+    else:
+        own = config.settings(globals())
+        settings |= {name: own[name] for name in WITH_ALL}
     torch.manual_seed(seed)
-    encoder = load_encoder(name)
+    model = text.create(settings)
     if not pretrained:
-        encoder = build_encoder(encoder.config.to_dict())
-    model = KoBERTClassifier(encoder, "mean", text_train.DROPOUT)
-    accelerator = Accelerator()
-    optimisation = replace(
-        training.Optimisation.of(settings), seed=seed, epochs=EPOCHS_FEW if few else EPOCHS
-    )
-    batches = partial(text_batches, budget=text_train.BATCH_TOKENS, size=text_train.BATCH_SIZE)
-    inputs = partial(
-        text_inputs,
-        pad_id=tokenizer.pad_id,
-        mask_id=tokenizer.mask_id,
-        hide_tokens=settings["HIDE_TOKENS"],
-    )
+        encoder = build_encoder(model.network.encoder.config.to_dict())
+        model = text.TextModel(encoder, model.tokenizer, settings)
+    fit, held_out = model.prepare(fit), model.prepare(held_out)
+    rates = {"classifier": settings["classifier_rate"], "": settings["learning_rate"]}
     with tempfile.TemporaryDirectory() as folder:
-        training.train(
-            model,
-            Path(folder),
-            optimisation,
-            {"classifier": text_train.CLASSIFIER_RATE, "": settings["LEARNING_RATE"]},
-            fit=fit,
-            held_out=None,
-            batches=batches,
-            inputs=inputs,
-            accelerator=accelerator,
-        )
-    logits = training.predict(model, held_out, batches, inputs, "held-out rows")
+        train(model, Training(Path(folder), fit, held_out, chooses_epoch=False), rates)
+    limits = settings["batch_tokens"], settings["batch_size"]
+    logits = predict(model, held_out, *limits, "held-out rows")
     return scores(held_out, logits.argmax(1).numpy())
 
 

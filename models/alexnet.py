@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.files import check_choice
+from models import check_choice
 
 CHANNELS = (3, 64, 192, 384, 256, 256)
 KERNELS = (11, 5, 3, 3, 3)

@@ -8,8 +8,8 @@ Shapes: B utterances, L tokens, D width of the encoder, d audio features per tok
 import torch
 from torch import Tensor, nn
 
+from models import check_choice
 from models.kobert import mean_of_tokens
-from pipeline.files import check_choice
 
 PROJECTION = 30  # the article's common width of text and audio
 MASKED = -10_000.0

@@ -12,12 +12,11 @@ from pathlib import Path
 import sentencepiece
 import torch
 from huggingface_hub import snapshot_download
-from safetensors.torch import save_file
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging
 
-from pipeline.files import UserError, write_atomically, write_json
+from models import ModelError, check_choice
 
 SPECIAL_PIECES = ("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]")  # KoBERT's ids 0 to 4
 SENTENCEPIECE_FILES = ("spiece.model", "*.spiece", "tokenizer_78b3253a26.model")
@@ -50,14 +49,14 @@ class KoBERTTokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path | str) -> "KoBERTTokenizer":
-        """Load a folder's SentencePiece model; UserError if there is none with KoBERT's ids."""
+        """Load a folder's SentencePiece model; ModelError if there is none with KoBERT's ids."""
         path = find_sentencepiece(folder)
         if path is None:
             names = ", ".join(SENTENCEPIECE_FILES)
-            raise UserError(f"{folder} has no SentencePiece model (none of {names})")
+            raise ModelError(f"{folder} has no SentencePiece model (none of {names})")
         tokenizer = cls(path.read_bytes())
         if not tokenizer.has_kobert_ids():
-            raise UserError(
+            raise ModelError(
                 f"{path} is not KoBERT's: its first pieces are {tokenizer.pieces(range(5))}, "
                 f"expected {list(SPECIAL_PIECES)}"
             )
@@ -89,10 +88,9 @@ class KoBERTTokenizer:
         """Return the pieces behind the ids; a leading `▁` stands for the blank before a word."""
         return [self.processor.id_to_piece(int(i)) for i in ids]
 
-    def save(self, folder: Path | str) -> None:
-        """Write the SentencePiece model to `folder`, under the hub's name."""
-        with write_atomically(Path(folder) / "spiece.model") as temporary:
-            temporary.write_bytes(self.model)
+    def files(self) -> dict[str, bytes]:
+        """Return the SentencePiece model under the hub's name: what load_tokenizer reads."""
+        return {"spiece.model": self.model}
 
 
 class HubTokenizer:
@@ -118,12 +116,10 @@ class HubTokenizer:
     def pieces(self, ids: Iterable[int]) -> list[str]:
         return self.tokenizer.convert_ids_to_tokens([int(i) for i in ids])
 
-    def save(self, folder: Path | str) -> None:
+    def files(self) -> dict[str, bytes]:
         with tempfile.TemporaryDirectory() as scratch:
-            for file in self.tokenizer.save_pretrained(scratch):
-                if Path(file).exists():
-                    with write_atomically(Path(folder) / Path(file).name) as temporary:
-                        temporary.write_bytes(Path(file).read_bytes())
+            paths = filter(Path.exists, map(Path, self.tokenizer.save_pretrained(scratch)))
+            return {path.name: path.read_bytes() for path in paths}
 
 
 def find_sentencepiece(folder: Path | str) -> Path | None:
@@ -137,7 +133,7 @@ def load_tokenizer(name: str) -> KoBERTTokenizer | HubTokenizer:
 
     KoBERTTokenizer where the checkpoint has a SentencePiece model with KoBERT's special ids, else
     whatever transformers picks. Both have `encode(text, max_length, pair) -> ids`, `pieces(ids)`,
-    `save(folder)`, `len()`, and the ids `unk_id pad_id cls_id sep_id mask_id`.
+    `files()`, `len()`, and the ids `unk_id pad_id cls_id sep_id mask_id`.
     """
     try:
         folder = name
@@ -160,7 +156,7 @@ def check_known_answers(tokenizer: KoBERTTokenizer) -> None:
     for text, pair, expected in KNOWN_ANSWERS:
         ids = tokenizer.encode(text, pair=pair)
         if ids != expected:
-            raise UserError(
+            raise ModelError(
                 f"the SentencePiece model is not skt/kobert-base-v1's: '{text}' becomes {ids}, "
                 f"expected {expected}; download spiece.model again"
             )
@@ -169,7 +165,7 @@ def check_known_answers(tokenizer: KoBERTTokenizer) -> None:
 def check_unknown_share(sequences: Iterable[Sequence[int]], unk_id: int, name: str) -> float:
     """Return the share of [UNK] among the tokens, the first and last of each sequence apart.
 
-    Above UNKNOWN_LIMIT it is a UserError: the model would learn from text that it cannot see.
+    Above UNKNOWN_LIMIT it is a ModelError: the model would learn from text that it cannot see.
     """
     tokens = unknown = 0
     for ids in sequences:
@@ -177,7 +173,7 @@ def check_unknown_share(sequences: Iterable[Sequence[int]], unk_id: int, name: s
         unknown += sum(i == unk_id for i in ids[1:-1])
     share = unknown / max(tokens, 1)
     if share > UNKNOWN_LIMIT:
-        raise UserError(
+        raise ModelError(
             f"{share:.0%} of the training tokens are [UNK] with the tokenizer of {name}: most "
             "likely it was not made for Korean, or its files are not the encoder's"
         )
@@ -187,7 +183,7 @@ def check_unknown_share(sequences: Iterable[Sequence[int]], unk_id: int, name: s
 def load_encoder(name: str, pooler: bool = False) -> nn.Module:
     """Load a pretrained BERT-type encoder by hub name or local folder, in float32.
 
-    Every weight must come from the checkpoint: one that is missing or misfits is a UserError.
+    Every weight must come from the checkpoint: one that is missing or misfits is a ModelError.
     Without `pooler` the layer behind [CLS] is removed. With it, a checkpoint that never had one
     (its pretraining did not need it) gets a new one, and this is printed.
     """
@@ -216,7 +212,7 @@ def load_encoder(name: str, pooler: bool = False) -> nn.Module:
         wrong -= of_pooler
     if wrong:
         first = ", ".join(sorted(wrong)[:3])
-        raise UserError(
+        raise ModelError(
             f"{len(wrong)} weights of the encoder are missing from {name} or do not fit its "
             f"config.json, the first: {first}; choose a checkpoint of a whole encoder"
         )
@@ -245,13 +241,13 @@ def remove_pooler(encoder: nn.Module) -> None:
         encoder.pooler = None
 
 
-def unreachable(name: str, what: str, error: Exception) -> UserError:
+def unreachable(name: str, what: str, error: Exception) -> ModelError:
     """Return the error for a checkpoint that cannot be loaded, with the reason's first line."""
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     place = (
         "a folder here" if Path(name).is_dir() else "no folder here, and the hub has not given it"
     )
-    return UserError(
+    return ModelError(
         f"cannot load the {what} of '{name}' ({place}; {reason}): "
         "give a folder with config.json, weights and tokenizer, or a hub name with the network up"
     )
@@ -268,10 +264,9 @@ class KoBERTClassifier(nn.Module):
         self, encoder: nn.Module, head: str = "mean", dropout: float = 0.5, classes: int = 7
     ):
         super().__init__()
-        if head not in ("mean", "pooler"):
-            raise UserError(f"head '{head}' is unknown; choose mean or pooler")
+        check_choice("HEAD", head, ("mean", "pooler"))
         if head == "pooler" and getattr(encoder, "pooler", None) is None:
-            raise UserError("head 'pooler' needs an encoder with a pooler; choose head mean")
+            raise ModelError("head 'pooler' needs an encoder with a pooler; choose head mean")
         if head == "mean":
             remove_pooler(encoder)
         self.encoder = encoder
@@ -318,37 +313,3 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> KoBERTTokenizer:
         control_symbols=[mask],
     )
     return KoBERTTokenizer(stream.getvalue())
-
-
-def save_encoder(
-    encoder: nn.Module, tokenizer, folder: Path | str, precision: torch.dtype = torch.float32
-) -> None:
-    """Write config.json, model.safetensors and the tokenizer: what load_encoder reads."""
-    weights = encoder.state_dict().items()
-    tensors = {name: tensor.to("cpu", precision).contiguous() for name, tensor in weights}
-    with write_atomically(Path(folder) / "model.safetensors") as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
-    tokenizer.save(folder)
-    write_json(Path(folder) / "config.json", encoder.config.to_diff_dict())
-
-
-def make_small_encoder(
-    texts: Iterable[str], folder: Path | str, seed: int, width: int = 64, vocabulary: int = 2000
-) -> None:
-    """Write a small encoder with random weights and a vocabulary of `texts`, in the hub's format.
-
-    For places without a pretrained one: it knows no word before it is trained.
-    """
-    tokenizer = train_tokenizer(texts, vocabulary)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        num_hidden_layers=2,
-        num_attention_heads=max(width // 32, 1),
-        intermediate_size=2 * width,
-        pad_token_id=tokenizer.pad_id,
-        architectures=["BertModel"],
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        save_encoder(BertModel(config), tokenizer, folder)

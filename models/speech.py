@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
+from models import ModelError
 from models.kobert import hide_bars_in_files, unreachable
-from pipeline.files import UserError
 
 SHORTEST = 400  # samples; a shorter clip has no frame: zeros are appended
 
@@ -25,14 +25,14 @@ def load_speech_encoder(name: str) -> tuple[nn.Module, bool]:
     except (OSError, ValueError) as error:
         raise unreachable(name, "speech encoder", error) from None
     if not hasattr(encoder.config, "feat_extract_norm"):
-        raise UserError(
+        raise ModelError(
             f"{name} is a {encoder.config.model_type}: ENCODER must read samples, as wav2vec2, "
             "hubert and wavlm do"
         )
     # Only pretraining masks frames; its embedding is missing from fine-tuned checkpoints.
     missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
     if missing:
-        raise UserError(f"{len(missing)} weights are missing from {name}, the first: {missing[0]}")
+        raise ModelError(f"{len(missing)} weights are missing from {name}, the first: {missing[0]}")
     return encoder, extractor.do_normalize
 
 

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from models import ModelError
 from pipeline.files import UserError
 
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -125,7 +126,7 @@ def run(main: Callable[[], None]) -> None:
             print(f"setting {name.upper()} = {value!r} (was {namespace[name.upper()]!r})")
             namespace[name.upper()] = value
         main()
-    except UserError as error:
+    except (UserError, ModelError) as error:
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

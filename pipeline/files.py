@@ -3,11 +3,14 @@
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
+RATE = 16_000  # Hz of every recording behind preprocess.py: mono int16
+FULL_SCALE = 32_768  # an int16 sample of this size is 1.0 as a float
 
 UMASK = os.umask(0)  # can only be read by setting it
 os.umask(UMASK)
@@ -15,12 +18,6 @@ os.umask(UMASK)
 
 class UserError(Exception):
     """A mistake that the user can mend: printed as one line, exit status 2, no traceback."""
-
-
-def check_choice(setting: str, value: str, choices: Collection[str]) -> None:
-    """Refuse a word that a setting does not know."""
-    if value not in choices:
-        raise UserError(f"{setting} = '{value}': give {' or '.join(choices)}")
 
 
 @contextmanager
@@ -44,10 +41,15 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Write a whole file, atomically."""
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Write UTF-8 text with `\\n` line ends, atomically."""
-    with write_atomically(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path | str, content: object) -> None:

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_data import make_rows, write_data
-
-from models.kobert import make_small_encoder
+from small_encoder import make_small_encoder
 
 # One thread, here and in the scripts that tests start: more threads round differently.
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
-from models.kobert import make_small_encoder
+from small_encoder import make_small_encoder
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("text", "audio", "cmbert")

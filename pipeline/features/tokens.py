@@ -1,73 +1,34 @@
-"""Utterances -> CM-BERT's batches: tokens, and the voice over each token.
+"""Spectrograms -> what a token hears of the voice.
 
-Shapes: B utterances, L tokens (padding included), d audio features per token.
+Shapes: T frames, F frequency bins, L tokens.
 """
 
-from functools import partial
-
 import numpy as np
-import torch
 
-from pipeline.features.clips import augmented, compute_frames, per_speaker, training_random
-from pipeline.features.mel import (
-    PAPER_MFCC_FRAMES,
-    Mel,
-    average_over_tokens,
-    describe_voice,
-    paper_mfcc,
-)
-from pipeline.learning.dataset import Utterances, text_inputs
+from pipeline.features.mel import Mel, deltas, standardise
 
 
-def audio_width(mel: Mel | None) -> int:
-    """Return d of the aligned features, or without `mel` of the paper's."""
-    return 3 * mel.bins if mel else PAPER_MFCC_FRAMES
+def describe_voice(spectrograms: list[np.ndarray], mel: Mel) -> list[np.ndarray]:
+    """Turn one speaker's log spectrograms (T, bins) into (T, 3 bins): level, its square, movement.
 
-
-def compute_voice(utterances: Utterances, mel: Mel) -> None:
-    """Set utterances.frames: what describe_voice makes of each row's spectrogram, (T, d)."""
-    compute_frames(utterances, mel)
-    describe = partial(describe_voice, mel=mel)
-    utterances.frames = per_speaker(utterances, utterances.frames, describe)
-
-
-def aligned_inputs(
-    utterances: Utterances,
-    rows: np.ndarray,
-    training: bool,
-    pad_id: int,
-    augment: float,
-    mask_id: int,
-    hide_words: float,
-) -> dict:
-    """Return token ids, mask and audio (B, L, d): the means of compute_voice's frames.
-
-    Each token gets its share of the clip in proportion to time; [CLS], [SEP] and padding get zeros.
-    In training, audio is augmented, and in a share `hide_words` of the utterances all words are
-    replaced by [MASK]: words are learned so fast that the voice would not be listened to.
+    Each with mean 0 and deviation 1 over all frames together. Averaged over some frames, the square
+    tells how much the level varied in them.
     """
-    batch = text_inputs(utterances, rows, training, pad_id)
-    random = training_random() if training else None
-    audio = torch.zeros(*batch["input_ids"].shape, utterances.frames[0].shape[1])
-    for row, ids, place in zip(rows, batch["input_ids"], audio, strict=True):
-        frames = utterances.frames[row]
-        tokens = len(utterances.token_ids[row]) - 2
-        if training:
-            frames = augmented(frames, augment, random)
-            if random.random() < hide_words:
-                ids[1 : tokens + 1] = mask_id
-        place[1 : tokens + 1] = torch.from_numpy(average_over_tokens(frames, tokens))
-    return {**batch, "audio": audio}
+    voices = [
+        np.concatenate([s, np.square(s), mel.slope_scale * np.abs(deltas(s))], axis=1)
+        for s in spectrograms
+    ]
+    return standardise(voices, mel.deviation_floor)
 
 
-def paper_token_inputs(
-    utterances: Utterances, rows: np.ndarray, training: bool, pad_id: int, length: int
-) -> dict:
-    """Return token ids, mask and the paper's audio (B, length, 465).
+def average_over_tokens(frames: np.ndarray, tokens: int) -> np.ndarray:
+    """Share frames (T, F) out to tokens in proportion to time, (tokens, F).
 
-    As published, MFCC coefficient number l lies against token number l and the 465 frames are its
-    features; `length` tokens are always padded to.
+    Token i covers the share [i, i + 1) / tokens of the clip; a frame on the border counts with the
+    part of it inside. The mean over all tokens is therefore the mean over the clip.
     """
-    batch = text_inputs(utterances, rows, training, pad_id, length)
-    audio = np.stack([paper_mfcc(utterances.samples(row))[:length] for row in rows])
-    return {**batch, "audio": torch.from_numpy(audio)}
+    sums = np.concatenate([np.zeros_like(frames[:1]), frames.cumsum(0, dtype=np.float64)])
+    borders = np.linspace(0, len(frames), tokens + 1)
+    whole = np.minimum(borders.astype(int), len(frames) - 1)
+    at_borders = sums[whole] + (borders - whole)[:, None] * frames[whole]
+    return (np.diff(at_borders, axis=0) * tokens / len(frames)).astype(np.float32)

@@ -3,198 +3,156 @@
 from __future__ import annotations
 
 import math
-import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-import transformers
-from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pipeline.files import UserError, read_json, write_atomically, write_json
-from pipeline.labels import LABELS
-from pipeline.learning.dataset import Utterances
-
-PLACES = ("data", "outputs")
-RESULTS = ("config.json", "model.safetensors", "history.json", "state.pt")
+from pipeline.files import UserError, read_json, write_atomically, write_bytes, write_json
 
 
-class Run:
-    """The results folder of a stage while it trains, so that a killed stage can go on.
-
-    `running.json` names the settings and the data; it stands until the stage is finished. A stage
-    that finds its own goes on where the other stopped; anything else is cleared away first.
-    """
-
-    def __init__(self, folder: Path, settings: dict, data: Utterances, accelerator: Accelerator):
-        self.folder = Path(folder)
-        self.marker = self.folder / "running.json"
-        self.is_main = accelerator.is_main_process
-        # DATA and OUTPUTS may spell the same place in many ways: the data hash identifies the data.
-        identity = {name: value for name, value in settings.items() if name not in PLACES}
-        self.config = {
-            "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in identity.items()},
-            "labels": list(LABELS),
-            "data_hash": data.data_hash,
-            "synthetic": data.synthetic,
-            "versions": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-                "numpy": np.__version__,
-            },
-        }
-        if self.is_main:
-            self.begin()
-        accelerator.wait_for_everyone()
-
-    def begin(self) -> None:
-        """Find the unfinished run of the same settings, or clear away what is there."""
-        if self.marker.is_file():
-            if read_json(self.marker, "the training") == self.config:
-                print(f"{self.folder}: going on with the unfinished run of these settings")
-                return
-            print(f"{self.folder}: clearing away an unfinished run of other settings or data")
-        for folder in (self.folder, *self.folder.glob("fold*")):
-            for name in RESULTS:
-                (folder / name).unlink(missing_ok=True)
-        write_json(self.marker, self.config)
-
-    def is_finished(self, name: str) -> bool:
-        """Tell whether the training `name` of this run was finished before."""
-        return (self.folder / name / "config.json").is_file()
-
-    def save(self, name: str, model: nn.Module, held_out: Utterances, **extra: object) -> None:
-        """Write model.safetensors and, last, config.json of the training `name`.
-
-        config.json names the sessions held out of training, and carries what `extra` adds.
-        """
-        if not self.is_main:
-            return
-        folder = self.folder / name
-        weights = {key: tensor.cpu().contiguous() for key, tensor in model.state_dict().items()}
-        with write_atomically(folder / "model.safetensors") as path:
-            save_file(weights, path)
-        sessions = sorted(int(session) for session in set(held_out.table["session"]))
-        write_json(folder / "config.json", {**self.config, "held_out": sessions, **extra})
-        (folder / "state.pt").unlink(missing_ok=True)
-        print(f"wrote {folder}/model.safetensors, config.json, history.json")
-
-    def finish(self) -> None:
-        """Mark the whole stage as finished."""
-        if self.is_main:
-            self.marker.unlink()
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write every tensor of a network, atomically."""
+    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with write_atomically(path) as temporary:
+        save_file(weights, temporary)
 
 
-def load_checkpoint(folder: Path, made_by: str) -> tuple[dict, dict]:
-    """Return config.json and the weights of a finished training."""
-    folder = Path(folder)
+def write_files(folder: Path | str, files: dict[str, bytes]) -> None:
+    """Write what belongs beside a network's weights, by name."""
+    for name, content in files.items():
+        write_bytes(Path(folder) / name, content)
+
+
+def read_config(folder: Path, made_by: str) -> dict:
+    """Return config.json of a finished training; `made_by` is the script that trains."""
     if (folder / "running.json").is_file():
         raise UserError(f"{folder}: its training is unfinished: run {made_by} again, it goes on")
-    config = read_json(folder / "config.json", made_by)
+    return read_json(folder / "config.json", made_by)
+
+
+def read_weights(folder: Path, made_by: str) -> dict[str, torch.Tensor]:
+    """Return the weights of a finished training by name."""
+    path = folder / "model.safetensors"
     try:
-        return config, load_file(folder / "model.safetensors")
+        return load_file(path)
     except Exception as error:
-        raise UserError(
-            f"{folder}/model.safetensors cannot be read ({error}): run {made_by} again"
-        ) from None
+        raise UserError(f"{path} cannot be read ({error}): run {made_by} again") from None
+
+
+def save_encoder(
+    encoder: nn.Module, tokenizer, folder: Path | str, precision: torch.dtype = torch.float32
+) -> None:
+    """Write config.json, model.safetensors and the tokenizer: what load_encoder reads."""
+    weights = encoder.state_dict().items()
+    tensors = {name: tensor.to("cpu", precision).contiguous() for name, tensor in weights}
+    with write_atomically(Path(folder) / "model.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_files(folder, tokenizer.files())
+    write_json(Path(folder) / "config.json", encoder.config.to_diff_dict())
 
 
 class State:
-    """All that the next training step depends on, kept in one file that loads without pickle."""
+    """All that the next training step depends on, kept in one file that loads without pickle.
+
+    A training goes in rounds, after each of which it is measured: epochs, or so many steps.
+    identity: what a run must share with an unfinished one to go on with it.
+    """
+
+    COUNTERS = ("round", "position", "step", "best_round", "best_score")
 
     def __init__(
         self,
         path: Path,
-        model: nn.Module,
+        network: nn.Module,
         optimizer: torch.optim.Optimizer,
-        scheduler: torch.optim.lr_scheduler.LRScheduler,
+        identity: dict | None = None,
     ):
-        self.path, self.model = path, model
-        self.optimizer, self.scheduler = optimizer, scheduler
-        self.epoch = 0
-        self.step = 0  # batches done in this epoch
-        self.loss_sum = 0.0
-        self.rows = 0
-        self.best_score = -1.0
-        self.best_weights = {}
+        self.path, self.network, self.optimizer = path, network, optimizer
+        self.identity = identity or {}
+        self.round = 0  # rounds that are finished
+        self.position = 0  # steps done in this round
+        self.step = 0  # steps done in all
+        self.sums = {}  # of this round: name -> [sum over rows, rows]
+        self.history = []  # one record a round
+        self.best_round, self.best_score, self.best_weights = None, -1.0, {}
         self.saved_at = time.monotonic()
-        self.history = {"epochs": [], "best_epoch": None}
 
     @property
-    def mean_loss(self) -> float:
-        return self.loss_sum / max(1, self.rows)
+    def means(self) -> dict[str, float]:
+        """What was added in this round, its mean over the rows."""
+        return {name: total / rows for name, (total, rows) in self.sums.items()}
 
     @property
     def age_minutes(self) -> float:
         """Minutes since the state was last written."""
         return (time.monotonic() - self.saved_at) / 60
 
-    def add(self, loss: float, rows: int) -> None:
-        """Count one step of `rows` utterances with mean loss `loss`."""
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the loss became {loss} in epoch {self.epoch + 1}, batch {self.step + 1}: "
-                "lower the learning rate, or set PRECISION to float32"
-            )
+    def add(self, found: dict[str, torch.Tensor], rows: int) -> None:
+        """Count one step over `rows` rows with its mean "loss" and other means."""
+        for name, tensor in found.items():
+            value = tensor.item()
+            if name == "loss" and not math.isfinite(value):
+                raise UserError(
+                    f"the loss became {value} in step {self.step + 1}: lower the learning rate, "
+                    "or set PRECISION to float32"
+                )
+            total, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = [total + value * rows, count + rows]
+        self.position += 1
         self.step += 1
-        self.loss_sum += loss * rows
-        self.rows += rows
 
-    def end_epoch(self, learning_rate: float, scores: dict) -> None:
-        """Record an epoch and its validation scores (or {}); keep its weights if they are best."""
-        record = {"loss": self.mean_loss, "learning_rate": learning_rate, **scores}
-        self.epoch, self.step, self.loss_sum, self.rows = self.epoch + 1, 0, 0.0, 0
-        self.history["epochs"].append({"epoch": self.epoch, **record})
-        if scores and scores["macro_f1"] > self.best_score:
-            self.best_score = scores["macro_f1"]
-            self.history["best_epoch"] = self.epoch
+    def end_round(self, record: dict, score: float | None = None) -> None:
+        """Keep a round's record, and its weights if its score is the best so far."""
+        self.history.append(record)
+        self.round, self.position, self.sums = self.round + 1, 0, {}
+        if score is not None and score > self.best_score:
+            self.best_round, self.best_score = self.round, score
             self.best_weights = {
                 name: tensor.detach().cpu().clone()
-                for name, tensor in self.model.state_dict().items()
+                for name, tensor in self.network.state_dict().items()
             }
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
-        print(f"epoch {self.epoch}: {shown}", flush=True)
-
-    def is_out_of_patience(self, patience: int) -> bool:
-        best = self.history["best_epoch"]
-        return best is not None and self.epoch - best >= patience
 
     def save(self) -> None:
         """Write the state atomically."""
         content = {
-            "model": self.model.state_dict(),
+            "identity": self.identity,
+            "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "best_weights": self.best_weights,
+            "sums": self.sums,
             "history": self.history,
-            "counters": [self.epoch, self.step, self.loss_sum, self.rows, self.best_score],
+            "best_weights": self.best_weights,
+            "counters": {name: getattr(self, name) for name in self.COUNTERS},
         }
         with write_atomically(self.path) as path:
             torch.save(content, path)
         self.saved_at = time.monotonic()
 
-    def load(self) -> None:
-        """Go back to the saved state, if there is one."""
+    def load(self, check: Callable[[dict, int], None] = lambda identity, step: None) -> bool:
+        """Go back to the saved state, if there is one; tell whether there was.
+
+        check: raises UserError for the identity and the step of a run that must not go on here.
+        """
         if not self.path.is_file():
-            return
+            return False
         try:
             content = torch.load(self.path, weights_only=True, map_location="cpu")
         except Exception as error:
             raise UserError(
                 f"{self.path} cannot be read ({type(error).__name__}): delete it to start anew"
             ) from None
-        self.model.load_state_dict(content["model"])
+        check(content["identity"], content["counters"]["step"])
+        self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
-        self.scheduler.load_state_dict(content["scheduler"])
         torch.set_rng_state(content["random"])
         if content["random_cuda"]:
             torch.cuda.set_rng_state_all(content["random_cuda"])
-        self.best_weights, self.history = content["best_weights"], content["history"]
-        self.epoch, self.step, self.loss_sum, self.rows, self.best_score = content["counters"]
-        print(f"{self.path}: going on in epoch {self.epoch + 1} after batch {self.step}")
+        self.sums, self.history = content["sums"], content["history"]
+        self.best_weights = content["best_weights"]
+        vars(self).update(content["counters"])
+        return True

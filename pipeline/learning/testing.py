@@ -1,56 +1,60 @@
 """What the test stages share: predictions of the test rows and of rows held out of training."""
 
-from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
-from torch import Tensor
+from accelerate import Accelerator
 
 from pipeline.evaluation import metrics, predictions
 from pipeline.files import UserError
 from pipeline.labels import LABELS
-from pipeline.learning.checkpoint import load_checkpoint
+from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances, load_utterances
+from pipeline.learning.recogniser import Recogniser
+from pipeline.learning.training import predict
 
-# (folder of a training, its config.json, its weights, rows) -> logits (N, C)
-Predictor = Callable[[Path, dict, dict, Utterances], Tensor]
 
-
-def dump(model: str, stage: str, data: str, outputs: str, predict: Predictor) -> None:
-    """Write {model}_*.npy of the test rows to `outputs`, of the held-out rows to `outputs`/valid.
+def dump(stage: ModuleType, data: str, outputs: str, budget: int, size: int) -> None:
+    """Write {stage.NAME}_*.npy of the test rows to `outputs`, of the held-out rows to its valid/.
 
     A held-out row is predicted by the training that did not see it: the validation sessions by the
-    one model, or every training session by its fold's model. `stage` is the script that trained.
+    one model, or every training session by its fold's model.  budget, size: of a batch.
     """
     outputs = Path(outputs)
-    folder = outputs / model
+    folder = outputs / stage.NAME
     test, others = load_utterances(data, "test"), load_utterances(data, "train", "valid")
-    config, weights = read_training(folder, stage, test)
-    write(outputs, model, "test", test, predict(folder, config, weights, test), config)
+    config, model = load_trained(stage, folder, test)
+    logits = predict(model, model.prepare(test), budget, size, f"test {folder.name}").numpy()
+    write(outputs, stage.NAME, "test", test, logits, config)
 
     parts = sorted(path.parent for path in folder.glob("fold*/config.json")) or [folder]
-    logits = np.full((len(others), len(LABELS)), np.nan, np.float32)
-    for part in parts:
-        part_config, weights = read_training(part, stage, test)
-        rows = others.table["session"].isin(part_config["held_out"]).to_numpy()
-        if rows.any():
-            logits[rows] = predict(part, part_config, weights, others.select(rows))
-    predicted = ~np.isnan(logits[:, 0])
-    if predicted.any():
-        rows = others.select(predicted)
-        write(outputs / "valid", model, "held-out", rows, logits[predicted], config)
-    else:
-        for path in (outputs / "valid").glob(f"{model}_*"):
+    held_out = [read_config(part, stage.MADE_BY)["held_out"] for part in parts]
+    unseen = others.table["session"].isin(sum(held_out, [])).to_numpy()
+    if not unseen.any():
+        for path in (outputs / "valid").glob(f"{stage.NAME}_*"):
             path.unlink()  # of an earlier run
         print("held-out: no rows: the model was trained on all sessions but the test's")
+        return
+    others = model.prepare(others.select(unseen))
+    logits = np.empty((len(others), len(LABELS)), np.float32)
+    for part, sessions in zip(parts, held_out, strict=True):
+        rows = others.table["session"].isin(sessions).to_numpy()
+        _, model = load_trained(stage, part, test)
+        logits[rows] = predict(model, others.select(rows), budget, size, f"test {part.name}")
+    write(outputs / "valid", stage.NAME, "held-out", others, logits, config)
 
 
-def read_training(folder: Path, stage: str, data: Utterances) -> tuple[dict, dict]:
-    """Return config.json and weights of a training that was made from this very data."""
-    config, weights = load_checkpoint(folder, stage)
-    if config["data_hash"] != data.data_hash:
-        raise UserError(f"{folder} was trained on other preprocessed data: run {stage} again")
-    return config, weights
+def load_trained(stage: ModuleType, folder: Path, rows: Utterances) -> tuple[dict, Recogniser]:
+    """Return config.json and the model of a training that was made from these rows' data."""
+    config = read_config(folder, stage.MADE_BY)
+    if config["data_hash"] != rows.data_hash:
+        raise UserError(
+            f"{folder} was trained on other preprocessed data: run {stage.MADE_BY} again"
+        )
+    model = stage.load(folder)
+    model.network.to(Accelerator().device)
+    return config, model
 
 
 def write(
@@ -58,7 +62,6 @@ def write(
 ) -> None:
     """Write one set of predictions and print its scores."""
     run = {key: config[key] for key in ("data_hash", "synthetic", "settings", "versions")}
-    logits = np.asarray(logits)
     predictions.write(folder, model, rows.ids, rows.labels, logits, run)
     scores = metrics.scores(rows.labels, logits.argmax(1))
     label = f" [{rows.synthetic}]" if rows.synthetic else ""

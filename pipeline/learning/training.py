@@ -1,12 +1,13 @@
-"""The training loop that the three models share, and prediction with what it trained."""
+"""The training loop of all models and of pretraining, and prediction with what it trained.
+
+Shapes: N rows, B rows of a batch, C = 7 classes.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
-from itertools import groupby
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,38 +16,69 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from models import check_choice
 from pipeline.evaluation import metrics
-from pipeline.files import UserError, check_choice, write_json
+from pipeline.files import UserError, write_json
 from pipeline.labels import LABELS
 from pipeline.learning.checkpoint import State
-from pipeline.learning.dataset import Utterances
-
-Batches = Callable[[Utterances, int | None], list[np.ndarray]]  # shuffled by a seed or in order
-Inputs = Callable[[Utterances, np.ndarray, bool], dict]  # rows, training? -> the model's arguments
+from pipeline.learning.dataset import Training, Utterances
+from pipeline.learning.recogniser import Recogniser
 
 
-@dataclass(frozen=True)
-class Optimisation:
-    """The settings of optimisation in a training script's block, where each is explained."""
+class Task(Protocol):
+    """What the loop learns: batches, their losses, and what is done after each round."""
 
-    seed: int
-    precision: str
-    epochs: int
-    patience: int
-    shuffle: bool
-    weight_decay: float
-    beta2: float
-    schedule: str
-    warmup: float
-    clip: float
-    class_weights: float
-    label_smoothing: float
-    save_minutes: float
+    network: nn.Module
 
-    @classmethod
-    def of(cls, namespace: dict) -> Optimisation:
-        """Take them from a script's globals()."""
-        return cls(**{field.name: namespace[field.name.upper()] for field in fields(cls)})
+    def is_over(self, state: State) -> bool:
+        """Tell whether no round is left."""
+
+    def batches(self, state: State) -> list[np.ndarray]:
+        """Return all batches of the round that the state is in."""
+
+    def factor(self, step: int) -> float:
+        """Return what the learning rates are multiplied by in a step, counted from 0."""
+
+    def losses(self, network: nn.Module, rows: np.ndarray, step: int) -> dict[str, Tensor]:
+        """Return "loss" and other means over a batch; `network` may be wrapped for processes."""
+
+    def measure(self, state: State) -> None:
+        """End the state's round: measure, record, print."""
+
+
+def learn(
+    task: Task,
+    state: State,
+    accelerator: Accelerator,
+    *,
+    precision: str,
+    clip: float,
+    save_minutes: float = math.inf,
+) -> None:
+    """Go on from the state until the task is over.
+
+    The state is written after every round and every `save_minutes`.
+    """
+    wrapped, optimizer = accelerator.prepare(task.network, state.optimizer)
+    while not task.is_over(state):
+        wrapped.train()
+        todo = own_batches(task.batches(state), accelerator)[state.position :]
+        for rows in progress(todo, f"round {state.round + 1}", state):
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * task.factor(state.step)
+            with autocast(accelerator, precision):
+                losses = task.losses(wrapped, rows, state.step)
+            accelerator.backward(losses["loss"])
+            accelerator.clip_grad_norm_(task.network.parameters(), clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            state.add(losses, len(rows))
+            if accelerator.is_main_process and state.age_minutes >= save_minutes:
+                state.save()
+        task.measure(state)
+        if accelerator.is_main_process:
+            state.save()
+    accelerator.free_memory()  # else every fold's network and optimizer would stay
 
 
 def autocast(accelerator: Accelerator, precision: str) -> torch.autocast:
@@ -82,7 +114,7 @@ def parameter_groups(model: nn.Module, rates: dict[str, float], weight_decay: fl
             decay = 0.0 if kind == "bias" or owner in norm_names else weight_decay
             groups.setdefault((rate, decay), []).append(parameter)
     return [
-        {"params": parameters, "lr": rate, "weight_decay": decay}
+        {"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": decay}
         for (rate, decay), parameters in groups.items()
     ]
 
@@ -95,18 +127,6 @@ def schedule(step: int, total: int, warmup: float, shape: str) -> float:
         return step / warm
     progress = min(1.0, (step - warm) / max(1, total - warm))
     return 1 - progress if shape == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def make_optimizer(
-    model: nn.Module, settings: Optimisation, rates: dict[str, float], steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Return AdamW and the schedule of its rates over this many steps."""
-    groups = parameter_groups(model, rates, settings.weight_decay)
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, settings.beta2), fused=True)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: schedule(step, steps, settings.warmup, settings.schedule)
-    )
-    return optimizer, scheduler
 
 
 def class_weights(targets: np.ndarray, power: float) -> Tensor:
@@ -130,109 +150,115 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tens
     return -(weighted * functional.log_softmax(logits.float(), 1)).sum() / weighted.sum()
 
 
-def predict(
-    model: nn.Module,
-    utterances: Utterances,
-    batches: Batches,
-    inputs: Inputs,
-    title: str,
-) -> Tensor:
-    """Return logits (N, C) float32 in row order; every row is predicted exactly once.
+class Classification:
+    """The task of the three models: emotions of the rows to learn from, epoch by epoch.
 
-    To a model that is `by_speaker`, `batches` come speaker by speaker, and it classifies all of a
-    speaker's together.
+    rates: learning rates by name prefix, see `parameter_groups`.
     """
-    by_speaker = getattr(model, "by_speaker", False)
 
-    def speaker_of(rows: np.ndarray) -> str:
-        return utterances.table["speaker"].iloc[rows[0]]
+    def __init__(self, model: Recogniser, part: Training, rates: dict[str, float]):
+        self.model, self.part, self.network = model, part, model.network
+        self.settings = settings = model.settings
+        self.accelerator = Accelerator()
+        epochs = (self.cut(epoch) for epoch in range(settings["epochs"]))
+        self.steps = sum(len(own_batches(batches, self.accelerator)) for batches in epochs)
+        groups = parameter_groups(self.network, rates, settings["weight_decay"])
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, settings["beta2"]), fused=True)
+        device = self.accelerator.device
+        self.weights = class_weights(part.fit.targets, settings["class_weights"]).to(device)
+        self.targets = smooth(part.fit.targets, settings["label_smoothing"]).to(device)
 
-    logits = torch.full((len(utterances), len(LABELS)), torch.nan)
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    bar = tqdm(total=len(utterances), desc=title, unit=" utt", disable=None, leave=False)
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Budget and number of rows of a batch."""
+        return self.settings[self.model.BUDGET], self.settings["batch_size"]
+
+    def cut(self, epoch: int) -> list[np.ndarray]:
+        """Return all batches of an epoch."""
+        seed = 1000 * self.settings["seed"] + epoch if self.settings["shuffle"] else None
+        return self.model.batches(self.part.fit, seed, *self.limits)
+
+    def is_over(self, state: State) -> bool:
+        best = state.best_round
+        is_tired = best is not None and state.round - best >= self.settings["patience"]
+        return is_tired or state.round >= self.settings["epochs"]
+
+    def batches(self, state: State) -> list[np.ndarray]:
+        return self.cut(state.round)
+
+    def factor(self, step: int) -> float:
+        return schedule(step, self.steps, self.settings["warmup"], self.settings["schedule"])
+
+    def losses(self, network: nn.Module, rows: np.ndarray, step: int) -> dict[str, Tensor]:
+        batch = to_device(self.model.inputs(self.part.fit, rows, True), self.accelerator.device)
+        return {"loss": soft_cross_entropy(network(**batch), self.targets[rows], self.weights)}
+
+    def measure(self, state: State) -> None:
+        """Score the validation rows, if there are any; write history.json."""
+        scores, held_out = {}, self.part.held_out
+        if self.part.chooses_epoch:
+            logits = predict(self.model, held_out, *self.limits, "validation")
+            scores = validation_scores(logits, held_out.labels)
+        rate = state.optimizer.param_groups[0]["initial_lr"] * self.factor(state.step)
+        record = {**state.means, "learning_rate": rate, **scores}
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
+        print(f"epoch {state.round + 1}: {shown}", flush=True)
+        state.end_round({"epoch": state.round + 1, **record}, scores.get("macro_f1"))
+        if self.accelerator.is_main_process:
+            history = {"epochs": state.history, "best_epoch": state.best_round}
+            write_json(self.part.folder / "history.json", history)
+
+
+def train(model: Recogniser, part: Training, rates: dict[str, float]) -> None:
+    """Train a model in place; leave it with the best epoch's weights, or the last epoch's.
+
+    The best epoch has the highest macro F1 on the validation rows, if there are any; PATIENCE
+    epochs without a better one end the training. Goes on from state.pt in the part's folder.
+    """
+    task = Classification(model, part, rates)
+    torch.manual_seed(model.settings["seed"])
+    state = State(part.folder / "state.pt", model.network, task.optimizer)
+    if state.load():
+        print(f"{state.path}: going on in epoch {state.round + 1} after batch {state.position}")
+    options = {name: model.settings[name] for name in ("precision", "clip", "save_minutes")}
+    learn(task, state, task.accelerator, **options)
+    if part.chooses_epoch:
+        model.network.load_state_dict(state.best_weights)
+        print(f"best epoch: {state.best_round} of {state.round} (validation macro F1)")
+
+
+def predict(
+    model: Recogniser,
+    rows: Utterances,
+    budget: int,
+    size: int,
+    title: str,
+    change: Callable[[dict], dict] = lambda batch: batch,
+) -> Tensor:
+    """Return logits (N, C) float32 of prepared rows in their order, each predicted once.
+
+    budget, size: of a batch.  change: is applied to every batch of inputs (for an ablation).
+    """
+    logits = torch.full((len(rows), len(LABELS)), torch.nan)
+    device = next(model.network.parameters()).device
+    was_training = model.network.training
+    model.network.eval()
+    bar = tqdm(total=len(rows), desc=title, unit=" utt", disable=None, leave=False)
     with torch.inference_mode(), bar:
-        cut = batches(utterances, None)
-        groups = [[rows] for rows in cut]
-        if by_speaker:
-            groups = [list(own) for _, own in groupby(cut, speaker_of)]
-        for parts in groups:
-            rows = np.concatenate(parts)
-            made = [to_device(inputs(utterances, part, False), device) for part in parts]
-            found = model.classify_speaker(made) if by_speaker else model(**made[0])
-            logits[torch.from_numpy(rows)] = found.float().cpu()
-            bar.update(len(rows))
-    model.train(was_training)
+        for company in model.companies(rows, budget, size):
+            made = [change(model.inputs(rows, batch, False)) for batch in company]
+            made = [to_device(batch, device) for batch in made]
+            chosen = np.concatenate(company)
+            logits[torch.from_numpy(chosen)] = model.classify(made).float().cpu()
+            bar.update(len(chosen))
+    model.network.train(was_training)
     if not logits.isfinite().all():
         row = int((~logits.isfinite()).any(1).nonzero()[0])
         raise UserError(
-            f"{title}: the output for {utterances.ids[row]} is not a number: "
+            f"{title}: the output for {rows.ids[row]} is not a number: "
             "train again with a lower learning rate"
         )
     return logits
-
-
-def train(
-    model: nn.Module,
-    folder: Path,
-    settings: Optimisation,
-    rates: dict[str, float],
-    *,
-    fit: Utterances,
-    held_out: Utterances | None,
-    batches: Batches,
-    inputs: Inputs,
-    accelerator: Accelerator,
-) -> None:
-    """Train `model` in place; leave it with the best epoch's weights (the last if no `held_out`).
-
-    rates: learning rates by name prefix, see `parameter_groups`.  fit: rows to learn from.
-    held_out: validation sessions; the best epoch has their highest macro F1, and PATIENCE epochs
-    without a better one end the training.
-    Writes history.json every epoch and state.pt every epoch and every SAVE_MINUTES; if state.pt
-    exists, goes on from it.
-    """
-
-    def epoch_batches(epoch: int) -> list[np.ndarray]:
-        order = 1000 * settings.seed + epoch if settings.shuffle else None
-        return share(batches(fit, order), accelerator)
-
-    steps = sum(len(epoch_batches(epoch)) for epoch in range(settings.epochs))
-    optimizer, scheduler = make_optimizer(model, settings, rates, steps)
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
-    weights = class_weights(fit.targets, settings.class_weights).to(accelerator.device)
-    targets = smooth(fit.targets, settings.label_smoothing).to(accelerator.device)
-    torch.manual_seed(settings.seed)
-    state = State(folder / "state.pt", model, optimizer, scheduler)
-    state.load()
-    while state.epoch < settings.epochs and not state.is_out_of_patience(settings.patience):
-        wrapped.train()
-        todo = epoch_batches(state.epoch)[state.step :]
-        for rows in progress(todo, f"epoch {state.epoch + 1}/{settings.epochs}", state):
-            batch = to_device(inputs(fit, rows, True), accelerator.device)
-            with autocast(accelerator, settings.precision):
-                logits = wrapped(**batch)
-            loss = soft_cross_entropy(logits, targets[rows], weights)
-            accelerator.backward(loss)
-            accelerator.clip_grad_norm_(model.parameters(), settings.clip)
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
-            state.add(loss.item(), len(rows))
-            if accelerator.is_main_process and state.age_minutes >= settings.save_minutes:
-                state.save()
-        scores = {}
-        if held_out is not None:
-            logits = predict(model, held_out, batches, inputs, "validation")
-            scores = validation_scores(logits, held_out.labels)
-        state.end_epoch(scheduler.get_last_lr()[0], scores)
-        if accelerator.is_main_process:
-            write_json(folder / "history.json", state.history)
-            state.save()
-    if held_out is not None:
-        model.load_state_dict(state.best_weights)
-        print(f"best epoch: {state.history['best_epoch']} of {state.epoch} (validation macro F1)")
 
 
 def progress(batches: list[np.ndarray], title: str, state: State) -> Iterator[np.ndarray]:
@@ -242,7 +268,13 @@ def progress(batches: list[np.ndarray], title: str, state: State) -> Iterator[np
         for rows in batches:
             yield rows
             bar.update(len(rows))
-            bar.set_postfix(loss=f"{state.mean_loss:.3f}")
+            bar.set_postfix(loss=f"{state.means['loss']:.3f}")
+
+
+def own_batches(batches: list[np.ndarray], accelerator: Accelerator) -> list[np.ndarray]:
+    """Return this process's batches; the first are repeated where the count does not divide."""
+    missing = -len(batches) % accelerator.num_processes
+    return (batches + batches[:missing])[accelerator.process_index :: accelerator.num_processes]
 
 
 def to_device(batch: dict, device: torch.device) -> dict:
@@ -257,9 +289,3 @@ def validation_scores(logits: Tensor, truth: np.ndarray) -> dict:
         "valid_loss": loss,
         **metrics.scores(truth, probabilities.argmax(1), probabilities),
     }
-
-
-def share(batches: list[np.ndarray], accelerator: Accelerator) -> list[np.ndarray]:
-    """Return this process's batches; the first are repeated where the count does not divide."""
-    missing = -len(batches) % accelerator.num_processes
-    return (batches + batches[:missing])[accelerator.process_index :: accelerator.num_processes]

@@ -1,169 +1,29 @@
-"""Pretraining of a text encoder: lines of text -> masked batches -> four losses.
+"""Pretraining of a text encoder: what is learned of masked lines, in four losses.
 
 Shapes: B lines in a batch, L tokens (padding included), D encoder width, V vocabulary,
 M markers.
 """
 
-import gzip
-import lzma
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse
 import torch
+from accelerate import Accelerator
 from sklearn.utils.extmath import randomized_svd
 from torch import nn
 from torch.nn import functional
 
 from models.kobert import mean_of_tokens
-from pipeline.files import UserError, write_atomically
-from pipeline.learning.dataset import cut_batches, pad
-from pipeline.pretraining.markers import MARKERS, take_out_markers
+from pipeline.files import UserError, write_json
+from pipeline.learning.batches import cut_batches
+from pipeline.learning.checkpoint import State, save_encoder
+from pipeline.learning.training import autocast, parameter_groups, to_device
+from pipeline.pretraining.lines import RATINGS, Corpus, Lines, Masking, steps_from
+from pipeline.pretraining.markers import MARKERS
 
-RATINGS = 10  # ratings are whole numbers from 1 to 10
 EMBEDDING_SCALE = 0.05  # standard deviation of the first embeddings; BERT's layers begin with .02
-SPAN = 3  # pieces masked together at most: reviews are often written without blanks
-OPENERS = {".xz": lzma.open, ".gz": gzip.open}
-
-
-@dataclass
-class Lines:
-    """Encoded lines, one after another: line i is `ids[start[i] : start[i + 1]]`."""
-
-    ids: np.ndarray
-    start: np.ndarray
-
-    def __getitem__(self, line: int) -> np.ndarray:
-        return self.ids[self.start[line] : self.start[line + 1]]
-
-    def select(self, lines: np.ndarray) -> "Lines":
-        start = np.cumsum([0, *self.lengths[lines]])
-        return Lines(np.concatenate([self[line] for line in lines]), start)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        return np.diff(self.start)
-
-
-def read_lines(path: Path | str) -> tuple[list[str], np.ndarray]:
-    """Read plain lines or `rating<TAB>text` from .txt or .tsv, also .xz and .gz; drop empty lines.
-
-    Returns the texts and their ratings from 1 to 10, all 0 where the file has none.
-    """
-    path = Path(path)
-    try:
-        with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8") as stream:
-            lines = [line.rstrip("\r\n") for line in stream]
-    except (OSError, ValueError, EOFError, lzma.LZMAError) as error:
-        raise UserError(f"TEXT {path} cannot be read ({error}): give a UTF-8 text file") from None
-    rated = bool(lines) and re.match(r"\d+\t", lines[0]) is not None
-    texts, ratings = [], []
-    for row, line in enumerate(lines, start=1):
-        rating, text = line.split("\t", 1) if rated and "\t" in line else ("0", line)
-        if rated and (not rating.isdecimal() or not 1 <= int(rating) <= RATINGS):
-            raise UserError(
-                f"{path}, line {row}: expected rating<TAB>text with a rating of 1 to 10"
-            )
-        if text.strip():
-            texts.append(text.strip())
-            ratings.append(int(rating))
-    return texts, np.array(ratings, dtype=np.int64)
-
-
-def encode_lines(texts: Sequence[str], tokenizer, max_length: int) -> Lines:
-    encoded = [tokenizer.encode(text, max_length) for text in texts]
-    start = np.cumsum([0, *map(len, encoded)])
-    return Lines(np.fromiter((i for ids in encoded for i in ids), np.int64, start[-1]), start)
-
-
-@dataclass
-class Corpus:
-    """N lines: encoded whole, encoded without their markers, and what is known of each."""
-
-    whole: Lines
-    bare: Lines
-    ratings: torch.Tensor  # (N,) 1 to 10, or 0
-    markers: torch.Tensor  # (N, M) 0 or 1
-
-
-def encode_corpus(texts: Sequence[str], ratings: np.ndarray, tokenizer, max_length: int) -> Corpus:
-    bare, markers = take_out_markers(texts)
-    return Corpus(
-        encode_lines(texts, tokenizer, max_length),
-        encode_lines(bare, tokenizer, max_length),
-        torch.from_numpy(ratings),
-        torch.from_numpy(markers),
-    )
-
-
-@dataclass
-class Masking:
-    """How a batch is made of lines: what is hidden, what is left bare."""
-
-    starts_word: torch.Tensor  # (V,) bool: the piece begins a word
-    special: torch.Tensor  # (V,) bool: never hidden
-    mask_id: int
-    pad_id: int
-    hidden_share: float  # of the words
-    bare_share: float  # of the lines
-
-    @classmethod
-    def of(cls, tokenizer, hidden_share: float, bare_share: float) -> "Masking":
-        if tokenizer.mask_id is None:
-            raise UserError("the tokenizer of this BERT has no [MASK]: choose another")
-        names = tokenizer.pieces(range(len(tokenizer)))
-        wordpiece = any(name.startswith("##") for name in names)
-        starts = [not n.startswith("##") if wordpiece else n.startswith("▁") for n in names]
-        special = torch.zeros(len(names), dtype=torch.bool)
-        ids = (tokenizer.unk_id, tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
-        special[[*ids, tokenizer.mask_id]] = True
-        return cls(
-            torch.tensor(starts) | special,
-            special,
-            tokenizer.mask_id,
-            tokenizer.pad_id,
-            hidden_share,
-            bare_share,
-        )
-
-    def hide(self, ids: torch.Tensor, generator: torch.Generator) -> tuple:
-        """Hide a share of the words of (B, L) ids -> (ids to read, bool mask of hidden places).
-
-        The pieces of a word are hidden together, SPAN at a time. 80 % of the hidden places show
-        [MASK], 10 % a piece from elsewhere in the batch, 10 % their own piece (BERT's recipe).
-        """
-        index = torch.arange(ids.shape[1]).expand_as(ids)
-        word = torch.where(self.starts_word[ids], index, 0).cummax(1).values
-        span = word + (index - word) // SPAN * SPAN
-        chance = torch.rand(ids.shape, generator=generator).gather(1, span)
-        content = ~self.special[ids]
-        hidden = (chance < self.hidden_share) & content
-        action = torch.rand(ids.shape, generator=generator)
-        choices = ids[content]
-        other = choices[torch.randint(len(choices), ids.shape, generator=generator)]
-        shown = torch.where(hidden & (action < 0.8), self.mask_id, ids)
-        shown = torch.where(hidden & (action >= 0.8) & (action < 0.9), other, shown)
-        return shown, hidden
-
-    def batch(self, corpus: Corpus, lines: np.ndarray, seed: int) -> dict:
-        """Return Pretrainer's arguments for these lines; the same seed hides the same places."""
-        generator = torch.Generator().manual_seed(seed)
-        is_bare = torch.rand(len(lines), generator=generator) < self.bare_share
-        forms = [corpus.bare if bare else corpus.whole for bare in is_bare.tolist()]
-        ids = pad([form[line] for form, line in zip(forms, lines, strict=True)], self.pad_id)
-        shown, hidden = self.hide(ids, generator)
-        return {
-            "input_ids": shown,
-            "attention_mask": (ids != self.pad_id).long(),
-            "hidden": hidden,
-            "pieces": ids[hidden],
-            "ratings": corpus.ratings[lines],
-            "bare": is_bare,
-            "markers": corpus.markers[lines],
-        }
 
 
 def static_vectors(lines: Lines, vocabulary: int, width: int, seed: int) -> np.ndarray:
@@ -207,6 +67,10 @@ class Pretrainer(nn.Module):
         self.rating = nn.Linear(width, RATINGS)
         self.seen = nn.Linear(width, len(MARKERS))
         self.missing = nn.Linear(width, len(MARKERS))
+
+    def train(self, mode: bool = True) -> "Pretrainer":
+        """Stay as for testing: every line is seen a few times only, so dropout prevents nothing."""
+        return super().train(False)
 
     def start_from_counts(self, lines: Lines, seed: int) -> None:
         """Set the embeddings to static vectors and the pieces' bias to their log frequency.
@@ -262,84 +126,103 @@ class Pretrainer(nn.Module):
         return found
 
 
-def steps_from(step: int, lengths: np.ndarray, tokens: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield the lines of step `step`, `step + 1`, ... without end, as an unbroken run would."""
-    epoch = 0
-    while True:
-        batches = cut_batches(lengths, tokens, len(lengths), 1000 * seed + epoch)
-        yield from batches[step:]
-        step = max(step - len(batches), 0)
-        epoch += 1
+class Pretraining:
+    """The task of text_pretrain.py, in rounds of SAVE_STEPS steps.
 
-
-class State:
-    """All that the next step depends on, in one file that loads without pickle.
-
+    settings: the script's; identity: what an unfinished run must share to be gone on with.
     Masks and order of the lines depend on the seed and the step's number alone.
     """
 
-    def __init__(self, path: Path, model: nn.Module, optimizer, identity: dict):
-        self.path, self.model, self.optimizer = Path(path), model, optimizer
-        self.identity = identity
-        self.step = 0
-        self.sums = {}
-        self.history = []
+    def __init__(
+        self,
+        network: Pretrainer,
+        tokenizer,
+        corpus: Corpus,
+        lines: tuple[np.ndarray, np.ndarray],
+        settings: dict,
+        identity: dict,
+    ):
+        self.network, self.tokenizer, self.corpus = network, tokenizer, corpus
+        self.settings, self.identity = settings, identity
+        self.train, held_out = lines
+        self.folder = Path(settings["outputs"]) / "encoder"
+        self.accelerator = Accelerator()
+        bare_share = settings["bare_share"] if settings["missing_weight"] else 0.0
+        self.masking = Masking.of(tokenizer, settings["hidden_share"], bare_share)
+        lengths = corpus.whole.lengths
+        held_out = held_out[np.argsort(-lengths[held_out], kind="stable")]  # little is padded
+        cut = cut_batches(lengths[held_out], settings["batch_tokens"], len(held_out))
+        self.held_out = [held_out[rows] for rows in cut]
+        rates = {"": settings["learning_rate"]}
+        groups = parameter_groups(network, rates, settings["weight_decay"])
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
 
-    def load(self, decay_steps: int) -> None:
-        """Go on from the file if there is one; UserError if it is of a run with other settings."""
-        if not self.path.is_file():
-            return
-        try:
-            saved = torch.load(self.path, weights_only=True, map_location="cpu")
-        except Exception as error:
-            raise UserError(f"{self.path} is damaged ({error}): remove it to begin anew") from None
-        old, new = saved["identity"]["settings"], self.identity["settings"]
-        changed = [name for name in new if old.get(name) != new[name]]
-        first = min(old["steps"], new["steps"]) - decay_steps
-        if changed == ["steps"] and saved["step"] <= first:
-            changed = []
-        if saved["identity"]["text_sha256"] != self.identity["text_sha256"]:
-            changed.append("text")
-        if changed:
-            raise UserError(
-                f"{self.path} is of an unfinished run with another {', '.join(changed).upper()}: "
-                "give that, or another OUTPUTS, or remove the file to begin anew"
-            )
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.step, self.history = saved["step"], saved["history"]
-        print(f"{self.path}: going on after step {self.step}")
+    def is_over(self, state: State) -> bool:
+        return state.step >= self.settings["steps"]
 
-    def add(self, found: dict) -> None:
-        """Count a step and its losses."""
-        self.step += 1
-        for name, value in found.items():
-            self.sums.setdefault(name, []).append(value.detach())
+    def batches(self, state: State) -> list[np.ndarray]:
+        settings = self.settings
+        start = state.step - state.position
+        end = min((start // settings["save_steps"] + 1) * settings["save_steps"], settings["steps"])
+        lengths = self.corpus.whole.lengths[self.train]
+        batches = steps_from(start, lengths, settings["batch_tokens"], settings["seed"])
+        return [self.train[rows] for rows in islice(batches, end - start)]
 
-    def measure(self, held_out: list[dict]) -> None:
-        """Note and print the mean losses since the last time, and those on held-out lines."""
-        row = {"step": self.step, **means("", self.sums)}
-        names = {name for found in held_out for name in found}
-        lists = {n: [found[n] for found in held_out if n in found] for n in sorted(names)}
-        row.update(means("held_out_", lists))
-        self.history.append(row)
-        self.sums = {}
-        shown = {name: round(value, 3) for name, value in row.items() if "held_out" in name}
-        print(f"step {self.step}: " + ", ".join(f"{n} {v}" for n, v in shown.items()), flush=True)
+    def factor(self, step: int) -> float:
+        """Warm-up, constant, decay: the constant part's length may be decided while it runs."""
+        settings = self.settings
+        left = (settings["steps"] - step) / settings["decay_steps"]
+        return min(1, (step + 1) / settings["warmup_steps"], left)
 
-    def save(self) -> None:
-        with write_atomically(self.path) as temporary:
-            torch.save(
-                {
-                    "identity": self.identity,
-                    "model": self.model.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                    "step": self.step,
-                    "history": self.history,
-                },
-                temporary,
-            )
+    def losses(self, network: nn.Module, rows: np.ndarray, step: int) -> dict[str, torch.Tensor]:
+        return self.masked_losses(network, rows, 1_000_000 * self.settings["seed"] + step)
+
+    def masked_losses(
+        self, network: nn.Module, rows: np.ndarray, seed: int
+    ) -> dict[str, torch.Tensor]:
+        """Return the weighted sum of the four losses and each of them, masks drawn by the seed."""
+        settings = self.settings
+        batch = self.masking.batch(self.corpus, rows, seed)
+        found = network(**to_device(batch, self.accelerator.device))
+        loss = found["piece_loss"] + settings["rating_weight"] * found["rating_loss"]
+        loss = loss + settings["seen_weight"] * found["seen_loss"]
+        loss = loss + settings["missing_weight"] * found["missing_loss"]
+        return {"loss": loss, **found}
+
+    def measure(self, state: State) -> None:
+        """Write the encoder and its losses in this round and on the held-out lines."""
+        measured = {}
+        with torch.inference_mode(), autocast(self.accelerator, self.settings["precision"]):
+            for rows in self.held_out:
+                for name, value in self.masked_losses(
+                    self.network, rows, self.settings["seed"]
+                ).items():
+                    measured.setdefault(f"held_out_{name}", []).append(value)
+        measured = {name: float(torch.stack(measured[name]).mean()) for name in sorted(measured)}
+        state.end_round({"step": state.step, **state.means, **measured})
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in measured.items())
+        print(f"step {state.step}: {shown}", flush=True)
+        if self.accelerator.is_main_process:
+            save_encoder(self.network.encoder, self.tokenizer, self.folder, torch.float16)
+            history = {**self.identity, "history": state.history}
+            write_json(self.folder / "history.json", history)
 
 
-def means(prefix: str, values: dict[str, list[torch.Tensor]]) -> dict[str, float]:
-    return {prefix + name: float(torch.stack(v).mean()) for name, v in values.items()}
+def check_unfinished(path: Path, identity: dict, saved: dict, step: int) -> None:
+    """Refuse to go on with an unfinished run of other settings or another text.
+
+    identity, saved: this run's and the unfinished one's; STEPS may differ while the decay has not
+    begun in that one's `step`.
+    """
+    old, new = saved["settings"], identity["settings"]
+    changed = [name for name in new if old.get(name) != new[name]]
+    first = min(old["steps"], new["steps"]) - new["decay_steps"]
+    if changed == ["steps"] and step <= first:
+        changed = []
+    if saved["text_sha256"] != identity["text_sha256"]:
+        changed.append("text")
+    if changed:
+        raise UserError(
+            f"{path} is of an unfinished run with another {', '.join(changed).upper()}: "
+            "give that, or another OUTPUTS, or remove the file to begin anew"
+        )

@@ -5,9 +5,10 @@ import pytest
 import scipy.fft
 import scipy.signal
 
-from pipeline.features import mel as features
+from pipeline.features import mel, paper
+from pipeline.features.tokens import average_over_tokens
 
-MEL = features.Mel()
+MEL = mel.Mel()
 
 
 def noise(count, level=2000, seed=0):
@@ -50,21 +51,21 @@ def reference_spectrogram(samples):
 )
 def test_paper_spectrogram_equals_scipys(count, frames):
     samples = noise(count)
-    ours = features.paper_spectrogram(samples)
+    ours = paper.paper_spectrogram(samples)
     assert ours.shape == (3, frames, 321)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, reference_spectrogram(samples), atol=2e-4)
 
 
 def test_paper_spectrogram_of_less_than_a_window():
-    ours = features.paper_spectrogram(noise(300))
+    ours = paper.paper_spectrogram(noise(300))
     np.testing.assert_allclose(ours, reference_spectrogram(noise(300)), atol=2e-4)
     assert np.abs(ours[0, 0]).min() > 0
     assert not ours[:, 1:].any()
 
 
 def test_paper_spectrogram_pads_after_the_logarithm():
-    silence = features.paper_spectrogram(np.zeros(6400, np.int16))
+    silence = paper.paper_spectrogram(np.zeros(6400, np.int16))
     np.testing.assert_allclose(silence[0, :19], np.log(1e-10), rtol=1e-6)
     assert not silence[0, 19:].any()
     assert not silence[1:].any()
@@ -72,7 +73,7 @@ def test_paper_spectrogram_pads_after_the_logarithm():
 
 def test_paper_spectrogram_takes_samples_unscaled():
     tone = (8192 * np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)).astype(np.int16)
-    frame = features.paper_spectrogram(tone)[0, 10]
+    frame = paper.paper_spectrogram(tone)[0, 10]
     assert frame.argmax() == 40  # 1000 Hz / 25 Hz
     # A sine's density at its own bin is A^2 / 2 over the window's noise bandwidth, 1.5 bins.
     assert frame.max() == pytest.approx(np.log(8192**2 / 2 / (1.5 * 25)), abs=0.01)
@@ -121,21 +122,21 @@ def reference_mfcc(samples):
 def test_paper_mfcc_equals_the_reference(count):
     swell = np.linspace(0.01, 1, count) * noise(count, 8000)  # the 80 dB limit bites at the start
     samples = swell.astype(np.int16)
-    ours = features.paper_mfcc(samples)
+    ours = paper.paper_mfcc(samples)
     assert ours.shape == (100, 465)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, reference_mfcc(samples), atol=5e-3)
 
 
 def test_paper_mfcc_pads_with_zeros_after_the_clip():
-    block = features.paper_mfcc(noise(16_000))
+    block = paper.paper_mfcc(noise(16_000))
     assert block[:, :101].any(0).all()
     assert not block[:, 101:].any()
 
 
 @pytest.mark.parametrize("count", [1, 300, 16_000])
 def test_paper_mfcc_of_silence_is_zero(count):
-    assert not features.paper_mfcc(np.zeros(count, np.int16)).any()
+    assert not paper.paper_mfcc(np.zeros(count, np.int16)).any()
 
 
 # --- the default features
@@ -143,7 +144,7 @@ def test_paper_mfcc_of_silence_is_zero(count):
 
 @pytest.mark.parametrize("extra", [-1, 0, 1, MEL.hop - 1, MEL.hop, 10 * MEL.hop + 3])
 def test_mel_power_counts_whole_windows(extra):
-    frames = features.mel_power(noise(MEL.window + extra), MEL)
+    frames = mel.mel_power(noise(MEL.window + extra), MEL)
     assert frames.shape == (1 + max(0, extra) // MEL.hop, MEL.bins)
     assert frames.dtype == np.float32
     assert np.isfinite(frames).all()
@@ -151,27 +152,27 @@ def test_mel_power_counts_whole_windows(extra):
 
 def test_mel_power_is_that_of_the_band():
     # White noise, the same in every bin: deviation ** 2 x sum of the squared window / window
-    power = features.mel_power(noise(160_000, 1000), MEL).mean(0)
+    power = mel.mel_power(noise(160_000, 1000), MEL).mean(0)
     expected = (1000 / 32768) ** 2 * np.square(np.hanning(MEL.window + 1)).sum() / MEL.window
     np.testing.assert_allclose(power, expected, rtol=0.15)
 
 
 def test_normalised_speaker_has_mean_0_and_deviation_1_at_any_gain():
     clips = [noise(8000, 300), noise(12_000, 1000)]
-    both = [features.mel_power(clip, MEL) for clip in clips]
-    frames = features.normalise_speaker(both, MEL)
+    both = [mel.mel_power(clip, MEL) for clip in clips]
+    frames = mel.normalise_speaker(both, MEL)
     assert [len(part) for part in frames] == [len(part) for part in both]
     together = np.concatenate(frames)
     np.testing.assert_allclose(together.mean(0), 0, atol=1e-4)
     np.testing.assert_allclose(together.std(0), 1, atol=1e-4)
     assert frames[1].mean() > frames[0].mean()  # how loud a clip is among its speaker's stays
-    louder = features.normalise_speaker([power * 100 for power in both], MEL)
+    louder = mel.normalise_speaker([power * 100 for power in both], MEL)
     np.testing.assert_allclose(np.concatenate(louder), together, atol=1e-3)
 
 
 def test_silence_is_normalised_to_zero():
-    silence = features.mel_power(np.zeros(8000, np.int16), MEL)
-    assert not features.normalise_speaker([silence], MEL)[0].any()
+    silence = mel.mel_power(np.zeros(8000, np.int16), MEL)
+    assert not mel.normalise_speaker([silence], MEL)[0].any()
 
 
 def test_mel_power_bands_rise_with_frequency():
@@ -179,34 +180,34 @@ def test_mel_power_bands_rise_with_frequency():
     peaks = []
     for hz in (200, 500, 1000, 2000, 4000, 7000):
         tone = (8000 * np.sin(2 * np.pi * hz * time)).astype(np.int16)
-        peaks.append(features.mel_power(tone, MEL).mean(0).argmax())
+        peaks.append(mel.mel_power(tone, MEL).mean(0).argmax())
     assert peaks == sorted(set(peaks))
 
 
 def test_deltas_of_a_ramp_are_its_slope():
     ramp = np.arange(10.0)[:, None] * np.array([[1.0, -3.0, 0.0]])
-    np.testing.assert_allclose(features.deltas(ramp)[2:-2], np.tile([1.0, -3.0, 0.0], (6, 1)))
+    np.testing.assert_allclose(mel.deltas(ramp)[2:-2], np.tile([1.0, -3.0, 0.0], (6, 1)))
 
 
 def test_deltas_by_hand():
     impulse = np.array([0.0, 0, 1, 0, 0])[:, None]
-    np.testing.assert_allclose(features.deltas(impulse)[:, 0], [0.2, 0.1, 0, -0.1, -0.2])
-    assert features.deltas(np.ones((1, 3))).tolist() == [[0, 0, 0]]
+    np.testing.assert_allclose(mel.deltas(impulse)[:, 0], [0.2, 0.1, 0, -0.1, -0.2])
+    assert mel.deltas(np.ones((1, 3))).tolist() == [[0, 0, 0]]
 
 
 def test_average_over_tokens_by_hand():
     frames = np.array([[0.0, 1], [6, 1], [12, 1]])
-    shared = features.average_over_tokens(frames, 2)  # the middle frame belongs half to each
+    shared = average_over_tokens(frames, 2)  # the middle frame belongs half to each
     np.testing.assert_allclose(shared, [[2, 1], [10, 1]])
-    fewer = features.average_over_tokens(frames[:2], 4)
+    fewer = average_over_tokens(frames[:2], 4)
     np.testing.assert_allclose(fewer, [[0, 1], [0, 1], [6, 1], [6, 1]])
-    np.testing.assert_allclose(features.average_over_tokens(frames, 3), frames)
-    np.testing.assert_allclose(features.average_over_tokens(frames[:1], 3), frames[[0, 0, 0]])
+    np.testing.assert_allclose(average_over_tokens(frames, 3), frames)
+    np.testing.assert_allclose(average_over_tokens(frames[:1], 3), frames[[0, 0, 0]])
 
 
 @pytest.mark.parametrize(("frames", "tokens"), [(1, 1), (7, 3), (3, 7), (100, 99), (4873, 126)])
 def test_average_over_tokens_keeps_the_mean(frames, tokens):
     clip = np.random.default_rng(0).normal(5, 1, (frames, 4)).astype(np.float32)
-    shared = features.average_over_tokens(clip, tokens)
+    shared = average_over_tokens(clip, tokens)
     assert shared.shape == (tokens, 4)
     np.testing.assert_allclose(shared.mean(0), clip.mean(0, dtype=np.float64), atol=1e-5)

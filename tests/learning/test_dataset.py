@@ -1,6 +1,7 @@
 """Aligned files to rows and batches: nothing lost, nothing mixed up, refusals in one line."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from small_data import make_rows, write_data
 
 from pipeline.files import UserError
 from pipeline.labels import LABELS
-from pipeline.learning.dataset import cut_batches, load_utterances, pad, plan_trainings, text_inputs
+from pipeline.learning.batches import cut_batches, pad
+from pipeline.learning.dataset import load_utterances, plan_trainings
 
 
 @pytest.fixture
@@ -159,34 +161,18 @@ def test_pad():
     assert pad([np.ones(2, np.int16)], 0).dtype == torch.int16
 
 
-def test_text_inputs_pad_right_and_mask(data):
-    utterances = load_utterances(data, "valid")
-    utterances.token_ids = [[2, *range(10, 10 + n), 3] for n in range(10)]
-    batch = text_inputs(utterances, np.array([2, 0, 1]), training=False, pad_id=1)
-    assert batch["input_ids"].tolist() == [[2, 10, 11, 3], [2, 3, 1, 1], [2, 10, 3, 1]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]]
-    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
-    paper = text_inputs(utterances, np.array([0]), training=False, pad_id=0, length=5)
-    assert paper["input_ids"].tolist() == [[2, 3, 0, 0, 0]]  # padded with what looks like [UNK]
-    assert paper["attention_mask"].tolist() == [[1, 1, 0, 0, 0]]
-
-
-def test_tokens_are_hidden_in_training_only(data):
-    utterances = load_utterances(data, "valid")
-    utterances.token_ids = [[2, *range(10, 2010), 3], [2, *range(10, 510), 3]]
-    torch.manual_seed(1)
-    hide = {"pad_id": 1, "mask_id": 4, "hide_tokens": 0.3}
-    ids = text_inputs(utterances, np.array([0, 1]), True, **hide)["input_ids"]
-    whole = text_inputs(utterances, np.array([0, 1]), False, **hide)["input_ids"]
-    hidden = ids == 4
-    assert 0.25 < hidden[0].float().mean() < 0.35 and 0.2 < hidden[1, :502].float().mean() < 0.4
-    assert torch.equal(ids[~hidden], whole[~hidden])
-    assert not hidden[:, 0].any() and ids[0, -1] == 3  # [CLS], [SEP] and padding stay
-    assert ids[1, 501:].tolist() == [3, *[1] * 1500]
-    assert not (whole == 4).any()
+def test_clips_of_any_shape_are_padded():
+    clips = [np.ones((2, 3, 4), np.float32), np.full((5, 3, 4), 2, np.float32)]
+    padded = pad(clips, 0)
+    assert padded.shape == (2, 5, 3, 4) and padded.dtype == torch.float32
+    assert (padded[0, :2] == 1).all() and (padded[0, 2:] == 0).all() and (padded[1] == 2).all()
 
 
 # --- trainings
+
+
+def plan(data, folds):
+    return plan_trainings(load_utterances(data, "train", "valid"), folds, Path("x"))
 
 
 def sessions(utterances):
@@ -194,14 +180,30 @@ def sessions(utterances):
 
 
 def test_without_folds_the_validation_sessions_are_held_out(data):
-    (plan,) = plan_trainings(data, 0)
-    assert (plan.name, sessions(plan.fit), sessions(plan.held_out)) == ("", {1, 2}, {3})
+    (part,) = plan(data, 0)
+    assert (part.folder, sessions(part.fit), sessions(part.held_out)) == (Path("x"), {1, 2}, {3})
+    assert part.chooses_epoch
+
+
+def test_without_validation_rows_the_last_epoch_counts(data):
+    (part,) = plan_trainings(load_utterances(data, "train"), 0, Path("x"))
+    assert (sessions(part.fit), len(part.held_out), part.chooses_epoch) == ({1, 2}, 0, False)
+
+
+def test_folds_share_the_features(data):
+    rows = load_utterances(data, "train", "valid")
+    rows = rows.with_features(token_ids=[[row] for row in range(len(rows))])
+    for part in plan_trainings(rows, 3, Path("x")):
+        for chosen in (part.fit, part.held_out):
+            kept = np.flatnonzero(np.isin(rows.ids, chosen.ids))
+            mine = chosen.features["token_ids"]
+            assert all(a is rows.features["token_ids"][b] for a, b in zip(mine, kept, strict=True))
 
 
 @pytest.mark.parametrize("folds", [2, 3])
 def test_folds_hold_every_session_out_once(data, folds):
-    *parts, last = plan_trainings(data, folds)
-    assert [part.name for part in parts] == [f"fold{k}" for k in range(folds)]
+    *parts, last = plan(data, folds)
+    assert [part.folder for part in parts] == [Path(f"x/fold{k}") for k in range(folds)]
     everything = {1, 2, 3}
     held_out = [session for part in parts for session in sessions(part.held_out)]
     assert sorted(held_out) == sorted(everything)
@@ -209,10 +211,11 @@ def test_folds_hold_every_session_out_once(data, folds):
         assert sessions(part.fit) == everything - sessions(part.held_out)
         assert not set(part.fit.ids) & set(part.held_out.ids)
         assert len(part.fit) + len(part.held_out) == 30
-    assert (last.name, sessions(last.fit), len(last.held_out)) == ("", everything, 0)
+    assert (last.folder, sessions(last.fit), len(last.held_out)) == (Path("x"), everything, 0)
+    assert not any(part.chooses_epoch for part in [*parts, last])
 
 
 @pytest.mark.parametrize("folds", [-1, 1, 4])
 def test_impossible_folds(data, folds):
     with pytest.raises(UserError, match=rf"FOLDS = {folds}: give 0, or 2 to 3"):
-        plan_trainings(data, folds)
+        plan(data, folds)

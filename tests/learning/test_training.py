@@ -1,99 +1,61 @@
 """The training loop: losses and schedules by hand, what a step changes, going on after a stop."""
 
 import json
-from dataclasses import replace
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from stage_settings import PAPER, stage_settings
 from torch import nn
 
-from models.alexnet import ModifiedAlexNet
-from models.cmbert import CMBERT
-from models.kobert import KoBERTClassifier, load_encoder, load_tokenizer
+from models import ModelError
 from pipeline.evaluation import metrics
-from pipeline.features.clips import (
-    compute_frames,
-    paper_inputs,
-    spectrogram_inputs,
-)
-from pipeline.features.mel import Mel
-from pipeline.features.tokens import aligned_inputs, audio_width, compute_voice, paper_token_inputs
 from pipeline.files import UserError
-from pipeline.learning import training
-from pipeline.learning.dataset import load_utterances, text_batches, text_inputs
+from pipeline.learning import audio, cmbert, text, training
+from pipeline.learning.dataset import Training, load_utterances
 
-SETTINGS = training.Optimisation(
-    seed=1,
-    precision="float32",
-    epochs=1,
-    patience=100,
-    shuffle=True,
-    weight_decay=0.01,
-    beta2=0.999,
-    schedule="linear",
-    warmup=0.0,
-    clip=1.0,
-    class_weights=0.5,
-    label_smoothing=0.05,
-    save_minutes=1000.0,
-)
-TEXT_BATCHES = partial(text_batches, budget=10**6, size=8)
-TEXT_INPUTS = partial(text_inputs, pad_id=1)
-
-
-def load(data, bert, split):
-    utterances = load_utterances(data, split)
-    tokenizer = load_tokenizer(str(bert))
-    utterances.token_ids = [tokenizer.encode(text) for text in utterances.table["text"]]
-    compute_frames(utterances, Mel())
-    return utterances
+ONE_EPOCH = {
+    "epochs": 1,
+    "patience": 100,
+    "schedule": "linear",
+    "warmup": 0.0,
+    "beta2": 0.999,
+    "batch_size": 8,
+    "save_minutes": 1000.0,
+}
 
 
 @pytest.fixture(scope="module")
-def fit(data, bert):
-    return load(data, bert, "train")
+def fit(data):
+    return load_utterances(data, "train")
 
 
 @pytest.fixture(scope="module")
-def held_out(data, bert):
-    return load(data, bert, "valid")
+def held_out(data):
+    return load_utterances(data, "valid")
 
 
 @pytest.fixture
 def text_model(bert):
-    torch.manual_seed(0)
-    return KoBERTClassifier(load_encoder(str(bert)))
+    """Return a function: changes of the settings -> a new text model of seed 0."""
+
+    def make(**changes):
+        torch.manual_seed(0)
+        settings = stage_settings("text", bert=str(bert), **{**ONE_EPOCH, **changes})
+        return text.create(settings)
+
+    return make
 
 
-def run(
-    model,
-    folder,
-    fit,
-    rate=1e-3,
-    rates=None,
-    held_out=None,
-    batches=TEXT_BATCHES,
-    inputs=TEXT_INPUTS,
-    accelerator=None,
-    **changes,
-):
-    """Train a model, by default the text model for one epoch without validation."""
-    training.train(
-        model,
-        folder,
-        replace(SETTINGS, **changes),
-        rates or {"": rate},
-        fit=fit,
-        held_out=held_out,
-        batches=batches,
-        inputs=inputs,
-        accelerator=accelerator or Accelerator(),
-    )
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+def run(model, folder, fit, rate=1e-3, rates=None, held_out=None):
+    """Train a model on rows, without validation unless there are rows held out."""
+    fit = model.prepare(fit)
+    chosen = model.prepare(held_out) if held_out is not None else fit.select(np.zeros(len(fit)))
+    part = Training(folder, fit, chosen, chooses_epoch=held_out is not None)
+    training.train(model, part, rates or {"": rate})
+    return {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
 
 
 def same(first, second):
@@ -193,15 +155,14 @@ def test_parameter_groups_take_the_first_prefix_that_fits():
 
 
 def test_unknown_precision_is_refused():
-    with pytest.raises(UserError, match=r"PRECISION = 'fp16'.*bf16"):
+    with pytest.raises(ModelError, match=r"PRECISION = 'fp16'.*bf16"):
         training.autocast(Accelerator(), "fp16")
 
 
 def test_processes_share_the_batches():
     batches = [np.array([i]) for i in range(7)]
-    shares = [
-        training.share(batches, SimpleNamespace(num_processes=3, process_index=i)) for i in range(3)
-    ]
+    processes = [SimpleNamespace(num_processes=3, process_index=i) for i in range(3)]
+    shares = [training.own_batches(batches, process) for process in processes]
     assert {len(part) for part in shares} == {3}  # nobody waits for a step that never comes
     met = sorted(int(rows[0]) for part in shares for rows in part)
     assert met == [0, 0, 1, 1, 2, 3, 4, 5, 6]
@@ -210,101 +171,87 @@ def test_processes_share_the_batches():
 # --- what one step changes
 
 
-def changed_by_one_step(model, folder, fit, **changes):
-    """Names of the parameters that one step on all rows changes; no weight decay to hide behind."""
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    run(model, folder, fit, weight_decay=0.0, **changes)
-    return {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+def changed_by_one_step(model, folder, fit, **options):
+    """Names of the parameters that one step on all rows changes."""
+    before = {name: p.detach().clone() for name, p in model.network.named_parameters()}
+    model.batches = lambda rows, seed, budget, size: [np.arange(len(rows))]
+    run(model, folder, fit, **options)
+    changed = {n for n, p in model.network.named_parameters() if not torch.equal(p, before[n])}
+    return changed, set(before)
 
 
-def all_rows(utterances, seed):
-    return [np.arange(len(utterances))]
+ONE_STEP = {**ONE_EPOCH, "weight_decay": 0.0}  # a decay would move what has no gradient
 
 
 @pytest.mark.parametrize("head", ["mean", "pooler"])
-def test_a_step_changes_the_whole_text_model(bert, fit, tmp_path, head):
-    model = KoBERTClassifier(load_encoder(str(bert), pooler=head == "pooler"), head)
-    changed = changed_by_one_step(model, tmp_path, fit, batches=all_rows)
-    assert changed == {name for name, _ in model.named_parameters()}
+def test_a_step_changes_the_whole_text_model(text_model, fit, tmp_path, head):
+    changed, every = changed_by_one_step(text_model(head=head, weight_decay=0.0), tmp_path, fit)
+    assert changed == every
 
 
 @pytest.mark.parametrize("setting", ["default", "paper"])
 def test_a_step_changes_the_whole_audio_model(fit, tmp_path, setting):
-    model = ModifiedAlexNet("sum") if setting == "paper" else ModifiedAlexNet()
-    inputs = (
-        paper_inputs if setting == "paper" else partial(spectrogram_inputs, mel=Mel(), augment=1.0)
-    )
+    changes = PAPER["audio"] if setting == "paper" else {}
+    model = audio.create(stage_settings("audio", **ONE_STEP, **changes))
     few = fit.select(np.arange(len(fit)) < 6)
-    changed = changed_by_one_step(model, tmp_path, few, batches=all_rows, inputs=inputs)
-    assert changed == {name for name, _ in model.named_parameters()}
-
-
-def cmbert(bert, setting, voice):
-    scale = "batch" if setting == "paper" else "utterance"
-    return CMBERT(
-        load_encoder(str(bert)),
-        audio_width(None if setting == "paper" else Mel()),
-        scale,
-        voice,
-        "cls" if setting == "paper" else "mean",
-    )
+    changed, every = changed_by_one_step(model, tmp_path, few)
+    assert changed == every
 
 
 def test_a_step_changes_cmbert(bert, fit, tmp_path):
-    fit = replace(fit)
-    compute_voice(fit, Mel())
-    model = cmbert(bert, "aligned", "values")
-    inputs = partial(aligned_inputs, pad_id=1, augment=1.0, mask_id=4, hide_words=0.3)
-    changed = changed_by_one_step(model, tmp_path, fit, batches=all_rows, inputs=inputs)
-    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert changed == trainable
+    model = cmbert.create(stage_settings("cmbert", bert=str(bert), **ONE_STEP, hide_words=0.3))
+    changed, every = changed_by_one_step(model, tmp_path, fit)
     # b of the attention, added to all weights, drops out of the softmax (article, equation 6).
-    assert {name for name, _ in model.named_parameters()} - trainable == {"attention.bias"}
+    assert changed == every - {"attention.bias"}
+    assert not model.network.attention.bias.requires_grad
 
 
 def test_a_step_in_the_papers_setting_leaves_embeddings_and_classifier(bert, fit, tmp_path):
-    model = cmbert(bert, "paper", "weights")
-    frozen = ("encoder.embeddings", "classifier")
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad &= not name.startswith(frozen)
-    inputs = partial(paper_token_inputs, pad_id=0, length=100)
-    changed = changed_by_one_step(
-        model, tmp_path, fit, batches=all_rows, inputs=inputs, rates={"encoder": 2e-5, "": 0.01}
-    )
-    trained = {n for n, _ in model.named_parameters() if not n.startswith(frozen)}
-    assert changed == trained - {"attention.bias"}
+    settings = stage_settings("cmbert", bert=str(bert), **ONE_STEP, **PAPER["cmbert"])
+    rates = {"encoder": 2e-5, "": 0.01}
+    changed, every = changed_by_one_step(cmbert.create(settings), tmp_path, fit, rates=rates)
+    frozen = ("encoder.embeddings", "classifier", "attention.bias")
+    assert changed == {name for name in every if not name.startswith(frozen)}
 
 
 # --- epochs
 
 
+def note_batches(model):
+    """Let a model note the rows that it learns from; return the list."""
+    met, inputs = [], model.inputs
+
+    def noting(rows, chosen, learning):
+        assert learning
+        met.append(chosen.tolist())
+        return inputs(rows, chosen, learning)
+
+    model.inputs = noting
+    return met
+
+
 def test_each_epoch_meets_every_row_once(text_model, fit, tmp_path):
-    met = []
-
-    def inputs(utterances, rows, is_training):
-        assert is_training
-        met.append(rows.tolist())
-        return text_inputs(utterances, rows, is_training, pad_id=1)
-
-    run(text_model, tmp_path / "shuffled", fit, inputs=inputs, epochs=2)
+    model = text_model(epochs=2)
+    met = note_batches(model)
+    run(model, tmp_path / "shuffled", fit)
     epochs = [sum(met[:3], []), sum(met[3:], [])]
     assert [sorted(epoch) for epoch in epochs] == [list(range(20))] * 2
     assert epochs[0] != epochs[1]
-    met.clear()
-    run(text_model, tmp_path / "in order", fit, inputs=inputs, epochs=2, shuffle=False)
+    model = text_model(epochs=2, shuffle=False)
+    met = note_batches(model)
+    run(model, tmp_path / "in order", fit)
     assert sum(met, []) == list(range(20)) * 2
 
 
 def test_best_epoch_is_kept_and_history_tells(text_model, fit, held_out, tmp_path):
-    run(text_model, tmp_path, fit, rate=5e-3, held_out=held_out, epochs=4)
+    model = text_model(epochs=4)
+    run(model, tmp_path, fit, rate=5e-3, held_out=held_out)
     history = json.loads((tmp_path / "history.json").read_text())
     scores = [epoch["macro_f1"] for epoch in history["epochs"]]
     assert len(scores) == 4
     assert scores[history["best_epoch"] - 1] == max(scores)
     assert scores.index(max(scores)) == history["best_epoch"] - 1  # the first of equals
-    logits = training.predict(
-        text_model, held_out, TEXT_BATCHES, partial(text_inputs, pad_id=1), ""
-    )
+    logits = training.predict(model, model.prepare(held_out), 10**6, 8, "")
     ours = metrics.scores(held_out.labels, logits.argmax(1).numpy())["macro_f1"]
     assert ours == pytest.approx(max(scores))
     rates = [epoch["learning_rate"] for epoch in history["epochs"]]
@@ -312,21 +259,22 @@ def test_best_epoch_is_kept_and_history_tells(text_model, fit, held_out, tmp_pat
 
 
 def test_patience_ends_a_training_that_stands_still(text_model, fit, held_out, tmp_path):
-    run(text_model, tmp_path, fit, rate=0.0, held_out=held_out, epochs=9, patience=2)
+    run(text_model(epochs=9, patience=2), tmp_path, fit, rate=0.0, held_out=held_out)
     history = json.loads((tmp_path / "history.json").read_text())
     assert (len(history["epochs"]), history["best_epoch"]) == (3, 1)
 
 
 def test_learning_lowers_the_loss(text_model, fit, tmp_path):
-    run(text_model, tmp_path, fit, rate=3e-3, epochs=10, class_weights=0.0)
+    run(text_model(epochs=10, class_weights=0.0), tmp_path, fit, rate=3e-3)
     losses = [e["loss"] for e in json.loads((tmp_path / "history.json").read_text())["epochs"]]
     assert losses[-1] < 0.8 * losses[0]
 
 
 def test_a_loss_that_is_no_number_ends_in_advice(text_model, fit, tmp_path):
-    text_model.classifier.bias.data[3] = torch.nan
-    with pytest.raises(UserError, match=r"loss became nan in epoch 1, batch 1: lower the learning"):
-        run(text_model, tmp_path, fit)
+    model = text_model()
+    model.network.classifier.bias.data[3] = torch.nan
+    with pytest.raises(UserError, match=r"loss became nan in step 1: lower the learning"):
+        run(model, tmp_path, fit)
 
 
 # --- prediction
@@ -348,25 +296,23 @@ class Echo(nn.Module):
         return nn.functional.pad(first, (0, 6))
 
 
-def echo(utterances, poisoned=-1):
-    utterances.token_ids = [[100 + row, 3] for row in range(len(utterances))]
-
-    def shuffled(utterances, seed):
-        return TEXT_BATCHES(utterances, 5)
-
-    inputs = partial(text_inputs, pad_id=1)
-    return training.predict(Echo(poisoned).train(), utterances, shuffled, inputs, "valid")
+def echo(model, rows, poisoned=-1):
+    rows = rows.with_features(token_ids=[[100 + row, 3] for row in range(len(rows))])
+    model.network = Echo(poisoned).train()
+    in_order = model.batches
+    model.batches = lambda rows, seed, budget, size: in_order(rows, 5, budget, size)  # shuffled
+    return training.predict(model, rows, 10**6, 8, "valid")
 
 
-def test_predictions_come_in_row_order_whatever_the_batches(data):
-    logits = echo(load_utterances(data, "valid"))
+def test_predictions_come_in_row_order_whatever_the_batches(text_model, held_out):
+    logits = echo(text_model(), held_out)
     assert logits[:, 0].tolist() == list(range(100, 110))
     assert logits.dtype == torch.float32
 
 
-def test_a_prediction_that_is_no_number_names_its_row(data):
+def test_a_prediction_that_is_no_number_names_its_row(text_model, held_out):
     with pytest.raises(UserError, match="Sess03_script01_M007 is not a number"):
-        echo(load_utterances(data, "valid"), poisoned=108)
+        echo(text_model(), held_out, poisoned=108)
 
 
 # --- going on after a stop
@@ -376,46 +322,33 @@ class Stop(Exception):
     """Stands for the end of the process."""
 
 
-def interrupted(calls):
-    """Inputs of the text model that end the training at the given call."""
-    left = iter(range(calls))
+def interrupt(model, calls):
+    """Let a model end the training at its given batch."""
+    left, inputs = iter(range(calls)), model.inputs
 
-    def inputs(utterances, rows, is_training):
-        if is_training and next(left, None) is None:
+    def interrupted(rows, chosen, learning):
+        if learning and next(left, None) is None:
             raise Stop
-        return text_inputs(utterances, rows, is_training, pad_id=1)
+        return inputs(rows, chosen, learning)
 
-    return inputs
+    model.inputs = interrupted
+    return model
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("steps", [1, 3, 5])  # of 3 an epoch
-def test_resuming_equals_not_stopping(bert, fit, held_out, tmp_path, steps, precision):
+def test_resuming_equals_not_stopping(text_model, fit, held_out, tmp_path, steps, precision):
+    changes = {"epochs": 3, "precision": precision, "schedule": "cosine", "warmup": 0.2}
+
     def fresh():
-        torch.manual_seed(0)
-        return KoBERTClassifier(load_encoder(str(bert)), dropout=0.5)
+        return text_model(**changes, save_minutes=0.0, dropout=0.5)
 
-    def go(folder, **changes):
-        return run(
-            fresh(),
-            tmp_path / folder,
-            fit,
-            **{
-                "held_out": held_out,
-                "epochs": 3,
-                "precision": precision,
-                "schedule": "cosine",
-                "warmup": 0.2,
-                "save_minutes": 0.0,
-                **changes,
-            },
-        )
-
-    whole = go("whole")
+    whole = run(fresh(), tmp_path / "whole", fit, held_out=held_out)
     with pytest.raises(Stop):
-        go("parts", inputs=interrupted(steps))
+        run(interrupt(fresh(), steps), tmp_path / "parts", fit, held_out=held_out)
+    model = fresh()
     torch.manual_seed(12345)  # another process
-    assert same(go("parts"), whole)
+    assert same(run(model, tmp_path / "parts", fit, held_out=held_out), whole)
     histories = [(tmp_path / name / "history.json").read_text() for name in ("whole", "parts")]
     assert histories[0] == histories[1]
 
@@ -423,7 +356,8 @@ def test_resuming_equals_not_stopping(bert, fit, held_out, tmp_path, steps, prec
 def test_the_seed_decides_the_weights(bert, fit, tmp_path):
     def go(folder, seed):
         torch.manual_seed(seed)
-        return run(KoBERTClassifier(load_encoder(str(bert))), tmp_path / folder, fit, seed=seed)
+        model = text.create(stage_settings("text", bert=str(bert), **ONE_EPOCH, seed=seed))
+        return run(model, tmp_path / folder, fit)
 
     first, again, other = go("a", 1), go("b", 1), go("c", 2)
     assert same(first, again)
@@ -432,10 +366,10 @@ def test_the_seed_decides_the_weights(bert, fit, tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut", "garbled", "empty"])
 def test_damaged_state_is_refused(text_model, fit, tmp_path, damage):
-    run(text_model, tmp_path, fit)
+    run(text_model(), tmp_path, fit)
     state = tmp_path / "state.pt"
     content = state.read_bytes()
     damaged = {"cut": content[: len(content) // 2], "garbled": b"no state" * 99, "empty": b""}
     state.write_bytes(damaged[damage])
     with pytest.raises(UserError, match=r"state.pt cannot be read \(\w+\): delete it"):
-        run(text_model, tmp_path, fit)
+        run(text_model(), tmp_path, fit)

@@ -9,12 +9,13 @@ import pytest
 import sentencepiece
 import torch
 from safetensors.torch import load_file, save_file
+from small_encoder import make_small_encoder
 from torch import nn
 from transformers import BertConfig, BertTokenizerFast
 
-from models import kobert
-from pipeline.files import UserError
-from pipeline.learning import dataset
+from models import ModelError, kobert
+from pipeline.learning.batches import pad
+from pipeline.learning.checkpoint import save_encoder, write_files
 
 TIMES = ("오늘은", "어젯밤에", "지난 주말에", "방금", "요즘", "아침부터", "3년 만에")
 WHO = ("동생이", "엄마가", "우리 팀장님이", "옆집 아저씨가", "제가", "그 친구가", "할머니께서")
@@ -26,7 +27,7 @@ SENTENCES = [" ".join(words) for words in itertools.product(TIMES, WHO, WHAT, HO
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("encoder")
-    kobert.make_small_encoder(SENTENCES, folder, seed=1)
+    make_small_encoder(SENTENCES, folder, seed=1)
     return folder
 
 
@@ -35,9 +36,9 @@ def tokenizer(folder):
     return kobert.load_tokenizer(str(folder))
 
 
-def pad(rows):
+def padded(rows):
     """Return ids padded on the right with KoBERT's [PAD], and their mask."""
-    ids = dataset.pad([np.array(row) for row in rows], 1)
+    ids = pad([np.array(row) for row in rows], 1)
     return ids, (ids != 1).long()
 
 
@@ -94,7 +95,7 @@ def test_pair(tokenizer):
 
 
 def test_saved_tokenizer_is_the_same(tokenizer, tmp_path):
-    tokenizer.save(tmp_path)
+    write_files(tmp_path, tokenizer.files())
     again = kobert.KoBERTTokenizer.from_folder(tmp_path)
     assert [again.encode(s) for s in SENTENCES] == [tokenizer.encode(s) for s in SENTENCES]
 
@@ -105,7 +106,7 @@ def test_older_file_names_are_found(folder, tmp_path):
         place.mkdir()
         (place / name).write_bytes((folder / "spiece.model").read_bytes())
         assert kobert.KoBERTTokenizer.from_folder(place).encode("방금")[0] == 2
-    with pytest.raises(UserError, match="no SentencePiece model"):
+    with pytest.raises(ModelError, match="no SentencePiece model"):
         kobert.KoBERTTokenizer.from_folder(tmp_path)
 
 
@@ -117,19 +118,19 @@ def test_sentencepiece_model_of_another_kind_is_refused(tmp_path):
         hard_vocab_limit=False,
         minloglevel=2,
     )
-    with pytest.raises(UserError, match="not KoBERT's"):
+    with pytest.raises(ModelError, match="not KoBERT's"):
         kobert.KoBERTTokenizer.from_folder(tmp_path)
 
 
 def test_flood_of_unknown_pieces_is_refused(tokenizer):
     foreign = ["ずっと前から", "прекрасный день", "καλημέρα κόσμε"]
     sequences = [tokenizer.encode(text) for text in foreign]
-    with pytest.raises(UserError, match="not made for Korean"):
+    with pytest.raises(ModelError, match="not made for Korean"):
         kobert.check_unknown_share(sequences, tokenizer.unk_id, "some/encoder")
     assert kobert.check_unknown_share([tokenizer.encode(s) for s in SENTENCES], 0, "x") == 0
     # 1 of 25 is a typo, 2 of 25 are a wrong tokenizer; [CLS] and [SEP] do not count.
     assert kobert.check_unknown_share([[2, 0, *[9] * 24, 3]], 0, "x") == 1 / 25
-    with pytest.raises(UserError, match="8%"):
+    with pytest.raises(ModelError, match="8%"):
         kobert.check_unknown_share([[2, 0, 0, *[9] * 23, 3]], 0, "x")
 
 
@@ -139,7 +140,7 @@ def test_wordpiece_checkpoint_keeps_its_own_tokenizer(tmp_path):
     BertTokenizerFast(str(tmp_path / "vocab.txt"), do_lower_case=False).save_pretrained(tmp_path)
     BertConfig(vocab_size=len(words)).save_pretrained(tmp_path)
     tokenizer = kobert.load_tokenizer(str(tmp_path))
-    tokenizer.save(tmp_path / "saved")
+    write_files(tmp_path / "saved", tokenizer.files())
     for loaded in (tokenizer, kobert.load_tokenizer(str(tmp_path / "saved"))):
         assert loaded.encode("정말 기뻤습니다!") == [2, 5, 6, 7, 8, 3]
         assert loaded.encode("정말 기뻤습니다!", 4) == [2, 5, 6, 3]
@@ -156,12 +157,12 @@ def test_known_answers_of_the_real_kobert():
 
 def test_other_model_under_kobert_s_name_is_refused(folder, tmp_path):
     (tmp_path / "kobert-base-v1").symlink_to(folder)
-    with pytest.raises(UserError, match="is not skt/kobert-base-v1's"):
+    with pytest.raises(ModelError, match="is not skt/kobert-base-v1's"):
         kobert.load_tokenizer(str(tmp_path / "kobert-base-v1"))
 
 
 def test_small_encoder_is_deterministic_and_loads_whole(folder, tmp_path):
-    kobert.make_small_encoder(SENTENCES, tmp_path, seed=1)
+    make_small_encoder(SENTENCES, tmp_path, seed=1)
     for name in ("config.json", "model.safetensors", "spiece.model"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
     stored = load_file(folder / "model.safetensors")
@@ -172,7 +173,7 @@ def test_small_encoder_is_deterministic_and_loads_whole(folder, tmp_path):
 
 def test_half_precision_checkpoint_is_loaded_as_float32(folder, tokenizer, tmp_path):
     encoder = kobert.load_encoder(str(folder), pooler=True)
-    kobert.save_encoder(encoder, tokenizer, tmp_path, torch.float16)
+    save_encoder(encoder, tokenizer, tmp_path, torch.float16)
     again = kobert.load_encoder(str(tmp_path), pooler=True).state_dict()
     for name, tensor in encoder.state_dict().items():
         assert again[name].dtype == torch.float32
@@ -182,7 +183,7 @@ def test_half_precision_checkpoint_is_loaded_as_float32(folder, tokenizer, tmp_p
 def test_missing_weight_is_an_error(folder, tmp_path):
     name = "encoder.layer.1.output.dense.weight"
     remove(folder, tmp_path / "copy", name)
-    with pytest.raises(UserError, match=name):
+    with pytest.raises(ModelError, match=name):
         kobert.load_encoder(str(tmp_path / "copy"))
 
 
@@ -191,7 +192,7 @@ def test_weight_of_another_shape_is_an_error(folder, tmp_path):
     remove(folder, tmp_path / "copy", name)
     weights = load_file(tmp_path / "copy" / "model.safetensors") | {name: torch.zeros(3, 4)}
     save_file(weights, tmp_path / "copy" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=name):
+    with pytest.raises(ModelError, match=name):
         kobert.load_encoder(str(tmp_path / "copy"))
 
 
@@ -199,9 +200,9 @@ def test_pooler_may_be_missing_only_where_it_is_not_used(folder, tmp_path):
     remove(folder, tmp_path / "copy", "pooler.dense.weight")
     encoder = kobert.load_encoder(str(tmp_path / "copy"))
     assert not [name for name, _ in encoder.named_parameters() if "pooler" in name]
-    with pytest.raises(UserError, match="pooler.dense.weight"):
+    with pytest.raises(ModelError, match="pooler.dense.weight"):
         kobert.load_encoder(str(tmp_path / "copy"), pooler=True)
-    with pytest.raises(UserError, match="needs an encoder with a pooler"):
+    with pytest.raises(ModelError, match="needs an encoder with a pooler"):
         kobert.KoBERTClassifier(encoder, head="pooler")
 
 
@@ -215,7 +216,7 @@ def test_a_checkpoint_without_pooler_gets_a_new_one_and_says_so(folder, tmp_path
 
 def test_missing_folder_is_the_user_s_error(tmp_path):
     for load in (kobert.load_encoder, kobert.load_tokenizer):
-        with pytest.raises(UserError, match="no folder here.*give a folder") as caught:
+        with pytest.raises(ModelError, match="no folder here.*give a folder") as caught:
             load(str(tmp_path / "none"))
         assert "\n" not in str(caught.value)
 
@@ -236,9 +237,9 @@ def test_logits_do_not_depend_on_padding_order_and_neighbours(folder, tokenizer,
     texts = ["방금", SENTENCES[0], "화가 났어", " ".join(SENTENCES[:4])]
     rows = [tokenizer.encode(text) for text in texts]
     with torch.inference_mode():
-        alone = torch.cat([model(*pad([row])) for row in rows])
-        together = model(*pad(rows))
-        backwards = model(*pad(rows[::-1])).flip(0)
+        alone = torch.cat([model(*padded([row])) for row in rows])
+        together = model(*padded(rows))
+        backwards = model(*padded(rows[::-1])).flip(0)
     assert alone.shape == (4, 7)
     assert (alone - alone.mean(0)).abs().max() > 1e-3, "the outputs must differ from each other"
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
@@ -248,7 +249,7 @@ def test_logits_do_not_depend_on_padding_order_and_neighbours(folder, tokenizer,
 @pytest.mark.parametrize("head", ["mean", "pooler"])
 def test_every_parameter_is_trained(folder, tokenizer, head):
     model = kobert.KoBERTClassifier(kobert.load_encoder(str(folder), True), head, dropout=0.0)
-    ids, mask = pad([tokenizer.encode(s) for s in SENTENCES[:4]])
+    ids, mask = padded([tokenizer.encode(s) for s in SENTENCES[:4]])
     nn.functional.cross_entropy(model(ids, mask), torch.tensor([0, 1, 2, 3])).backward()
     for name, parameter in model.named_parameters():
         # A key's bias shifts all scores of a query alike, which softmax takes out again.

@@ -14,13 +14,13 @@ from transformers import (
     WavLMModel,
 )
 
+from models import ModelError
 from models.speech import (
     SpeechClassifier,
     build_speech_encoder,
     load_speech_encoder,
     prepare_clip,
 )
-from pipeline.files import UserError
 
 KINDS = {
     "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
@@ -104,6 +104,6 @@ def test_what_is_no_speech_encoder_is_refused_in_one_line(tmp_path):
         BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
     ).save_pretrained(tmp_path / "bert")
     for name in (tmp_path / "bert", tmp_path / "absent"):
-        with pytest.raises(UserError) as error:
+        with pytest.raises(ModelError) as error:
             load_speech_encoder(str(name))
         assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""text_pretrain.py and pipeline/pretraining.py."""
+"""text_pretrain.py: lines, masks, losses, and going on after a stop."""
 
 import gzip
 import json
@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from transformers import BertConfig, BertModel
 
 from models.kobert import load_encoder, load_tokenizer, train_tokenizer
 from pipeline.files import UserError
-from pipeline.pretraining import markers
-from pipeline.pretraining import objective as pretraining
+from pipeline.learning.batches import pad
+from pipeline.learning.checkpoint import State
+from pipeline.pretraining import lines as reading
+from pipeline.pretraining import markers, objective
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = (
@@ -72,7 +75,7 @@ def reviews(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tokenizer(reviews):
-    return train_tokenizer(pretraining.read_lines(reviews)[0], 300)
+    return train_tokenizer(reading.read_lines(reviews)[0], 300)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +120,7 @@ def test_killed_run_goes_on_and_ends_the_same(reviews, pretrained, run_script, t
     running.send_signal(signal.SIGKILL)
     assert running.wait() == -signal.SIGKILL
     state = tmp_path / "encoder" / "state.pt"
-    assert torch.load(state, weights_only=True)["step"] in (50, 100)
+    assert torch.load(state, weights_only=True)["counters"]["step"] in (50, 100)
     assert (
         "going on after step" in run_script("text_pretrain.py", *options(reviews, tmp_path)).stdout
     )
@@ -127,7 +130,7 @@ def test_killed_run_goes_on_and_ends_the_same(reviews, pretrained, run_script, t
 
 def test_continuing_a_checkpoint_keeps_its_vocabulary(reviews, pretrained, run_script, tmp_path):
     plain = tmp_path / "plain.txt"
-    texts, _ = pretraining.read_lines(reviews)
+    texts, _ = reading.read_lines(reviews)
     plain.write_text("\n".join(texts), encoding="utf-8")
     changes = {"bert": pretrained, "steps": 3, "missing_weight": 0, "learning_rate": 1e-4}
     done = run_script("text_pretrain.py", *options(plain, tmp_path, **changes))
@@ -147,23 +150,28 @@ def test_unfinished_run_of_other_settings_is_refused(tmp_path):
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
 
-    def state(**settings):
-        identity = {"settings": {"steps": 100, "width": 8, **settings}, "text_sha256": "a"}
-        return pretraining.State(tmp_path / "state.pt", model, optimizer, identity)
+    path = tmp_path / "state.pt"
 
-    unfinished = state()
+    def identity(**settings):
+        settings = {"steps": 100, "decay_steps": 20, "width": 8, **settings}
+        return {"settings": settings, "text_sha256": "a"}
+
+    def go_on(**settings):
+        state = State(path, model, optimizer)
+        state.load(partial(objective.check_unfinished, path, identity(**settings)))
+        return state
+
+    unfinished = State(path, model, optimizer, identity())
     unfinished.step = 60
     unfinished.save()
     with pytest.raises(UserError, match="another WIDTH"):
-        state(width=16).load(decay_steps=20)
-    longer = state(steps=500)
-    longer.load(decay_steps=20)
-    assert longer.step == 60
+        go_on(width=16)
+    assert go_on(steps=500).step == 60
     with pytest.raises(UserError, match="another STEPS"):  # its rate would be falling by now
-        state(steps=70).load(decay_steps=20)
-    (tmp_path / "state.pt").write_bytes(b"half a file")
-    with pytest.raises(UserError, match="is damaged"):
-        state().load(decay_steps=20)
+        go_on(steps=70)
+    path.write_bytes(b"half a file")
+    with pytest.raises(UserError, match="cannot be read"):
+        go_on()
 
 
 @pytest.mark.parametrize("ending, opener", [("", open), (".xz", lzma.open), (".gz", gzip.open)])
@@ -173,9 +181,9 @@ def test_lines_with_and_without_ratings(tmp_path, ending, opener):
         stream.write("10\t좋다\n1\t 싫다 \n7\t \n")
     with opener(plain, "wt", encoding="utf-8") as stream:
         stream.write("좋다\n\n싫다")
-    texts, ratings = pretraining.read_lines(rated)
+    texts, ratings = reading.read_lines(rated)
     assert texts == ["좋다", "싫다"] and ratings.tolist() == [10, 1]
-    texts, ratings = pretraining.read_lines(plain)
+    texts, ratings = reading.read_lines(plain)
     assert texts == ["좋다", "싫다"] and ratings.tolist() == [0, 0]
 
 
@@ -183,15 +191,15 @@ def test_wrong_text_files_are_refused(tmp_path):
     path = tmp_path / "reviews.tsv"
     path.write_text("10\t좋다\n11\t좋다\n", encoding="utf-8")
     with pytest.raises(UserError, match="line 2.*rating of 1 to 10"):
-        pretraining.read_lines(path)
+        reading.read_lines(path)
     path.write_text("10\t좋다\n좋다\n", encoding="utf-8")
     with pytest.raises(UserError, match="line 2"):
-        pretraining.read_lines(path)
+        reading.read_lines(path)
     path.write_bytes("좋다".encode("cp949"))
     with pytest.raises(UserError, match="cannot be read"):
-        pretraining.read_lines(path)
+        reading.read_lines(path)
     with pytest.raises(UserError, match="cannot be read"):
-        pretraining.read_lines(tmp_path / "none.txt")
+        reading.read_lines(tmp_path / "none.txt")
 
 
 def test_markers_are_taken_out_and_named():
@@ -221,7 +229,7 @@ def test_heads_ask_whole_lines_and_bare_lines_apart():
         num_attention_heads=1,
         intermediate_size=8,
     )
-    model = pretraining.Pretrainer(BertModel(sizes, add_pooling_layer=False)).eval()
+    model = objective.Pretrainer(BertModel(sizes, add_pooling_layer=False)).eval()
     kinds = len(markers.MARKERS)
     for head, bias in ((model.seen, 2.0), (model.missing, -1.0)):
         torch.nn.init.zeros_(head.weight)
@@ -244,13 +252,13 @@ def test_heads_ask_whole_lines_and_bare_lines_apart():
 
 
 def masking(tokenizer, share=0.3):
-    return pretraining.Masking.of(tokenizer, hidden_share=share, bare_share=0.5)
+    return reading.Masking.of(tokenizer, hidden_share=share, bare_share=0.5)
 
 
 def test_words_are_hidden_whole_and_specials_never(tokenizer):
     draw = masking(tokenizer)
     rows = [tokenizer.encode(text) for text in (*GOOD, *POOR)] * 50
-    ids = pretraining.pad(rows, tokenizer.pad_id)
+    ids = pad(rows, tokenizer.pad_id)
     shown, hidden = draw.hide(ids, torch.Generator().manual_seed(1))
     assert not hidden[ids < 5].any()
     assert torch.equal(shown[~hidden], ids[~hidden])
@@ -265,7 +273,7 @@ def test_words_are_hidden_whole_and_specials_never(tokenizer):
         place, before = 0, False
         for piece, flag in zip(tokenizer.pieces(row), flags, strict=False):
             place = 0 if piece.startswith(("▁", "[")) else place + 1
-            if place % pretraining.SPAN:
+            if place % reading.SPAN:
                 assert flag == before, (piece, row)
                 halves += 1
             before = flag
@@ -274,7 +282,7 @@ def test_words_are_hidden_whole_and_specials_never(tokenizer):
 
 def test_masks_depend_on_the_seed_alone(tokenizer):
     texts = [*GOOD, *POOR]
-    corpus = pretraining.encode_corpus(texts, np.arange(1, 9), tokenizer, 64)
+    corpus = reading.encode_corpus(texts, np.arange(1, 9), tokenizer, 64)
     lines = np.array([5, 0, 3])
     one, same, other = (masking(tokenizer, 0.5).batch(corpus, lines, seed) for seed in (7, 7, 8))
     assert all(torch.equal(one[name], same[name]) for name in one)
@@ -291,7 +299,7 @@ def test_masks_depend_on_the_seed_alone(tokenizer):
 def test_static_vectors_are_the_factors_of_pointwise_mutual_information():
     sentences = [[5, 6, 7, 8], [5, 6, 5], [7, 8, 9, 9, 7, 8, 6], [9]]
     ids = np.array([i for sentence in sentences for i in sentence])
-    lines = pretraining.Lines(ids, np.cumsum([0, *map(len, sentences)]))
+    lines = reading.Lines(ids, np.cumsum([0, *map(len, sentences)]))
     counts = np.zeros((10, 10))
     for sentence in sentences:
         for i, left in enumerate(sentence):
@@ -302,16 +310,16 @@ def test_static_vectors_are_the_factors_of_pointwise_mutual_information():
     expected = np.outer(counts.sum(1), smoothed)
     table = np.log(np.where(counts > 0, counts, 1) / np.where(counts > 0, expected, 1)).clip(0)
     left, values, _ = np.linalg.svd(table)
-    found = pretraining.static_vectors(lines, 10, 4, seed=1)
+    found = objective.static_vectors(lines, 10, 4, seed=1)
     np.testing.assert_allclose(found @ found.T, left[:, :4] * values[:4] @ left[:, :4].T, atol=1e-4)
 
 
 def test_steps_go_on_where_they_stopped():
     lengths = np.random.default_rng(1).integers(3, 40, 500)
-    unbroken = pretraining.steps_from(0, lengths, 200, seed=3)
+    unbroken = reading.steps_from(0, lengths, 200, seed=3)
     steps = [next(unbroken) for _ in range(200)]
     assert set(np.concatenate(steps[:40]).tolist()) < set(range(500))
     for start in (1, 63, 130):
-        resumed = pretraining.steps_from(start, lengths, 200, seed=3)
+        resumed = reading.steps_from(start, lengths, 200, seed=3)
         for step in range(start, start + 50):
             assert np.array_equal(next(resumed), steps[step])
