@@ -20,12 +20,20 @@ from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from pipeline import config
-from pipeline.evaluation import metrics, predictions, tables
-from pipeline.evaluation import page as report
-from pipeline.evaluation import stacking as fusion
+from pipeline.evaluation import (
+    fitting,
+    metrics,
+    page,
+    predictions,
+    published,
+    stacking,
+    tables,
+    voting,
+)
+from pipeline.evaluation.fitting import Rows
 from pipeline.evaluation.predictions import MODELS, Predictions
-from pipeline.evaluation.stacking import Rows
 from pipeline.figures import ensemble as plots
+from pipeline.figures import style, training
 from pipeline.files import write_array, write_json, write_text
 
 # ----------------------------------------------------------------------------------------------
@@ -100,7 +108,7 @@ def choose_rows(test: Predictions, held_out: Predictions | None) -> tuple:
     by = "by row (no segment IDs)" if sessions is None else "by session"
 
     def learn(fit) -> tuple[np.ndarray, dict]:
-        return fusion.cross_fit(fit, rows), fit(rows).learned
+        return fitting.cross_fit(fit, rows), fit(rows).learned
 
     return learn, f"the test rows themselves, cross-validated {by}", f"{by} on the test rows"
 
@@ -108,13 +116,13 @@ def choose_rows(test: Predictions, held_out: Predictions | None) -> tuple:
 def fuse(logits: np.ndarray, learn) -> tuple[dict, dict, dict]:
     """Return predictions (N,), probabilities (N, C) and what was learned, each by method."""
     learned = {}
-    probabilities = {"majority": learn(fusion.fit_majority)[0]}
+    probabilities = {"majority": learn(fitting.fit_majority)[0]}
     probabilities |= dict(zip(MODELS, softmax(logits, axis=-1), strict=True))
-    probabilities["soft"] = fusion.vote_soft(logits)
-    probabilities["weighted_soft"], learned["weighted_soft"] = learn(fusion.fit_weighted_soft)
-    probabilities["stacking"], learned["stacking"] = learn(fusion.fit_stacking)
+    probabilities["soft"] = voting.vote_soft(logits)
+    probabilities["weighted_soft"], learned["weighted_soft"] = learn(voting.fit_weighted_soft)
+    probabilities["stacking"], learned["stacking"] = learn(stacking.fit_stacking)
     pred = {method: values.argmax(axis=-1) for method, values in probabilities.items()}
-    pred["hard"] = fusion.vote_hard(logits)
+    pred["hard"] = voting.vote_hard(logits)
     return {method: pred[method] for method in tables.NAMES}, probabilities, learned
 
 
@@ -187,13 +195,13 @@ def count_agreement(truth: np.ndarray, pred: dict) -> list[dict]:
 def follow_paper(test: Predictions, learn) -> dict:
     """Score the published rules; the first one learns from the labels that it is scored on."""
     rows = Rows(test.logits, test.truth, None)
-    in_sample = fusion.fit_published_stacking(rows).predict(test.logits)
+    in_sample = published.fit_published_stacking(rows).predict(test.logits)
     pred = {
         "stacking_in_sample": in_sample.argmax(axis=-1),
-        "stacking_honest": learn(fusion.fit_published_stacking)[0].argmax(axis=-1),
-        "soft": fusion.published_soft(test.logits),
-        "weighted_soft": fusion.published_weighted_soft(test.logits),
-        "hard": fusion.published_hard(test.logits),
+        "stacking_honest": learn(published.fit_published_stacking)[0].argmax(axis=-1),
+        "soft": published.published_soft(test.logits),
+        "weighted_soft": published.published_weighted_soft(test.logits),
+        "hard": published.published_hard(test.logits),
     }
     return {rule: metrics.scores(test.truth, labels) for rule, labels in pred.items()}
 
@@ -213,7 +221,9 @@ def write_results(results: dict, test: Predictions, pred: dict, probabilities: d
     # On the screen the scores stand last, where they are seen.
     print(tables.write_markdown(results["synthetic"], [*made[1:], made[0]]))
     figures = plots.draw_all(outputs / "plots", results, test, pred, probabilities)
-    html = report.write_page(results, made, figures, test, pred, probabilities, Path(DATA))
+    figures |= training.draw_all(outputs / "plots", outputs)
+    font = style.find_font()
+    html = page.write_page(results, made, figures, test, pred, probabilities, Path(DATA), font)
     write_text(outputs / "report.html", html)
     print(f"written: {outputs}/ensemble.json, ensemble.md, ensemble_*.npy and {outputs}/plots/")
     print(f"look at: {outputs}/report.html")

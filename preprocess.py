@@ -18,9 +18,9 @@ from pathlib import Path
 
 from pipeline import config
 from pipeline.corpus import known_counts
+from pipeline.corpus.account import Account
 from pipeline.corpus.ingest import read_texts_and_lengths, workers, write_audio
 from pipeline.corpus.matching import Utterance, list_orphans, read_corpus
-from pipeline.corpus.recordings import RATE
 from pipeline.corpus.report import (
     measure_verbatim,
     print_account,
@@ -30,8 +30,8 @@ from pipeline.corpus.report import (
 )
 from pipeline.corpus.splits import SPLITS, check_not_empty, split_sessions, split_utterances
 from pipeline.corpus.transcripts import DEFAULT_STYLE, STYLES
-from pipeline.corpus.tree import Account, Tree, find_tree
-from pipeline.files import UserError, read_json, sha256, write_json, write_text
+from pipeline.corpus.tree import Tree, find_tree
+from pipeline.files import RATE, UserError, read_json, sha256, write_json, write_text
 from pipeline.labels import LABELS
 
 # ------------------------------------------------------------------------------------------------
@@ -85,6 +85,9 @@ def main() -> None:
     with ThreadPoolExecutor() as pool:  # hashing leaves Python's lock to the plots
         names = [name for split in SPLITS for name in (f"{split}.tsv", f"{split}_audio.npy")]
         hashes = pool.map(sha256, (data / name for name in names))
+        from pipeline.figures.corpus import draw_all  # here, its second passes beside the hashing
+
+        draw_all(report, used)
         write_report(report, manifest, used, account)
         manifest["files"] = dict(zip(names, hashes, strict=True))
     write_json(data / "manifest.json", manifest)

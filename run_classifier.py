@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pipeline import config
 from pipeline.evaluation import metrics
-from pipeline.figures import ensemble as plots
+from pipeline.figures import style
 from pipeline.figures.attention import draw_attention
 from pipeline.files import UserError, write_json
 from pipeline.labels import LABELS
@@ -132,7 +132,7 @@ def plot_attention(model: cmbert.CMBERTModel, test: Utterances) -> None:
     truth, pred = LABELS[test.labels[row[0]]], LABELS[logits.argmax()]
     title = f"{ATTENTION}: {truth}, predicted {pred}"
     path = Path(OUTPUTS) / "cmbert" / f"attention_{ATTENTION}.png"
-    plots.save(path, draw_attention, model.tokenizer.pieces(tokens), maps, title)
+    style.save(path, draw_attention, model.tokenizer.pieces(tokens), maps, title)
     print(f"wrote {path}")
 
 

@@ -19,8 +19,8 @@ import numpy as np
 from tqdm import tqdm
 
 from pipeline import config
-from pipeline.files import UserError, write_json
-from pipeline.sample import speech as synthesis
+from pipeline.files import RATE, UserError, write_json
+from pipeline.sample import speech
 from pipeline.sample.oddities import ODDITIES
 from pipeline.sample.raters import listener_emotion, rate
 from pipeline.sample.screenplay import SENTENCES, Line, write_screenplay
@@ -60,7 +60,7 @@ def main() -> None:
             for line, segment in zip(lines, segments, strict=True):
                 contents["classes"][line.emotion] += 1
                 contents["told_by"][segment.id] = line.told_by
-                contents["seconds"] += len(segment.audio) / synthesis.RATE
+                contents["seconds"] += len(segment.audio) / RATE
             for plant, home in ODDITIES.items():
                 if number == (home - 1) % SESSIONS + 1:
                     contents["planted"][plant.__name__] = plant(segments)
@@ -85,21 +85,21 @@ def perform(
 ) -> list[Segment]:
     """Return a session's lines as segments: spoken, transcribed and rated."""
     voices = {}
-    for gender, variants in synthesis.VARIANTS.items():
-        voices[gender] = synthesis.random_voice(gender, variants[number % len(variants)], rng)
+    for gender, variants in speech.VARIANTS.items():
+        voices[gender] = speech.random_voice(gender, variants[number % len(variants)], rng)
     segments, spoken_so_far, clock = [], Counter(), Counter()
     for line in lines:
         voice = voices[line.gender]
         # Where only the words tell the emotion, the voice stays neutral.
         shown = "neutral" if line.told_by == "words" else line.emotion
         words, transcript = transcribe(line.text, rng)
-        delivery = synthesis.random_delivery(shown, voice.warmth, rng)
-        audio = synthesis.say(words, voice, delivery, rng)
+        delivery = speech.random_delivery(shown, voice.warmth, rng)
+        audio = speech.say(words, voice, delivery, rng)
 
         dialogue = f"Sess{number:02d}_{line.dialogue}"
         spoken_so_far[dialogue, line.gender] += 1
         start = clock[dialogue] + rng.uniform(0.2, 1.2)
-        clock[dialogue] = end = start + len(audio) / synthesis.RATE
+        clock[dialogue] = end = start + len(audio) / RATE
         listener = "M" if line.gender == "F" else "F"
         rows = {
             line.gender: rate(line.emotion, rng),

@@ -21,9 +21,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pipeline import config
-from pipeline.corpus import recordings as audio_files
+from pipeline.corpus import recordings
+from pipeline.corpus.account import Account
 from pipeline.corpus.matching import read_corpus
-from pipeline.corpus.tree import Account, find_tree
+from pipeline.corpus.tree import find_tree
 from pipeline.labels import LABELS
 from pipeline.sample.writer import Segment, Session, unanimous, write_kemdy19
 
@@ -69,8 +70,8 @@ def write_large_corpus(folder: Path) -> None:
     """Write KEMDy19's tree: 20 sessions of 10 dialogues, F and M in turn."""
     tree = find_tree(CORPUS, Account())
     sources = read_corpus(tree, Account())
-    clips = [audio_files.read(str(tree.root / source.recording))[0] for source in sources]
-    stretch = HOURS * 3600 * audio_files.RATE / UTTERANCES / np.mean([len(clip) for clip in clips])
+    clips = [recordings.read(str(tree.root / source.recording))[0] for source in sources]
+    stretch = HOURS * 3600 * recordings.RATE / UTTERANCES / np.mean([len(clip) for clip in clips])
     text = (tree.root / sources[0].transcript).read_text(encoding="utf-8").strip()
     each = UTTERANCES // (SESSIONS * DIALOGUES)
     number = 0
@@ -123,7 +124,7 @@ def preprocess(corpus: Path) -> None:
 def load_with_librosa(recordings: list[str]) -> None:
     """Load every recording with librosa, one after another."""
     for path in recordings:
-        librosa.load(path, sr=audio_files.RATE)
+        librosa.load(path, sr=recordings.RATE)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,14 @@ Writes  OUT/summary.json, OUT/summary.md: mean, deviation (of one run, n - 1), a
 from glob import glob
 from pathlib import Path
 
-import numpy as np
-
 from pipeline import config
-from pipeline.evaluation.metrics import SCORES
-from pipeline.evaluation.tables import HEADERS, NAMES, align, number
+from pipeline.evaluation.summary import summarise, write_page
 from pipeline.files import UserError, read_json, write_json, write_text
 
 # ----------------------------------------------------------------------------------------------
 RUNS = "outputs/seeds/*/ensemble.json"  # a pattern; each match is one run, named by its folder
 OUT = "outputs/seeds"  # where the summary goes
 # ----------------------------------------------------------------------------------------------
-
-BY_RUN = ("accuracy", "macro_f1", "uar")  # scores of which every run is shown
 
 
 def main() -> None:
@@ -36,50 +31,6 @@ def main() -> None:
     write_text(Path(OUT) / "summary.md", page)
     print(page)
     print(f"written: {OUT}/summary.json, {OUT}/summary.md")
-
-
-def summarise(runs: dict[str, list[dict]]) -> dict:
-    """Return mean and deviation by method and score, and every run; runs: name -> ensemble.json."""
-    methods = {}
-    for position, method in enumerate(NAMES):
-        rows = [run[position] for run in runs.values()]
-        if any(row["method"] != method for row in rows):
-            raise UserError(f"row {position} of an ensemble.json is not '{method}': run it again")
-        methods[method] = {score: describe([row[score] for row in rows]) for score in SCORES}
-    notices = [row["synthetic"] for run in runs.values() for row in run]
-    return {"synthetic": next(filter(None, notices), None), "runs": list(runs), "methods": methods}
-
-
-def describe(values: list[float | None]) -> dict:
-    """Return values, mean and deviation; None where the method has no such score."""
-    if None in values:
-        return {"values": values, "mean": None, "deviation": None}
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"values": values, "mean": float(np.mean(values)), "deviation": deviation}
-
-
-def write_page(summary: dict) -> str:
-    """Return the summary as Markdown: one table of means, and one per score with every run."""
-
-    def cell(score: dict) -> str:
-        if score["deviation"] is None:
-            return number(score["mean"])
-        return f"{score['mean']:.4f} ± {score['deviation']:.4f}"
-
-    notice = [f"**{summary['synthetic']}**"] if summary["synthetic"] else []
-    rows = [
-        [NAMES[method], *[cell(scores[score]) for score in SCORES]]
-        for method, scores in summary["methods"].items()
-    ]
-    parts = [f"# {len(summary['runs'])} runs: mean ± standard deviation", *notice]
-    parts.append(align(["", *HEADERS.values()], rows))
-    for score in BY_RUN:
-        rows = [
-            [NAMES[method], *map(number, scores[score]["values"]), cell(scores[score])]
-            for method, scores in summary["methods"].items()
-        ]
-        parts += [f"## {HEADERS[score]}", align(["", *summary["runs"], "mean"], rows)]
-    return "\n\n".join([*parts, *notice]) + "\n"
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ import joblib
 import numpy as np
 from tqdm import tqdm
 
-from pipeline.corpus import recordings as audio_files
+from pipeline.corpus import recordings
+from pipeline.corpus.account import Account
 from pipeline.corpus.matching import Utterance
 from pipeline.corpus.recordings import RecordingError
 from pipeline.corpus.transcripts import clean, decode
-from pipeline.corpus.tree import Account
 from pipeline.files import UserError, write_array, write_atomically
 
 CHUNK = 64  # utterances a task: large against a task's cost, small against the corpus
@@ -103,7 +103,7 @@ def read_one(utterance: Utterance, root: str, style: str) -> tuple[str, int, str
     try:
         with open(f"{root}/{utterance.transcript}", "rb") as stream:
             text = clean(decode(stream.read()), style)
-        length = audio_files.measure(f"{root}/{utterance.recording}")
+        length = recordings.measure(f"{root}/{utterance.recording}")
     except UnicodeDecodeError:
         return "", 0, "transcript is neither UTF-8 nor cp949"
     except OSError:
@@ -166,7 +166,7 @@ def copy_chunk(copies: list[Copy], target: str, offset: int) -> list[tuple[list[
     with open(target, "r+b") as stream:
         for copy in copies:
             try:
-                samples, remarks = audio_files.read(copy.path, copy.length)
+                samples, remarks = recordings.read(copy.path, copy.length)
             except RecordingError as error:
                 results.append(([], str(error)))
                 continue

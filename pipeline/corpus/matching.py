@@ -8,8 +8,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
+from pipeline.corpus.account import Account
 from pipeline.corpus.annotation import ID_PATTERNS, Row, read_annotation
-from pipeline.corpus.tree import RECORDINGS, TRANSCRIPTS, Account, Tree
+from pipeline.corpus.tree import RECORDINGS, TRANSCRIPTS, Tree
 from pipeline.files import UserError
 
 

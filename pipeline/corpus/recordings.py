@@ -8,8 +8,8 @@ import numpy as np
 import soundfile
 import soxr
 
-RATE = 16000
-FULL_SCALE = 32768  # an int16 sample of this size is 1.0 as a float
+from pipeline.files import FULL_SCALE, RATE
+
 CLIPPED_LEVEL = 32766 / FULL_SCALE
 CLIPPED_SAMPLES = 3  # so many samples at that level are reported as clipping
 SILENT_LEVEL = 0.001  # a peak below it (-60 dB) is reported as near-silence

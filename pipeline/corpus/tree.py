@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.corpus.account import Account
 from pipeline.corpus.annotation import ID_PATTERNS
 from pipeline.files import UserError
 
@@ -20,30 +21,6 @@ ANNOTATION_NAMES = {
 DIALOGUE_DEPTH = {"KEMDy19": 2, "KEMDy20": 1}  # folders between wav/ and the files
 RECORDINGS = (".wav", ".flac")
 TRANSCRIPTS = (".txt",)
-
-
-@dataclass
-class Account:
-    """What is to be said of a corpus beside the utterances used.
-
-    claimed: paths, without extension, that a row of the annotation stands for.
-    """
-
-    annotation_files: int = 0
-    annotation_rows: int = 0
-    speaker_rows: int = 0  # before wrong IDs are repaired
-    claimed: set[str] = field(default_factory=set)
-    repaired: list[dict] = field(default_factory=list)
-    dropped: list[dict] = field(default_factory=list)
-    orphans: list[dict] = field(default_factory=list)
-    ignored: list[dict] = field(default_factory=list)
-    noted: list[dict] = field(default_factory=list)
-
-    def drop(self, identifier: str, reason: str, where: str) -> None:
-        self.dropped.append({"id": identifier, "reason": reason, "where": where})
-
-    def note(self, identifier: str, reason: str, where: str) -> None:
-        self.noted.append({"id": identifier, "reason": reason, "where": where})
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import base64
 from html import escape
 from io import BytesIO
+from itertools import starmap
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from fontTools import subset
 
 from pipeline.evaluation.predictions import MODELS, Predictions
 from pipeline.evaluation.tables import NAMES, Table, number
-from pipeline.figures import ensemble as plots
 from pipeline.files import UserError, read_json
 from pipeline.labels import LABELS, LABELS_KO
 
@@ -56,61 +56,75 @@ def write_page(
     pred: dict,
     probabilities: dict,
     data: Path,
+    font: Path | None,
 ) -> str:
-    """Return the page; what is missing of `data` and of the training folders is said and left out.
+    """Return the page; what is missing of `data` and of the figures is said and left out.
 
-    figures: title -> PNG; pred, probabilities: by method; data: the folder of preprocess.py.
+    figures: title -> PNG; pred, probabilities: by method; data: the folder of preprocess.py; font:
+    a file with Hangul, of which the page embeds what it needs.
     """
-    scores, intervals, comparisons, agreement, stackers, weights, *classes, paper = tables
     title = "Emotion recognition from text and voice: the ensemble"
+    runs = [(NAMES[model], run.get("settings", {})) for model, run in test.runs.items()]
+    sections = {
+        "scores": ("Scores", show_scores(tables, figures)),
+        "classes": ("Classes", show_classes(tables, figures)),
+        "paper": ("The paper's procedure", show_table(tables[-1])),
+        "mistakes": ("Worst mistakes", show_mistakes(test, pred, probabilities["stacking"], data)),
+        "training": ("Training", f"<h2>Training</h2>{show_training(figures)}"),
+        "corpus": ("Corpus", f"<h2>Corpus</h2>{show_corpus(data)}"),
+        "settings": ("Settings", "\n".join(["<h2>Settings</h2>", *starmap(show_settings, runs)])),
+    }
+    links = [f"<a href=#{anchor}>{escape(name)}</a>" for anchor, (name, _) in sections.items()]
     body = [
         f"<h1>{title}</h1><p class=note>{escape(results['test'])}</p>",
         banner(results["synthetic"]),
-        "<nav><a href=#scores>Scores</a><a href=#classes>Classes</a><a href=#paper>The paper's "
-        "procedure</a><a href=#mistakes>Worst mistakes</a><a href=#training>Training</a>"
-        "<a href=#corpus>Corpus</a><a href=#settings>Settings</a></nav>",
+        f"<nav>{''.join(links)}</nav>",
         show_cards(results),
-        '<section id="scores">',
-        show_table(scores, best=True),
-        show_figure(figures, "scores"),
-        show_details(intervals),
-        show_table(comparisons),
-        show_figure(figures, "agreement"),
-        show_details(agreement),
-        show_table(stackers),
-        show_table(weights),
-        show_figure(figures, "reliability"),
-        '</section><section id="classes">',
-        show_figure(figures, "confusion"),
-        show_figure(figures, "per_class"),
-        *map(show_details, classes),
-        '</section><section id="paper">',
-        show_table(paper),
-        '</section><section id="mistakes">',
-        show_mistakes(test, pred, probabilities["stacking"], data),
-        '</section><section id="training"><h2>Training</h2>',
-        show_training(test.folder),
-        '</section><section id="corpus"><h2>Corpus</h2>',
-        show_corpus(data),
-        '</section><section id="settings"><h2>Settings</h2>',
-        *[show_settings(NAMES[model], run.get("settings", {})) for model, run in test.runs.items()],
-        "</section>",
+        *[f'<section id="{anchor}">{part}</section>' for anchor, (_, part) in sections.items()],
         banner(results["synthetic"]),
     ]
     content = "\n".join(body)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{embed_font(content)}{STYLE}</style></head>\n<body>\n{content}\n</body></html>\n"
+        f"<style>{embed_font(font, content)}{STYLE}</style></head>\n"
+        f"<body>\n{content}\n</body></html>\n"
     )
+
+
+def show_scores(tables: list[Table], figures: dict[str, Path]) -> str:
+    scores, intervals, comparisons, agreement, stackers, weights, *_ = tables
+    return "\n".join(
+        [
+            show_table(scores, best=True),
+            show_figure(figures, "scores"),
+            show_details(intervals),
+            show_table(comparisons),
+            show_figure(figures, "agreement"),
+            show_details(agreement),
+            show_table(stackers),
+            show_table(weights),
+            show_figure(figures, "reliability"),
+        ]
+    )
+
+
+def show_classes(tables: list[Table], figures: dict[str, Path]) -> str:
+    plots = [show_figure(figures, name) for name in ("confusion", "per_class")]
+    return "\n".join([*plots, *map(show_details, tables[6:-1])])
+
+
+def show_training(figures: dict[str, Path]) -> str:
+    if not any(path.stem == "training" for path in figures.values()):
+        return "<p class=note>No training curves: the models left no history.json.</p>"
+    return show_figure(figures, "training")
 
 
 def banner(notice: str | None) -> str:
     return f"<p class=banner>{escape(notice)}</p>" if notice else ""
 
 
-def embed_font(text: str) -> str:
-    """Return a style rule with the part of the Korean font that the text needs, or nothing."""
-    path = plots.find_font()
+def embed_font(path: Path | None, text: str) -> str:
+    """Return a style rule with the part of a font that the text's Hangul needs, or nothing."""
     if path is None:
         return ""
     options = subset.Options(flavor="woff", layout_features=[], notdef_outline=True)
@@ -225,18 +239,6 @@ def read_transcripts(data: Path, test: Predictions) -> np.ndarray | None:
     table = pd.read_csv(data / "test.tsv", sep="\t", keep_default_na=False, quoting=3)
     table = table.set_index("id")["text"]
     return table[test.ids].to_numpy() if np.isin(test.ids, table.index).all() else None
-
-
-def show_training(outputs: Path) -> str:
-    """Return the training curves of the models that left a history."""
-    paths = {model: outputs / model / "history.json" for model in MODELS}
-    histories = {m: read_json(p, "the training") for m, p in paths.items() if p.is_file()}
-    if not histories:
-        return (
-            f"<p class=note>No training curves: no history.json under {escape(str(outputs))}.</p>"
-        )
-    path = plots.save(outputs / "plots" / "training.png", plots.draw_training, histories)
-    return show_image(path, "Loss and validation scores by epoch")
 
 
 def show_corpus(data: Path) -> str:

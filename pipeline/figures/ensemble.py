@@ -1,23 +1,15 @@
-"""Plots of the ensemble's results and of the training curves, one PNG each.
+"""Plots of the ensemble's results, one PNG each."""
 
-Class names are Korean where the font in the package koreanize-matplotlib is found, else English.
-"""
-
-from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from pipeline.evaluation import metrics
 from pipeline.evaluation.predictions import MODELS, Predictions
 from pipeline.evaluation.tables import NAMES
-from pipeline.files import write_atomically
-from pipeline.labels import LABELS, LABELS_KO
+from pipeline.figures.style import class_names, save
+from pipeline.labels import LABELS
 
 COLOURS = {
     "majority": "#b8b8b8",
@@ -29,40 +21,6 @@ COLOURS = {
     "hard": "#6f4e99",
     "stacking": "#c8423b",
 }
-STYLE = {
-    "font.family": ["DejaVu Sans"],
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.grid": False,
-    "figure.constrained_layout.use": True,
-}
-
-
-def find_font() -> Path | None:
-    """Return koreanize-matplotlib's font file, unimported: importing would restyle every plot."""
-    package = find_spec("koreanize_matplotlib")
-    font = package and Path(package.origin).parent / "fonts" / "NanumGothic.ttf"
-    return font if font and font.is_file() else None
-
-
-def class_names() -> tuple[str, ...]:
-    """Return the seven class names in a language that the plots can write."""
-    return LABELS_KO if find_font() else LABELS
-
-
-def save(path: Path, draw: Callable[..., Figure], *arguments) -> Path:
-    """Draw a figure in the project's style and write it as PNG."""
-    style = dict(STYLE)
-    if font := find_font():
-        font_manager.fontManager.addfont(font)
-        style["font.family"] = [font_manager.FontProperties(fname=font).get_name(), "DejaVu Sans"]
-    with matplotlib.rc_context(style):
-        figure = draw(*arguments)
-        with write_atomically(path) as temporary:
-            figure.savefig(temporary, dpi=130)
-    return path
 
 
 def draw_all(
@@ -212,28 +170,4 @@ def draw_agreement(agreement: list[dict]) -> Figure:
             bars.text(total, place, text, va="center", fontsize=8.5)
     bars.set(xlabel="test rows", xlim=(0, totals.max() * 1.25))
     bars.legend(frameon=False, loc="lower right")
-    return figure
-
-
-def draw_training(histories: dict[str, dict]) -> Figure:
-    """Loss and validation scores by epoch, one column a model; the chosen epoch is marked."""
-    figure = Figure(figsize=(4 * len(histories), 5.2))
-    axes = figure.subplots(2, len(histories), sharex="col", squeeze=False)
-    curves = (("loss", "valid_loss"), ("accuracy", "macro_f1", "uar"))
-    for column, (model, history) in enumerate(histories.items()):
-        epochs = [entry["epoch"] for entry in history["epochs"]]
-        for axis, names in zip(axes[:, column], curves, strict=True):
-            for name in names:
-                values = [entry.get(name) for entry in history["epochs"]]
-                if None not in values:
-                    label = {"loss": "training loss", "valid_loss": "validation loss"}.get(name)
-                    axis.plot(epochs, values, "o-", markersize=3, label=label or name)
-            if history.get("best_epoch"):
-                axis.axvline(history["best_epoch"], color="#999999", linestyle=":", linewidth=1.5)
-            axis.grid(alpha=0.25)
-            if axis.lines:
-                axis.legend(frameon=False, fontsize=8)
-        axes[0, column].set_title(NAMES[model])
-        axes[1, column].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes[1, column].set_xlabel("epoch (dotted: the one kept)")
     return figure

@@ -20,9 +20,8 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import lfilter, resample_poly
 
-from pipeline.files import UserError
+from pipeline.files import RATE, UserError
 
-RATE = 16000  # Hz, KEMDy's
 ESPEAK_RATE = 22050  # Hz
 LONGEST_PATH = 140  # bytes; eSpeak NG cuts the path of its data folder at 160, file names included
 

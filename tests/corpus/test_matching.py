@@ -8,12 +8,12 @@ import pytest
 import soundfile
 from irregularities import CHANGES19, CHANGES20, CLIPPED, STYLES19, STYLES20
 
-from pipeline.corpus import known_counts
-from pipeline.corpus import recordings as audio_files
+from pipeline.corpus import known_counts, recordings
+from pipeline.corpus.account import Account
 from pipeline.corpus.annotation import find_columns
 from pipeline.corpus.ingest import read_texts_and_lengths, workers, write_audio
 from pipeline.corpus.matching import list_orphans, read_corpus
-from pipeline.corpus.tree import Account, find_tree
+from pipeline.corpus.tree import find_tree
 from pipeline.files import UserError
 from pipeline.sample.writer import Segment, Vote, unanimous
 
@@ -312,7 +312,7 @@ def test_recordings_of_a_pipe_are_not_truncated(tmp_path):
     content = bytearray(hostile.wav_bytes(hostile.samples_of(0)))
     content[4:8] = content[40:44] = b"\xff\xff\xff\xff"
     (tmp_path / "a.wav").write_bytes(content)
-    assert audio_files.measure(str(tmp_path / "a.wav")) == hostile.FRAMES
+    assert recordings.measure(str(tmp_path / "a.wav")) == hostile.FRAMES
 
 
 TOP = ["Numb", "Wav", "", "ECG", "", "E4-EDA", "", "E4-TEMP", "", "Segment ID"]

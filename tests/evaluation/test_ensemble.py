@@ -8,8 +8,7 @@ from fusion_files import NOTICE, write_models
 from sklearn.metrics import accuracy_score, f1_score
 
 import ensemble
-from pipeline.evaluation import predictions
-from pipeline.evaluation import stacking as fusion
+from pipeline.evaluation import fitting, predictions, published, voting
 from runs import summarise
 
 METHODS = ["majority", "text", "audio", "cmbert", "soft", "weighted_soft", "hard", "stacking"]
@@ -80,8 +79,12 @@ def test_permuted_test_labels_change_no_prediction(finished, tmp_path, run_scrip
     names += [f"ensemble_{method}_output.npy" for method in FUSED if method != "hard"]
     for name in names:
         assert (tmp_path / name).read_bytes() == (outputs / name).read_bytes(), name
-    published = fusion.published_soft, fusion.published_weighted_soft, fusion.published_hard
-    for rule in published:
+    rules = (
+        published.published_soft,
+        published.published_weighted_soft,
+        published.published_hard,
+    )
+    for rule in rules:
         logits = [predictions.load(folder).logits for folder in (outputs, tmp_path)]
         assert (rule(logits[0]) == rule(logits[1])).all()
     # The published stacking does look at them.
@@ -118,7 +121,7 @@ def test_test_files_of_the_original_code_are_enough(tmp_path, run_script):
     rows = json.loads((tmp_path / "ensemble.json").read_text(encoding="utf-8"))
     assert [row["method"] for row in rows] == METHODS
     logits = np.stack([np.load(tmp_path / f"{m}_output.npy") for m in predictions.MODELS])
-    soft = fusion.vote_soft(logits.astype(np.float64)).argmax(axis=1)
+    soft = voting.vote_soft(logits.astype(np.float64)).argmax(axis=1)
     assert (np.load(tmp_path / "ensemble_soft_pred.npy") == soft).all()
     assert (tmp_path / "report.html").exists()
 
@@ -130,7 +133,7 @@ def test_with_test_files_alone_learning_leaves_each_session_out(tmp_path):
 
     def spy(rows):
         seen.append(set(rows.groups))
-        return fusion.fit_majority(rows)
+        return fitting.fit_majority(rows)
 
     probabilities, _ = learn(spy)
     assert sorted(map(len, seen)) == [3, 3, 3, 3, 4]
@@ -145,7 +148,7 @@ def test_held_out_rows_are_all_that_learning_sees(tmp_path):
 
     def spy(rows):
         assert len(rows.truth) == 72 and len(set(rows.groups)) == 12
-        return fusion.fit_majority(rows)
+        return fitting.fit_majority(rows)
 
     assert learn(spy)[0].shape == (80, 7)
 

@@ -11,8 +11,9 @@ import pytest
 from fusion_files import write_data, write_history, write_models
 
 from pipeline.evaluation import metrics, predictions
-from pipeline.evaluation import page as report
+from pipeline.evaluation.page import embed_font, show_mistakes
 from pipeline.figures import ensemble as plots
+from pipeline.figures import style
 from pipeline.labels import LABELS, LABELS_KO
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -88,12 +89,12 @@ def test_the_worst_mistakes_are_the_surest_wrong_rows(tmp_path):
     for row, confidence in ((3, 0.8), (41, 0.9)):
         pred["stacking"][row] = (test.truth[row] + 1) % 7
         probabilities[row, pred["stacking"][row]] = confidence
-    html = report.show_mistakes(test, pred, probabilities, tmp_path / "data")
+    html = show_mistakes(test, pred, probabilities, tmp_path / "data")
     shown = re.findall(r"<tr><td>(Sess\w+)</td><td>([^<]*)</td>", html)
     assert [segment for segment, _ in shown] == [test.ids[41], test.ids[3]]
     assert "그럼 &quot;41&quot;" in shown[0][1]
     assert "2 of 60 test rows are wrong" in html
-    other = report.show_mistakes(test, pred, probabilities, tmp_path / "nowhere")
+    other = show_mistakes(test, pred, probabilities, tmp_path / "nowhere")
     assert "No transcripts" in other and str(test.ids[41]) in other
 
 
@@ -122,17 +123,17 @@ def draw_everything(folder):
 
 
 def test_plots_have_korean_names_without_boxes(tmp_path):
-    if plots.find_font() is None:
+    if style.find_font() is None:
         pytest.skip("koreanize-matplotlib is not installed: plots fall back to English names")
-    assert plots.class_names() == LABELS_KO
+    assert style.class_names() == LABELS_KO
     assert len(draw_everything(tmp_path)) == 5
 
 
 def test_plots_fall_back_to_english_names(tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "find_font", lambda: None)
-    assert plots.class_names() == LABELS
+    monkeypatch.setattr(style, "find_font", lambda: None)
+    assert style.class_names() == LABELS
     assert len(draw_everything(tmp_path)) == 5
-    assert report.embed_font("슬픔") == ""
+    assert embed_font(None, "슬픔") == ""
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: page not rendered")
@@ -148,4 +149,4 @@ def test_a_browser_renders_the_page_without_network(page, tmp_path):
     seen = json.loads(title[1])
     # Tables: 6 on scores and methods, 4 by class and scenario, paper, mistakes, corpus, 3 settings.
     expected = {"images": 6, "broken": 0, "tables": 16, "bold": 4, "wide": False, "loaded": 0}
-    assert seen == expected | {"fonts": ["loaded"] if plots.find_font() else []}
+    assert seen == expected | {"fonts": ["loaded"] if style.find_font() else []}

@@ -6,8 +6,7 @@ from lightgbm import LGBMClassifier
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.evaluation import metrics
-from pipeline.evaluation import stacking as fusion
+from pipeline.evaluation import fitting, metrics, published, stacking, voting
 from pipeline.evaluation.stacking import Rows
 
 TEXT, AUDIO, CMBERT = 0, 1, 2  # the order of predictions.MODELS
@@ -37,33 +36,33 @@ def one_hot(*labels, height=1.0):
 
 def test_temperature_undoes_a_known_overconfidence():
     rows = simulate(20000, (1.5, 1.0, 0.7), scale=2.5)
-    assert fusion.fit_temperatures(rows) == pytest.approx([2.5] * 3, rel=0.05)
+    assert fitting.fit_temperatures(rows) == pytest.approx([2.5] * 3, rel=0.05)
 
 
 def test_soft_vote_by_hand():
     logits = np.log([[[0.5, 0.3, 0.2]], [[0.1, 0.6, 0.3]], [[0.2, 0.5, 0.3]]])
     padded = np.concatenate([logits, np.full((3, 1, 4), -np.inf)], axis=2)
     expected = [[0.8 / 3, 1.4 / 3, 0.8 / 3, 0, 0, 0, 0]]
-    assert fusion.vote_soft(padded) == pytest.approx(np.array(expected))
+    assert voting.vote_soft(padded) == pytest.approx(np.array(expected))
 
 
 def test_hard_vote_and_its_ties_by_hand():
     text, audio, cmbert = one_hot(4, 1, 2), one_hot(4, 6, 3), one_hot(5, 6, 0)
     cmbert[0] *= 30  # two votes beat one certain voter
     audio[2] *= 2  # of three single votes the surest counts
-    votes = fusion.vote_hard(np.stack([text, audio, cmbert]))
+    votes = voting.vote_hard(np.stack([text, audio, cmbert]))
     assert votes.tolist() == [4, 6, 3]
 
 
 def test_majority_is_the_learned_one():
     rows = Rows(np.zeros((3, 4, 7)), np.array([2, 2, 2, 5]), None)
-    probabilities = fusion.fit_majority(rows).predict(np.zeros((3, 2, 7)))
+    probabilities = fitting.fit_majority(rows).predict(np.zeros((3, 2, 7)))
     assert probabilities.tolist() == [[0, 0, 0.75, 0, 0, 0.25, 0]] * 2
 
 
 def test_weights_are_on_the_simplex_and_find_the_only_useful_model():
     rows = simulate(1500, (0.0, 2.0, 0.0))
-    weights = fusion.fit_weighted_soft(rows).learned["weights"]
+    weights = voting.fit_weighted_soft(rows).learned["weights"]
     assert sum(weights.values()) == pytest.approx(1)
     assert min(weights.values()) >= 0
     assert weights["audio"] > 0.6
@@ -71,8 +70,8 @@ def test_weights_are_on_the_simplex_and_find_the_only_useful_model():
 
 def test_weighted_soft_is_at_least_as_good_on_its_own_rows_as_any_weights():
     rows = simulate(400, (1.6, 1.2, 0.6), seed=1)
-    temperatures = fusion.fit_temperatures(rows)[:, None, None]
-    fitted = fusion.fit_weighted_soft(rows).predict(rows.logits).argmax(-1)
+    temperatures = fitting.fit_temperatures(rows)[:, None, None]
+    fitted = voting.fit_weighted_soft(rows).predict(rows.logits).argmax(-1)
     best = metrics.scores(rows.truth, fitted)["macro_f1"]
     calibrated = softmax(rows.logits / temperatures, axis=-1)
     for weights in np.random.default_rng(0).dirichlet(np.ones(3), 30):
@@ -84,9 +83,9 @@ def test_log_pool_is_bayes_rule_for_independent_models():
     rows, test = simulate(8000, (1.5, 1.2, 0.8)), simulate(8000, (1.5, 1.2, 0.8), seed=1)
     # p(label | all) ~ p(label | text) p(label | audio) p(label | cmbert) / p(label)^2
     bayes = softmax(test.logits.sum(axis=0) - 2 * np.log(KEMDY19), axis=-1)
-    pooled = fusion.fit_log_pool(rows).predict(test.logits)
+    pooled = stacking.fit_log_pool(rows).predict(test.logits)
     assert np.abs(pooled - bayes).mean() < 0.01
-    assert accuracy(test, pooled) > accuracy(test, fusion.vote_soft(test.logits)) + 0.01
+    assert accuracy(test, pooled) > accuracy(test, voting.vote_soft(test.logits)) + 0.01
 
 
 def test_softmax_regression_is_that_of_scikit_learn():
@@ -96,7 +95,7 @@ def test_softmax_regression_is_that_of_scikit_learn():
         return np.hstack(logits)
 
     start = np.zeros((21, 7))
-    ours = fusion.fit_softmax_regression(features, rows, start, np.eye(147), precision=4)
+    ours = stacking.fit_softmax_regression(features, rows, start, np.eye(147), precision=4)
     reference = LogisticRegression(C=1 / 4, fit_intercept=False, tol=1e-8, max_iter=5000)
     reference.fit(features(rows.logits), rows.truth)
     expected = reference.predict_proba(features(rows.logits))
@@ -106,13 +105,15 @@ def test_softmax_regression_is_that_of_scikit_learn():
 def test_logistic_stays_near_the_pool_with_few_rows_and_leaves_it_with_many():
     def distance(count):
         rows = simulate(count, (1.5, 1.2, 0.8))
-        matrices = [f(rows).learned["matrix"] for f in (fusion.fit_log_pool, fusion.fit_logistic)]
+        matrices = [
+            f(rows).learned["matrix"] for f in (stacking.fit_log_pool, stacking.fit_logistic)
+        ]
         return np.abs(matrices[0] - matrices[1]).max()
 
     assert distance(60) < 0.1 < distance(6000)
 
 
-@pytest.mark.parametrize("fit", [*fusion.STACKERS.values(), fusion.fit_published_stacking])
+@pytest.mark.parametrize("fit", [*stacking.STACKERS.values(), published.fit_published_stacking])
 def test_unseen_labels_and_a_single_label_are_survived(fit):
     rows = simulate(60, (1.5, 1.2, 0.8))
     few = rows.take(rows.truth < 2)
@@ -121,15 +122,15 @@ def test_unseen_labels_and_a_single_label_are_survived(fit):
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(60))
     one = rows.take(rows.truth == 1)
     assert (fit(one).predict(rows.logits).sum(axis=1) > 0.999).all()
-    if fit in (fusion.fit_trees, fusion.fit_published_stacking):
+    if fit in (stacking.fit_trees, published.fit_published_stacking):
         assert set(probabilities.argmax(axis=-1)) <= {0, 1}
         assert set(fit(one).predict(rows.logits).argmax(axis=-1)) == {1}
 
 
 def test_no_group_is_in_two_folds_and_cross_fit_never_shows_a_row_its_own_group():
     rows = simulate(300, (1.5, 1.2, 0.8))
-    fold = fusion.deal_folds(rows)
-    assert len(np.unique(fold)) == fusion.FOLDS
+    fold = fitting.deal_folds(rows)
+    assert len(np.unique(fold)) == fitting.FOLDS
     assert all(len(np.unique(fold[rows.groups == group])) == 1 for group in set(rows.groups))
     # The first model's logits carry the row's number, so the spy knows which rows it predicts.
     rows.logits[0, :, 0] = np.arange(300)
@@ -140,28 +141,28 @@ def test_no_group_is_in_two_folds_and_cross_fit_never_shows_a_row_its_own_group(
             assert not set(asked) & set(part.groups)
             return np.zeros((len(asked), 7))
 
-        return fusion.Fitted(predict, {})
+        return fitting.Fitted(predict, {})
 
-    assert fusion.cross_fit(spy, rows).shape == (300, 7)
+    assert fitting.cross_fit(spy, rows).shape == (300, 7)
 
 
 def test_folds_without_groups_have_every_label():
     rows = simulate(350, (1.5, 1.2, 0.8))
-    fold = fusion.deal_folds(Rows(rows.logits, rows.truth, None))
+    fold = fitting.deal_folds(Rows(rows.logits, rows.truth, None))
     counts = np.array([np.bincount(rows.truth[fold == k], minlength=7) for k in range(5)])
     assert (counts.max(axis=0) - counts.min(axis=0) <= 1).all()
 
 
 def test_stacking_takes_the_candidate_with_the_least_log_loss():
     rows = simulate(400, (1.5, 1.2, 0.8))
-    fitted = fusion.fit_stacking(rows)
+    fitted = stacking.fit_stacking(rows)
     losses = {k: row["log_loss"] for k, row in fitted.learned["candidates"].items()}
-    assert set(losses) == set(fusion.STACKERS)
+    assert set(losses) == set(stacking.STACKERS)
     winner = min(losses, key=losses.get)
     assert fitted.learned["winner"] == winner
-    again = fusion.STACKERS[winner](rows).predict(rows.logits)
+    again = stacking.STACKERS[winner](rows).predict(rows.logits)
     assert (fitted.predict(rows.logits) == again).all()
-    of_truth = fusion.cross_fit(fusion.STACKERS[winner], rows)[np.arange(400), rows.truth]
+    of_truth = fitting.cross_fit(stacking.STACKERS[winner], rows)[np.arange(400), rows.truth]
     assert losses[winner] == pytest.approx(-np.log(of_truth).mean())
 
 
@@ -175,25 +176,25 @@ def test_published_soft_voting_by_hand():
     logits = np.stack([one_hot(1, 0, height=2.0), one_hot(2, 5, height=3.0), np.zeros((2, 7))])
     logits[TEXT, 1] = 0
     logits[AUDIO, 1, 5] = 10
-    assert fusion.vote_soft(logits).argmax(axis=-1).tolist() == [2, 5]
-    assert fusion.published_soft(logits).tolist() == [1, 5]
+    assert voting.vote_soft(logits).argmax(axis=-1).tolist() == [2, 5]
+    assert published.published_soft(logits).tolist() == [1, 5]
     total = np.exp(2) + 13
-    assert fusion.published_softmax(logits)[TEXT, 0, 1] == pytest.approx(np.exp(2) / total)
-    assert fusion.published_softmax(logits).sum(axis=(1, 2)) == pytest.approx(np.ones(3))
+    assert published.published_softmax(logits)[TEXT, 0, 1] == pytest.approx(np.exp(2) / total)
+    assert published.published_softmax(logits).sum(axis=(1, 2)) == pytest.approx(np.ones(3))
 
 
 def test_published_weights_by_hand():
     # All three equally sure: .67 text beats .10 + .23; without text's word .23 beats .10.
     logits = np.stack([one_hot(1, 0), one_hot(2, 2), one_hot(2, 3)])
     logits[TEXT, 1] = 1 / 7
-    assert fusion.published_weighted_soft(logits).tolist() == [1, 3]
+    assert published.published_weighted_soft(logits).tolist() == [1, 3]
 
 
 def test_published_hard_voting_by_hand():
     # text, audio, CM-BERT: all differ -> text .5; audio = CM-BERT 2 x .2 < text .5;
     # text = CM-BERT 2 x .5; audio = text 2 x .2 > CM-BERT .3; all equal.
     logits = np.stack([one_hot(1, 1, 1, 1, 4), one_hot(2, 3, 2, 1, 4), one_hot(3, 3, 1, 5, 4)])
-    assert fusion.published_hard(logits).tolist() == [1, 1, 1, 1, 4]
+    assert published.published_hard(logits).tolist() == [1, 1, 1, 1, 4]
 
 
 def test_published_hard_voting_follows_its_weights(monkeypatch):
@@ -210,16 +211,16 @@ def test_published_hard_voting_follows_its_weights(monkeypatch):
     logits = np.stack([one_hot(*labels) for labels in pred])
     for weights in ((0.2, 0.5, 0.3), (0.4, 0.25, 0.35), (0.5, 0.5, 0.5)):
         names = dict(zip(("audio", "text", "cmbert"), weights, strict=True))
-        monkeypatch.setattr(fusion, "PUBLISHED_VOTES", names)
+        monkeypatch.setattr(published, "PUBLISHED_VOTES", names)
         expected = [literal([a, t, c], weights) for t, a, c in pred.T.tolist()]
-        assert fusion.published_hard(logits).tolist() == expected
+        assert published.published_hard(logits).tolist() == expected
 
 
 def test_published_stacking_is_lightgbm_with_its_defaults():
     rows = simulate(500, (1.5, 1.2, 0.8))
     features = rows.logits.argmax(axis=-1).T
     reference = LGBMClassifier(verbose=-1, n_jobs=1).fit(features, rows.truth).predict(features)
-    ours = fusion.fit_published_stacking(rows).predict(rows.logits).argmax(axis=-1)
+    ours = published.fit_published_stacking(rows).predict(rows.logits).argmax(axis=-1)
     assert (ours == reference).all()
 
 
@@ -227,9 +228,9 @@ def test_in_sample_stacking_flatters_and_cross_validation_does_not():
     # Three independent models of accuracy about .41, .63 and .56, 2,025 rows as in the paper.
     rows = simulate(2025, (1.45, 0.6, 1.2), seed=3)
     fresh = simulate(8000, (1.45, 0.6, 1.2), seed=4)
-    fit = fusion.fit_published_stacking
+    fit = published.fit_published_stacking
     in_sample = accuracy(rows, fit(rows).predict(rows.logits))
-    honest = accuracy(rows, fusion.cross_fit(fit, rows))
+    honest = accuracy(rows, fitting.cross_fit(fit, rows))
     truth = accuracy(fresh, fit(rows).predict(fresh.logits))
     assert in_sample > truth + 0.03
     assert abs(honest - truth) < 0.025
@@ -242,13 +243,13 @@ def test_useless_models_give_no_method_more_than_the_majority():
         rows.logits[:] = 2 * np.random.default_rng(seed).normal(size=rows.logits.shape)
     majority = (test.truth == 0).mean()
     noise = 3 * np.sqrt(0.25 / 1000)
-    methods = [fusion.vote_soft(test.logits)]
+    methods = [voting.vote_soft(test.logits)]
     methods += [
         fit(held_out).predict(test.logits)
-        for fit in (fusion.fit_weighted_soft, fusion.fit_stacking, *fusion.STACKERS.values())
+        for fit in (voting.fit_weighted_soft, stacking.fit_stacking, *stacking.STACKERS.values())
     ]
     assert max(accuracy(test, probabilities) for probabilities in methods) < majority + noise
-    assert (fusion.vote_hard(test.logits) == test.truth).mean() < majority + noise
-    published = fusion.fit_published_stacking
-    assert accuracy(test, fusion.cross_fit(published, test)) < majority + noise
-    assert accuracy(test, published(test).predict(test.logits)) > majority + noise
+    assert (voting.vote_hard(test.logits) == test.truth).mean() < majority + noise
+    rule = published.fit_published_stacking
+    assert accuracy(test, fitting.cross_fit(rule, test)) < majority + noise
+    assert accuracy(test, rule(test).predict(test.logits)) > majority + noise

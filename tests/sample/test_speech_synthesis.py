@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from pipeline.files import UserError
-from pipeline.sample import speech as synthesis
+from pipeline.sample import speech
 
 TEXT = "다음 주 월요일에 회의실에서 다시 이야기하기로 했어."
-PLAIN = synthesis.Voice(
+PLAIN = speech.Voice(
     variant="f2", speed=180, pitch=50, range=50, scale=1, bright=0, level=-25, noise=-70, warmth=1
 )
 
@@ -19,18 +19,18 @@ PLAIN = synthesis.Voice(
 @pytest.fixture
 def fresh_paths():
     """Forget where the library is, before and after."""
-    synthesis.espeak_paths.cache_clear()
+    speech.espeak_paths.cache_clear()
     yield
-    synthesis.espeak_paths.cache_clear()
+    speech.espeak_paths.cache_clear()
 
 
 def speak(variant="f2", speed=180, pitch=50, range=50, gap=0, text=TEXT):
-    return synthesis.speak(text, variant, speed, pitch, range, gap)
+    return speech.speak(text, variant, speed, pitch, range, gap)
 
 
 def say(voice=PLAIN, **delivery):
     rng = np.random.default_rng(5)
-    return synthesis.say(TEXT, voice, synthesis.Delivery(**delivery), rng)
+    return speech.say(TEXT, voice, speech.Delivery(**delivery), rng)
 
 
 def median_pitch(samples, rate):
@@ -63,17 +63,17 @@ def test_what_was_said_before_changes_no_sample():
 
 def test_speaks_at_the_speed_and_pitch_asked_for():
     assert len(speak(speed=150)) > 1.2 * len(speak(speed=220))
-    low, high = (median_pitch(speak(pitch=p), synthesis.ESPEAK_RATE) for p in (30, 70))
+    low, high = (median_pitch(speak(pitch=p), speech.ESPEAK_RATE) for p in (30, 70))
     assert 1.3 < high / low < 1.7  # eSpeak's scale: 20 points are about a factor of 1.22
 
 
 def test_every_variant_exists_and_women_speak_higher():
-    every = [v for variants in synthesis.VARIANTS.values() for v in variants]
+    every = [v for variants in speech.VARIANTS.values() for v in variants]
     # eSpeak takes an unknown variant for the plain voice without a word.
     assert len({speak(variant=v).tobytes() for v in [*every, "unknown"]}) == len(every) + 1
     pitches = {
-        gender: [median_pitch(speak(variant=v), synthesis.ESPEAK_RATE) for v in variants]
-        for gender, variants in synthesis.VARIANTS.items()
+        gender: [median_pitch(speak(variant=v), speech.ESPEAK_RATE) for v in variants]
+        for gender, variants in speech.VARIANTS.items()
     }
     assert min(pitches["F"]) > max(pitches["M"])
 
@@ -81,18 +81,18 @@ def test_every_variant_exists_and_women_speak_higher():
 def test_recording_is_16_khz_with_silence_around_the_speech():
     samples = say()
     assert samples.dtype == np.int16 and samples.ndim == 1
-    speech_seconds = len(speak()) / synthesis.ESPEAK_RATE
-    assert 0.24 <= len(samples) / synthesis.RATE - speech_seconds <= 0.9
-    edge = int(0.1 * synthesis.RATE)
+    speech_seconds = len(speak()) / speech.ESPEAK_RATE
+    assert 0.24 <= len(samples) / speech.RATE - speech_seconds <= 0.9
+    edge = int(0.1 * speech.RATE)
     for silence in (samples[:edge], samples[-edge:]):
         assert 0 < np.abs(silence).max() < 0.05 * np.abs(samples).max()
-    original = median_pitch(speak(), synthesis.ESPEAK_RATE)
-    assert median_pitch(samples, synthesis.RATE) == pytest.approx(original, rel=0.04)
+    original = median_pitch(speak(), speech.ESPEAK_RATE)
+    assert median_pitch(samples, speech.RATE) == pytest.approx(original, rel=0.04)
 
 
 def test_scale_raises_pitch_and_shortens():
     raised = say(replace(PLAIN, scale=1.1))
-    ratio = median_pitch(raised, synthesis.RATE) / median_pitch(say(), synthesis.RATE)
+    ratio = median_pitch(raised, speech.RATE) / median_pitch(say(), speech.RATE)
     assert ratio == pytest.approx(1.1, rel=0.03)
     assert len(raised) < len(say())
 
@@ -107,17 +107,15 @@ def test_level_is_in_decibels_and_loud_speech_does_not_wrap_round():
 def test_brighten_is_a_shelf_above_one_kilohertz():
     seconds = np.arange(16000) / 16000
     high, low = np.sin(2 * np.pi * 6000 * seconds), np.sin(2 * np.pi * 50 * seconds)
-    gain = [
-        20 * np.log10(synthesis.brighten(x, 6)[500:].std() / x[500:].std()) for x in (high, low)
-    ]
+    gain = [20 * np.log10(speech.brighten(x, 6)[500:].std() / x[500:].std()) for x in (high, low)]
     assert gain[0] == pytest.approx(6, abs=1) and gain[1] == pytest.approx(0, abs=0.2)
-    assert np.allclose(synthesis.brighten(high, 0), high)
+    assert np.allclose(speech.brighten(high, 0), high)
 
 
 def test_emotions_overlap_but_differ_in_the_mean():
     rng = np.random.default_rng(1)
-    angry = [synthesis.random_delivery("angry", 1, rng) for _ in range(300)]
-    sad = [synthesis.random_delivery("sad", 1, rng) for _ in range(300)]
+    angry = [speech.random_delivery("angry", 1, rng) for _ in range(300)]
+    sad = [speech.random_delivery("sad", 1, rng) for _ in range(300)]
     speed = {"angry": [d.speed for d in angry], "sad": [d.speed for d in sad]}
     assert np.mean([d.level for d in angry]) - np.mean([d.level for d in sad]) > 8
     assert np.mean(speed["angry"]) > np.mean(speed["sad"]) + 0.2
@@ -136,7 +134,7 @@ def test_a_broken_library_is_one_line(monkeypatch, fresh_paths, tmp_path):
     monkeypatch.setattr(espeakng_loader, "get_data_path", lambda: str(tmp_path))
     with pytest.raises(UserError, match="data"):
         speak()
-    synthesis.espeak_paths.cache_clear()
+    speech.espeak_paths.cache_clear()
     broken = tmp_path / "libespeak-ng.so"
     broken.write_bytes(b"no library")
     monkeypatch.setattr(espeakng_loader, "get_library_path", lambda: str(broken))
@@ -151,6 +149,6 @@ def test_works_from_a_folder_with_a_very_long_path(monkeypatch, fresh_paths, tmp
     folder = tmp_path / ("long" * 40)
     folder.mkdir()
     Path(folder, "espeak-ng-data").symlink_to(espeakng_loader.get_data_path())
-    synthesis.espeak_paths.cache_clear()
+    speech.espeak_paths.cache_clear()
     monkeypatch.setattr(espeakng_loader, "get_data_path", lambda: f"{folder}/espeak-ng-data")
     assert np.array_equal(speak(), usual)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import soundfile
 
-from pipeline.sample import writer as kemdy_tree
+from pipeline.sample import writer
 from pipeline.sample.writer import Recording, Segment, Session, Style, Vote, row_of_votes, unanimous
 
 TONE = (1000 * np.sin(np.arange(8000) / 5)).astype(np.int16)
@@ -28,7 +28,7 @@ def table(path, encoding="utf-8"):
 
 
 def test_kemdy19_has_43_columns_two_headers_and_each_person_in_a_file(tmp_path):
-    kemdy_tree.write_kemdy19(tmp_path, [Session(2, [WOMAN], raters=tuple("abcdefghij"))])
+    writer.write_kemdy19(tmp_path, [Session(2, [WOMAN], raters=tuple("abcdefghij"))])
     lines = (tmp_path / "annotation/Session02_F_res.csv").read_text().split("\n")
     raters = ",".join(f"{code},," for code in "abcdefghij")
     assert lines[0] == (f"Numb,Wav,,ECG,,E4-EDA,,E4-TEMP,,Segment ID,Total Evaluation,,,{raters}")
@@ -42,7 +42,7 @@ def test_kemdy19_has_43_columns_two_headers_and_each_person_in_a_file(tmp_path):
 
 
 def test_kemdy19_files_lie_in_their_dialogue(tmp_path):
-    kemdy_tree.write_kemdy19(tmp_path, [Session(2, [replace(WOMAN, converted=TONE[::-1])])])
+    writer.write_kemdy19(tmp_path, [Session(2, [replace(WOMAN, converted=TONE[::-1])])])
     folder = tmp_path / "wav/Session02/Sess02_script01"
     samples, rate = soundfile.read(folder / "Sess02_script01_F001.wav", dtype="int16")
     assert rate == 16000 and np.array_equal(samples, TONE)
@@ -53,7 +53,7 @@ def test_kemdy19_files_lie_in_their_dialogue(tmp_path):
 
 def test_kemdy20_has_37_columns_blanks_and_cp949(tmp_path):
     segment = Segment("Sess03_script01_User002M_001", {"eval": unanimous("fear")}, "네", TONE)
-    kemdy_tree.write_kemdy20(tmp_path, [Session(3, [segment])])
+    writer.write_kemdy20(tmp_path, [Session(3, [segment])])
     top, second, row = table(tmp_path / "annotation/Sess03_eval.csv")
     assert len(top) == len(second) == len(row) == 37
     assert top[:7] == ["Numb", "Wav", " ", "Segment ID", "Total Evaluation", " ", " "]
@@ -68,7 +68,7 @@ def test_styles_change_sensors_encoding_and_line_ends(tmp_path):
     style = Style(
         start="Start", end="END", sensors=("EDA",), csv_encoding="utf-8-sig", newline="\r\n"
     )
-    kemdy_tree.write_kemdy19(tmp_path, [Session(1, [WOMAN])], style)
+    writer.write_kemdy19(tmp_path, [Session(1, [WOMAN])], style)
     data = (tmp_path / "annotation/Session01_F_res.csv").read_bytes()
     assert data.startswith(b"\xef\xbb\xbfNumb,Wav,,EDA,,Segment ID") and data.count(b"\r\n") == 3
     assert b",Start,END,Start,END,,Emotion" in data
@@ -82,7 +82,7 @@ def test_what_is_wrong_is_written_as_it_is(tmp_path):
         Segment("Sess02_script01_F003", {}, audio=Recording(stereo, 44100, "FLOAT")),
         Segment("../x", {"F": unanimous("joy"), "M": unanimous("joy")}),
     ]
-    kemdy_tree.write_kemdy19(tmp_path, [Session(2, segments)])
+    writer.write_kemdy19(tmp_path, [Session(2, segments)])
     woman, man = (table(tmp_path / f"annotation/Session02_{x}_res.csv")[2:] for x in "FM")
     assert [row[9] for row in woman] == ["Sess02_script01_M001", "../x"]
     assert [row[9:11] for row in man] == [["../x", "joy"]]

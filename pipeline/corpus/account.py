@@ -1,0 +1,27 @@
+"""The account of a corpus: everything that is not used as it stands, with its reason."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Account:
+    """What is to be said of a corpus beside the utterances used.
+
+    claimed: paths, without extension, that a row of the annotation stands for.
+    """
+
+    annotation_files: int = 0
+    annotation_rows: int = 0
+    speaker_rows: int = 0  # before wrong IDs are repaired
+    claimed: set[str] = field(default_factory=set)
+    repaired: list[dict] = field(default_factory=list)
+    dropped: list[dict] = field(default_factory=list)
+    orphans: list[dict] = field(default_factory=list)
+    ignored: list[dict] = field(default_factory=list)
+    noted: list[dict] = field(default_factory=list)
+
+    def drop(self, identifier: str, reason: str, where: str) -> None:
+        self.dropped.append({"id": identifier, "reason": reason, "where": where})
+
+    def note(self, identifier: str, reason: str, where: str) -> None:
+        self.noted.append({"id": identifier, "reason": reason, "where": where})

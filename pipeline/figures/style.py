@@ -1,0 +1,50 @@
+"""What all plots share: fonts, style, saving.
+
+Class names are Korean where the font in the package koreanize-matplotlib is found, else English.
+"""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+
+from pipeline.files import write_atomically
+from pipeline.labels import LABELS, LABELS_KO
+
+STYLE = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.grid": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+def find_font() -> Path | None:
+    """Return koreanize-matplotlib's font file, unimported: importing would restyle every plot."""
+    package = find_spec("koreanize_matplotlib")
+    font = package and Path(package.origin).parent / "fonts" / "NanumGothic.ttf"
+    return font if font and font.is_file() else None
+
+
+def class_names() -> tuple[str, ...]:
+    """Return the seven class names in a language that the plots can write."""
+    return LABELS_KO if find_font() else LABELS
+
+
+def save(path: Path, draw: Callable[..., Figure], *arguments) -> Path:
+    """Draw a figure in the project's style and write it as PNG."""
+    style = dict(STYLE)
+    if font := find_font():
+        font_manager.fontManager.addfont(font)
+        style["font.family"] = [font_manager.FontProperties(fname=font).get_name(), "DejaVu Sans"]
+    with matplotlib.rc_context(style):
+        figure = draw(*arguments)
+        with write_atomically(path) as temporary:
+            figure.savefig(temporary, dpi=130)
+    return path
