@@ -59,14 +59,15 @@ def normalise_speaker(powers: list[np.ndarray], mel: Mel) -> list[np.ndarray]:
     """
     mean_power = np.concatenate(powers).mean()
     floor = np.float32(max(mean_power * 10 ** (-mel.range / 10), np.finfo(np.float32).tiny))
-    return standardise([np.log(power + floor) for power in powers], mel.deviation_floor)
+    levels = [np.log(power + floor) for power in powers]
+    mean, deviation = moments(levels, mel.deviation_floor)
+    return [(level - mean) / deviation for level in levels]
 
 
-def standardise(clips: list[np.ndarray], deviation_floor: float) -> list[np.ndarray]:
-    """Shift and scale clips (T, F) to mean 0 and deviation 1 of each bin over all frames."""
+def moments(clips: list[np.ndarray], deviation_floor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation of each bin over all frames of clips (T, F), (F,) each."""
     together = np.concatenate(clips)
-    mean, deviation = together.mean(0), together.std(0).clip(deviation_floor)
-    return [(clip - mean) / deviation for clip in clips]
+    return together.mean(0), together.std(0).clip(deviation_floor)
 
 
 def deltas(spectrogram: np.ndarray) -> np.ndarray:

@@ -5,20 +5,21 @@ Shapes: T frames, F frequency bins, L tokens.
 
 import numpy as np
 
-from pipeline.features.mel import Mel, deltas, standardise
+from pipeline.features.mel import Mel, deltas, moments
 
 
-def describe_voice(spectrograms: list[np.ndarray], mel: Mel) -> list[np.ndarray]:
-    """Turn one speaker's log spectrograms (T, bins) into (T, 3 bins): level, its square, movement.
+def describe_voice(spectrogram: np.ndarray, mel: Mel) -> np.ndarray:
+    """Turn a log spectrogram (T, F) into (T, 3 F): level, its square, movement.
 
-    Each with mean 0 and deviation 1 over all frames together. Averaged over some frames, the square
-    tells how much the level varied in them.
+    Averaged over some frames, the square tells how much the level varied in them.
     """
-    voices = [
-        np.concatenate([s, np.square(s), mel.slope_scale * np.abs(deltas(s))], axis=1)
-        for s in spectrograms
-    ]
-    return standardise(voices, mel.deviation_floor)
+    movement = mel.slope_scale * np.abs(deltas(spectrogram))
+    return np.concatenate([spectrogram, np.square(spectrogram), movement], axis=1)
+
+
+def voice_units(spectrograms: list[np.ndarray], mel: Mel) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation of describe_voice over all frames of a speaker, (3 F,) each."""
+    return moments([describe_voice(s, mel) for s in spectrograms], mel.deviation_floor)
 
 
 def average_over_tokens(frames: np.ndarray, tokens: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from models.kobert import build_encoder, load_encoder, load_tokenizer
 from pipeline.features.clips import augmented
 from pipeline.features.mel import Mel, per_speaker
 from pipeline.features.paper import PAPER_MFCC_FRAMES, paper_mfcc
-from pipeline.features.tokens import average_over_tokens, describe_voice
+from pipeline.features.tokens import average_over_tokens, describe_voice, voice_units
 from pipeline.learning.audio import compute_spectrograms
 from pipeline.learning.batches import learning_random
 from pipeline.learning.checkpoint import read_config
@@ -94,8 +94,18 @@ class AlignedModel(CMBERTModel):
 
     def prepare(self, rows: Utterances) -> Utterances:
         spectrograms = compute_spectrograms(rows, self.mel)
-        voices = per_speaker(rows.speakers, spectrograms, lambda own: describe_voice(own, self.mel))
-        return super().prepare(rows).with_features(voices=voices)
+
+        def units_of(own: list[np.ndarray]) -> list[tuple]:
+            return [voice_units(own, self.mel)] * len(own)
+
+        units = per_speaker(rows.speakers, spectrograms, units_of)
+        return super().prepare(rows).with_features(spectrograms=spectrograms, units=units)
+
+    def voice(self, spectrogram: np.ndarray, units: tuple, tokens: int) -> Tensor:
+        """Return what each token hears, in units of the speaker, (tokens, d)."""
+        mean, deviation = units
+        heard = average_over_tokens(describe_voice(spectrogram, self.mel), tokens)
+        return torch.from_numpy((heard - mean) / deviation)
 
     def inputs(self, rows: Utterances, chosen: np.ndarray, learning: bool) -> dict[str, Tensor]:
         """Return tokens and audio (B, L, d), zero at [CLS], [SEP] and padding.
@@ -108,13 +118,13 @@ class AlignedModel(CMBERTModel):
         random = learning_random() if learning else None
         audio = torch.zeros(*batch["input_ids"].shape, 3 * self.mel.bins)
         for row, ids, place in zip(chosen, batch["input_ids"], audio, strict=True):
-            frames = rows.features["voices"][row]
+            spectrogram = rows.features["spectrograms"][row]
             tokens = len(rows.features["token_ids"][row]) - 2
             if random:
-                frames = augmented(frames, self.settings["augment"], random)
+                spectrogram = augmented(spectrogram, self.settings["augment"], random)
                 if random.random() < self.settings["hide_words"]:
                     ids[1 : tokens + 1] = self.tokenizer.mask_id
-            place[1 : tokens + 1] = torch.from_numpy(average_over_tokens(frames, tokens))
+            place[1 : tokens + 1] = self.voice(spectrogram, rows.features["units"][row], tokens)
         return {**batch, "audio": audio}
 
 

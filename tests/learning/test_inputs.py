@@ -7,10 +7,12 @@ from scipy.signal import savgol_filter
 from small_data import make_rows, write_data
 from stage_settings import PAPER, stage_settings
 
+from pipeline.features.clips import augmented
 from pipeline.features.mel import Mel
 from pipeline.features.paper import paper_mfcc, paper_spectrogram
 from pipeline.features.tokens import average_over_tokens
 from pipeline.learning import audio, cmbert, text
+from pipeline.learning.batches import learning_random
 from pipeline.learning.dataset import load_utterances
 from pipeline.learning.training import predict
 
@@ -179,37 +181,47 @@ def test_paper_inputs_stack_the_papers_spectrograms(utterances):
 # --- words and voice
 
 
-def test_the_voice_is_level_square_and_movement_in_units_of_the_speaker(utterances, voiced):
-    for speaker in set(utterances.speakers):
-        own = np.flatnonzero(utterances.speakers == speaker)
-        levels = [utterances.features["spectrograms"][row].astype(np.float64) for row in own]
-        slopes = [
-            savgol_filter(np.pad(x, ((2, 2), (0, 0)), "edge"), 5, 1, 1, axis=0) for x in levels
-        ]
-        expected = np.concatenate(
-            [
-                np.hstack([x, x**2, MEL.slope_scale * abs(d[2:-2])])
-                for x, d in zip(levels, slopes, strict=True)
-            ]
-        )
-        found = np.concatenate([voiced.features["voices"][row] for row in own])
-        assert found.shape[1] == 3 * MEL.bins
-        expected = (expected - expected.mean(0)) / np.maximum(expected.std(0), MEL.deviation_floor)
-        np.testing.assert_allclose(found, expected, atol=2e-3)
+def describe(spectrogram):
+    """Level, square and movement of a spectrogram (T, F) by scipy, (T, 3 F)."""
+    level = spectrogram.astype(np.float64)
+    slope = savgol_filter(np.pad(level, ((2, 2), (0, 0)), "edge"), 5, 1, 1, axis=0)[2:-2]
+    return np.hstack([level, level**2, MEL.slope_scale * abs(slope)])
 
 
-def test_each_token_gets_its_share_of_the_clip(voiced, bert):
+def describe_speaker(utterances, row):
+    """Mean and deviation of what describes a row's speaker, over all frames."""
+    own = np.flatnonzero(utterances.speakers == utterances.speakers[row])
+    frames = np.concatenate([describe(utterances.features["spectrograms"][r]) for r in own])
+    return frames.mean(0), np.maximum(frames.std(0), MEL.deviation_floor)
+
+
+def test_each_token_gets_its_share_of_the_clip_in_units_of_the_speaker(utterances, voiced, bert):
     batch = cmbert_model(bert, hide_words=1.0).inputs(voiced, ROWS, learning=False)
     audio = batch["audio"]
     assert audio.shape == (3, 11, 192)  # row 7 has 9 tokens, [CLS] and [SEP]
     assert audio.dtype == torch.float32
     for place, mask, row in zip(audio, batch["attention_mask"], ROWS, strict=True):
         tokens = int(mask.sum()) - 2
-        expected = average_over_tokens(voiced.features["voices"][row], tokens)
-        np.testing.assert_allclose(place[1 : tokens + 1], expected, rtol=1e-5)
-        assert place[1 : tokens + 1].any(1).all()
+        mean, deviation = describe_speaker(utterances, row)
+        voice = (describe(utterances.features["spectrograms"][row]) - mean) / deviation
+        expected = average_over_tokens(voice, tokens)
+        np.testing.assert_allclose(place[1 : tokens + 1], expected, atol=2e-3)
         assert not place[0].any()  # [CLS]
         assert not place[tokens + 1 :].any()  # [SEP] and padding
+
+
+def test_the_voice_is_augmented_before_it_is_described(utterances, voiced, bert):
+    """Its square and movement are those of the level that is heard."""
+    model = cmbert_model(bert, hide_words=0.0)
+    torch.manual_seed(5)
+    audio = model.inputs(voiced, ROWS[:1], learning=True)["audio"][0]
+    torch.manual_seed(5)
+    heard = augmented(utterances.features["spectrograms"][ROWS[0]], 1.0, learning_random())
+    mean, deviation = describe_speaker(utterances, ROWS[0])
+    expected = average_over_tokens((describe(heard) - mean) / deviation, 9)
+    np.testing.assert_allclose(audio[1:10], expected, atol=2e-3)
+    plain = describe(utterances.features["spectrograms"][ROWS[0]])
+    assert np.abs(average_over_tokens((plain - mean) / deviation, 9) - expected).max() > 0.05
 
 
 def test_words_are_hidden_in_training_alone(voiced, bert):
