@@ -1,20 +1,27 @@
 """The scripts that train and test, run for real on small data: what they write and refuse."""
 
+import gc
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 from small_data import make_rows, write_data
+from stage_settings import stage_settings
 
 from pipeline.files import read_json
 from pipeline.labels import LABELS
+from pipeline.learning import text
+from pipeline.learning.dataset import load_utterances
+from pipeline.learning.run import Run
+from pipeline.learning.training import predict, train
 
 MODELS = ("text", "audio", "cmbert")
 TRAIN = {"text": "text_train.py", "audio": "audio_train.py", "cmbert": "run_classifier.py"}
@@ -276,6 +283,31 @@ def test_folds_predict_every_training_row_once(folds, rows):
     held_out = [read_json(folds / f"text/fold{k}/config.json", "")["held_out"] for k in (0, 1)]
     assert held_out == [[1, 3], [2]]
     assert read_json(folds / "text/config.json", "")["held_out"] == []
+
+
+def test_every_fold_is_a_model_of_its_own(folds, data, tmp_path):
+    """A fold's folder, moved elsewhere, predicts what the test stage wrote."""
+    model = text.load(shutil.copytree(folds / "text/fold1", tmp_path / "elsewhere"))
+    mine = load_utterances(data, "train")
+    mine = mine.select((mine.table["session"] == 2).to_numpy())
+    found = predict(model, model.prepare(mine), 4096, 64, "")
+    place = np.isin(read(folds / "valid", "text", "index"), mine.ids)
+    written = read(folds / "valid", "text", "output")[place]
+    np.testing.assert_allclose(found, written, atol=1e-5)
+
+
+def test_a_finished_fold_does_not_stay_in_memory(data, bert, tmp_path):
+    settings = stage_settings(
+        "text", data=data, outputs=tmp_path, bert=str(bert), epochs=1, folds=2
+    )
+    run, networks = Run(text, settings), []
+    for part, model in run.trainings():
+        train(model, part, {"": 1e-3})
+        run.save(part, model)
+        networks.append(weakref.ref(model.network))
+    del model
+    gc.collect()
+    assert [network() for network in networks] == [None] * 3
 
 
 def test_no_fold_has_seen_what_it_predicts(folds, rows, bert, run_script, tmp_path):
