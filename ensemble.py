@@ -1,7 +1,7 @@
 """Fuse the three models' predictions, and say how good each of them and each fusion is.
 
-Reads   OUTPUTS/{text,audio,cmbert}_{truth,pred,output,index}.npy    test rows
-        OUTPUTS/valid/ the same                                      rows held out of training
+Reads   OUTPUTS/{text,audio,cmbert}_{truth,pred,output,index}.npy, _rows.tsv    test rows
+        OUTPUTS/valid/ the same                                 rows held out of training
 Writes  OUTPUTS/ensemble_{soft,weighted_soft,hard,stacking}_pred.npy (and _output.npy)
         OUTPUTS/ensemble.json, ensemble_details.json, ensemble.md, plots/, report.html
 
@@ -161,6 +161,7 @@ def evaluate(test: Predictions, pred: dict, probabilities: dict) -> dict:
             for method, matrix in matrices.items()
         },
         "scenarios": score_scenarios(test, pred),
+        "untied": score_untied(test, pred, probabilities),
         "agreement": count_agreement(test.truth, pred),
     }
 
@@ -178,6 +179,20 @@ def score_scenarios(test: Predictions, pred: dict) -> dict:
         }
         for name, part in parts.items()
     }
+
+
+def score_untied(test: Predictions, pred: dict, probabilities: dict) -> dict | None:
+    """Score the rows on whose label the raters agreed; None if the ties are not known."""
+    if test.tied is None or test.tied.all():
+        return None
+    part = ~test.tied
+
+    def score(method: str) -> dict:
+        values = probabilities.get(method)
+        shown = None if values is None else values[part]
+        return metrics.scores(test.truth[part], pred[method][part], shown)
+
+    return {"rows": int(part.sum()), "scores": {method: score(method) for method in pred}}
 
 
 def count_agreement(truth: np.ndarray, pred: dict) -> list[dict]:
@@ -214,7 +229,12 @@ def write_results(results: dict, test: Predictions, pred: dict, probabilities: d
         if method in probabilities:
             write_array(outputs / f"ensemble_{method}_output.npy", probabilities[method])
     notice = {"synthetic": results["synthetic"]}
-    write_json(outputs / "ensemble.json", [row | notice for row in results["rows"]])
+    untied = results["untied"]
+    rows = [
+        row | {"untied": untied and {"rows": untied["rows"], **untied["scores"][row["method"]]}}
+        for row in results["rows"]
+    ]
+    write_json(outputs / "ensemble.json", [row | notice for row in rows])
     write_json(outputs / "ensemble_details.json", results)
     made = tables.make_tables(results)
     write_text(outputs / "ensemble.md", tables.write_markdown(results["synthetic"], made))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from pipeline.evaluation import predictions
 from pipeline.labels import LABELS
@@ -25,6 +26,23 @@ def name_segments(sessions, count):
     return sorted(every)[:count]
 
 
+def make_facts(ids, labels, tied=()) -> pd.DataFrame:
+    """Return what preprocess.py's table says of segments; `tied` are the rows with two labels."""
+    parts = [segment.split("_") for segment in ids]
+    both = {True: "neutral;sad", False: None}
+    return pd.DataFrame(
+        {
+            "id": ids,
+            "session": [int(session.removeprefix("Sess")) for session, _, _ in parts],
+            "speaker": [f"{session}{last[0]}" for session, _, last in parts],
+            "scenario": [scenario for _, scenario, _ in parts],
+            "turn": range(1, len(ids) + 1),
+            "labels": [both[row in tied] or LABELS[label] for row, label in enumerate(labels)],
+            **{f"votes_{name}": 1 for name in LABELS},
+        }
+    )
+
+
 def write_models(folder: Path, sessions, count, seed, truth=None, notice=NOTICE) -> np.ndarray:
     """Write the three models' files for `count` rows; return the labels that the logits fit."""
     random = np.random.default_rng(seed)
@@ -32,8 +50,9 @@ def write_models(folder: Path, sessions, count, seed, truth=None, notice=NOTICE)
     run = {"data_hash": "d" * 64, "synthetic": notice, "settings": {"seed": 1, "epochs": 2}}
     for model, strength in STRENGTHS.items():
         logits = 2 * strength * (random.normal(size=(count, 7)) + strength * np.eye(7)[fitting])
-        ids = name_segments(sessions, count)
-        predictions.write(folder, model, ids, fitting if truth is None else truth, logits, run)
+        ids, labels = name_segments(sessions, count), fitting if truth is None else truth
+        facts = make_facts(ids, labels, tied=range(0, count, 16))
+        predictions.write(folder, model, ids, labels, logits, run, facts)
     return fitting
 
 

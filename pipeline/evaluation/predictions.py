@@ -1,8 +1,10 @@
 """What the models say about every utterance: the files between the test stages and the ensemble.
 
 For each model `{model}_truth.npy` (int64, N), `{model}_pred.npy` (int64, N), `{model}_output.npy`
-(float32 logits, N x 7), `{model}_index.npy` (segment IDs, N) and `{model}_run.json` (how they came
-about: data hash, seed, whether the corpus is synthetic). Rows are counted from 0.
+(float32 logits, N x 7), `{model}_index.npy` (segment IDs, N), `{model}_rows.tsv` (what is known of
+the N rows beside their truth: FACTS) and `{model}_run.json` (how they came about: data hash, seed,
+whether the corpus is synthetic). The last three may be missing, for all models alike. Rows are
+counted from 0.
 """
 
 import re
@@ -10,12 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from pipeline.files import UserError, read_array, read_json, write_array, write_json
+from pipeline.files import UserError, read_array, read_json, write_array, write_json, write_text
 from pipeline.labels import LABELS
 
 MADE_BY = {"text": "text_test.py", "audio": "audio_test.py", "cmbert": "run_classifier.py"}
 MODELS = tuple(MADE_BY)
+
+# Of the table of preprocess.py. turn: 1, 2, ... within the dialogue, which is one scenario of one
+# session; labels: all that are tied, joined by ";".
+FACTS = ("id", "session", "speaker", "scenario", "turn", "labels", *(f"votes_{x}" for x in LABELS))
 
 # Sess01_script01_F001 (KEMDy19, speaker Sess01_F), Sess01_script01_User002M_001 (KEMDy20, User002M)
 SEGMENT = re.compile(r"(Sess\d+)_(script|impro)\d+_(?:([FM])\d+|(User\d+[FM]?)_\d+)")
@@ -25,13 +32,15 @@ SEGMENT = re.compile(r"(Sess\d+)_(script|impro)\d+_(?:([FM])\d+|(User\d+[FM]?)_\
 class Predictions:
     """The three models' outputs for the same N utterances in the same order.
 
-    truth (N,); logits (3, N, 7) in the order of MODELS; ids (N,) or None; runs: model -> its run.
+    truth (N,); logits (3, N, 7) in the order of MODELS; ids (N,) or None; facts: a table of FACTS
+    or None; runs: model -> its run.
     """
 
     folder: Path
     truth: np.ndarray
     logits: np.ndarray
     ids: np.ndarray | None
+    facts: pd.DataFrame | None
     runs: dict
 
     @property
@@ -40,11 +49,17 @@ class Predictions:
         return self.logits.argmax(axis=2)
 
     def groups(self, kind: str) -> np.ndarray | None:
-        """Return `session`, `scenario` or `speaker` of every row, None if the IDs do not tell."""
-        if self.ids is None:
-            return None
-        matches = [SEGMENT.fullmatch(segment) for segment in self.ids]
-        if not all(matches):
+        """Return `session`, `scenario` (script or impro) or `speaker` of every row.
+
+        Without facts the segment IDs are asked; None if they do not tell.
+        """
+        if self.facts is not None:
+            groups = self.facts[kind].astype(str)
+            return (groups.str.rstrip("0123456789") if kind == "scenario" else groups).to_numpy(str)
+        matches = (
+            [SEGMENT.fullmatch(segment) for segment in self.ids] if self.ids is not None else []
+        )
+        if not matches or not all(matches):
             return None
         if kind == "session":
             return np.array([match[1] for match in matches])
@@ -52,12 +67,21 @@ class Predictions:
             return np.array([match[2] for match in matches])
         return np.array([match[4] or f"{match[1]}_{match[3]}" for match in matches])
 
+    @property
+    def tied(self) -> np.ndarray | None:
+        """Tell of every row whether its raters left several labels, (N,) bool; None if unknown."""
+        if self.facts is None:
+            return None
+        return self.facts["labels"].str.contains(";").to_numpy()
 
-def write(folder: Path | str, model: str, ids, truth, logits, run: dict) -> None:
+
+def write(
+    folder: Path | str, model: str, ids, truth, logits, run: dict, facts: pd.DataFrame | None = None
+) -> None:
     """Write one model's outputs for N utterances, in their order.
 
     ids, truth (N,), logits (N, 7); run: JSON with at least `data_hash` and `synthetic` (a notice
-    that every printed score repeats, or None).
+    that every printed score repeats, or None); facts: a table with at least the columns FACTS.
     """
     folder = Path(folder)
     arrays = {
@@ -69,6 +93,9 @@ def write(folder: Path | str, model: str, ids, truth, logits, run: dict) -> None
     check_one(folder, model, arrays)
     for name, array in arrays.items():
         write_array(folder / f"{model}_{name}.npy", array)
+    if facts is not None:
+        content = facts[list(FACTS)].to_csv(sep="\t", index=False, lineterminator="\n")
+        write_text(folder / f"{model}_rows.tsv", content)
     write_json(folder / f"{model}_run.json", run)
 
 
@@ -76,13 +103,17 @@ def load(folder: Path | str) -> Predictions:
     """Read and check the outputs of all three models; each refusal names the file and the row."""
     folder = Path(folder)
     has_index = any((folder / f"{model}_index.npy").exists() for model in MODELS)
+    has_facts = has_index and any((folder / f"{model}_rows.tsv").exists() for model in MODELS)
     has_run = any((folder / f"{model}_run.json").exists() for model in MODELS)
     names = ["truth", "pred", "output"] + ["index"] * has_index
-    arrays, runs = {}, {}
+    arrays, runs, facts = {}, {}, None
     for model, stage in MADE_BY.items():
         arrays[model] = {name: read(folder / f"{model}_{name}.npy", stage) for name in names}
         check_one(folder, model, arrays[model])
         runs[model] = read_json(folder / f"{model}_run.json", stage) if has_run else {}
+        if has_facts:
+            own = read_facts(folder / f"{model}_rows.tsv", arrays[model]["index"], model)
+            facts = own if facts is None else facts
     first = MODELS[0]
     for model in MODELS[1:]:
         check_same_rows(folder, first, model, arrays, "index" if has_index else "truth")
@@ -93,6 +124,7 @@ def load(folder: Path | str) -> Predictions:
         truth=arrays[first]["truth"].astype(np.int64),
         logits=np.stack([arrays[model]["output"] for model in MODELS]).astype(np.float64),
         ids=arrays[first]["index"] if has_index else None,
+        facts=facts,
         runs=runs,
     )
 
@@ -117,6 +149,22 @@ def read(path: Path, stage: str) -> np.ndarray:
                 f"{path}, row 0: holds Python objects, not numbers: run {stage} again"
             ) from None
         raise
+
+
+def read_facts(path: Path, ids: np.ndarray, model: str) -> pd.DataFrame:
+    """Read and check one model's table of its rows."""
+    try:
+        table = pd.read_csv(path, sep="\t", quoting=3, keep_default_na=False, encoding="utf-8")
+        table = table[list(FACTS)].astype({"id": str, "turn": np.int64, "labels": str})
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing{again(model)}") from None
+    except (ValueError, KeyError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}){again(model)}") from None
+    if len(table) != len(ids):
+        raise UserError(f"{path}: {len(table)} rows, {len(ids)} segments{again(model)}")
+    other = table["id"].to_numpy() != ids
+    refuse(path, other, "another segment than in the index" + again(model), ids)
+    return table
 
 
 def check_one(folder: Path, model: str, arrays: dict) -> None:

@@ -55,6 +55,7 @@ def make_tables(results: dict) -> list[Table]:
         tabulate_weights(results),
         tabulate_classes(results, "recall"),
         tabulate_classes(results, "f1"),
+        *([tabulate_untied(results["untied"])] if results["untied"] else []),
         *[tabulate_scenario(results, name) for name in results["scenarios"]],
         tabulate_paper(results),
     ]
@@ -64,12 +65,27 @@ def tabulate_scores(results: dict) -> Table:
     rows = [
         [NAMES[row["method"]], *[number(row[score]) for score in SCORES]] for row in results["rows"]
     ]
+    header = ["", *HEADERS.values()]
     note = (
         f"{results['test']}. F1, precision and recall are weighted by class; UAR is the mean "
         "recall of the classes; ECE is the expected calibration error (lower is better). Majority, "
         f"weights and stacking are fitted on {results['fitted_on']}."
     )
-    return Table("Scores", note, ["", *HEADERS.values()], rows)
+    if untied := results["untied"]:
+        header.append("Untied")
+        for row, scores in zip(rows, untied["scores"].values(), strict=True):
+            row.append(number(scores["accuracy"]))
+        note += f" Untied: accuracy on the {untied['rows']} rows without tied labels."
+    return Table("Scores", note, header, rows)
+
+
+def tabulate_untied(untied: dict) -> Table:
+    rows = [
+        [NAMES[method], *[number(scores[score]) for score in SCORES]]
+        for method, scores in untied["scores"].items()
+    ]
+    note = f"The {untied['rows']} test rows with one label, to which half of the literature keeps."
+    return Table("Without tied rows", note, ["", *HEADERS.values()], rows)
 
 
 def tabulate_intervals(results: dict) -> Table:

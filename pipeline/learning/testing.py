@@ -62,11 +62,11 @@ def write(
 ) -> None:
     """Write one set of predictions and print its scores."""
     run = {key: config[key] for key in ("data_hash", "synthetic", "settings", "versions")}
-    predictions.write(folder, model, rows.ids, rows.labels, logits, run)
+    predictions.write(folder, model, rows.ids, rows.labels, logits, run, rows.table)
     scores = metrics.scores(rows.labels, logits.argmax(1))
     label = f" [{rows.synthetic}]" if rows.synthetic else ""
     print(
         f"{kind}: {rows}: accuracy {scores['accuracy']:.4f}, weighted F1 {scores['f1']:.4f}, "
         f"macro F1 {scores['macro_f1']:.4f}, UAR {scores['uar']:.4f}{label}"
     )
-    print(f"wrote {folder}/{model}_truth.npy, _pred.npy, _output.npy, _index.npy")
+    print(f"wrote {folder}/{model}_truth.npy, _pred.npy, _output.npy, _index.npy, _rows.tsv")

@@ -66,6 +66,30 @@ def test_the_rows_are_the_contract(finished):
     assert by_method["stacking"]["accuracy"] > max(singles)
 
 
+def test_scores_without_tied_rows_stand_beside_the_others(finished):
+    outputs, done = finished
+    rows = json.loads((outputs / "ensemble.json").read_text(encoding="utf-8"))
+    kept = np.arange(240) % 16 != 0  # the tied ones of write_models
+    truth = np.load(outputs / "text_truth.npy")[kept]
+    for row in rows:
+        assert row["untied"]["rows"] == 225
+        if row["method"] in FUSED:
+            pred = np.load(outputs / f"ensemble_{row['method']}_pred.npy")[kept]
+            assert row["untied"]["accuracy"] == pytest.approx(accuracy_score(truth, pred))
+    assert "accuracy on the 225 rows without tied labels" in done.stdout
+
+
+def test_without_facts_nothing_is_said_of_ties(tmp_path, run_script):
+    write_models(tmp_path, range(17, 21), 120, seed=1)
+    for path in tmp_path.glob("*_rows.tsv"):
+        path.unlink()
+    done = run_script("ensemble.py", "--outputs", tmp_path, "--resamples", 20, "--data", tmp_path)
+    assert done.status == 0, done.stderr
+    rows = json.loads((tmp_path / "ensemble.json").read_text(encoding="utf-8"))
+    assert all(row["untied"] is None for row in rows)
+    assert "ithout tied" not in done.stdout
+
+
 def test_permuted_test_labels_change_no_prediction(finished, tmp_path, run_script):
     outputs, _ = finished
     truth = np.load(outputs / "text_truth.npy")

@@ -105,7 +105,7 @@ def draw_everything(folder):
     probabilities = {m: random.dirichlet(np.ones(7), 60) for m in plots.COLOURS if m != "hard"}
     pred = {method: random.integers(0, 7, 60) for method in plots.COLOURS}
     logits = np.log(np.stack([probabilities[model] for model in predictions.MODELS]))
-    test = predictions.Predictions(folder, truth, logits, None, {})
+    test = predictions.Predictions(folder, truth, logits, None, None, {})
     scored = {method: metrics.scores(truth, labels) for method, labels in pred.items()}
     rows = [
         {"method": method, **row, **{f"{name}_ci": [0.1, 0.9] for name in row}}

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from fusion_files import make_facts
 
 from pipeline.evaluation import predictions
 from pipeline.files import UserError
@@ -59,6 +60,53 @@ def test_groups_of_both_corpora(tmp_path):
 def test_unknown_ids_have_no_groups(tmp_path):
     write_all(tmp_path, ["clip-1", "Sess01_script01_F001"])
     assert predictions.load(tmp_path).groups("speaker") is None
+
+
+def write_facts(folder, **changes):
+    labels = np.random.default_rng(0).integers(0, 7, len(IDS))
+    facts = make_facts(IDS, labels, tied=(2, 5)).assign(**changes)
+    for model in predictions.MODELS:
+        predictions.write(folder, model, IDS, labels, np.eye(7)[labels], RUN, facts)
+
+
+def test_facts_of_the_rows_travel_along(tmp_path):
+    """The table knows a session better than an ID does: KEMDy20's session 17 is called Sess16."""
+    write_facts(tmp_path, session=17, turn=range(3, 19), text="left out")
+    read = predictions.load(tmp_path)
+    assert read.groups("session").tolist() == ["17"] * 16
+    assert read.groups("scenario").tolist() == (["impro"] * 4 + ["script"] * 4) * 2
+    assert read.groups("speaker").tolist()[:4] == ["Sess01F", "Sess01F", "Sess01M", "Sess01M"]
+    assert read.facts["turn"].tolist() == list(range(3, 19))
+    assert np.flatnonzero(read.tied).tolist() == [2, 5]
+    assert "text" not in read.facts
+
+
+def test_ties_are_unknown_without_facts(tmp_path):
+    write_all(tmp_path)
+    assert predictions.load(tmp_path).tied is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text.replace("Sess01_impro01_F002", "Sess01_impro01_F009"), "row 1"),
+        (lambda text: text.rsplit("\n", 2)[0] + "\n", "15 rows, 16 segments"),
+        (lambda text: text.replace("\tturn", "\tplace"), "cannot be read"),
+        (lambda text: text.replace("\t3\t", "\tthird\t"), "cannot be read"),
+        (lambda text: "", "cannot be read"),
+        (None, "is missing"),
+    ],
+)
+def test_facts_of_other_rows_are_refused(tmp_path, change, words):
+    write_facts(tmp_path)
+    path = tmp_path / "audio_rows.tsv"
+    text = path.read_text(encoding="utf-8")
+    path.unlink()
+    if change:
+        path.write_text(change(text), encoding="utf-8")
+    with pytest.raises(UserError, match=r"audio_rows\.tsv.*run audio_test\.py again") as error:
+        predictions.load(tmp_path)
+    assert words in str(error.value)
 
 
 def test_files_of_the_original_code_have_neither_index_nor_run(tmp_path):
