@@ -9,21 +9,21 @@ from pipeline.features.mel import Mel, deltas, moments
 
 
 def describe_voice(spectrogram: np.ndarray, mel: Mel) -> np.ndarray:
-    """Turn a log spectrogram (T, F) into (T, 3 F): level, its square, movement.
+    """Turn a log spectrogram (T, F) into (T, 3, F): level, its square, movement.
 
     Averaged over some frames, the square tells how much the level varied in them.
     """
     movement = mel.slope_scale * np.abs(deltas(spectrogram))
-    return np.concatenate([spectrogram, np.square(spectrogram), movement], axis=1)
+    return np.stack([spectrogram, np.square(spectrogram), movement], axis=1)
 
 
 def voice_units(spectrograms: list[np.ndarray], mel: Mel) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and deviation of describe_voice over all frames of a speaker, (3 F,) each."""
+    """Return mean and deviation of describe_voice over all frames of a speaker, (3, F) each."""
     return moments([describe_voice(s, mel) for s in spectrograms], mel.deviation_floor)
 
 
 def average_over_tokens(frames: np.ndarray, tokens: int) -> np.ndarray:
-    """Share frames (T, F) out to tokens in proportion to time, (tokens, F).
+    """Share frames (T, ...) out to tokens in proportion to time, (tokens, ...).
 
     Token i covers the share [i, i + 1) / tokens of the clip; a frame on the border counts with the
     part of it inside. The mean over all tokens is therefore the mean over the clip.
@@ -31,5 +31,6 @@ def average_over_tokens(frames: np.ndarray, tokens: int) -> np.ndarray:
     sums = np.concatenate([np.zeros_like(frames[:1]), frames.cumsum(0, dtype=np.float64)])
     borders = np.linspace(0, len(frames), tokens + 1)
     whole = np.minimum(borders.astype(int), len(frames) - 1)
-    at_borders = sums[whole] + (borders - whole)[:, None] * frames[whole]
+    inside = (borders - whole).reshape(-1, *[1] * (frames.ndim - 1))
+    at_borders = sums[whole] + inside * frames[whole]
     return (np.diff(at_borders, axis=0) * tokens / len(frames)).astype(np.float32)

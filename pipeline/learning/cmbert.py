@@ -101,12 +101,6 @@ class AlignedModel(CMBERTModel):
         units = per_speaker(rows.speakers, spectrograms, units_of)
         return super().prepare(rows).with_features(spectrograms=spectrograms, units=units)
 
-    def voice(self, spectrogram: np.ndarray, units: tuple, tokens: int) -> Tensor:
-        """Return what each token hears, in units of the speaker, (tokens, d)."""
-        mean, deviation = units
-        heard = average_over_tokens(describe_voice(spectrogram, self.mel), tokens)
-        return torch.from_numpy((heard - mean) / deviation)
-
     def inputs(self, rows: Utterances, chosen: np.ndarray, learning: bool) -> dict[str, Tensor]:
         """Return tokens and audio (B, L, d), zero at [CLS], [SEP] and padding.
 
@@ -118,13 +112,16 @@ class AlignedModel(CMBERTModel):
         random = learning_random() if learning else None
         audio = torch.zeros(*batch["input_ids"].shape, 3 * self.mel.bins)
         for row, ids, place in zip(chosen, batch["input_ids"], audio, strict=True):
-            spectrogram = rows.features["spectrograms"][row]
+            mean, deviation = rows.features["units"][row]
+            voice = describe_voice(rows.features["spectrograms"][row], self.mel)
+            voice = (voice - mean) / deviation
             tokens = len(rows.features["token_ids"][row]) - 2
             if random:
-                spectrogram = augmented(spectrogram, self.settings["augment"], random)
+                voice = augmented(voice, self.settings["augment"], random)
                 if random.random() < self.settings["hide_words"]:
                     ids[1 : tokens + 1] = self.tokenizer.mask_id
-            place[1 : tokens + 1] = self.voice(spectrogram, rows.features["units"][row], tokens)
+            heard = average_over_tokens(voice, tokens).reshape(tokens, -1)
+            place[1 : tokens + 1] = torch.from_numpy(heard)
         return {**batch, "audio": audio}
 
 

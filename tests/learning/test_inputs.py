@@ -7,12 +7,10 @@ from scipy.signal import savgol_filter
 from small_data import make_rows, write_data
 from stage_settings import PAPER, stage_settings
 
-from pipeline.features.clips import augmented
 from pipeline.features.mel import Mel
 from pipeline.features.paper import paper_mfcc, paper_spectrogram
 from pipeline.features.tokens import average_over_tokens
 from pipeline.learning import audio, cmbert, text
-from pipeline.learning.batches import learning_random
 from pipeline.learning.dataset import load_utterances
 from pipeline.learning.training import predict
 
@@ -210,18 +208,22 @@ def test_each_token_gets_its_share_of_the_clip_in_units_of_the_speaker(utterance
         assert not place[tokens + 1 :].any()  # [SEP] and padding
 
 
-def test_the_voice_is_augmented_before_it_is_described(utterances, voiced, bert):
-    """Its square and movement are those of the level that is heard."""
+def test_augmentation_treats_level_square_and_movement_of_a_bin_alike(voiced, bert):
+    """A bin or a time is masked in all three, and another level is one of the level alone."""
     model = cmbert_model(bert, hide_words=0.0)
-    torch.manual_seed(5)
-    audio = model.inputs(voiced, ROWS[:1], learning=True)["audio"][0]
-    torch.manual_seed(5)
-    heard = augmented(utterances.features["spectrograms"][ROWS[0]], 1.0, learning_random())
-    mean, deviation = describe_speaker(utterances, ROWS[0])
-    expected = average_over_tokens((describe(heard) - mean) / deviation, 9)
-    np.testing.assert_allclose(audio[1:10], expected, atol=2e-3)
-    plain = describe(utterances.features["spectrograms"][ROWS[0]])
-    assert np.abs(average_over_tokens((plain - mean) / deviation, 9) - expected).max() > 0.05
+    ones = voiced.with_features(
+        spectrograms=[np.zeros((200, MEL.bins), np.float32)] * len(voiced),
+        units=[(np.array([[-1.0], [-2.0], [-4.0]], np.float32), np.float32(1))] * len(voiced),
+    )  # a voice that is 1, 2 and 4 everywhere
+    torch.manual_seed(3)
+    audio = model.inputs(ones, ROWS[:1], learning=True)["audio"][0, 1:10].numpy()
+    level, square, movement = audio.reshape(9, 3, MEL.bins).transpose(1, 0, 2)
+    kept = square / 2  # share of each token and bin that is not masked
+    assert 0 < (kept == 0).mean() < 0.2 and (kept < 1).any(1).any()
+    np.testing.assert_allclose(movement / 4, kept, atol=1e-6)
+    shift = level[kept == 1] - 1
+    assert 0 < abs(shift[0]) <= 0.1 and np.ptp(shift) < 1e-6
+    np.testing.assert_allclose(level, kept * (1 + shift[0]), atol=1e-6)
 
 
 def test_words_are_hidden_in_training_alone(voiced, bert):
