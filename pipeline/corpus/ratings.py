@@ -13,7 +13,7 @@ from pipeline.labels import LABELS
 # column in the place of the labels contradicts far more: every tie (6 % of KEMDy19's rows) and
 # every row where that rater is outvoted (29 % of the sample corpus's).
 MANY = 0.10
-FEW = 3  # of a short file, one or two odd rows are more than a tenth
+FEW = 3  # of a short file, one or two odd rows are more than a tenth; but not all of them are odd
 LOWEST, HIGHEST = 1, 5  # of valence and arousal
 
 OUTVOTED = "label is not what most raters chose"
@@ -34,7 +34,7 @@ def check_ratings(rows: list[Row], columns: Columns, where: str, account: Accoun
     silent = [row for row in readable if row.labels and row.voters < len(columns.votes)]
     off_scale = [row for row in readable if is_off_scale(row)]
     for reason, wrong in ((OUTVOTED, outvoted), (OFF_SCALE, off_scale), (SILENT_RATERS, silent)):
-        tolerated = max(FEW - 1, MANY * len(readable)) if columns.named else 0
+        tolerated = min(max(FEW - 1, MANY * len(readable)), len(readable) - 1) * columns.named
         # Raters may be missing, even in a whole session: the labels are right all the same.
         if len(wrong) > tolerated and reason != SILENT_RATERS:
             raise UserError(
