@@ -314,6 +314,16 @@ def test_recordings_of_a_pipe_are_not_truncated(tmp_path):
     assert recordings.measure(str(tmp_path / "a.wav")) == hostile.FRAMES
 
 
+def test_ten_minutes_are_the_most_of_a_plain_wav_too(tmp_path):
+    """Such files are read without libsndfile."""
+    for frames in (recordings.LONGEST, recordings.LONGEST + 1):
+        content = hostile.wav_bytes(np.zeros(frames, np.int16))
+        (tmp_path / f"{frames}.wav").write_bytes(content)
+    assert recordings.measure(f"{tmp_path}/{recordings.LONGEST}.wav") == 600 * 16000
+    with pytest.raises(recordings.RecordingError, match="longer than ten minutes"):
+        recordings.measure(f"{tmp_path}/{recordings.LONGEST + 1}.wav")
+
+
 def test_known_counts_name_every_difference(hostile19):
     """The paper's rows are counted without repaired IDs, the repaired total with them."""
     utterances, _, account, tree = hostile19

@@ -16,6 +16,7 @@ import preprocess
 from pipeline.corpus.report import fleiss_kappa
 from pipeline.files import UserError, sha256
 from pipeline.labels import LABELS
+from pipeline.learning.dataset import load_utterances
 from pipeline.sample.writer import Row
 
 SCRIPT = Path(preprocess.__file__)
@@ -182,6 +183,35 @@ def test_synthetic_notice_travels(run, tmp_path, capsys):
     assert manifest["corpus"]["kind"] == "KEMDy20"
     assert notice in capsys.readouterr().out
     assert notice in (tmp_path / "outputs" / "corpus" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("content", ['{"seed": 1}', "[]", '{"notice": 7}', '{"notice": ""}'])
+def test_synthetic_file_without_a_notice(run, tmp_path, content):
+    hostile.write(tmp_path / "corpus", "KEMDy20", [])
+    (tmp_path / "corpus" / "SYNTHETIC.json").write_text(content)
+    with pytest.raises(UserError, match="SYNTHETIC.json has no text under 'notice': run sample"):
+        run(tmp_path / "corpus")
+
+
+def test_blank_means_and_times_come_back_as_nan(run, tmp_path):
+    """From the annotation through the table to what training reads."""
+    blank = {"valence": "", "arousal": "nan"}
+    changes = [
+        hostile.edit_row("Sess01_script01_F001", "F", **blank),
+        hostile.edit("Sess01_script01_F001", start="", end=""),
+    ]
+    hostile.write(
+        tmp_path / "corpus", "KEMDy19", [hostile.Change("", edit=change) for change in changes]
+    )
+    data = run(tmp_path / "corpus")
+    row = next(row for row in read(data, "train") if row["id"] == "Sess01_script01_F001")
+    names = ["valence", "arousal", "wav_start", "wav_end"]
+    assert [row[name] for name in names] == [""] * 4
+    table = load_utterances(data, "train", "valid", "test").table.set_index("id")
+    assert table.loc["Sess01_script01_F001", names].isna().all()
+    assert table[names].dtypes.tolist() == [np.dtype(float)] * 4
+    assert table[names].isna().to_numpy().sum() == 4
+    assert table.loc["Sess01_script01_M001", "valence"] == 3.0
 
 
 def test_transcripts_seen_in_training_are_counted(run, tmp_path, capsys):
