@@ -3,15 +3,16 @@
     python preprocess.py --corpus data/KEMDy19 --data data/processed
 
 Reads the corpus: annotation/*.csv, wav/**/*.{wav,flac} and *.txt, one utterance a pair.
-Writes {train,valid,test}.tsv (one utterance a row), {train,valid,test}_audio.npy (recordings one
-after another, 16 kHz mono int16), manifest.json (an account of every annotated utterance), and a
-report with plots under outputs/corpus/.
+Writes {train,valid,test}.tsv (one utterance a row, and which turn of its dialogue it is),
+{train,valid,test}_audio.npy (recordings one after another, 16 kHz mono int16), manifest.json (an
+account of every annotated utterance), and a report with plots under outputs/corpus/.
 
 For a corpus beyond one machine: start `dask scheduler` on one, `PYTHONPATH=. dask worker
 tcp://HOST:8786` in this folder on all, and give --cluster tcp://HOST:8786. Every machine must see
 the corpus and the data folder under the same paths.
 """
 
+import math
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,6 +42,7 @@ OUTPUTS = "outputs"  # the report goes to its corpus/
 TEST_SESSIONS = ""  # "17-20" or "1,3,5-7"; empty: the last fifth of the sessions
 VALID_SESSIONS = ""  # empty: the last tenth before it; none: no validation, the paper's
 TIES = "first"  # tied labels: first (the paper's), drop, soft (first; training aims at the votes)
+FOLLOW_LINKS = False  # read through symbolic links that lead out of the corpus, such as wav/
 TEXT = DEFAULT_STYLE  # spoken (what was said), hangul (the paper's: Hangul and blanks)
 JOBS = -1  # threads; -1: one a core
 CLUSTER = ""  # address of a Dask scheduler, tcp://host:8786; empty: this machine
@@ -48,9 +50,10 @@ CLUSTER = ""  # address of a Dask scheduler, tcp://host:8786; empty: this machin
 
 TIE_RULES = ("first", "drop", "soft")
 COLUMNS = (
-    *("id", "session", "speaker", "gender", "scenario", "label", "text", "valence", "arousal"),
+    *("id", "session", "speaker", "gender", "scenario", "turn", "wav_start", "wav_end"),
+    *("label", "labels", "text", "valence", "arousal"),
     *(f"votes_{label}" for label in LABELS),
-    *("start", "length"),
+    *("first_sample", "sample_count"),
 )
 
 
@@ -58,7 +61,7 @@ def main() -> None:
     check_settings()
     data, report = Path(DATA), Path(OUTPUTS) / "corpus"
     account = Account()
-    tree = find_tree(CORPUS, account)
+    tree = find_tree(CORPUS, account, FOLLOW_LINKS)
     # An interrupted run leaves no manifest, so it cannot be mistaken for a finished one.
     (data / "manifest.json").unlink(missing_ok=True)
 
@@ -106,7 +109,16 @@ def check_settings() -> None:
 def read_notice(tree: Tree) -> str | None:
     """Return what a corpus that no person spoke says of itself; None for a real one."""
     path = tree.root / "SYNTHETIC.json"
-    return read_json(path, "sample_corpus.py")["notice"] if path.exists() else None
+    if not path.exists():
+        return None
+    content = read_json(path, "sample_corpus.py")
+    notice = content.get("notice") if isinstance(content, dict) else None
+    if not notice or not isinstance(notice, str):
+        raise UserError(
+            f"{path} has no text under 'notice': run sample_corpus.py again, or remove the file if "
+            "people speak in this corpus"
+        )
+    return notice
 
 
 def choose_labels(utterances: list[Utterance], account: Account) -> list[Utterance]:
@@ -131,13 +143,19 @@ def choose_labels(utterances: list[Utterance], account: Account) -> list[Utteran
 def write_table(path: Path, utterances: list[Utterance]) -> None:
     """Write a split's table; texts hold neither tabs nor quotation marks, so nothing is quoted."""
     lines = ["\t".join(COLUMNS)]
-    start = 0
+    first_sample = 0
     for u in utterances:
-        cells = (u.id, u.session, u.speaker, u.gender, u.scenario, u.label, u.text)
-        means = (f"{u.valence:g}", f"{u.arousal:g}")
-        lines.append("\t".join(map(str, (*cells, *means, *u.votes, start, u.length))))
-        start += u.length
+        cells = (u.id, u.session, u.speaker, u.gender, u.scenario, u.turn)
+        times = map(blank_nan, (u.wav_start, u.wav_end))
+        said = (u.label, ";".join(u.labels), u.text, blank_nan(u.valence), blank_nan(u.arousal))
+        lines.append("\t".join(map(str, (*cells, *times, *said, *u.votes, first_sample, u.length))))
+        first_sample += u.length
     write_text(path, "\n".join(lines) + "\n")
+
+
+def blank_nan(value: float) -> str:
+    """Write a number; nothing for nan, which readers of the table take for text."""
+    return "" if math.isnan(value) else f"{value:.10g}"
 
 
 def describe(
@@ -175,7 +193,7 @@ def describe(
                 for split in SPLITS
             },
             "session": dict(sorted(Counter(u.session for u in used).items())),
-            "tied": sum(len(u.labels) > 1 for u in used),
+            "tied": {split: sum(len(u.labels) > 1 for u in splits[split]) for split in SPLITS},
             "seconds": {
                 split: round(sum(u.length for u in splits[split]) / RATE, 2) for split in SPLITS
             },

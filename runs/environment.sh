@@ -8,13 +8,21 @@ take_corpus() {
   overrides=("$@")
 }
 
-# find_corpus: without CORPUS, data/KEMDy19 if it exists, else the synthetic sample, made if need be
+# find_corpus: without CORPUS, the one folder data/KEMDy19* (any release), else the synthetic sample,
+# made if need be
 find_corpus() {
   [ -z "$corpus" ] || return 0
-  corpus=data/KEMDy19
-  [ ! -d $corpus ] || return 0
-  corpus=data/sample
-  [ -f $corpus/SYNTHETIC.json ] || stage sample_corpus.py --corpus $corpus
+  local folder found=()
+  for folder in data/KEMDy19*/; do
+    [ ! -d "$folder" ] || found+=("${folder%/}")
+  done
+  if [ ${#found[@]} -gt 1 ]; then
+    echo "$(basename "$0"): error: several corpora, ${found[*]}: give one, $0 FOLDER" >&2
+    exit 2
+  fi
+  corpus=${found[0]:-data/sample}
+  [ "$corpus" != data/sample ] || [ -f $corpus/SYNTHETIC.json ] ||
+    stage sample_corpus.py --corpus $corpus
 }
 
 # stage SCRIPT [ARGUMENTS]: say what runs, run it with the overrides that it has a setting for

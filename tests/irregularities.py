@@ -37,6 +37,7 @@ NO_LABEL = Row("", "", "", ())
 NOT_FINITE = np.where(np.arange(1600) == 5, np.nan, sine(16000, 0.1, 0.3)).astype("f4")
 CLIPPED = np.clip(samples_of(1).astype(int) * 40, -32768, 32767).astype(np.int16)
 WRONG_ID = "wrong Segment ID, taken from the other file of the session"
+LEADS_OUT = "symbolic link out of the corpus (--follow-links yes allows it)"
 PHANTOM = "phantom row: a segment without files, not rated in its speaker's own file"
 
 CHANGES19 = [
@@ -209,8 +210,8 @@ CHANGES19 = [
     Change(
         "symbolic link out of the corpus",
         (
-            ("ignored", "Sess05_script01_M004.wav", "symbolic link out of the corpus"),
-            ("dropped", "Sess05_script01_M004", "symbolic link out of the corpus"),
+            ("ignored", "Sess05_script01_M004.wav", LEADS_OUT),
+            ("dropped", "Sess05_script01_M004", LEADS_OUT),
         ),
         spoil=link_out("Sess05_script01_M004"),
         utterances=-1,

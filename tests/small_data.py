@@ -19,12 +19,16 @@ SENTENCES = """
 
 
 def make_rows(seed: int = 0) -> list[dict]:
-    """Return all utterances, each with its int16 samples: a tone of its label's pitch in noise."""
+    """Return all utterances, each with its int16 samples: a tone of its label's pitch in noise.
+
+    The woman and the man of a session speak in turn; sorted by ID, they do not.
+    """
     random = np.random.default_rng(seed)
     words = SENTENCES.split()
     rows = []
     for split, sessions in SESSIONS.items():
         for session in sessions:
+            clock = 1.0  # seconds into the session's only dialogue
             for number in range(ROWS):
                 gender = "FM"[number % 2]
                 label = int(random.integers(len(LABELS))) if number >= len(LABELS) else number
@@ -41,8 +45,12 @@ def make_rows(seed: int = 0) -> list[dict]:
                         "session": session,
                         "speaker": f"Sess{session:02d}_{gender}",
                         "gender": gender,
-                        "scenario": "script",
+                        "scenario": "script01",
+                        "turn": number + 1,
+                        "wav_start": round(clock, 3),
+                        "wav_end": round(clock + length / 16_000, 3),
                         "label": LABELS[label],
+                        "labels": LABELS[label],
                         "text": " ".join(random.choice(words, 2 + int(random.integers(8)))),
                         "valence": 3.0,
                         "arousal": 2.5,
@@ -50,6 +58,7 @@ def make_rows(seed: int = 0) -> list[dict]:
                         "samples": wave.astype(np.int16),
                     }
                 )
+                clock += length / 16_000 + 0.5
     return sorted(rows, key=lambda row: row["id"])
 
 
@@ -60,7 +69,7 @@ def write_data(folder: Path, rows: list[dict], ties: str = "first") -> Path:
     for split in SESSIONS:
         chosen = [row for row in rows if row["split"] == split]
         columns = [name for name in chosen[0] if name not in ("split", "samples")]
-        lines, start = ["\t".join([*columns, "start", "length"])], 0
+        lines, start = ["\t".join([*columns, "first_sample", "sample_count"])], 0
         for row in chosen:
             cells = [row[name] for name in columns]
             lines.append("\t".join(map(str, [*cells, start, len(row["samples"])])))

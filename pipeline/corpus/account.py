@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 class Account:
     """What is to be said of a corpus beside the utterances used.
 
-    claimed: paths, without extension, that a row of the annotation stands for.
+    claimed: paths, case folded and without extension, that a row of the annotation stands for.
     """
 
     annotation_files: int = 0

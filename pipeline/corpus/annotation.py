@@ -1,12 +1,14 @@
-"""Annotation files of KEMDy19 and KEMDy20: CSV -> rated rows, columns found by their header."""
+"""Annotation files of KEMDy19 and KEMDy20: CSV -> rated rows."""
 
 import csv
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from pipeline.corpus.header import Columns, find_columns
 from pipeline.corpus.transcripts import decode
 from pipeline.files import UserError
 from pipeline.labels import LABELS
@@ -22,9 +24,6 @@ ID_PATTERNS = {
     ),
 }
 EXAMPLE_IDS = {"KEMDy19": "Sess01_script01_F001", "KEMDy20": "Sess01_script01_User002M_001"}
-# Where `Segment ID` stands if no header says so; Total Evaluation and the raters follow it.
-ID_COLUMNS = {"KEMDy19": 9, "KEMDy20": 3}
-RATERS = 10
 MISSPELT = {"disqust": "disgust"}
 
 
@@ -32,8 +31,11 @@ MISSPELT = {"disqust": "disgust"}
 class Row:
     """One person rated in one segment.
 
-    labels: majority label, or several that tie, in the file's order.  votes: raters per label, in
-    the order of LABELS.  valence, arousal: means, nan where the cell is blank.
+    labels: majority label, or several that tie, in the file's order.  valence, arousal: means, nan
+    where the cell is blank.  votes: raters per label, in the order of LABELS; a rater who names two
+    has a vote for each.  voters: raters who named any.  start, end: seconds in the dialogue, or
+    nan.  problem: what cannot be read and stops the stage if the row is used; remark: what cannot
+    and does not; "" if there is none.
     """
 
     id: str
@@ -41,72 +43,63 @@ class Row:
     valence: float
     arousal: float
     votes: tuple[int, ...]
+    voters: int
+    start: float
+    end: float
+    problem: str
+    remark: str
     where: str
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Positions of the cells that matter."""
-
-    id: int
-    emotion: int
-    valence: int
-    arousal: int
-    votes: tuple[int, ...]
-
-
-def find_columns(top: list[str], second: list[str], kind: str) -> Columns:
-    """Find the columns by the two header rows; what they do not say is found by position.
-
-    The first header row names groups over the columns of the second. Group names may stand over
-    any column of their group, sensor columns anywhere.
-    """
-    top = [cell.strip().casefold() for cell in top]
-    second = [cell.strip().casefold() for cell in second]
-    emotions = [column for column, cell in enumerate(second) if cell == "emotion"]
-    if "segment id" in top + second:
-        identifier = (top if "segment id" in top else second).index("segment id")
-    else:
-        identifier = emotions[0] - 1 if emotions else ID_COLUMNS[kind]
-    if not emotions:
-        emotions = [identifier + 1 + 3 * group for group in range(RATERS + 1)]
-    total = emotions[0]
-    if "total evaluation" in top:
-        name = top.index("total evaluation")
-        total = max((column for column in emotions if column <= name), default=total)
-    means = {
-        name: second.index(name, total) if name in second[total:] else total + offset
-        for name, offset in (("valence", 1), ("arousal", 2))
-    }
-    votes = tuple(column for column in emotions if column != total)
-    return Columns(identifier, total, means["valence"], means["arousal"], votes)
-
-
-def read_annotation(path: Path, kind: str) -> list[Row]:
+def read_annotation(path: Path, kind: str) -> tuple[list[Row], Columns]:
     """Read one annotation file; rows of blank cells are skipped.
 
-    Raises UserError for a file that is no annotation file of `kind`, and for a cell that is neither
-    blank nor what belongs there, with its row as a spreadsheet counts it.
+    Raises UserError for a file that is no annotation file of `kind`.
     """
     try:
         table = list(csv.reader(decode(path.read_bytes()).splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-    top, second = (*table[:2], [], [])[:2]
-    columns = find_columns(top, second, kind)
+    header, identifier = read_header(table, kind, path)
+    columns = find_columns(header, identifier, str(path))
+    rows = [
+        read_row(row, columns, f"annotation/{path.name} row {number}")
+        for number, row in enumerate(table[len(header) :], len(header) + 1)
+        if any(value.strip() for value in row)
+    ]
+    return rows, columns
+
+
+def read_header(table: list[list[str]], kind: str, path: Path) -> tuple[list[list[str]], int]:
+    """Return the rows above the data, however many, and the column of the Segment IDs.
+
+    Data begin with the first row that holds an ID or a label: the first ID may be a wrong one.
+    """
     pattern = ID_PATTERNS[kind]
-    is_data = [pattern.fullmatch(cell(row, columns.id)) is not None for row in table]
-    if not any(is_data):
+    ids = [[c for c, value in enumerate(row) if pattern.fullmatch(value.strip())] for row in table]
+    found = next(filter(None, ids), None)
+    if found is None:
         raise UserError(
             f"{path} is no annotation file of {kind}: expected two header rows with 'Segment ID' "
             f"and 'Total Evaluation', then IDs such as {EXAMPLE_IDS[kind]}; found {describe(table)}"
         )
-    header_rows = min(2, is_data.index(True))
-    return [
-        read_row(row, columns, f"annotation/{path.name} row {number}")
-        for number, row in enumerate(table[header_rows:], header_rows + 1)
-        if any(value.strip() for value in row)
-    ]
+    first = next(n for n, row in enumerate(table) if ids[n] or any(map(is_label, row)))
+    header = table[:first]
+    named = [c for row in header for c in range(len(row)) if cell(row, c).lower() == "segment id"]
+    chosen = [column for column in found if column in named] if named else found
+    if len(chosen) != 1:
+        columns = ", ".join(str(column + 1) for column in found)
+        raise UserError(
+            f"{path}: IDs stand in column {columns}, the name 'Segment ID' over column "
+            f"{', '.join(str(c + 1) for c in named) or 'none'}: one column must have both"
+        )
+    return header, chosen[0]
+
+
+def is_label(text: str) -> bool:
+    """Tell whether a cell names emotions and nothing else."""
+    labels = split_labels(text)
+    return bool(labels) and set(labels) <= set(LABELS)
 
 
 def describe(table: list[list[str]]) -> str:
@@ -117,33 +110,46 @@ def describe(table: list[list[str]]) -> str:
     return f"{len(table)} rows, the first one: {', '.join(names)[:100]}"
 
 
-def cell(row: list[str], column: int) -> str:
+def cell(row: list[str], column: int | None) -> str:
     """Return a cell without surrounding blanks; "" where the row is too short."""
-    return row[column].strip() if column < len(row) else ""
+    return row[column].strip() if column is not None and column < len(row) else ""
 
 
 def read_row(row: list[str], columns: Columns, where: str) -> Row:
-    """Read one data row."""
-    votes = [label for column in columns.votes for label in read_labels(cell(row, column), where)]
+    """Read one data row; what cannot be read is left blank, and said in `problem` or `remark`."""
+    problems: list[str] = []
+    remarks: list[str] = []
+
+    def take(read: Callable, column: int | None, blank: object, said: list[str]) -> object:
+        try:
+            return read(cell(row, column))
+        except ValueError as error:
+            said.append(str(error))
+            return blank
+
+    raters = [take(read_labels, column, (), problems) for column in columns.votes]
+    votes = [label for labels in raters for label in labels]
     return Row(
         id=cell(row, columns.id),
-        labels=read_labels(cell(row, columns.emotion), where),
-        valence=read_number(cell(row, columns.valence), where),
-        arousal=read_number(cell(row, columns.arousal), where),
+        labels=take(read_labels, columns.total.emotion, (), problems),
+        valence=take(read_number, columns.total.valence, math.nan, problems),
+        arousal=take(read_number, columns.total.arousal, math.nan, problems),
         votes=tuple(votes.count(label) for label in LABELS),
+        voters=sum(map(bool, raters)),
+        start=take(read_number, columns.start, math.nan, remarks),
+        end=take(read_number, columns.end, math.nan, remarks),
+        problem=problems[0] if problems else "",
+        remark=remarks[0] if remarks else "",
         where=where,
     )
 
 
-def read_labels(text: str, where: str) -> tuple[str, ...]:
-    """Split `sad;angry` into labels, each once, in order."""
+def read_labels(text: str) -> tuple[str, ...]:
+    """Split `sad;angry` into labels, each once, in order; ValueError for any other word."""
     labels = split_labels(text)
     for label in labels:
         if label not in LABELS:
-            raise UserError(
-                f"{where}: unknown emotion '{label}': expected one of {', '.join(LABELS)}; "
-                "correct the cell"
-            )
+            raise ValueError(f"unknown emotion '{label}': expected one of {', '.join(LABELS)}")
     return labels
 
 
@@ -154,11 +160,12 @@ def split_labels(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(MISSPELT.get(word, word) for word in words if word))
 
 
-def read_number(text: str, where: str) -> float:
-    """Read a mean rating; a blank is nan."""
-    if not text:
-        return math.nan
+def read_number(text: str) -> float:
+    """Read a number; a blank, or the nan that programs write for it, is nan."""
     try:
-        return float(text)
+        number = float(text or "nan")
     except ValueError:
-        raise UserError(f"{where}: '{text}' is not a number; correct the cell") from None
+        number = math.inf
+    if math.isinf(number):
+        raise ValueError(f"'{text}' is not a number")
+    return number

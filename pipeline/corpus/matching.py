@@ -5,24 +5,35 @@ transcript is opened here.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import chain, zip_longest
+from pathlib import Path
 
 from pipeline.corpus.account import Account
 from pipeline.corpus.annotation import ID_PATTERNS, Row, read_annotation
+from pipeline.corpus.ratings import check_ratings
 from pipeline.corpus.tree import RECORDINGS, TRANSCRIPTS, Tree
+from pipeline.corpus.turns import number_turns
 from pipeline.files import UserError
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One utterance of a speaker. text and length (samples) are known once its files are read."""
+    """One utterance of a speaker. text and length (samples) are known once its files are read.
+
+    turn: 1, 2, ... in its dialogue, both speakers counted.  wav_start, wav_end: seconds in the
+    dialogue, nan where the annotation does not say.
+    """
 
     id: str
     session: int
     speaker: str
     gender: str
     scenario: str
+    turn: int
+    wav_start: float
+    wav_end: float
     labels: tuple[str, ...]
     valence: float
     arousal: float
@@ -42,18 +53,57 @@ class Utterance:
 def read_corpus(tree: Tree, account: Account) -> list[Utterance]:
     """Return the utterances that have their speaker's rating and both files, sorted by ID."""
     rows: list[tuple[int, Row]] = []
+    turns: dict[str, int] = {}
+    listed: list[Row] = []
     for session, files in sorted(tree.annotation.items()):
-        tables = {rated: read_annotation(path, tree.kind) for rated, path in sorted(files.items())}
-        account.annotation_files += len(tables)
-        account.annotation_rows += sum(map(len, tables.values()))
+        tables = [read_table(tree, path, account) for _, path in sorted(files.items())]
+        listed += chain.from_iterable(tables)
         if tree.kind == "KEMDy19":
-            found = speaker_rows_19(tree, session, tables["F"], tables["M"], account)
+            account.speaker_rows += len(own_rows(tree, session, *tables))
+            tables = repair_ids(tree, session, *tables, account)
+            found = own_rows(tree, session, *tables)
+            drop_strays(tree, session, {row.id for row in found}, *tables, account)
         else:
-            found = speaker_rows_20(tree, session, tables["e"], account)
+            found = right_prefixes(tree, session, *tables, account)
+            account.speaker_rows += len(found)
+            tables = (found,)
+        segments = find_segments(tree, session, tables, found)
+        turns |= number_turns(tree.kind, session, tables, segments, account)
         rows += [(session, row) for row in found]
     rows = keep_one_each(rows, account)
-    matched = (match_files(tree, session, row, account) for session, row in rows)
-    return sorted(filter(None, matched), key=lambda utterance: utterance.id)
+    matched = (match_files(tree, session, row, turns, account) for session, row in rows)
+    utterances = sorted(filter(None, matched), key=lambda utterance: utterance.id)
+    used = {utterance.where for utterance in utterances}
+    for row in listed:
+        if row.problem and row.where not in used:
+            reason = "unreadable cell in a row that is not used"
+            account.note(row.id, reason, f"{row.where}: {row.problem}")
+    return utterances
+
+
+def read_table(tree: Tree, path: Path, account: Account) -> list[Row]:
+    """Read and cross-check one annotation file."""
+    rows, columns = read_annotation(path, tree.kind)
+    where = f"annotation/{path.name}"
+    check_ratings(rows, columns, where, account)
+    if columns.start is None:
+        reason = "no 'Wav' over a start and an end in the header: times are left blank"
+        account.note(where, reason, where)
+    account.annotation_files += 1
+    account.annotation_rows += len(rows)
+    return rows
+
+
+def find_segments(
+    tree: Tree, session: int, tables: Sequence[list[Row]], found: list[Row]
+) -> dict[str, Row]:
+    """Return ID -> row of every segment: the speaker's row, or another if only that has files."""
+    segments = {
+        row.id: row
+        for row in chain.from_iterable(tables)
+        if speaker_of(tree.kind, session, row) and tree.has_files(row.id, session)
+    }
+    return segments | {row.id: row for row in found}
 
 
 def speaker_of(kind: str, session: int, row: Row) -> str | None:
@@ -67,24 +117,14 @@ def speaker_of(kind: str, session: int, row: Row) -> str | None:
     return match["gender"]
 
 
-def speaker_rows_19(
-    tree: Tree, session: int, women: list[Row], men: list[Row], account: Account
-) -> list[Row]:
+def own_rows(tree: Tree, session: int, women: list[Row], men: list[Row]) -> list[Row]:
     """Return the rows of a KEMDy19 session in which the person rated is the one who speaks.
 
     The F file rates the woman in every segment, hers and his; the M file the man.
     """
-
-    def spoken(women: list[Row], men: list[Row]) -> list[Row]:
-        return [row for row in women if speaker_of(tree.kind, session, row) == "F"] + [
-            row for row in men if speaker_of(tree.kind, session, row) == "M"
-        ]
-
-    account.speaker_rows += len(spoken(women, men))
-    women, men = repair_ids(tree, session, women, men, account)
-    rows = spoken(women, men)
-    drop_strays(tree, session, {row.id for row in rows}, women, men, account)
-    return rows
+    return [row for row in women if speaker_of(tree.kind, session, row) == "F"] + [
+        row for row in men if speaker_of(tree.kind, session, row) == "M"
+    ]
 
 
 def repair_ids(
@@ -138,11 +178,12 @@ def drop_strays(
         else:
             reason = "phantom row: a segment without files, not rated in its speaker's own file"
         where = "; ".join(f"{row.where} ({row.id})" for row in strays)
-        account.claimed.update(filter(None, (tree.stem_of(row.id, session) for row in strays)))
+        stems = filter(None, (tree.stem_of(row.id, session) for row in strays))
+        account.claimed.update(map(str.casefold, stems))
         account.drop(strays[0].id, reason, where)
 
 
-def speaker_rows_20(tree: Tree, session: int, rows: list[Row], account: Account) -> list[Row]:
+def right_prefixes(tree: Tree, session: int, rows: list[Row], account: Account) -> list[Row]:
     """Return the rows of a KEMDy20 session, with the IDs that its files have."""
     kept = []
     for row in rows:
@@ -160,7 +201,6 @@ def speaker_rows_20(tree: Tree, session: int, rows: list[Row], account: Account)
             )
             row = replace(row, id=own)
         kept.append(row)
-    account.speaker_rows += len(kept)
     return kept
 
 
@@ -180,22 +220,29 @@ def keep_one_each(rows: list[tuple[int, Row]], account: Account) -> list[tuple[i
     return list(kept.values())
 
 
-def match_files(tree: Tree, session: int, row: Row, account: Account) -> Utterance | None:
-    """Join a row with its recording and transcript; None, and an entry, if that cannot be done."""
+def match_files(
+    tree: Tree, session: int, row: Row, turns: dict[str, int], account: Account
+) -> Utterance | None:
+    """Join a row with its recording and transcript; None, and an entry, if that cannot be done.
+
+    Raises UserError for a cell that cannot be read.
+    """
     match = ID_PATTERNS[tree.kind].fullmatch(row.id)
     stem = tree.stem_of(row.id, session)
-    account.claimed.add(stem)
+    account.claimed.add(stem.casefold())
     recording, transcript = tree.find(stem, RECORDINGS), tree.find(stem, TRANSCRIPTS)
     if not recording or not transcript:
         missing = [n for n, f in (("recording", recording), ("transcript", transcript)) if not f]
         reason = f"no {' and no '.join(missing)}"
-        if tree.is_refused(stem):
-            reason = "symbolic link out of the corpus"
-        account.drop(row.id, reason, row.where)
+        account.drop(row.id, tree.refusal(stem) or reason, row.where)
         return None
+    if row.problem:
+        raise UserError(f"{row.where}: {row.problem}; correct the cell")
     if not row.labels:
         account.drop(row.id, "no majority label", row.where)
         return None
+    if row.remark:
+        account.note(row.id, "Wav time unreadable, left blank", f"{row.where}: {row.remark}")
     gender = match["gender"]
     return Utterance(
         id=row.id,
@@ -203,6 +250,9 @@ def match_files(tree: Tree, session: int, row: Row, account: Account) -> Utteran
         speaker=match["user"] if tree.kind == "KEMDy20" else f"Sess{session:02d}{gender}",
         gender=gender,
         scenario=match["scenario"],
+        turn=turns[row.id],
+        wav_start=row.start,
+        wav_end=row.end,
         labels=row.labels,
         valence=row.valence,
         arousal=row.arousal,
@@ -217,7 +267,7 @@ def list_orphans(tree: Tree, account: Account) -> None:
     """Note the recordings and transcripts whose segment has no annotation row, one entry each."""
     for path in sorted(tree.sizes):
         stem, _, extension = path.rpartition(".")
-        if stem not in account.claimed:
+        if stem.casefold() not in account.claimed:
             kind = "transcript" if "." + extension in TRANSCRIPTS else "recording"
             reason = f"{kind} without an annotation row"
             entry = {"id": stem.rpartition("/")[2], "reason": reason, "path": path}

@@ -34,9 +34,8 @@ def measure(path: str) -> int:
     Raises RecordingError for a recording that is unreadable, empty, truncated or endless.
     """
     try:
-        length = plain_length(path)
-        if length:
-            return length
+        if length := plain_length(path):
+            return check_length(length)
         info = soundfile.info(path)
     except (soundfile.SoundFileError, OSError) as error:
         raise RecordingError("recording unreadable") from error
@@ -45,7 +44,11 @@ def measure(path: str) -> int:
         raise RecordingError("recording truncated")
     if not info.frames:
         raise RecordingError("recording empty")
-    length = resampled_length(info.frames, info.samplerate)
+    return check_length(resampled_length(info.frames, info.samplerate))
+
+
+def check_length(length: int) -> int:
+    """Return a length in samples, or raise RecordingError for one that no utterance has."""
     if length > LONGEST:
         raise RecordingError("recording longer than ten minutes")
     return length

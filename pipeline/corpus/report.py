@@ -68,7 +68,7 @@ def print_summary(manifest: dict) -> None:
         total = len(manifest["known_counts"])
         print(f"{max(0, len(table) - 1)} of {total} known counts differ from this copy's")
         print_table(table)
-    print(describe_verbatim(manifest["verbatim"]))
+    print("\n".join([describe_tied(manifest), *describe_verbatim(manifest["verbatim"])]))
 
 
 def print_table(rows: list[list[str]]) -> None:
@@ -79,24 +79,43 @@ def print_table(rows: list[list[str]]) -> None:
         print("  ".join([first.ljust(widths[0]), *cells]))
 
 
-def measure_verbatim(splits: dict[str, list[Utterance]]) -> dict[str, dict[str, int]]:
-    """Count test transcripts, and those that are word for word in training, by kind of scenario."""
+def describe_tied(manifest: dict) -> str:
+    """Say how many rows of each split have several labels."""
+    counts = manifest["counts"]
+    parts = [
+        f"{split} {counts['tied'][split]} of {rows} ({counts['tied'][split] / rows:.1%})"
+        for split, rows in counts["split"].items()
+        if rows
+    ]
+    return f"rows with tied labels: {', '.join(parts)}"
+
+
+def measure_verbatim(splits: dict[str, list[Utterance]]) -> dict[str, dict[str, dict[str, int]]]:
+    """Count transcripts of valid and test, and those word for word in training, by scenario."""
     known = {utterance.text for utterance in splits["train"]}
-    verbatim: dict[str, dict[str, int]] = {}
-    for utterance in splits["test"]:
-        counts = verbatim.setdefault(utterance.scenario.rstrip("0123456789"), {"all": 0, "seen": 0})
-        counts["all"] += 1
-        counts["seen"] += utterance.text in known
+    verbatim: dict[str, dict[str, dict[str, int]]] = {"valid": {}, "test": {}}
+    for split, kinds in verbatim.items():
+        for utterance in splits[split]:
+            kind = utterance.scenario.rstrip("0123456789")
+            counts = kinds.setdefault(kind, {"all": 0, "seen": 0})
+            counts["all"] += 1
+            counts["seen"] += utterance.text in known
     return verbatim
 
 
-def describe_verbatim(verbatim: dict[str, dict[str, int]]) -> str:
-    """Say which share of the test transcripts training has seen."""
-    parts = [
-        f"{kind} {counts['seen'] / counts['all']:.1%} of {counts['all']}"
-        for kind, counts in sorted(verbatim.items())
-    ]
-    return f"test transcripts that occur word for word in training: {', '.join(parts)}"
+def describe_verbatim(verbatim: dict[str, dict[str, dict[str, int]]]) -> list[str]:
+    """Say which share of the validation and test transcripts training has seen, a line each."""
+    lines = []
+    for split, name in (("valid", "validation"), ("test", "test")):
+        parts = [
+            f"{kind} {counts['seen'] / counts['all']:.1%} of {counts['all']}"
+            for kind, counts in sorted(verbatim[split].items())
+        ]
+        if parts:
+            lines.append(
+                f"{name} transcripts that occur word for word in training: {', '.join(parts)}"
+            )
+    return lines
 
 
 def fleiss_kappa(votes: np.ndarray) -> float:
@@ -121,7 +140,8 @@ def write_report(folder: Path, manifest: dict, used: list[Utterance], account: A
     lines += ["## Utterances", "", *markdown(split_rows(manifest)), "", "![](counts.png)", ""]
     if known_rows(manifest):
         lines += ["Known counts that differ:", "", *markdown(known_rows(manifest)), ""]
-    lines += [describe_verbatim(manifest["verbatim"]).capitalize() + ".", ""]
+    for line in (describe_tied(manifest), *describe_verbatim(manifest["verbatim"])):
+        lines += [line[0].upper() + line[1:] + ".", ""]
     lines += ["## What was not used as it stands", ""]
     lines += ["Every single case is in manifest.json.", ""]
     reasons = [[title, str(count), reason] for title, reason, count in count_reasons(account)]

@@ -6,8 +6,11 @@ import unicodedata
 STYLES = ("hangul", "spoken")
 DEFAULT_STYLE = "spoken"  # punctuation and digits help (runs/LOG.md)
 
-# A letter and a slash, alone between blanks, parentheses or a plus: `b/`, `(N/+N/)`; not `3/4`.
-TAG = re.compile(r"(?<![^\s(+])[A-Za-z]/(?![^\s)+])")
+# A letter and a slash, alone between blanks, parentheses or a plus: `b/`, `(N/+N/)`; not `3/4`. The
+# known letters also next to Hangul, punctuation or one another, `네b/o/.`; not `and/or`, `n/a`.
+TAG = re.compile(
+    r"(?<![^\s(+])[A-Za-z]/(?![^\s)+])|(?<![A-Za-z0-9/])(?:[bonluNcs]/)+(?![A-Za-z0-9/])"
+)
 # A self-repair without another one inside: `(A+B)`, of which B is what was meant.
 REPAIR = re.compile(r"\(([^()]*)\)")
 # The paper's alphabet: syllables, the jamo that stand alone in writing, and blanks.

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from pipeline.corpus.account import Account
@@ -15,28 +16,44 @@ from pipeline.corpus.annotation import ID_PATTERNS
 from pipeline.files import UserError
 
 ANNOTATION_NAMES = {
-    "KEMDy19": re.compile(r"Session(?P<session>[0-9]{2,})_(?P<rated>[FM])_res\.csv"),
-    "KEMDy20": re.compile(r"Sess(?P<session>[0-9]{2,})_(?P<rated>e)val\.csv"),
+    "KEMDy19": re.compile(r"Session(?P<session>[0-9]{2,})_(?P<rated>[FM])_res\.csv", re.IGNORECASE),
+    "KEMDy20": re.compile(r"Sess(?P<session>[0-9]{2,})_(?P<rated>e)val\.csv", re.IGNORECASE),
 }
 DIALOGUE_DEPTH = {"KEMDy19": 2, "KEMDy20": 1}  # folders between wav/ and the files
 RECORDINGS = (".wav", ".flac")
 TRANSCRIPTS = (".txt",)
+OTHER_RECORDINGS = (
+    ".mp3",
+    ".m4a",
+    ".aac",
+    ".ogg",
+    ".opus",
+    ".wma",
+    ".aif",
+    ".aiff",
+    ".pcm",
+    ".raw",
+)
+LEADS_OUT = "symbolic link out of the corpus (--follow-links yes allows it)"
 
 
 @dataclass
 class Tree:
     """A corpus on disk.
 
-    annotation: session -> {"F", "M" or "e": path}.  sizes: path below root -> bytes, of the
-    recordings and transcripts that stand where the corpus has them.  refused: symbolic links that
-    lead out of the corpus.
+    annotation: session -> {"F", "M" or "E": path}.  sizes: path below root -> bytes, of the
+    recordings and transcripts that stand where the corpus has them.  places: the same paths, found
+    by their case-folded names: file systems differ in whether they tell `A.WAV` from `a.wav`.
+    refused: case-folded paths of symbolic links that are not followed -> why.
     """
 
     root: Path
     kind: str
     annotation: dict[int, dict[str, Path]]
+    follow_links: bool = False
     sizes: dict[str, int] = field(default_factory=dict)
-    refused: set[str] = field(default_factory=set)
+    places: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
     def stem_of(self, identifier: str, session: int) -> str | None:
         """Return the path below root, without extension, of an ID's files; None for no ID."""
@@ -50,19 +67,20 @@ class Tree:
 
     def find(self, stem: str, extensions: tuple[str, ...]) -> str | None:
         """Return the path below root of a file with the first of these extensions."""
-        return next((stem + e for e in extensions if stem + e in self.sizes), None)
+        names = ((stem + extension).casefold() for extension in extensions)
+        return next((self.places[name] for name in names if name in self.places), None)
 
     def has_files(self, identifier: str, session: int) -> bool:
         """Tell whether an ID of this session has both its recording and its transcript."""
         stem = self.stem_of(identifier, session)
         return bool(stem and self.find(stem, RECORDINGS) and self.find(stem, TRANSCRIPTS))
 
-    def is_refused(self, stem: str) -> bool:
-        """Tell whether a segment's files, or a folder above them, are links out of the corpus."""
-        parts = stem.split("/")
-        above = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
-        files = {stem + extension for extension in (*RECORDINGS, *TRANSCRIPTS)}
-        return bool(self.refused & (above | files))
+    def refusal(self, stem: str) -> str | None:
+        """Return why a segment's files, or a folder above them, are links not followed."""
+        parts = stem.casefold().split("/")
+        above = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+        files = [stem.casefold() + extension for extension in (*RECORDINGS, *TRANSCRIPTS)]
+        return next((self.refused[p] for p in (*above, *files) if p in self.refused), None)
 
     @property
     def fingerprint(self) -> str:
@@ -76,48 +94,51 @@ class Tree:
         return digest.hexdigest()
 
 
-def find_tree(folder: Path | str, account: Account) -> Tree:
+def find_tree(folder: Path | str, account: Account, follow_links: bool = False) -> Tree:
     """Recognise the corpus in `folder` or up to two folders below it, and list its files."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: give the corpus with --corpus FOLDER")
-    for pattern in ("annotation", "*/annotation", "*/*/annotation"):
-        roots = sorted(path.parent for path in folder.glob(pattern) if path.is_dir())
-        if roots:
+    for pattern in ("*", "*/*", "*/*/*"):
+        found = (path for path in folder.glob(pattern) if path.name.casefold() == "annotation")
+        if annotations := sorted(path for path in found if path.is_dir()):
             break
-    if len(roots) != 1:
-        found = ", ".join(map(str, roots)) or "none"
+    if len(annotations) != 1:
+        roots = ", ".join(str(path.parent) for path in annotations) or "none"
         raise UserError(
             f"{folder}: expected one corpus, a folder with annotation/ and wav/ in it; "
-            f"found {found}"
+            f"found {roots}"
         )
-    tree = recognise(roots[0], account)
-    wav = tree.root / "wav"
+    tree = recognise(annotations[0], account)
+    tree.follow_links = follow_links
+    below = {path.name.casefold(): path for path in sorted(tree.root.iterdir())}
+    wav = below.get("wav", tree.root / "wav")
+    for path in (wav, *chain.from_iterable(files.values() for files in tree.annotation.values())):
+        if problem := link_problem(tree, path):
+            raise UserError(f"{path} is a {problem}")
     if not wav.is_dir():
         raise UserError(f"{wav} is no folder: the corpus needs its recordings there")
-    top = [wav, *(path for files in tree.annotation.values() for path in files.values())]
-    for path in top:
-        if leads_out(tree.root, path):
-            raise UserError(f"{path} is a symbolic link out of the corpus: put the files there")
-    list_files(tree, "wav", DIALOGUE_DEPTH[tree.kind], account)
+    list_files(tree, wav.name, DIALOGUE_DEPTH[tree.kind], account)
     return tree
 
 
-def recognise(root: Path, account: Account) -> Tree:
-    """Tell KEMDy19 from KEMDy20 by the names of the annotation files."""
-    names = sorted(path.name for path in (root / "annotation").iterdir())
+def recognise(folder: Path, account: Account) -> Tree:
+    """Tell KEMDy19 from KEMDy20 by the names of the annotation files, which are in `folder`."""
+    names = sorted(path.name for path in folder.iterdir())
     trees = []
     for kind, pattern in ANNOTATION_NAMES.items():
         annotation: dict[int, dict[str, Path]] = {}
         for match in filter(None, map(pattern.fullmatch, names)):
             files = annotation.setdefault(int(match["session"]), {})
-            files[match["rated"]] = root / "annotation" / match[0]
+            first = files.setdefault(match["rated"].upper(), folder / match[0])
+            if first.name != match[0]:
+                raise UserError(f"{folder}: {first.name} and {match[0]} are for the same: keep one")
         if annotation:
-            trees.append(Tree(root, kind, annotation))
+            trees.append(Tree(folder.parent, kind, annotation))
     if len(trees) != 1:
         raise UserError(
-            f"{root / 'annotation'} is neither KEMDy19 (Session01_F_res.csv, Session01_M_res.csv, "
-            f"...) nor KEMDy20 (Sess01_eval.csv, ...): found {', '.join(names[:6]) or 'no file'}"
+            f"{folder} is neither KEMDy19 (Session01_F_res.csv, Session01_M_res.csv, ...) nor "
+            f"KEMDy20 (Sess01_eval.csv, ...): found {', '.join(names[:6]) or 'no file'}"
         )
     known = {path.name for files in trees[0].annotation.values() for path in files.values()}
     for name in sorted(set(names) - known):
@@ -125,9 +146,8 @@ def recognise(root: Path, account: Account) -> Tree:
     for session, files in trees[0].annotation.items():
         if trees[0].kind == "KEMDy19" and len(files) < 2:
             raise UserError(
-                f"{root / 'annotation'}: session {session:02d} has only "
-                f"{next(iter(files.values())).name}; both Session{session:02d}_F_res.csv and "
-                f"Session{session:02d}_M_res.csv are needed"
+                f"{folder}: session {session:02d} has only {next(iter(files.values())).name}; both "
+                f"Session{session:02d}_F_res.csv and Session{session:02d}_M_res.csv are needed"
             )
     return trees[0]
 
@@ -135,7 +155,7 @@ def recognise(root: Path, account: Account) -> Tree:
 def list_files(tree: Tree, folder: str, depth: int, account: Account) -> None:
     """List recordings and transcripts exactly `depth` folders below `folder`, a path below root.
 
-    What lies deeper is noted and not read: a `converted/` folder holds files with the names of the
+    Everything else is noted and not read: a `converted/` folder holds files with the names of the
     right ones.
     """
     try:
@@ -145,17 +165,48 @@ def list_files(tree: Tree, folder: str, depth: int, account: Account) -> None:
         raise UserError(f"{tree.root / folder} cannot be listed: {error}") from None
     for entry in entries:
         path = f"{folder}/{entry.name}"
-        if entry.is_symlink() and leads_out(tree.root, Path(entry.path)):
-            tree.refused.add(path)
-            account.ignored.append({"path": path, "reason": "symbolic link out of the corpus"})
-        elif entry.is_dir() and depth:
-            list_files(tree, path, depth - 1, account)
+        reason = link_problem(tree, Path(entry.path)) if entry.is_symlink() else ""
+        if reason:
+            tree.refused[path.casefold()] = reason
         elif entry.is_dir():
-            account.ignored.append({"path": path, "reason": "folder below a dialogue"})
-        elif entry.is_file() and not depth and path.endswith((*RECORDINGS, *TRANSCRIPTS)):
-            tree.sizes[path] = entry.stat().st_size
+            if depth:
+                list_files(tree, path, depth - 1, account)
+            else:
+                reason = "folder below a dialogue"
+        else:
+            reason = file_problem(tree, path, depth)
+            if not reason:
+                tree.sizes[path] = entry.stat().st_size
+                tree.places[path.casefold()] = path
+        if reason:
+            account.ignored.append({"path": path, "reason": reason})
 
 
-def leads_out(root: Path, path: Path) -> bool:
-    """Tell whether a path ends outside the corpus once symbolic links are followed."""
-    return not path.resolve().is_relative_to(root.resolve())
+def file_problem(tree: Tree, path: str, depth: int) -> str:
+    """Return why a file `depth` folders above the corpus's own is not read; "" if it is."""
+    name = path.rpartition("/")[2].casefold()
+    if name.startswith("."):
+        return "hidden file"
+    if name.endswith(OTHER_RECORDINGS):
+        return "recording in a format that is not read: convert it to .wav or .flac"
+    if not name.endswith((*RECORDINGS, *TRANSCRIPTS)):
+        return "neither recording nor transcript"
+    if depth:
+        return "not in the folder of its dialogue"
+    if path.casefold() in tree.places:
+        return "same name as another file but for upper and lower case"
+    return ""
+
+
+def link_problem(tree: Tree, path: Path) -> str:
+    """Return why a path is not followed if it is a symbolic link; "" for one that is."""
+    if not path.is_symlink() and not path.exists():
+        return ""
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError):  # a loop is one or the other, as Python's versions have it
+        return "symbolic link to nothing or to itself"
+    if path.parent.resolve().is_relative_to(target):
+        return "symbolic link to a folder above it"
+    leads_out = not target.is_relative_to(tree.root.resolve())
+    return LEADS_OUT if leads_out and not tree.follow_links else ""

@@ -16,6 +16,7 @@ from pipeline.files import UserError, read_array, read_json, sha256
 from pipeline.labels import LABELS
 
 MADE_BY = "preprocess.py"
+MEASURES = ("wav_start", "wav_end", "valence", "arousal")  # may be blank
 
 
 @dataclass
@@ -23,7 +24,8 @@ class Utterances:
     """Rows of the aligned files: the table, its recordings and the features made of them.
 
     table: one utterance a row, sorted by id.  audio: one int16 array (16 kHz) per source split; the
-    row's recording is audio[split][start : start + length].  data_hash: of the preprocessed files.
+    row's recording is audio[split][first_sample : first_sample + sample_count].  data_hash: of the
+    preprocessed files.
     features: name -> one entry a row; "token_ids" are of the words, all others of the voice.
     """
 
@@ -60,7 +62,7 @@ class Utterances:
 
     @property
     def sample_counts(self) -> np.ndarray:
-        return self.table["length"].to_numpy(dtype=np.int64)
+        return self.table["sample_count"].to_numpy(dtype=np.int64)
 
     @property
     def token_counts(self) -> np.ndarray:
@@ -83,7 +85,7 @@ class Utterances:
     def shuffle_voices(self, seed: int) -> Utterances:
         """Return the same rows and words with each other's recordings and features of the voice."""
         order = np.random.default_rng(seed).permutation(len(self))
-        places = ["split", "start", "length"]
+        places = ["split", "first_sample", "sample_count"]
         table = self.table.assign(**{name: self.table[name].to_numpy()[order] for name in places})
         features = {
             name: entries if name == "token_ids" else [entries[row] for row in order]
@@ -94,7 +96,8 @@ class Utterances:
     def samples(self, row: int) -> np.ndarray:
         """Return the recording of one row, (S,) int16."""
         entry = self.table.iloc[row]
-        return self.audio[entry["split"]][entry["start"] : entry["start"] + entry["length"]]
+        first = entry["first_sample"]
+        return self.audio[entry["split"]][first : first + entry["sample_count"]]
 
 
 def load_utterances(data: str | Path, *splits: str) -> Utterances:
@@ -111,8 +114,7 @@ def load_utterances(data: str | Path, *splits: str) -> Utterances:
                 raise UserError(
                     f"{data / name} differs from what manifest.json says: run {MADE_BY} again"
                 )
-        # keep_default_na: an utterance may well say "nan" or "null".
-        table = pd.read_csv(data / f"{split}.tsv", sep="\t", keep_default_na=False, quoting=3)
+        table = read_table(data / f"{split}.tsv")
         tables.append(table.assign(split=split))
         audio[split] = read_array(data / f"{split}_audio.npy", MADE_BY, mmap=True)
     table = pd.concat(tables).sort_values("id", kind="stable").reset_index(drop=True)
@@ -121,6 +123,24 @@ def load_utterances(data: str | Path, *splits: str) -> Utterances:
     ).hexdigest()
     return Utterances(
         table, audio, data_hash, manifest["synthetic"], manifest["settings"]["ties"] == "soft"
+    )
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a split's table: measures as float, nan where a cell is blank, all else as it is."""
+    header = path.read_text(encoding="utf-8").partition("\n")[0].split("\t")
+    missing = {*MEASURES, "turn", "labels", "first_sample", "sample_count"} - set(header)
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(sorted(missing))}: run {MADE_BY} again")
+    # keep_default_na: an utterance may well say "nan" or "null".
+    blanks = {name: [""] for name in MEASURES}
+    return pd.read_csv(
+        path,
+        sep="\t",
+        keep_default_na=False,
+        na_values=blanks,
+        dtype=dict.fromkeys(MEASURES, float) | {"text": str},
+        quoting=3,
     )
 
 

@@ -10,12 +10,13 @@ import hostile
 import numpy as np
 import pytest
 from distributed import LocalCluster
-from irregularities import CHANGES19
+from irregularities import CHANGES19, TIED
 
 import preprocess
 from pipeline.corpus.report import fleiss_kappa
 from pipeline.files import UserError, sha256
 from pipeline.labels import LABELS
+from pipeline.learning.dataset import load_utterances
 from pipeline.sample.writer import Row
 
 SCRIPT = Path(preprocess.__file__)
@@ -80,9 +81,9 @@ def test_script_writes_the_contract(tmp_path, corpus):
         assert [row["id"] for row in rows] == sorted(row["id"] for row in rows)
         place = 0
         for row in rows:
-            assert int(row["start"]) == place
-            place += int(row["length"])
-            clip = audio[int(row["start"]) : place]
+            assert int(row["first_sample"]) == place
+            place += int(row["sample_count"])
+            clip = audio[int(row["first_sample"]) : place]
             if not row["id"].startswith("Sess05_script01"):  # those recordings were changed
                 assert np.array_equal(clip, audio_of[row["id"]])
         assert place == len(audio)
@@ -111,13 +112,17 @@ def test_columns_and_a_row_by_hand(run, corpus):
     data = run(corpus, text="spoken")
     row = {row["id"]: row for row in read(data, "train")}["Sess03_script01_F002"]
     assert list(row) == [
-        *("id", "session", "speaker", "gender", "scenario", "label", "text", "valence", "arousal"),
+        *("id", "session", "speaker", "gender", "scenario", "turn", "wav_start", "wav_end"),
+        *("label", "labels", "text", "valence", "arousal"),
         *("votes_neutral", "votes_angry", "votes_happy", "votes_surprise", "votes_sad"),
-        *("votes_fear", "votes_disgust", "start", "length"),
+        *("votes_fear", "votes_disgust", "first_sample", "sample_count"),
     ]
     expected = {"session": "3", "speaker": "Sess03F", "gender": "F", "scenario": "script01"}
-    expected |= {"label": "neutral", "text": "그래서 가사다 말이야.", "valence": "2.5"}
-    expected |= {"votes_neutral": "5", "votes_sad": "5", "votes_angry": "0", "length": "1600"}
+    # Sessions 1 and 2 have 60 segments, 0 to 59; F002 is the third one of its dialogue.
+    expected |= {"turn": "3", "wav_start": "62", "wav_end": "62.1"}
+    expected |= {"label": "neutral", "labels": "neutral;sad", "text": "그래서 가사다 말이야."}
+    expected |= {"valence": "2.5", "votes_neutral": "5", "votes_sad": "5", "votes_angry": "0"}
+    expected |= {"sample_count": "1600"}
     assert {name: row[name] for name in expected} == expected
 
 
@@ -140,7 +145,7 @@ def test_ties(run, corpus, capsys):
         assert manifest["settings"]["ties"] == rule
         reasons = {entry["reason"] for entry in manifest["dropped"]}
         assert ("tied labels (--ties drop)" in reasons) == (rule == "drop")
-        assert manifest["counts"]["tied"] == (0 if rule == "drop" else 1)
+        assert manifest["counts"]["tied"] == {"train": rule != "drop", "valid": 0, "test": 0}
     assert "which makes 1 of them neutral" in capsys.readouterr().out
 
 
@@ -180,19 +185,59 @@ def test_synthetic_notice_travels(run, tmp_path, capsys):
     assert notice in (tmp_path / "outputs" / "corpus" / "report.md").read_text()
 
 
-def test_transcripts_seen_in_training_are_counted(run, tmp_path):
-    """Two of the twenty scripted test utterances repeat a text of session 1."""
+@pytest.mark.parametrize("content", ['{"seed": 1}', "[]", '{"notice": 7}', '{"notice": ""}'])
+def test_synthetic_file_without_a_notice(run, tmp_path, content):
+    hostile.write(tmp_path / "corpus", "KEMDy20", [])
+    (tmp_path / "corpus" / "SYNTHETIC.json").write_text(content)
+    with pytest.raises(UserError, match="SYNTHETIC.json has no text under 'notice': run sample"):
+        run(tmp_path / "corpus")
+
+
+def test_blank_means_and_times_come_back_as_nan(run, tmp_path):
+    """From the annotation through the table to what training reads."""
+    blank = {"valence": "", "arousal": "nan"}
+    changes = [
+        hostile.edit_row("Sess01_script01_F001", "F", **blank),
+        hostile.edit("Sess01_script01_F001", start="", end=""),
+    ]
+    hostile.write(
+        tmp_path / "corpus", "KEMDy19", [hostile.Change("", edit=change) for change in changes]
+    )
+    data = run(tmp_path / "corpus")
+    row = next(row for row in read(data, "train") if row["id"] == "Sess01_script01_F001")
+    names = ["valence", "arousal", "wav_start", "wav_end"]
+    assert [row[name] for name in names] == [""] * 4
+    table = load_utterances(data, "train", "valid", "test").table.set_index("id")
+    assert table.loc["Sess01_script01_F001", names].isna().all()
+    assert table[names].dtypes.tolist() == [np.dtype(float)] * 4
+    assert table[names].isna().to_numpy().sum() == 4
+    assert table.loc["Sess01_script01_M001", "valence"] == 3.0
+
+
+def test_transcripts_seen_in_training_are_counted(run, tmp_path, capsys):
+    """Two of the test's twenty scripted ones and one of validation's repeat a text of session 1."""
 
     def repeat(sessions):
-        for identifier in ("Sess05_script01_F001", "Sess05_script02_M002"):
+        for identifier in ("Sess05_script01_F001", "Sess05_script02_M002", "Sess04_script01_F001"):
             hostile.edit(identifier, text=hostile.text_of(3))(sessions)
+        hostile.edit("Sess05_impro01_F001", rows={"F": TIED, "M": TIED})(sessions)
 
     hostile.write(tmp_path / "corpus", "KEMDy19", [hostile.Change("repeated", edit=repeat)])
     manifest = json.loads((run(tmp_path / "corpus") / "manifest.json").read_text())
+    unseen = {"all": 10, "seen": 0}
     assert manifest["verbatim"] == {
-        "script": {"all": 20, "seen": 2},
-        "impro": {"all": 10, "seen": 0},
+        "valid": {"script": {"all": 20, "seen": 1}, "impro": unseen},
+        "test": {"script": {"all": 20, "seen": 2}, "impro": unseen},
     }
+    screen = capsys.readouterr().out
+    report = (tmp_path / "outputs" / "corpus" / "report.md").read_text(encoding="utf-8")
+    for line in (
+        "test transcripts that occur word for word in training: impro 0.0% of 10, script 10.0% of",
+        "validation transcripts that occur word for word in training: impro 0.0% of 10, script 5.",
+        "rows with tied labels: train 0 of 90 (0.0%), valid 0 of 30 (0.0%), test 1 of 30 (3.3%)",
+    ):
+        assert line in screen
+        assert line[1:] in report  # there a sentence, its first letter upper case
 
 
 @pytest.mark.parametrize(

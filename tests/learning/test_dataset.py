@@ -55,6 +55,31 @@ def test_texts_that_look_like_missing_values_stay(tmp_path):
     assert utterances.table["text"].tolist()[:5] == texts
 
 
+def test_blank_measures_are_nan_and_all_others_stay_numbers(tmp_path):
+    rows = make_rows()
+    rows[0] |= {"valence": "", "wav_start": "", "wav_end": ""}
+    rows[1] |= {"arousal": ""}
+    for row in rows:
+        row["text"] = "7"
+    table = load_utterances(write_data(tmp_path / "data", rows), "train").table
+    for name, blank in (("valence", 0), ("wav_start", 0), ("wav_end", 0), ("arousal", 1)):
+        assert table[name].dtype == np.float64
+        assert np.flatnonzero(table[name].isna()).tolist() == [blank]
+    assert table["valence"][1] == 3.0
+    assert table["text"].tolist() == ["7"] * len(table)
+
+
+def test_speakers_of_the_small_data_alternate(data):
+    """Turns are an order of their own: sorted by id, all of the woman's come first."""
+    table = load_utterances(data, "train").table
+    for _, session in table.groupby("session"):
+        spoken = session.sort_values("turn")
+        assert spoken["gender"].tolist() == ["F", "M"] * 5
+        assert spoken["wav_start"].is_monotonic_increasing
+        assert (spoken["wav_start"].to_numpy()[1:] > spoken["wav_end"].to_numpy()[:-1]).all()
+        assert session["turn"].tolist() != sorted(session["turn"])
+
+
 def test_targets_are_one_hot_or_shares_of_votes(tmp_path, data, rows):
     one_hot = load_utterances(data, "train")
     assert one_hot.targets.dtype == np.float32
@@ -91,6 +116,14 @@ def test_changed_file(own_data, name):
     (own_data / name).write_bytes(content)
     with pytest.raises(UserError, match=rf"{name} differs .* run preprocess.py again"):
         load_utterances(own_data, "train")
+
+
+def test_data_of_an_older_version(tmp_path):
+    rows = make_rows()
+    for row in rows:
+        del row["turn"], row["labels"]
+    with pytest.raises(UserError, match=r"train.tsv has no column labels, turn: run preprocess.py"):
+        load_utterances(write_data(tmp_path / "data", rows), "train")
 
 
 def test_cut_short_manifest(own_data):

@@ -1,0 +1,145 @@
+"""The header of an annotation file -> which column holds what. A doubt is an error, never a guess.
+
+Each rating is a group of columns, `Emotion Valence Arousal`. Above them stand the groups' names,
+`Total Evaluation` and one `Eval...` a rater, over any column of their group, because cells may have
+been merged. Rows of the header may be more or fewer than the two of the releases.
+"""
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+
+from pipeline.files import UserError
+
+RATERS = 10  # of a file without a header
+TOTAL = "total"
+FIELD = re.compile(r"(?:(?:total|eval).*[\W_])?(emotion|valence|arousal)")
+RATER = re.compile(r"eval(?!uation)")
+SHOWN = 8  # columns of a header that is not understood, from the Segment ID on
+
+
+class HeaderError(Exception):
+    """A header that does not say for certain which columns are which; the message is why."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """One rating's columns; valence or arousal is None if the group has none."""
+
+    emotion: int
+    valence: int | None
+    arousal: int | None
+
+    def covers(self, column: int) -> bool:
+        """Tell whether a name over this column is a name of this group."""
+        return self.emotion <= column <= max(self.emotion, self.valence or 0, self.arousal or 0)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Positions of the cells that matter.
+
+    start, end: seconds in the dialogue, None if no header says `Wav`.  named: whether the header
+    says where the total evaluation is; if not, it is taken to come first, and the votes must bear
+    it out in every row.
+    """
+
+    id: int
+    total: Group
+    votes: tuple[int, ...]
+    start: int | None
+    end: int | None
+    named: bool
+
+
+def find_columns(header: list[list[str]], identifier: int, where: str) -> Columns:
+    """Find the columns of a file whose IDs stand in column `identifier` by its header rows.
+
+    Raises UserError, which begins with `where` and shows the header, if a group lacks its columns
+    or it is not certain which group is the total evaluation.
+    """
+    rows = [[" ".join(cell.casefold().split()) for cell in row] for row in header]
+    width = max(map(len, rows), default=0)
+    words = [[row[c] for row in rows if c < len(row) and row[c]] for c in range(width)]
+    start, end = find_times(words)
+    rated = range(identifier + 1, identifier + 1 + 3 * (1 + RATERS))
+    if not any(words[rated.start : rated.stop]):
+        total, *raters = (Group(c, c + 1, c + 2) for c in rated[::3])
+        named = False
+    else:
+        try:
+            total, raters, named = tell_apart(find_groups(words), words)
+        except HeaderError as error:
+            raise UserError(
+                f"{where}: {error}; expected 'Total Evaluation' and raters such as 'Eval01F', each "
+                f"over its own Emotion, Valence, Arousal; the header reads, from the Segment ID "
+                f"on: {show(header, identifier)}"
+            ) from None
+    return Columns(identifier, total, tuple(g.emotion for g in raters), start, end, named)
+
+
+def find_groups(words: list[list[str]]) -> list[Group]:
+    """Return the ratings; words: the header's cells of each column, from the top, blanks left out.
+
+    A cell near the data says more of its column than one above it, which may be a group's name.
+    """
+    fields = {}
+    for column, cells in enumerate(words):
+        found = [match[1] for match in map(FIELD.fullmatch, cells) if match]
+        fields[column] = found[-1] if found else None
+    starts = [column for column, field in fields.items() if field == "emotion"]
+    groups = []
+    for first, end in pairwise([*starts, len(words)]):
+        inside = {fields[column]: column for column in reversed(range(first, end))}
+        groups.append(Group(first, inside.get("valence"), inside.get("arousal")))
+    return groups
+
+
+def tell_apart(groups: list[Group], words: list[list[str]]) -> tuple[Group, list[Group], bool]:
+    """Return the total evaluation, the raters, and whether the header names them.
+
+    Raises HeaderError for a name without columns, a group of two names, and none or two totals.
+    """
+    if not groups:
+        raise HeaderError("no column is headed 'Emotion'")
+    names: dict[Group, set[str]] = {group: set() for group in groups}
+    for column, cells in enumerate(words):
+        for cell in cells:
+            if not cell.startswith(TOTAL) and not RATER.match(cell):
+                continue
+            owner = next((group for group in groups if group.covers(column)), None)
+            if owner is None:
+                raise HeaderError(f"'{cell}' stands over column {column + 1} and has no 'Emotion'")
+            prefix = re.sub(r"[\W_]*(emotion|valence|arousal)$", "", cell)
+            names[owner].add(TOTAL if cell.startswith(TOTAL) else prefix)
+    for group, own in names.items():
+        if len(own) > 1:
+            both = "' and '".join(sorted(own))
+            raise HeaderError(f"'{both}' share the 'Emotion' of column {group.emotion + 1}")
+    totals = [group for group, own in names.items() if TOTAL in own]
+    named = any(names.values())
+    if named and len(totals) != 1:
+        raise HeaderError(f"{len(totals)} groups of columns are named 'Total'")
+    total = totals[0] if named else groups[0]
+    if total.valence is None or total.arousal is None:
+        raise HeaderError("the total evaluation lacks 'Valence' or 'Arousal'")
+    raters = [group for group in groups if group != total]
+    nameless = [group.emotion + 1 for group in raters if not names[group]]
+    if nameless and len(nameless) < len(raters):
+        raise HeaderError(f"the 'Emotion' of column {nameless[0]} is under no rater's name")
+    return total, raters, named
+
+
+def find_times(words: list[list[str]]) -> tuple[int, int] | tuple[None, None]:
+    """Return the columns of start and end under `Wav`, which may stand over either."""
+    said = [set(" ".join(cells).split()) for cells in words]
+    for start, (here, following) in enumerate(zip(said, said[1:], strict=False)):
+        if "start" in here and "end" in following and "wav" in here | following:
+            return start, start + 1
+    return None, None
+
+
+def show(header: list[list[str]], identifier: int) -> str:
+    """Return the header's rows as read, shortened."""
+    lines = (" | ".join(row[identifier : identifier + SHOWN]) for row in header[-3:])
+    return " / ".join(f"[{line[:100]}]" for line in lines)

@@ -1,0 +1,91 @@
+"""The order of the conversation: which turn of its dialogue an utterance is.
+
+Turns are counted in the annotation's order, both speakers in turn. A segment that is annotated
+but cannot be used keeps its number, and the gap tells that something was said there; a phantom row
+stands for no segment and has none. The `Wav` times only bear the order out: nobody promises that
+they are right, so a dialogue whose times say something else is noted and keeps its order.
+"""
+
+import math
+from bisect import bisect_right
+
+from pipeline.corpus.account import Account
+from pipeline.corpus.annotation import ID_PATTERNS, Row
+
+# More turns of a dialogue out of place are no slips: its order or its times mean something else.
+MANY = 0.10
+FEW = 3
+
+
+def number_turns(
+    kind: str, session: int, tables: list[list[Row]], spoken: dict[str, Row], account: Account
+) -> dict[str, int]:
+    """Return the turn of every ID in a session's tables that stands for a segment, from 1.
+
+    tables: each file's rows, IDs repaired.  spoken: ID -> the speaker's row, of every segment.
+    """
+    dialogues: dict[str, list[str]] = {}
+    for identifier in merge_orders(session, tables, account):
+        if identifier in spoken:
+            scenario = ID_PATTERNS[kind].fullmatch(identifier)["scenario"]
+            dialogues.setdefault(scenario, []).append(identifier)
+    for scenario, identifiers in dialogues.items():
+        timed = [spoken[i] for i in identifiers if not math.isnan(spoken[i].start)]
+        check_times(f"Session{session:02d} {scenario}", timed, account)
+    return {
+        identifier: turn
+        for identifiers in dialogues.values()
+        for turn, identifier in enumerate(identifiers, 1)
+    }
+
+
+def merge_orders(session: int, tables: list[list[Row]], account: Account) -> list[str]:
+    """Return the IDs of all tables in the first one's order, others behind their neighbour above.
+
+    KEMDy19's two files list the same segments, but for mistakes.
+    """
+    order, *others = [list(dict.fromkeys(row.id for row in table)) for table in tables]
+    for other in others:
+        known, listed = set(order), set(other)
+        if [i for i in order if i in listed] != [i for i in other if i in known]:
+            reason = "the session's two files list the segments in different orders, F's counts"
+            account.note(f"Session{session:02d}", reason, tables[0][0].where.partition(" ")[0])
+        place = 0
+        for identifier in other:
+            if identifier in known:
+                place = order.index(identifier)
+            else:
+                order.insert(place, identifier)
+            place += 1
+    return order
+
+
+def check_times(dialogue: str, rows: list[Row], account: Account) -> None:
+    """Note the turns of a dialogue whose `Wav` start is not in the order of the others'."""
+    wrong = [rows[place] for place in out_of_order([row.start for row in rows])]
+    if len(wrong) > max(FEW - 1, MANY * len(rows)):
+        reason = "turns are not in the order of their Wav times: the annotation's order counts"
+        account.note(dialogue, reason, f"{len(wrong)} of {len(rows)} turns, {wrong[0].where} ...")
+        return
+    for row in wrong:
+        account.note(row.id, "Wav start is not in the order of the turns", row.where)
+
+
+def out_of_order(values: list[float]) -> list[int]:
+    """Return the fewest places without which the values never fall.
+
+    They are what a longest run of rising or equal values leaves out.
+    """
+    tops: list[float] = []  # the smallest last value of a run of each length
+    ends: list[int] = []  # its place
+    previous: list[int] = []  # the place before it in its run, -1 for none
+    for place, value in enumerate(values):
+        length = bisect_right(tops, value)
+        previous.append(ends[length - 1] if length else -1)
+        tops[length : length + 1] = [value]
+        ends[length : length + 1] = [place]
+    kept, place = set(), ends[-1] if ends else -1
+    while place >= 0:
+        kept.add(place)
+        place = previous[place]
+    return [place for place in range(len(values)) if place not in kept]

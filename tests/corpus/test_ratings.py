@@ -1,0 +1,251 @@
+"""Labels against votes, whole files: a few odd rows are noted, many stop the stage."""
+
+from dataclasses import replace
+
+import hostile
+import pytest
+
+from pipeline.corpus.account import Account
+from pipeline.corpus.matching import read_corpus
+from pipeline.corpus.ratings import OFF_SCALE, OUTVOTED, SILENT_RATERS
+from pipeline.corpus.tree import find_tree
+from pipeline.files import UserError
+from pipeline.sample.writer import Vote, row_of_votes
+
+
+def read(root, *changes):
+    """Return what a KEMDy19 corpus with these edits is read as: {id: utterance}, account."""
+    if not root.exists():
+        hostile.write(root, "KEMDy19", [hostile.Change("", edit=change) for change in changes])
+    account = Account()
+    utterances = read_corpus(find_tree(root, account), account)
+    return {utterance.id: utterance for utterance in utterances}, account
+
+
+def reasons(account):
+    return sorted((entry["id"], entry["reason"]) for entry in account.noted)
+
+
+def rewrite(root, name, change):
+    """Change the cells of an annotation file: change(list of rows, each a list of cells)."""
+    path = root / "annotation" / name
+    rows = [line.split(",") for line in path.read_text().splitlines()]
+    path.write_text("\n".join(",".join(row) for row in change(rows)) + "\n")
+
+
+def test_one_row_that_contradicts_its_votes_is_noted_and_kept(tmp_path):
+    first = "Sess02_script01_F001"
+    odd = hostile.edit_row(first, "F", emotion="fear", valence=9.0, arousal=-3.0)
+    votes = hostile.edit_row(first, "F", votes=(Vote("happy", 4, 4),) * 10)
+    utterances, account = read(tmp_path / "c", odd, votes)
+    assert reasons(account) == sorted([(first, OUTVOTED), (first, OFF_SCALE)])
+    assert account.noted[0]["where"] == (
+        "annotation/Session02_F_res.csv row 3: Sess02_script01_F001: fear 9 -3, votes happy 10"
+    )
+    assert utterances[first].label == "fear"
+
+
+def test_ties_several_labels_of_a_rater_and_misspellings_agree(tmp_path):
+    tie = row_of_votes((Vote("sad", 2, 2), Vote("neutral", 3, 3)) * 5)
+    both = replace(tie, votes=(Vote("sad;neutral", 2, 2),) * 10)
+    disgust = replace(tie, emotion="disgust", votes=(Vote("disqust", 2, 2),) * 10)
+    names = [f"Sess02_script01_F00{number}" for number in (1, 2, 3)]
+    changes = [
+        hostile.edit(name, rows={"F": row, "M": row})
+        for name, row in zip(names, (tie, both, disgust), strict=True)
+    ]
+    utterances, account = read(tmp_path / "c", *changes)
+    assert reasons(account) == []
+    assert [utterances[name].labels for name in names] == [
+        *[("neutral", "sad")] * 2,
+        ("disgust",),
+    ]
+
+
+def test_half_a_tie_is_noted(tmp_path):
+    tie = row_of_votes((Vote("sad", 2, 2), Vote("neutral", 3, 3)) * 5)
+    half = replace(tie, emotion="sad")
+    _, account = read(tmp_path / "c", hostile.edit_row("Sess02_script01_F001", "F", **vars(half)))
+    assert reasons(account) == [("Sess02_script01_F001", OUTVOTED)]
+
+
+def test_a_rater_without_a_vote_is_noted_and_never_refused(tmp_path):
+    """In every row of a session, as if one rater had not come."""
+    root = tmp_path / "c"
+    hostile.write(root, "KEMDy19", [])
+
+    def leave(rows):
+        return [*rows[:2], *([*row[:40], "", "", ""] for row in rows[2:])]
+
+    rewrite(root, "Session02_F_res.csv", leave)
+    utterances, account = read(root)
+    assert len(utterances) == 150
+    assert [entry["reason"] for entry in account.noted] == [SILENT_RATERS] * 30
+
+
+@pytest.mark.parametrize("odd", [2, 3, 4])
+def test_more_than_a_tenth_of_a_file_is_refused(tmp_path, odd):
+    """Of 30 rows 3 are a tenth and 4 are more."""
+    names = [f"Sess02_script01_F00{number}" for number in range(1, odd + 1)]
+    changes = [hostile.edit_row(name, "F", votes=(Vote("fear", 2, 2),) * 10) for name in names]
+    changes += [hostile.edit_row(name, "F", emotion="sad") for name in names]
+    if odd < 4:
+        _, account = read(tmp_path / "c", *changes)
+        assert reasons(account) == [(name, OUTVOTED) for name in names]
+        return
+    with pytest.raises(UserError) as caught:
+        read(tmp_path / "c", *changes)
+    assert str(caught.value) == (
+        "annotation/Session02_F_res.csv: label is not what most raters chose in 4 of 30 rows, so "
+        "the columns are not what the header says; the first is row 3, Sess02_script01_F001: sad "
+        "3 3, votes fear 10"
+    )
+
+
+def mix_votes(sessions):
+    """Let the first rater of every row choose what the others do not."""
+    for session in sessions:
+        for place, segment in enumerate(session.segments):
+            rows = {
+                key: row_of_votes((Vote("fear", 1, 5), *row.votes[1:]))
+                for key, row in segment.rows.items()
+            }
+            session.segments[place] = replace(segment, rows=rows)
+
+
+def swap(row):
+    """Swap the total evaluation with the first rater's columns."""
+    return [*row[:10], *row[13:16], *row[10:13], *row[16:]]
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_a_rater_in_the_place_of_the_total_is_found_out(tmp_path, blank):
+    """Whether the header names the columns wrongly or nothing at all."""
+    root = tmp_path / "c"
+    hostile.write(root, "KEMDy19", [hostile.Change("", edit=mix_votes)])
+    for path in (root / "annotation").iterdir():
+        rewrite(
+            root,
+            path.name,
+            lambda rows: [
+                *([[""] * 43] * 2 if blank else rows[:2]),
+                *(swap(row) for row in rows[2:]),
+            ],
+        )
+    expected = "what the releases have" if blank else "what the header says"
+    with pytest.raises(UserError, match=f"Session01_F_res.csv: label is not.*not {expected}"):
+        read(root)
+
+
+def test_a_header_without_the_total_s_emotion_is_refused(tmp_path):
+    """The first rater's votes became labels."""
+    root = tmp_path / "c"
+    hostile.write(root, "KEMDy19", [hostile.Change("", edit=mix_votes)])
+    for path in (root / "annotation").iterdir():
+        rewrite(
+            root,
+            path.name,
+            lambda rows: [rows[0], [*rows[1][:10], "", *rows[1][11:]], *rows[2:]],
+        )
+    with pytest.raises(UserError, match="'total evaluation' stands over column 11 and has no"):
+        read(root)
+
+
+def test_without_a_header_one_odd_row_is_too_many(tmp_path):
+    root = tmp_path / "c"
+    odd = hostile.edit_row("Sess02_script01_F001", "F", emotion="surprise")
+    hostile.write(root, "KEMDy19", [hostile.Change("", edit=odd)])
+    for path in (root / "annotation").iterdir():
+        rewrite(root, path.name, lambda rows: [[""] * 43, [" "] * 43, *rows[2:]])
+    with pytest.raises(UserError, match="Session02_F_res.csv: label is not .* in 1 of 30 rows"):
+        read(root)
+
+
+def add_title(rows):
+    return [["KEMDy19: ratings"], *rows]
+
+
+def add_third_row(rows):
+    return [rows[0], ["x"] * 43, *rows[1:]]
+
+
+def add_index(rows):
+    return [[str(number), *row] for number, row in enumerate(rows)]
+
+
+def blank_header(rows):
+    return [[""] * 43, [" "] * 43, *rows[2:]]
+
+
+def no_header(rows):
+    return rows[2:]
+
+
+@pytest.mark.parametrize("change", [add_title, add_third_row, add_index, blank_header, no_header])
+def test_other_headers_are_read_right(tmp_path, change):
+    root = tmp_path / "c"
+    expected, account = read(tmp_path / "healthy")
+    hostile.write(root, "KEMDy19", [])
+    for path in (root / "annotation").iterdir():
+        rewrite(root, path.name, change)
+    utterances, account = read(root)
+    is_blank = change in (blank_header, no_header)
+    assert {e["reason"].partition(":")[0] for e in account.noted} == (
+        {"no 'Wav' over a start and an end in the header"} if is_blank else set()
+    )
+    assert account.dropped == []
+    for name, utterance in utterances.items():
+        other = expected[name]
+        assert (utterance.labels, utterance.votes, utterance.turn) == (
+            other.labels,
+            other.votes,
+            other.turn,
+        )
+        assert is_blank or utterance.wav_start == other.wav_start
+    assert len(utterances) == 150
+
+
+def test_first_row_with_a_wrong_id_is_data(tmp_path):
+    wrong = "../../outside"
+    changes = [hostile.edit_row("Sess02_script01_F001", key, id=wrong) for key in "FM"]
+    utterances, account = read(tmp_path / "c", *changes)
+    assert len(utterances) == 149
+    assert [entry["id"] for entry in account.dropped] == [wrong]
+    assert account.annotation_rows == 300
+
+
+def test_ids_under_another_name_are_refused(tmp_path):
+    root = tmp_path / "c"
+    hostile.write(root, "KEMDy19", [])
+
+    def shift(rows):
+        return [["", *rows[0]], ["", *rows[1]], *rows[2:]]
+
+    rewrite(root, "Session02_F_res.csv", shift)
+    with pytest.raises(UserError, match="IDs stand in column 10, the name 'Segment ID' over colu"):
+        read(root)
+
+
+def test_a_cell_nobody_uses_is_noted_and_one_in_use_stops(tmp_path):
+    """The F file's row of a man's segment rates the listener."""
+    listener = hostile.edit_row("Sess02_script01_M001", "F", votes=(Vote("meh", 3, 3),) * 10)
+    total = hostile.edit_row("Sess02_script01_M002", "F", emotion="bored")
+    utterances, account = read(tmp_path / "c", listener, total)
+    assert len(utterances) == 150
+    assert [(e["id"], e["reason"]) for e in account.noted] == [
+        ("Sess02_script01_M001", "unreadable cell in a row that is not used"),
+        ("Sess02_script01_M002", "unreadable cell in a row that is not used"),
+    ]
+    assert "Session02_F_res.csv row 4: unknown emotion 'meh'" in account.noted[0]["where"]
+    used = hostile.edit_row("Sess02_script01_M002", "M", emotion="bored")
+    with pytest.raises(UserError, match="Session02_M_res.csv row 6: unknown emotion 'bored'"):
+        read(tmp_path / "d", used)
+
+
+def test_other_numbers_of_raters_are_read_and_noted(tmp_path):
+    root = tmp_path / "c"
+    hostile.write(root, "KEMDy19", [])
+    rewrite(root, "Session02_F_res.csv", lambda rows: [row[:37] for row in rows])
+    utterances, account = read(root)
+    assert sum(utterances["Sess02_script01_F001"].votes) == 8
+    assert reasons(account) == [("annotation/Session02_F_res.csv", "8 raters, not 10")]

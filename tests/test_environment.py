@@ -1,0 +1,51 @@
+"""runs/environment.sh: which corpus the shell scripts take."""
+
+import subprocess
+
+import pytest
+from conftest import ROOT
+
+FIND = """
+set -eu
+source "$1"
+shift
+stage() { echo "made by $1"; }
+take_corpus "$@"
+find_corpus
+echo "corpus: $corpus"
+"""
+
+
+def find(folder, *arguments):
+    """Run find_corpus in a folder, without a stage."""
+    command = ["bash", "-c", FIND, "run_all.sh", ROOT / "runs" / "environment.sh", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", ["KEMDy19", "KEMDy19_v1_3", "KEMDy19 of 2024"])
+def test_any_release_is_found(tmp_path, name):
+    (tmp_path / "data" / name).mkdir(parents=True)
+    (tmp_path / "data" / "KEMDy19_v1_4.zip").write_bytes(b"")
+    done = find(tmp_path, "--seed", "2")
+    assert (done.returncode, done.stdout) == (0, f"corpus: data/{name}\n")
+
+
+def test_of_several_releases_the_user_has_to_choose(tmp_path):
+    for name in ("KEMDy19", "KEMDy19_v1_3"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    done = find(tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "run_all.sh: error: several corpora, data/KEMDy19 data/KEMDy19_v1_3: give one, "
+        "run_all.sh FOLDER\n"
+    )
+    done = find(tmp_path, "data/KEMDy19_v1_3")
+    assert done.stdout == f"corpus: {tmp_path}/data/KEMDy19_v1_3\n"
+
+
+def test_without_a_corpus_the_sample_is_made_once(tmp_path):
+    done = find(tmp_path)
+    assert done.stdout == "made by sample_corpus.py\ncorpus: data/sample\n"
+    (tmp_path / "data" / "sample").mkdir(parents=True)
+    (tmp_path / "data" / "sample" / "SYNTHETIC.json").write_text("{}")
+    assert find(tmp_path).stdout == "corpus: data/sample\n"
