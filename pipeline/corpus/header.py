@@ -98,7 +98,8 @@ def find_groups(words: list[list[str]]) -> list[Group]:
 def tell_apart(groups: list[Group], words: list[list[str]]) -> tuple[Group, list[Group], bool]:
     """Return the total evaluation, the raters, and whether the header names them.
 
-    Raises HeaderError for a name without columns, a group of two names, and none or two totals.
+    Raises HeaderError for a name without columns, columns without a name or an `Emotion`, a group
+    of two names, and none or two totals.
     """
     if not groups:
         raise HeaderError("no column is headed 'Emotion'")
@@ -119,7 +120,7 @@ def tell_apart(groups: list[Group], words: list[list[str]]) -> tuple[Group, list
     totals = [group for group, own in names.items() if TOTAL in own]
     named = any(names.values())
     if named and len(totals) != 1:
-        raise HeaderError(f"{len(totals)} groups of columns are named 'Total'")
+        raise HeaderError(f"{len(totals) or 'no'} groups of columns are named 'Total'")
     total = totals[0] if named else groups[0]
     if total.valence is None or total.arousal is None:
         raise HeaderError("the total evaluation lacks 'Valence' or 'Arousal'")
@@ -127,6 +128,9 @@ def tell_apart(groups: list[Group], words: list[list[str]]) -> tuple[Group, list
     nameless = [group.emotion + 1 for group in raters if not names[group]]
     if nameless and len(nameless) < len(raters):
         raise HeaderError(f"the 'Emotion' of column {nameless[0]} is under no rater's name")
+    for column, cells in enumerate(words):
+        if any(map(FIELD.fullmatch, cells)) and not any(group.covers(column) for group in groups):
+            raise HeaderError(f"'{cells[-1]}' of column {column + 1} has no 'Emotion' before it")
     return total, raters, named
 
 

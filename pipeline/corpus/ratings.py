@@ -40,7 +40,8 @@ def check_ratings(rows: list[Row], columns: Columns, where: str, account: Accoun
             raise UserError(
                 f"{where}: {reason} in {len(wrong)} of {len(readable)} rows, so the columns are "
                 f"not what {'the header says' if columns.named else 'the releases have'}; the "
-                f"first is row {wrong[0].where.rpartition(' ')[2]}, {describe(wrong[0])}"
+                f"first is row {wrong[0].where.rpartition(' ')[2]}, {describe(wrong[0])}; correct "
+                "the file's header, or take the file as it was released"
             )
         for row in wrong:
             account.note(row.id, reason, f"{row.where}: {describe(row)}")

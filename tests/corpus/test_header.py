@@ -96,12 +96,19 @@ def test_total_behind_the_raters_and_other_orders_within_a_group():
         (changed(TOP, _10="", _11="Total Emotion"), changed(SECOND, _10=""), "'total emotion' sta"),
         (TOP, changed(SECOND, _13=""), "'eval01f' stands over column 14 and has no 'Emotion'"),
         (TOP, [""] * 19, "no column is headed 'Emotion'"),
-        (changed(TOP, _10="Majority"), SECOND, "0 groups of columns are named 'Total'"),
-        (changed(TOP, _10=""), SECOND, "0 groups of columns are named 'Total'"),
+        (changed(TOP, _10="Majority"), SECOND, "no groups of columns are named 'Total'"),
+        (changed(TOP, _10=""), SECOND, "no groups of columns are named 'Total'"),
         (changed(TOP, _16="Total Evaluation"), SECOND, "2 groups of columns are named 'Total'"),
         (changed(TOP, _10="", _13="Total", _14="Eval01F"), SECOND, "'eval01f' and 'total' share"),
         (changed(TOP, _16=""), SECOND, "the 'Emotion' of column 17 is under no rater's name"),
         (TOP, changed(SECOND, _12=""), "the total evaluation lacks 'Valence' or 'Arousal'"),
+        (  # another order: the rater's valence and arousal follow the total's emotion
+            changed(
+                TOP, _10="", _12="Total Evaluation", _13="", _15="Eval01F", _16="", _18="Eval2"
+            ),
+            [*SECOND[:10], *["Valence", "Arousal", "Emotion"] * 3],
+            "'valence' of column 11 has no 'Emotion' before it",
+        ),
         (changed(TOP, _9="Total Evaluation"), SECOND, "'total evaluation' stands over column 10"),
     ],
 )

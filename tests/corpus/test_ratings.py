@@ -98,7 +98,7 @@ def test_more_than_a_tenth_of_a_file_is_refused(tmp_path, odd):
     assert str(caught.value) == (
         "annotation/Session02_F_res.csv: label is not what most raters chose in 4 of 30 rows, so "
         "the columns are not what the header says; the first is row 3, Sess02_script01_F001: sad "
-        "3 3, votes fear 10"
+        "3 3, votes fear 10; correct the file's header, or take the file as it was released"
     )
 
 
