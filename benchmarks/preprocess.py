@@ -25,6 +25,7 @@ from pipeline.corpus import recordings
 from pipeline.corpus.account import Account
 from pipeline.corpus.matching import read_corpus
 from pipeline.corpus.tree import find_tree
+from pipeline.files import RATE
 from pipeline.labels import LABELS
 from pipeline.sample.writer import Segment, Session, unanimous, write_kemdy19
 
@@ -71,7 +72,7 @@ def write_large_corpus(folder: Path) -> None:
     tree = find_tree(CORPUS, Account())
     sources = read_corpus(tree, Account())
     clips = [recordings.read(str(tree.root / source.recording))[0] for source in sources]
-    stretch = HOURS * 3600 * recordings.RATE / UTTERANCES / np.mean([len(clip) for clip in clips])
+    stretch = HOURS * 3600 * RATE / UTTERANCES / np.mean([len(clip) for clip in clips])
     text = (tree.root / sources[0].transcript).read_text(encoding="utf-8").strip()
     each = UTTERANCES // (SESSIONS * DIALOGUES)
     number = 0
@@ -121,10 +122,10 @@ def preprocess(corpus: Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def load_with_librosa(recordings: list[str]) -> None:
+def load_with_librosa(paths: list[str]) -> None:
     """Load every recording with librosa, one after another."""
-    for path in recordings:
-        librosa.load(path, sr=recordings.RATE)
+    for path in paths:
+        librosa.load(path, sr=RATE)
 
 
 if __name__ == "__main__":

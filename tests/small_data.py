@@ -43,7 +43,7 @@ def make_rows(seed: int = 0) -> list[dict]:
                         "split": split,
                         "id": f"Sess{session:02d}_script01_{gender}{number:03d}",
                         "session": session,
-                        "speaker": f"Sess{session:02d}_{gender}",
+                        "speaker": f"Sess{session:02d}{gender}",
                         "gender": gender,
                         "scenario": "script01",
                         "turn": number + 1,

@@ -24,7 +24,7 @@ MODELS = tuple(MADE_BY)
 # session; labels: all that are tied, joined by ";".
 FACTS = ("id", "session", "speaker", "scenario", "turn", "labels", *(f"votes_{x}" for x in LABELS))
 
-# Sess01_script01_F001 (KEMDy19, speaker Sess01_F), Sess01_script01_User002M_001 (KEMDy20, User002M)
+# Sess01_script01_F001 (KEMDy19, speaker Sess01F), Sess01_script01_User002M_001 (KEMDy20, User002M)
 SEGMENT = re.compile(r"(Sess\d+)_(script|impro)\d+_(?:([FM])\d+|(User\d+[FM]?)_\d+)")
 
 
@@ -65,7 +65,7 @@ class Predictions:
             return np.array([match[1] for match in matches])
         if kind == "scenario":
             return np.array([match[2] for match in matches])
-        return np.array([match[4] or f"{match[1]}_{match[3]}" for match in matches])
+        return np.array([match[4] or f"{match[1]}{match[3]}" for match in matches])
 
     @property
     def tied(self) -> np.ndarray | None:

@@ -52,7 +52,7 @@ def test_groups_of_both_corpora(tmp_path):
     ids = ["Sess01_script02_F003", "Sess01_impro01_M001", "Sess17_script06_User034F_012"]
     write_all(tmp_path, ids)
     read = predictions.load(tmp_path)
-    assert read.groups("speaker").tolist() == ["Sess01_F", "Sess01_M", "User034F"]
+    assert read.groups("speaker").tolist() == ["Sess01F", "Sess01M", "User034F"]
     assert read.groups("session").tolist() == ["Sess01", "Sess01", "Sess17"]
     assert read.groups("scenario").tolist() == ["script", "impro", "script"]
 
