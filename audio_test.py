@@ -6,6 +6,8 @@ Writes  OUTPUTS/audio_{truth,pred,output,index}.npy and the same under OUTPUTS/v
     python audio_test.py
 """
 
+from models import check_choice
+from models.speaker import REGIMES
 from pipeline import config
 from pipeline.learning import audio
 from pipeline.learning.testing import dump
@@ -13,13 +15,15 @@ from pipeline.learning.testing import dump
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
 OUTPUTS = "outputs"
+KNOWN = "past"  # of a speaker: past (earlier turns), alone (the utterance), all (transductive)
 BATCH_SECONDS = 240  # seconds of audio in a batch; changes the speed, not the result
 BATCH_SIZE = 32
 # --------------------------------------------------------------------------------------
 
 
 def main() -> None:
-    dump(audio, DATA, OUTPUTS, BATCH_SECONDS, BATCH_SIZE)
+    check_choice("KNOWN", KNOWN, REGIMES)
+    dump(audio, DATA, OUTPUTS, KNOWN, (BATCH_SECONDS, BATCH_SIZE))
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def compare_methods() -> None:
     learn, fitted_on, compared_by = choose_rows(test, held_out)
     pred, probabilities, learned = fuse(test.logits, learn)
     results = {
+        "known": {model: run.get("known") for model, run in test.runs.items()},
         "synthetic": next(filter(None, (r.get("synthetic") for r in test.runs.values())), None),
         "test": describe(test),
         "fitted_on": fitted_on,
@@ -228,7 +229,7 @@ def write_results(results: dict, test: Predictions, pred: dict, probabilities: d
         write_array(outputs / f"ensemble_{method}_pred.npy", pred[method])
         if method in probabilities:
             write_array(outputs / f"ensemble_{method}_output.npy", probabilities[method])
-    notice = {"synthetic": results["synthetic"]}
+    notice = {"synthetic": results["synthetic"], "known": results["known"]}
     untied = results["untied"]
     rows = [
         row | {"untied": untied and {"rows": untied["rows"], **untied["scores"][row["method"]]}}

@@ -9,6 +9,7 @@ Writes  OUTPUTS/cmbert/: model.safetensors, config.json, history.json, tokenizer
     python run_classifier.py
     python run_classifier.py --train no --attention Sess17_script01_F001
     python run_classifier.py --bert skt/kobert-base-v1 --epochs 5 --learning-rate 2e-5
+    python run_classifier.py --audio facebook/wav2vec2-xls-r-300m
 
 Killed and started again with the same settings, it goes on where it stopped.
 """
@@ -20,6 +21,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from models import check_choice
+from models.speaker import REGIMES
 from pipeline import config
 from pipeline.evaluation import metrics
 from pipeline.figures import style
@@ -28,9 +31,10 @@ from pipeline.files import UserError, write_json
 from pipeline.labels import LABELS
 from pipeline.learning import cmbert
 from pipeline.learning.dataset import Utterances, load_utterances
+from pipeline.learning.recogniser import to_device
 from pipeline.learning.run import Run
 from pipeline.learning.testing import dump
-from pipeline.learning.training import predict, to_device, train
+from pipeline.learning.training import predict, train
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -41,13 +45,14 @@ FOLDS = 0  # 0: validation sessions; K: out-of-fold outputs for all training row
 # model
 BERT = "models/kobert-mini"  # hub name or folder: skt/kobert-base-v1, klue/bert-base ...
 MAX_LENGTH = 128  # tokens, [CLS] and [SEP] included; paper 100
-AUDIO = "aligned"  # log-mel over each token's share of the clip; "paper": MFCC, not aligned
+AUDIO = "aligned"  # log-mel over each token's share of the clip; "paper": MFCC, not aligned;
+# or a frozen speech encoder's frames, a hub name or folder: facebook/wav2vec2-xls-r-300m ...
 VOICE = "values"  # the voice is attended to; "weights": it only re-weights words, as published
 POOLING = "mean"  # classify the mean over real tokens; "cls": position 0, as published
 SCALE = "utterance"  # norm over an utterance's tokens; "batch": over the whole batch, as published
 ATTENTION_DROPOUT = 0.3
 DROPOUT = 0.3  # before the classifier and in the fusion; paper 0.1
-AUGMENT = 1.0  # strength of the audio augmentation in training; paper 0
+AUGMENT = 1.0  # strength of the log-mel's augmentation in training; paper 0
 HIDE_WORDS = 0.5  # share of utterances whose words are masked in training; paper 0
 FROZEN = ()  # name prefixes that are not trained; paper: encoder.embeddings, classifier
 PAD_ID = -1  # token that pads; -1: the tokenizer's; paper 0, which is [UNK]
@@ -69,18 +74,22 @@ LABEL_SMOOTHING = 0.05  # paper 0
 SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
 # after training
 TRAIN = True  # no: test what was trained before
+KNOWN = "past"  # of a speaker: past (earlier turns), alone (the utterance), all (transductive)
 ATTENTION = ""  # segment ID of a test utterance: plot its attention maps
 # --------------------------------------------------------------------------------------
 
+AFTERWARDS = ("train", "known", "attention")  # settings that a trained model does not depend on
+
 
 def main() -> None:
+    check_choice("KNOWN", KNOWN, REGIMES)
     if TRAIN:
         run = Run(cmbert, training_settings())
         for part, model in run.trainings():
             train(model, part, {"encoder": LEARNING_RATE, "": FUSION_RATE})
             run.save(part, model)
         run.finish()
-    dump(cmbert, DATA, OUTPUTS, BATCH_TOKENS, BATCH_SIZE)
+    dump(cmbert, DATA, OUTPUTS, KNOWN, (BATCH_TOKENS, BATCH_SIZE))
     model = cmbert.load(Path(OUTPUTS) / "cmbert")
     model.network.to(Accelerator().device)
     test = model.prepare(load_utterances(DATA, "test"))
@@ -92,23 +101,31 @@ def main() -> None:
 def training_settings() -> dict:
     """Return the settings that the trained model depends on."""
     settings = config.settings(globals())
-    return {name: settings[name] for name in settings if name not in ("train", "attention")}
+    return {name: settings[name] for name in settings if name not in AFTERWARDS}
 
 
 def ablate(model: cmbert.CMBERTModel, test: Utterances) -> None:
-    """Print and write the test scores with the voice zeroed or shuffled, or the words masked."""
-    variants = {
-        "words and voice": (test, lambda batch: batch),
-        "voice zeroed": (test, zero_voice),
-        "voice of another utterance": (test.shuffle_voices(SEED), lambda batch: batch),
-        "words masked": (test, model.mask_words),
-    }
+    """Print and write the test scores in all regimes, and without the voice or the words."""
+
+    def whole(batch: dict) -> dict:
+        return batch
+
+    regimes = dict.fromkeys((KNOWN, *REGIMES)) if model.LEARNED else (KNOWN,)
+    variants = [
+        *[("words and voice", regime, test, whole) for regime in regimes],
+        ("voice zeroed", KNOWN, test, zero_voice),
+        ("voice of another utterance", KNOWN, test.shuffle_voices(SEED), whole),
+        ("words masked", KNOWN, test, model.mask_words),
+    ]
     results = []
-    for name, (rows, change) in variants.items():
-        logits = predict(model, rows, BATCH_TOKENS, BATCH_SIZE, name, change)
+    for name, regime, rows, change in variants:
+        logits = predict(model, rows, regime, (BATCH_TOKENS, BATCH_SIZE), name, change)
         scores = metrics.scores(rows.labels, logits.argmax(1).numpy())
-        results.append({"input": name, **scores})
-        print(f"{name:>26}: accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}")
+        results.append({"input": name, "known": model.known(regime), **scores})
+        print(
+            f"{name:>26}, speakers known: {model.known(regime):5}: accuracy "
+            f"{scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}"
+        )
     path = Path(OUTPUTS) / "cmbert" / "ablation.json"
     write_json(path, results)
     print(f"wrote {path}")
@@ -124,7 +141,7 @@ def plot_attention(model: cmbert.CMBERTModel, test: Utterances) -> None:
         raise UserError(f"ATTENTION = '{ATTENTION}' is no test utterance: see {DATA}/test.tsv")
     row = np.flatnonzero(test.ids == ATTENTION)
     device = next(model.network.parameters()).device
-    batch = to_device(model.inputs(test, row, False), device)
+    batch = to_device(model.inputs(model.meet(test, KNOWN), row, False), device)
     with torch.inference_mode():
         logits, maps = model.network.eval().explain(**batch)
     tokens = test.features["token_ids"][row[0]]

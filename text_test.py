@@ -6,6 +6,7 @@ Writes  OUTPUTS/text_{truth,pred,output,index}.npy and the same under OUTPUTS/va
     python text_test.py
 """
 
+from models.speaker import DEFAULT_REGIME
 from pipeline import config
 from pipeline.learning import text
 from pipeline.learning.testing import dump
@@ -19,7 +20,7 @@ BATCH_SIZE = 64
 
 
 def main() -> None:
-    dump(text, DATA, OUTPUTS, BATCH_TOKENS, BATCH_SIZE)
+    dump(text, DATA, OUTPUTS, DEFAULT_REGIME, (BATCH_TOKENS, BATCH_SIZE))
 
 
 if __name__ == "__main__":

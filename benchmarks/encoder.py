@@ -25,6 +25,7 @@ from sklearn.pipeline import make_pipeline
 
 import text_train
 from models.kobert import build_encoder
+from models.speaker import DEFAULT_REGIME
 from pipeline import config
 from pipeline.evaluation import metrics
 from pipeline.files import UserError
@@ -116,7 +117,7 @@ def score_encoder(
     with tempfile.TemporaryDirectory() as folder:
         train(model, Training(Path(folder), fit, held_out, chooses_epoch=False), rates)
     limits = settings["batch_tokens"], settings["batch_size"]
-    logits = predict(model, held_out, *limits, "held-out rows")
+    logits = predict(model, held_out, DEFAULT_REGIME, limits, "held-out rows")
     return scores(held_out, logits.argmax(1).numpy())
 
 

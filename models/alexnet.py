@@ -5,11 +5,14 @@ Convolutional Network for Speech Emotion Recognition", APSIPA 2018.
 Shapes: B clips, T frames (padding included), F frequency bins, C classes.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models import check_choice
+from models.speaker import clip_sums, known_at_each, known_moments
 
 CHANNELS = (3, 64, 192, 384, 256, 256)
 KERNELS = (11, 5, 3, 3, 3)
@@ -17,7 +20,7 @@ STRIDES = (4, 1, 1, 1, 1)
 POOLED = (True, True, False, False, True)  # a maxpool 3/2 behind the layer
 POOL, POOL_STRIDE = 3, 2
 MIN_FRAMES = 63  # a shorter clip leaves no frame behind the paper's last maxpool
-PRIOR_CLIPS = 2  # average training clips that are counted among a speaker's own
+HALF_TRUST = 6  # clips of a speaker at which stranger's and known voice's network count alike
 
 
 class ModifiedAlexNet(nn.Module):
@@ -68,21 +71,44 @@ class ModifiedAlexNet(nn.Module):
         """Return how many of `length` positions a maxpool leaves."""
         return (length + 2 * self.pool_padding - POOL) // POOL_STRIDE + 1
 
-    def forward(self, features: Tensor, frame_counts: Tensor) -> Tensor:
-        """(B, 3, T, F), (B,) -> (B, C)."""
-        return self.classify(*self.convolve(features, frame_counts))
+    def forward(self, features: Tensor | list, frame_counts: Tensor | list) -> Tensor:
+        """(B, 3, T, F), (B,) -> (B, C); or lists of such, cut by length so that little is padded.
+
+        In training the norms take their statistics from all parts together.
+        """
+        if isinstance(features, Tensor):
+            features, frame_counts = [features], [frame_counts]
+        parts = self.convolve(list(zip(features, frame_counts, strict=True)))
+        return torch.cat([self.classify(*part) for part in parts])
 
     def classify(self, maps: Tensor, counts: Tensor) -> Tensor:
         """Return the logits (B, C) of the last maps."""
         pooled = maps.float().sum((2, 3)) if self.is_paper else pool_statistics(maps, counts)
         return self.classifier(self.dropout(pooled))
 
-    def convolve(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the last maps (B, 256, T', F') and each clip's own count of T' (B,)."""
-        maps, counts = self.start(features, frame_counts)
+    def convolve(
+        self,
+        parts: list[tuple[Tensor, Tensor]],
+        moments: Callable[[int, list], list] | None = None,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return the last maps (B, 256, T', F') and each clip's own count of T' (B,), by part.
+
+        moments(layer, parts): what the norm of a layer is to use for each part; by default the
+        batch's in training, else the average training speaker's.
+        """
+        parts = [self.start(*part) for part in parts]
         for layer, convolution in enumerate(self.convolutions):
-            maps, counts = self.finish(layer, convolution(maps), self.convolved(counts, layer))
-        return maps, counts
+            parts = [(convolution(maps), self.convolved(counts, layer)) for maps, counts in parts]
+            chosen = [None] * len(parts)
+            if not self.is_paper:
+                chosen = (moments or self.usual_moments)(layer, parts)
+            parts = [self.finish(layer, *part, m) for part, m in zip(parts, chosen, strict=True)]
+        return parts
+
+    def usual_moments(self, layer: int, parts: list[tuple[Tensor, Tensor]]) -> list:
+        norm = self.norms[layer]
+        found = norm.learn(parts) if self.training else (norm.running_mean, norm.running_var)
+        return [found] * len(parts)
 
     def start(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return features and counts as the first convolution takes them."""
@@ -93,11 +119,11 @@ class ModifiedAlexNet(nn.Module):
         return maps, frame_counts.clamp(min=MIN_FRAMES)
 
     def finish(
-        self, layer: int, maps: Tensor, counts: Tensor, moments: tuple[Tensor, Tensor] | None = None
+        self, layer: int, maps: Tensor, counts: Tensor, moments: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
-        """Do what follows a layer's convolution: norm (by `moments`, if given), ReLU, maxpool."""
+        """Do what follows a layer's convolution: norm by `moments`, ReLU, maxpool."""
         if not self.is_paper:
-            maps = self.norms[layer](maps, counts, moments)
+            maps = self.norms[layer](maps, *moments)
         # Behind ReLU, a maxpool cannot tell zeros from its own padding.
         maps = mask_frames(functional.relu(maps), counts)
         if POOLED[layer]:
@@ -106,67 +132,90 @@ class ModifiedAlexNet(nn.Module):
             maps = mask_frames(maps, counts)
         return maps, counts
 
-    def classify_speaker(self, clips: list[dict[str, Tensor]]) -> Tensor:
-        """Return the logits (N, C) of one speaker's clips, each layer normalised by all of them.
+    def classify_speaker(
+        self, parts: list[tuple[Tensor, Tensor]], order: Tensor, regime: str, before: list | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits (N, C) of one speaker's clips, every layer normalised by the regime.
 
-        clips: all that are known of the speaker, as forward's arguments, however they are cut into
-        batches. No label is used.
+        parts: features and frame counts, cut anyhow; order (N,): the clips' places in `parts` in
+        the order of their turns.  before: each layer's sums of what was heard earlier, see
+        models/speaker.py; with these clips added it is returned too. No label is used.
         """
-        clips = [self.start(**batch) for batch in clips]
-        for layer, (convolution, norm) in enumerate(
-            zip(self.convolutions, self.norms, strict=True)
-        ):
-            clips = [(convolution(maps), self.convolved(counts, layer)) for maps, counts in clips]
-            moments = norm.speaker_moments(clips)
-            clips = [self.finish(layer, *batch, moments) for batch in clips]
-        return torch.cat([self.classify(*batch) for batch in clips])
+        after = []
+
+        def moments(layer: int, parts: list) -> list:
+            own = torch.cat([clip_sums(mask_frames(*part), part[1]) for part in parts])
+            start = before[layer] if before else torch.zeros_like(own[0])
+            after.append(start + own.sum(0))
+            known = torch.empty_like(own)
+            known[order] = known_at_each(own[order], regime, start)
+            norm, sizes = self.norms[layer], [len(counts) for _, counts in parts]
+            found = known_moments(known, norm.running_mean, norm.running_var)
+            return list(zip(*(each.split(sizes) for each in found), strict=True))
+
+        parts = self.convolve(parts, moments)
+        return torch.cat([self.classify(*part) for part in parts]), after
+
+
+class TwoVoices(nn.Module):
+    """Logits by two networks, for a stranger's voice and for a known one.
+
+    Both hear features (B, 3, T, F) as ModifiedAlexNet does: the stranger's network in units of the
+    training corpus, the other one in units of the speaker. The more clips of a speaker are known,
+    the more the second one counts.
+    """
+
+    def __init__(self, bins: int = 64, dropout: float = 0.5, classes: int = 7):
+        super().__init__()
+        self.stranger = ModifiedAlexNet("statistics", bins, dropout, classes)
+        self.known = ModifiedAlexNet("statistics", bins, dropout, classes)
+
+    def forward(self, features: list[Tensor], frame_counts: list[Tensor], known: bool) -> Tensor:
+        """Lists of (B, 3, T, F), (B,) -> (B, C), by one of the two: `known`, for training."""
+        return (self.known if known else self.stranger)(features, frame_counts)
+
+    def classify_speaker(
+        self,
+        stranger: list[tuple[Tensor, Tensor]],
+        known: list[tuple[Tensor, Tensor]],
+        order: Tensor,
+        clips: Tensor,
+        regime: str,
+        before: list[Tensor] | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits (N, C) of one speaker's clips, and the sums of what is known after.
+
+        stranger, known: features and frame counts in either unit.  clips (N,): how many clips are
+        known at each.  The others: see ModifiedAlexNet.classify_speaker.
+        """
+        logits, after = self.known.classify_speaker(known, order, regime, before)
+        trust = (clips / (clips + HALF_TRUST))[:, None]
+        return trust * logits + (1 - trust) * self.stranger(*zip(*stranger, strict=True)), after
 
 
 class MaskedBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation of (B, C, T, F) whose statistics pass over padding.
+    """Batch normalisation whose statistics pass over padding and are handed over.
 
-    In training they are the batch's; else those that are given, or the running ones: the average
-    training speaker's.
+    Its running ones are the average training speaker's.
     """
 
-    def forward(
-        self, maps: Tensor, counts: Tensor, moments: tuple[Tensor, Tensor] | None = None
-    ) -> Tensor:
-        """Maps and each clip's count of frames (B,) -> normalised maps; padding is not zero.
-
-        moments: mean and variance of each channel (C,).
-        """
-        mean, variance = moments or (self.running_mean, self.running_var)
-        if self.training:
-            maps = maps.float()
-            mean, variance = masked_moments([(maps, counts)])
-            with torch.no_grad():
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance, self.momentum)
+    def forward(self, maps: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """Maps (B, C, T, F), moments (C,) or (B, C) -> normalised maps; padding is not zero."""
         factor = self.weight * (variance + self.eps).rsqrt()
-        return maps * factor[:, None, None] + (self.bias - mean * factor)[:, None, None]
+        offset = self.bias - mean * factor
+        return maps * factor[..., None, None] + offset[..., None, None]
 
-    def speaker_moments(self, clips: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Return mean and variance of all (maps, counts) and of PRIOR_CLIPS average clips."""
-        mean, variance = masked_moments(clips)
-        known = sum(len(counts) for _, counts in clips)
-        own = known / (known + PRIOR_CLIPS)
-        together = own * mean + (1 - own) * self.running_mean
-        spread = own * (mean - together).square()
-        spread += (1 - own) * (self.running_mean - together).square()
-        return together, own * variance + (1 - own) * self.running_var + spread
-
-
-def masked_moments(clips: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Return mean and variance of each channel (C,) over the real frames of (maps, counts)."""
-    frames = sum(counts.sum() for _, counts in clips)
-
-    def average(function) -> Tensor:
-        sums = [mask_frames(function(m), n).sum((0, 2, 3)) / m.shape[3] for m, n in clips]
-        return sum(sums) / frames
-
-    mean = average(lambda maps: maps)
-    return mean, average(lambda maps: (maps - mean[:, None, None]).square())
+    def learn(self, parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Return mean and variance (C,) of a training batch; the running ones follow slowly."""
+        parts = [(maps.float(), counts) for maps, counts in parts]
+        frames = sum(counts.sum() * maps.shape[3] for maps, counts in parts)
+        mean = sum(mask_frames(*part).sum((0, 2, 3)) for part in parts) / frames
+        centred = [(maps - mean[:, None, None], counts) for maps, counts in parts]
+        variance = sum(mask_frames(*part).square().sum((0, 2, 3)) for part in centred) / frames
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance, self.momentum)
+        return mean, variance
 
 
 def mask_frames(maps: Tensor, counts: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ def load_speech_encoder(name: str) -> tuple[nn.Module, bool]:
         raise unreachable(name, "speech encoder", error) from None
     if not hasattr(encoder.config, "feat_extract_norm"):
         raise ModelError(
-            f"{name} is a {encoder.config.model_type}: ENCODER must read samples, as wav2vec2, "
-            "hubert and wavlm do"
+            f"{name} is a {encoder.config.model_type}: a speech encoder must read samples, as "
+            "wav2vec2, hubert and wavlm do"
         )
     # Only pretraining masks frames; its embedding is missing from fine-tuned checkpoints.
     missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
@@ -40,6 +40,22 @@ def build_speech_encoder(config: dict) -> nn.Module:
     """Build an encoder with random weights from `encoder.config.to_dict()` of another."""
     options = {key: value for key, value in config.items() if key != "model_type"}
     return AutoModel.from_config(AutoConfig.for_model(config["model_type"], **options))
+
+
+def encode(encoder: nn.Module, clips: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return every layer's frames (B, K, T, D) of prepared clips; which are real, (B, T) bool."""
+    counts = torch.tensor([len(clip) for clip in clips], device=clips[0].device)
+    samples = nn.utils.rnn.pad_sequence(clips, batch_first=True)
+    mask = torch.arange(samples.shape[1], device=samples.device) < counts[:, None]
+    output = encoder(samples, attention_mask=mask.long(), output_hidden_states=True)
+    layers = torch.stack(output.hidden_states, dim=1)
+    frames = encoder._get_feat_extract_output_lengths(counts)
+    return layers, torch.arange(layers.shape[2], device=samples.device) < frames[:, None]
+
+
+def encode_alone(encoder: nn.Module, clip: Tensor, normalise: bool) -> Tensor:
+    """Return every layer's frames (K, T, D) of one clip (S,) int16."""
+    return encode(encoder, [prepare_clip(clip, normalise)])[0][0]
 
 
 class SpeechClassifier(nn.Module):
@@ -78,28 +94,32 @@ class SpeechClassifier(nn.Module):
             self.encoder.eval()
         return self
 
-    def forward(self, samples: Tensor, sample_counts: Tensor) -> Tensor:
-        """samples (B, S) int16, sample_counts (B,) -> (B, C)."""
+    def forward(
+        self,
+        samples: Tensor | None = None,
+        sample_counts: Tensor | None = None,
+        pooled: Tensor | None = None,
+    ) -> Tensor:
+        """samples (B, S) int16, sample_counts (B,), or what `pool` makes of them -> (B, C)."""
+        if pooled is None:
+            pooled = self.pool(samples, sample_counts)
+        mixed = (self.layer_weights.softmax(0)[None, :, None] * pooled).sum(1)
+        return self.classifier(self.dropout(torch.relu(self.hidden(mixed))))
+
+    def pool(self, samples: Tensor, sample_counts: Tensor) -> Tensor:
+        """Return every layer's mean over each clip's own frames, (B, K, D)."""
         clips = [clip[:count] for clip, count in zip(samples, sample_counts, strict=True)]
         clips = [prepare_clip(clip, self.normalise) for clip in clips]
         # A group norm in front runs over time: padding would leak in, so clips pass one by one.
         alone = self.encoder.config.feat_extract_norm == "group"
         groups = [[clip] for clip in clips] if alone else [clips]
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            pooled = torch.cat([self.pool(group) for group in groups])
-        mixed = (self.layer_weights.softmax(0)[None, :, None] * pooled).sum(1)
-        return self.classifier(self.dropout(torch.relu(self.hidden(mixed))))
+        return torch.cat([mean_of_frames(*encode(self.encoder, group)) for group in groups])
 
-    def pool(self, clips: list[Tensor]) -> Tensor:
-        """Return every layer's mean over each clip's own frames, (B, K, D)."""
-        counts = torch.tensor([len(clip) for clip in clips], device=clips[0].device)
-        samples = nn.utils.rnn.pad_sequence(clips, batch_first=True)
-        mask = torch.arange(samples.shape[1], device=samples.device) < counts[:, None]
-        output = self.encoder(samples, attention_mask=mask.long(), output_hidden_states=True)
-        frames = self.encoder._get_feat_extract_output_lengths(counts)
-        states = torch.stack(output.hidden_states, dim=1)  # (B, K, T, D)
-        real = torch.arange(states.shape[2], device=samples.device) < frames[:, None]
-        return (states * real[:, None, :, None]).sum(2) / frames[:, None, None]
+
+def mean_of_frames(layers: Tensor, real: Tensor) -> Tensor:
+    """Average (B, K, T, D) over the frames that are real, (B, T) -> (B, K, D)."""
+    weights = real[:, None, :, None]
+    return (layers * weights).sum(2) / weights.sum(2)
 
 
 def prepare_clip(clip: Tensor, normalise: bool) -> Tensor:

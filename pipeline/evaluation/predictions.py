@@ -130,10 +130,16 @@ def load(folder: Path | str) -> Predictions:
 
 
 def check_pair(test: Predictions, held_out: Predictions) -> None:
-    """Refuse held-out rows that come from other data, or that are test rows."""
+    """Refuse held-out rows of other data or another regime, and such as are test rows."""
     for model in MODELS:
         first = test.folder / f"{model}_run.json"
         check_same_data(first, test.runs[model], held_out.folder, model, held_out.runs[model])
+        ours, theirs = (rows.runs[model].get("known") for rows in (test, held_out))
+        if ours != theirs:
+            raise UserError(
+                f"{held_out.folder / first.name}: speakers known: {theirs}, in {first}: {ours}"
+                f"{again(model)}"
+            )
     if test.ids is not None and held_out.ids is not None:
         path = held_out.folder / f"{MODELS[0]}_index.npy"
         refuse(path, np.isin(held_out.ids, test.ids), "is a test row as well", held_out.ids)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.evaluation.metrics import SCORES
-from pipeline.evaluation.tables import HEADERS, NAMES, align, number
+from pipeline.evaluation.tables import HEADERS, NAMES, align, describe_known, number
 from pipeline.files import UserError
 
 BY_RUN = ("accuracy", "macro_f1", "uar")  # scores of which every run is shown
@@ -17,8 +17,15 @@ def summarise(runs: dict[str, list[dict]]) -> dict:
         if any(row["method"] != method for row in rows):
             raise UserError(f"row {position} of an ensemble.json is not '{method}': run it again")
         methods[method] = {score: describe([row[score] for row in rows]) for score in SCORES}
-    notices = [row["synthetic"] for run in runs.values() for row in run]
-    return {"synthetic": next(filter(None, notices), None), "runs": list(runs), "methods": methods}
+    first, *others = [row for run in runs.values() for row in run]
+    if any(row.get("known") != first.get("known") for row in others):
+        raise UserError("the runs know different things of the speakers: test them alike (KNOWN)")
+    return {
+        "synthetic": next((row["synthetic"] for row in (first, *others) if row["synthetic"]), None),
+        "known": first.get("known") or {},
+        "runs": list(runs),
+        "methods": methods,
+    }
 
 
 def describe(values: list[float | None]) -> dict:
@@ -43,6 +50,8 @@ def write_page(summary: dict) -> str:
         for method, scores in summary["methods"].items()
     ]
     parts = [f"# {len(summary['runs'])} runs: mean ± standard deviation", *notice]
+    if known := describe_known(summary["known"]):
+        parts.append(known.strip())
     parts.append(align(["", *HEADERS.values()], rows))
     for score in BY_RUN:
         rows = [

@@ -16,6 +16,12 @@ NAMES = {
     "hard": "Hard voting",
     "stacking": "Stacking",
 }
+# What models know of a test speaker (models/speaker.py).
+KNOWN = {
+    "alone": "the utterance alone",
+    "past": "the earlier turns (past)",
+    "all": "every utterance, later ones too, no label (all: transductive)",
+}
 HEADERS = {
     "accuracy": "Accuracy",
     "f1": "F1",
@@ -46,7 +52,7 @@ class Table(NamedTuple):
 
 def make_tables(results: dict) -> list[Table]:
     """Return every table of the ensemble's results (see ensemble.py, `evaluate`)."""
-    return [
+    tables = [
         tabulate_scores(results),
         tabulate_intervals(results),
         tabulate_comparisons(results),
@@ -59,6 +65,18 @@ def make_tables(results: dict) -> list[Table]:
         *[tabulate_scenario(results, name) for name in results["scenarios"]],
         tabulate_paper(results),
     ]
+    known = describe_known(results["known"])
+    return [table._replace(note=table.note + known) for table in tables]
+
+
+def describe_known(known: dict) -> str:
+    """Say what the models that hear a voice know of its speaker; "" if that is not on record."""
+    regimes: dict[str, list[str]] = {}
+    for model, regime in known.items():
+        if regime:
+            regimes.setdefault(regime, []).append(NAMES[model])
+    said = [f"{KNOWN[regime]} in {' and '.join(models)}" for regime, models in regimes.items()]
+    return f" Known of a speaker: {'; '.join(said)}." if said else ""
 
 
 def tabulate_scores(results: dict) -> Table:

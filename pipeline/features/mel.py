@@ -1,9 +1,8 @@
-"""Samples -> log-mel spectrogram, normalised by speaker, and its movement.
+"""Samples -> log-mel spectrogram, and its movement.
 
 Shapes: S samples (int16, 16 kHz), T frames, F frequency bins.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +10,8 @@ import librosa
 import numpy as np
 
 from pipeline.files import FULL_SCALE, RATE
+
+ROUNDING_POWER = 3 / 8 / 12 / FULL_SCALE**2  # mel_power of white noise of one bit (Hann: 3 / 8)
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Mel:
     bins: int = 64
     lowest: float = 50.0  # Hz
     highest: float = 8000.0
-    range: float = 40.0  # dB under the speaker's mean power; what is below hardly counts
+    range: float = 40.0  # dB under the clip's mean power; what is below hardly counts
     deviation_floor: float = 0.1  # normalisation does not blow up a bin that hardly moves
     slope_scale: float = 2.5  # of the deltas, so that they are not small beside the spectrogram
     curve_scale: float = 5.0  # of the deltas' deltas
@@ -51,23 +52,15 @@ def mel_power(samples: np.ndarray, mel: Mel) -> np.ndarray:
     return power @ mel.filters.T
 
 
-def normalise_speaker(powers: list[np.ndarray], mel: Mel) -> list[np.ndarray]:
-    """Turn one speaker's mel power spectrograms (T, bins) into log spectrograms of the same shapes.
+def log_mel(samples: np.ndarray, mel: Mel) -> np.ndarray:
+    """Return the log-mel spectrogram, (T, bins) float32.
 
-    Over all frames together, each bin gets mean 0 and deviation 1. Nothing depends on the gain of
-    the microphone: the floor under the logarithm lies `range` dB below the mean power.
+    The floor under the logarithm lies `range` dB below the clip's mean power, so another gain of
+    the microphone only shifts the spectrogram; of digital silence it is a 16-bit file's own noise.
     """
-    mean_power = np.concatenate(powers).mean()
-    floor = np.float32(max(mean_power * 10 ** (-mel.range / 10), np.finfo(np.float32).tiny))
-    levels = [np.log(power + floor) for power in powers]
-    mean, deviation = moments(levels, mel.deviation_floor)
-    return [(level - mean) / deviation for level in levels]
-
-
-def moments(clips: list[np.ndarray], deviation_floor: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and deviation of each bin over all frames of clips (T, F), (F,) each."""
-    together = np.concatenate(clips)
-    return together.mean(0), together.std(0).clip(deviation_floor)
+    power = mel_power(samples, mel)
+    floor = max(float(power.mean()) * 10 ** (-mel.range / 10), ROUNDING_POWER)
+    return np.log(power + np.float32(floor))
 
 
 def deltas(spectrogram: np.ndarray) -> np.ndarray:
@@ -84,20 +77,3 @@ def add_deltas(spectrogram: np.ndarray, mel: Mel) -> np.ndarray:
     slope = deltas(spectrogram)
     curve = deltas(slope)
     return np.stack([spectrogram, mel.slope_scale * slope, mel.curve_scale * curve], axis=1)
-
-
-def per_speaker(
-    speakers: np.ndarray,
-    clips: list[np.ndarray],
-    function: Callable[[list[np.ndarray]], list[np.ndarray]],
-) -> list[np.ndarray]:
-    """Apply `function` to the clips of each speaker; return its results in the order of clips.
-
-    speakers (N,): whose each of the N clips is.
-    """
-    results = [None] * len(clips)
-    for speaker in np.unique(speakers):
-        own = np.flatnonzero(speakers == speaker)
-        for row, result in zip(own, function([clips[row] for row in own]), strict=True):
-            results[row] = result
-    return results

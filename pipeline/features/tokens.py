@@ -5,7 +5,7 @@ Shapes: T frames, F frequency bins, L tokens.
 
 import numpy as np
 
-from pipeline.features.mel import Mel, deltas, moments
+from pipeline.features.mel import Mel, deltas
 
 
 def describe_voice(spectrogram: np.ndarray, mel: Mel) -> np.ndarray:
@@ -15,11 +15,6 @@ def describe_voice(spectrogram: np.ndarray, mel: Mel) -> np.ndarray:
     """
     movement = mel.slope_scale * np.abs(deltas(spectrogram))
     return np.stack([spectrogram, np.square(spectrogram), movement], axis=1)
-
-
-def voice_units(spectrograms: list[np.ndarray], mel: Mel) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and deviation of describe_voice over all frames of a speaker, (3, F) each."""
-    return moments([describe_voice(s, mel) for s in spectrograms], mel.deviation_floor)
 
 
 def average_over_tokens(frames: np.ndarray, tokens: int) -> np.ndarray:

@@ -1,12 +1,13 @@
 """The audio model: ModifiedAlexNet on spectrograms, or a speech encoder on samples.
 
-Shapes: B clips of a batch, T frames, F frequency bins, S samples.
+Shapes: B clips of a batch, T frames, F frequency bins, S samples; a speech encoder's K layers, D
+wide.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,34 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from models import check_choice
-from models.alexnet import ModifiedAlexNet
-from models.speech import SpeechClassifier, build_speech_encoder, load_speech_encoder
+from models.alexnet import ModifiedAlexNet, TwoVoices
+from models.speaker import known_at_each
+from models.speech import (
+    SpeechClassifier,
+    build_speech_encoder,
+    encode_alone,
+    load_speech_encoder,
+)
 from pipeline.features.clips import augmented
-from pipeline.features.mel import Mel, add_deltas, mel_power, normalise_speaker, per_speaker
+from pipeline.features.mel import Mel, add_deltas, log_mel
 from pipeline.features.paper import PAPER_BINS, paper_spectrogram
 from pipeline.files import RATE
-from pipeline.learning.batches import cut_batches, cut_speaker_batches, learning_random, pad
+from pipeline.learning.batches import (
+    cut_alike,
+    cut_batches,
+    cut_speaker_batches,
+    learning_random,
+    pad,
+)
 from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances
-from pipeline.learning.recogniser import Recogniser
+from pipeline.learning.profile import SpeakerProfile
+from pipeline.learning.recogniser import Change, Recogniser
+from pipeline.learning.voices import Average, known_sums, sums_of, turn_order, units_of
 
 NAME = "audio"
 MADE_BY = "audio_train.py"
+PART = 4  # clips of a training batch that are padded together
 
 
 def create(settings: dict) -> AudioModel:
@@ -37,6 +53,7 @@ def create(settings: dict) -> AudioModel:
     check_choice("FEATURES", settings["features"], ("mel", "paper"))
     if settings["features"] == "paper":
         return PaperModel(settings)
+    check_choice("POOLING (with FEATURES = 'mel')", settings["pooling"], ("statistics",))
     return SpectrogramModel(Mel(), settings)
 
 
@@ -50,20 +67,34 @@ def load(folder: Path) -> AudioModel:
     elif settings["features"] == "paper":
         model = PaperModel(settings)
     else:
-        model = SpectrogramModel(Mel(**config["mel"]), settings)
+        average = Average.from_json(config["average"])
+        model = SpectrogramModel(Mel(**config["mel"]), settings, average)
     model.restore(folder, MADE_BY)
     return model
 
 
 def compute_spectrograms(rows: Utterances, mel: Mel) -> list[np.ndarray]:
-    """Return the log-mel spectrogram (T, F) of every row, normalised by speaker.
-
-    No label is used; timbre and microphone drop out. The rows should hold all that is known of a
-    speaker: with only the clip itself to go by, results are much worse (runs/LOG.md).
-    """
+    """Return the log-mel spectrogram (T, F) of every row."""
     bar = tqdm(range(len(rows)), desc="spectrograms", unit=" utt", disable=None, leave=False)
-    powers = [mel_power(rows.samples(row), mel) for row in bar]
-    return per_speaker(rows.speakers, powers, lambda own: normalise_speaker(own, mel))
+    return [log_mel(rows.samples(row), mel) for row in bar]
+
+
+def compute_encoded(
+    rows: Utterances,
+    encoder: nn.Module,
+    normalise: bool,
+    summarise: Callable[[Tensor], Tensor],
+) -> list[np.ndarray]:
+    """Return `summarise` of a frozen speech encoder's layers (K, T, D) for every row.
+
+    Clip by clip, without dropout: each one's are the same whatever the other rows are.
+    """
+    device = next(encoder.parameters()).device
+    encoder.eval()
+    bar = tqdm(range(len(rows)), desc="speech encoder", unit=" utt", disable=None, leave=False)
+    with torch.inference_mode():
+        clips = (torch.tensor(rows.samples(row), device=device) for row in bar)
+        return [summarise(encode_alone(encoder, clip, normalise)).cpu().numpy() for clip in clips]
 
 
 class AudioModel(Recogniser):
@@ -84,47 +115,141 @@ class AudioModel(Recogniser):
 
 
 class SpectrogramModel(AudioModel):
-    """ModifiedAlexNet in its default setting: log-mel and deltas, normalised by speaker.
+    """ModifiedAlexNet in its default setting: log-mel and deltas, for strangers and known voices.
 
-    So is every layer of a network with pooling "statistics": its batches are of one speaker, and it
-    classifies all of a speaker's together.
+    average: the average training speaker, in the spectrogram.
     """
 
-    def __init__(self, mel: Mel, settings: dict):
-        self.mel, self.settings = mel, settings
-        self.network = ModifiedAlexNet(settings["pooling"], mel.bins, settings["dropout"])
+    LEARNED = ("all",)
+    IN_TURNS = True
+
+    def __init__(self, mel: Mel, settings: dict, average: Average | None = None):
+        self.mel, self.settings, self.average = mel, settings, average
+        self.network = TwoVoices(mel.bins, settings["dropout"])
 
     def describe(self) -> dict:
-        return {"mel": asdict(self.mel)}
+        return {"mel": asdict(self.mel), "average": self.average.to_json()}
 
     def prepare(self, rows: Utterances) -> Utterances:
-        return rows.with_features(spectrograms=compute_spectrograms(rows, self.mel))
+        spectrograms = compute_spectrograms(rows, self.mel)
+        sums = [sums_of(clip) for clip in spectrograms]
+        return rows.with_features(spectrograms=spectrograms, sums=sums)
+
+    def calibrate(self, rows: Utterances) -> None:
+        self.average = Average.of(torch.stack(rows.features["sums"]))
+
+    def meet(self, rows: Utterances, *regimes: str) -> Utterances:
+        """Return the rows with the speaker's units; needed to learn, else `hear` finds its own."""
+        known = [known_sums(rows, torch.stack(rows.features["sums"]), r) for r in regimes]
+        return rows.with_features(units=self.units(known[0]))
+
+    def units(self, known: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return mean and deviation (F,) of the spectrogram from each row of what is known."""
+        found = units_of(known, self.average, self.mel.deviation_floor)
+        return list(zip(*found, strict=True))
 
     def batches(
         self, rows: Utterances, seed: int | None, budget: int, size: int
     ) -> list[np.ndarray]:
-        if self.network.is_paper:
-            return super().batches(rows, seed, budget, size)
-        return cut_speaker_batches(rows.speakers, rows.sample_counts, budget * RATE, size, seed)
+        """Cut the rows twice, the longest last in a batch; without a seed always alike.
 
-    def inputs(self, rows: Utterances, chosen: np.ndarray, learning: bool) -> dict[str, Tensor]:
-        """Return features (B, 3, T, F), the spectrograms and their deltas, and frame counts."""
-        clips = [rows.features["spectrograms"][row] for row in chosen]
-        if learning and self.settings["augment"]:
-            random = learning_random()
-            clips = [augmented(clip, self.settings["augment"], random) for clip in clips]
-        return frame_batch([add_deltas(clip, self.mel) for clip in clips])
+        Once whoever speaks, and once with a speaker a batch, whose voice then is a known one. In
+        the file's order nearly every batch would be of one speaker.
+        """
+        seed = seed or 0
+        mixed = super().batches(rows, seed, budget, size)
+        known = cut_speaker_batches(rows.speakers, rows.sample_counts, budget * RATE, size, seed)
+        batches = [
+            batch[np.argsort(rows.sample_counts[batch], kind="stable")] for batch in mixed + known
+        ]
+        return [batches[i] for i in np.random.default_rng(seed).permutation(len(batches))]
+
+    def inputs(self, rows: Utterances, chosen: np.ndarray, learning: bool) -> dict:
+        """Return a batch to learn from: features, frame counts, whether the voice is known.
+
+        It is where one speaker says all.
+        """
+        known = len(chosen) > 1 and len(np.unique(rows.speakers[chosen])) == 1
+        random = learning_random() if learning and self.settings["augment"] else None
+        units = rows.features["units"] if known else None
+        parts = [
+            self.part(rows, chosen[places], units, random)
+            for places in cut_alike(rows.sample_counts[chosen], PART)
+        ]
+        features, counts = zip(*parts, strict=True)
+        return {"features": list(features), "frame_counts": list(counts), "known": known}
+
+    def part(
+        self,
+        rows: Utterances,
+        chosen: np.ndarray,
+        units: Sequence | Mapping | None,
+        random: np.random.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return features (B, 3, T, F) and frame counts.
+
+        units: of the speaker, by row; None: the corpus'.  random: where the augmentation draws.
+        """
+        clips = []
+        for row in chosen:
+            mean, deviation = self.average.units if units is None else units[row]
+            clip = (rows.features["spectrograms"][row] - mean) / deviation
+            if random:
+                clip = augmented(clip, self.settings["augment"], random)
+            clips.append(add_deltas(clip, self.mel))
+        return frame_batch(clips)
 
     def companies(self, rows: Utterances, budget: int, size: int) -> list[list[np.ndarray]]:
-        if self.network.is_paper:
-            return super().companies(rows, budget, size)
-        batches = self.batches(rows, None, budget, size)
-        return [list(own) for _, own in groupby(batches, lambda batch: rows.speakers[batch[0]])]
+        """Return each speaker's batches, clips of like length together."""
+        budget *= RATE
+        companies = []
+        for speaker in np.unique(rows.speakers):
+            own = np.flatnonzero(rows.speakers == speaker)
+            own = own[np.argsort(rows.sample_counts[own], kind="stable")]
+            companies.append([own[b] for b in cut_batches(rows.sample_counts[own], budget, size)])
+        return companies
 
-    def classify(self, company: list[dict[str, Tensor]]) -> Tensor:
-        if self.network.is_paper:
-            return super().classify(company)
-        return self.network.classify_speaker(company)
+    def recognise(
+        self, rows: Utterances, company: list[np.ndarray], regime: str, change: Change
+    ) -> Tensor:
+        """Return the logits of one speaker's clips."""
+        return self.hear(rows, company, regime)[0]
+
+    def hear(
+        self,
+        rows: Utterances,
+        company: list[np.ndarray],
+        regime: str,
+        profile: SpeakerProfile | None = None,
+    ) -> tuple[Tensor, SpeakerProfile]:
+        """Return the logits of one speaker's clips, and what is known of the speaker after them.
+
+        company: batches of one speaker's rows.  profile: what was known before them.
+        """
+        before = profile.sums if profile else {}
+        chosen = np.concatenate(company)
+        order = torch.from_numpy(turn_order(rows, chosen))
+        own = torch.stack([rows.features["sums"][row] for row in chosen])
+        known = torch.empty_like(own)
+        known[order] = known_at_each(own[order], regime, before.get("spectrogram"))
+        units = dict(zip(chosen, self.units(known), strict=True))
+
+        def on_device(units: dict | None) -> list[tuple[Tensor, Tensor]]:
+            parts = (self.part(rows, batch, units) for batch in company)
+            return [tuple(tensor.to(self.device) for tensor in part) for part in parts]
+
+        layers = [before[name].to(self.device) for name in sorted(before) if "layer" in name]
+        logits, after = self.network.classify_speaker(
+            on_device(None),
+            on_device(units),
+            order.to(self.device),
+            known[:, 0].float().to(self.device),
+            regime,
+            layers,
+        )
+        heard = {f"layer{number}": sums.cpu() for number, sums in enumerate(after)}
+        heard["spectrogram"] = own.sum(0) + before.get("spectrogram", 0)
+        return logits, SpeakerProfile(heard)
 
 
 class PaperModel(AudioModel):
@@ -136,30 +261,48 @@ class PaperModel(AudioModel):
 
     def inputs(self, rows: Utterances, chosen: np.ndarray, learning: bool) -> dict[str, Tensor]:
         """Return the paper's features (B, 3, T, 321) and frame counts."""
-        return frame_batch(
-            [paper_spectrogram(rows.samples(row)).transpose(1, 0, 2) for row in chosen]
-        )
+        clips = [paper_spectrogram(rows.samples(row)).transpose(1, 0, 2) for row in chosen]
+        features, counts = frame_batch(clips)
+        return {"features": features, "frame_counts": counts}
 
 
 class SpeechEncoderModel(AudioModel):
-    """A self-supervised speech encoder; each clip is classified without the speaker's others."""
+    """A self-supervised speech encoder; each clip is classified without the speaker's others.
+
+    A frozen encoder hears every row once, before training; one that is trained hears the samples
+    in every epoch.
+    """
 
     def __init__(self, encoder: nn.Module, normalise: bool, settings: dict):
         self.settings, self.normalise = settings, normalise
-        frozen = settings["encoder_rate"] == 0
-        self.network = SpeechClassifier(encoder, normalise, frozen, settings["dropout"])
+        self.frozen = settings["encoder_rate"] == 0
+        self.network = SpeechClassifier(encoder, normalise, self.frozen, settings["dropout"])
 
     def describe(self) -> dict:
         return {"encoder": self.network.encoder.config.to_dict(), "normalise": self.normalise}
 
+    def prepare(self, rows: Utterances) -> Utterances:
+        """Return the rows; where the encoder is frozen, with each layer's mean over the clip."""
+        if not self.frozen:
+            return rows
+        pooled = compute_encoded(
+            rows, self.network.encoder, self.normalise, lambda layers: layers.mean(1)
+        )
+        return rows.with_features(pooled=pooled)
+
     def inputs(self, rows: Utterances, chosen: np.ndarray, learning: bool) -> dict[str, Tensor]:
-        """Return samples (B, S) int16, zero after each clip's end, and sample counts."""
+        """Return the layers' means (B, K, D) of a frozen encoder.
+
+        Of one that is trained: samples (B, S) int16, zero after each clip's end, and their counts.
+        """
+        if self.frozen:
+            pooled = [rows.features["pooled"][row] for row in chosen]
+            return {"pooled": torch.from_numpy(np.stack(pooled))}
         clips = [rows.samples(row) for row in chosen]
         counts = torch.tensor([len(clip) for clip in clips])
         return {"samples": pad(clips, 0), "sample_counts": counts}
 
 
-def frame_batch(clips: list[np.ndarray]) -> dict[str, Tensor]:
+def frame_batch(clips: list[np.ndarray]) -> tuple[Tensor, Tensor]:
     """Return features (B, 3, T, F) of clips (T, 3, F), zero after each clip's end, and counts."""
-    counts = torch.tensor([len(clip) for clip in clips])
-    return {"features": pad(clips, 0).transpose(1, 2), "frame_counts": counts}
+    return pad(clips, 0).transpose(1, 2), torch.tensor([len(clip) for clip in clips])

@@ -5,6 +5,7 @@ Shapes: B rows of a batch, L length.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -58,22 +59,32 @@ def pad(sequences: Sequence[np.ndarray | list], value: float, length: int = 0) -
 
 
 def cut_speaker_batches(
-    speakers: np.ndarray, lengths: np.ndarray, budget: int, rows: int, seed: int | None = None
+    speakers: np.ndarray, lengths: np.ndarray, budget: int, rows: int, seed: int
 ) -> list[np.ndarray]:
-    """Cut as cut_batches, but one speaker a batch; without a seed, speaker by speaker.
+    """Cut into shuffled batches of one speaker each, of at most `rows` rows.
 
-    A speaker's batches are alike in size and, shuffled, in the lengths of their rows, as statistics
-    over them are to be those of the speaker.
+    As statistics over them are to be those of the speaker, a speaker's batches are alike in size
+    and in the lengths of their rows; `budget` is their mean length, unpadded (see `cut_alike`).
     """
-    random = np.random.default_rng(seed) if seed is not None else None
+    random = np.random.default_rng(seed)
     batches = []
     for speaker in np.unique(speakers):
-        own = np.flatnonzero(speakers == speaker)
-        own = random.permutation(own) if random else own
-        alike = math.ceil(len(own) / math.ceil(len(own) / rows))
-        batches += [own[part] for part in cut_batches(lengths[own], budget, alike)]
-    order = random.permutation(len(batches)) if random else range(len(batches))
-    return [batches[batch] for batch in order]
+        own = random.permutation(np.flatnonzero(speakers == speaker))
+        number = max(math.ceil(len(own) / rows), math.ceil(lengths[own].sum() / budget))
+        batches += np.array_split(own, min(number, len(own)))
+    return [batches[batch] for batch in random.permutation(len(batches))]
+
+
+def cut_alike(lengths: np.ndarray, rows: int) -> list[slice]:
+    """Cut a batch, short rows first, into parts of at most `rows` that are padded one by one.
+
+    A row more than twice as long as the part's first begins a new one. Order is kept.
+    """
+    starts = [0]
+    for place, length in enumerate(lengths):
+        if place - starts[-1] == rows or length > 2 * lengths[starts[-1]]:
+            starts.append(place)
+    return [slice(*ends) for ends in pairwise([*starts, len(lengths)])]
 
 
 def learning_random() -> np.random.Generator:

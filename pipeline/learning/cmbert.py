@@ -1,43 +1,55 @@
 """The text-audio model: CM-BERT, its tokens, and the voice over each of them.
 
-Shapes: B utterances of a batch, L tokens, d audio features per token.
+Shapes: B utterances of a batch, L tokens, d audio features per token, T frames; a speech encoder's
+K layers, D wide.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models import check_choice
 from models.cmbert import CMBERT
 from models.kobert import build_encoder, load_encoder, load_tokenizer
+from models.speaker import REGIMES
+from models.speech import build_speech_encoder, load_speech_encoder
 from pipeline.features.clips import augmented
-from pipeline.features.mel import Mel, per_speaker
+from pipeline.features.mel import Mel
 from pipeline.features.paper import PAPER_MFCC_FRAMES, paper_mfcc
-from pipeline.features.tokens import average_over_tokens, describe_voice, voice_units
-from pipeline.learning.audio import compute_spectrograms
+from pipeline.features.tokens import average_over_tokens, describe_voice
+from pipeline.learning.audio import compute_encoded, compute_spectrograms
 from pipeline.learning.batches import learning_random
 from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances
 from pipeline.learning.text import TokenReader
+from pipeline.learning.voices import Average, known_sums, sums_of, units_of
 
 NAME = "cmbert"
 MADE_BY = "run_classifier.py"
 
 
 def create(settings: dict) -> CMBERTModel:
-    """Start from the pretrained encoder BERT."""
-    check_choice("AUDIO", settings["audio"], ("aligned", "paper"))
+    """Start from the pretrained encoder BERT, and from a speech encoder where AUDIO names one."""
+    audio = settings["audio"]
+    if "/" not in audio and not Path(audio).is_dir():  # a misspelt word is not asked of the hub
+        encoders = "a speech encoder's folder or owner/name on the hub"
+        check_choice("AUDIO", audio, ("aligned", "paper", encoders))
     tokenizer, encoder = load_tokenizer(settings["bert"]), load_encoder(settings["bert"])
     pad_id = tokenizer.pad_id if settings["pad_id"] < 0 else settings["pad_id"]
-    if settings["audio"] == "paper":
+    if audio == "paper":
         model = PaperVoiceModel(encoder, tokenizer, pad_id, PAPER_MFCC_FRAMES, settings)
-    else:
+    elif audio == "aligned":
         model = AlignedModel(encoder, tokenizer, pad_id, Mel(), settings)
+    else:
+        speech, normalise = load_speech_encoder(audio)
+        model = EncoderVoiceModel(encoder, tokenizer, pad_id, speech, normalise, settings)
     for name, parameter in model.network.named_parameters():
         parameter.requires_grad &= not name.startswith(tuple(settings["frozen"]))
     return model
@@ -48,19 +60,24 @@ def load(folder: Path) -> CMBERTModel:
     config = read_config(folder, MADE_BY)
     encoder, tokenizer = build_encoder(config["encoder"]), load_tokenizer(folder)
     settings, pad_id = config["settings"], config["pad_id"]
-    if config["mel"] is None:
+    if settings["audio"] == "paper":
         model = PaperVoiceModel(encoder, tokenizer, pad_id, PAPER_MFCC_FRAMES, settings)
+    elif settings["audio"] == "aligned":
+        averages = tuple(map(Average.from_json, config["averages"]))
+        model = AlignedModel(encoder, tokenizer, pad_id, Mel(**config["mel"]), settings, averages)
     else:
-        model = AlignedModel(encoder, tokenizer, pad_id, Mel(**config["mel"]), settings)
+        speech, normalise = build_speech_encoder(config["speech_encoder"]), config["normalise"]
+        model = EncoderVoiceModel(encoder, tokenizer, pad_id, speech, normalise, settings)
     model.restore(folder, MADE_BY)
     return model
 
 
 class CMBERTModel(TokenReader):
-    """What both kinds of CM-BERT share: the network, width d of what it hears over a token."""
+    """What all kinds of CM-BERT share: the network, width d of what it hears over a token."""
 
     def __init__(self, encoder: nn.Module, tokenizer, pad_id: int, width: int, settings: dict):
         self.settings, self.tokenizer, self.pad_id = settings, tokenizer, pad_id
+        self.width = width
         self.network = CMBERT(
             encoder,
             width,
@@ -73,7 +90,7 @@ class CMBERTModel(TokenReader):
 
     def describe(self) -> dict:
         encoder = self.network.encoder.config.to_dict()
-        return {"encoder": encoder, "pad_id": self.pad_id, "mel": None}
+        return {"encoder": encoder, "pad_id": self.pad_id}
 
     def mask_words(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a batch with [MASK] in the place of every word."""
@@ -82,47 +99,135 @@ class CMBERTModel(TokenReader):
         return {**batch, "input_ids": torch.where(kept, ids, tokenizer.mask_id)}
 
 
-class AlignedModel(CMBERTModel):
-    """Every token hears its share of the clip: level, its square and movement of the mel bins."""
+class TokenVoiceModel(CMBERTModel):
+    """Every token hears its share of the clip."""
 
-    def __init__(self, encoder: nn.Module, tokenizer, pad_id: int, mel: Mel, settings: dict):
-        super().__init__(encoder, tokenizer, pad_id, 3 * mel.bins, settings)
-        self.mel = mel
+    @abstractmethod
+    def voice(self, rows: Utterances, row: int, random: np.random.Generator | None) -> np.ndarray:
+        """Return what is heard over a row's clip, (T, ...) with d features a frame.
 
-    def describe(self) -> dict:
-        return {**super().describe(), "mel": asdict(self.mel)}
-
-    def prepare(self, rows: Utterances) -> Utterances:
-        spectrograms = compute_spectrograms(rows, self.mel)
-
-        def units_of(own: list[np.ndarray]) -> list[tuple]:
-            return [voice_units(own, self.mel)] * len(own)
-
-        units = per_speaker(rows.speakers, spectrograms, units_of)
-        return super().prepare(rows).with_features(spectrograms=spectrograms, units=units)
+        random: where what varies while learning draws.
+        """
 
     def inputs(self, rows: Utterances, chosen: np.ndarray, learning: bool) -> dict[str, Tensor]:
         """Return tokens and audio (B, L, d), zero at [CLS], [SEP] and padding.
 
-        Each token gets its share of the clip in proportion to time. While learning, audio is
-        augmented, and in a share HIDE_WORDS of the utterances all words are replaced by [MASK]:
-        words are learned so fast that the voice would not be listened to.
+        Each token gets its share of the clip in proportion to time. While learning, in a share
+        HIDE_WORDS of the utterances all words are replaced by [MASK]: words are learned so fast
+        that the voice would not be listened to.
         """
         batch = self.tokens(rows, chosen)
         random = learning_random() if learning else None
-        audio = torch.zeros(*batch["input_ids"].shape, 3 * self.mel.bins)
+        audio = torch.zeros(*batch["input_ids"].shape, self.width)
         for row, ids, place in zip(chosen, batch["input_ids"], audio, strict=True):
-            mean, deviation = rows.features["units"][row]
-            voice = describe_voice(rows.features["spectrograms"][row], self.mel)
-            voice = (voice - mean) / deviation
+            voice = self.voice(rows, row, random)
             tokens = len(rows.features["token_ids"][row]) - 2
-            if random:
-                voice = augmented(voice, self.settings["augment"], random)
-                if random.random() < self.settings["hide_words"]:
-                    ids[1 : tokens + 1] = self.tokenizer.mask_id
+            if random and random.random() < self.settings["hide_words"]:
+                ids[1 : tokens + 1] = self.tokenizer.mask_id
             heard = average_over_tokens(voice, tokens).reshape(tokens, -1)
             place[1 : tokens + 1] = torch.from_numpy(heard)
         return {**batch, "audio": audio}
+
+
+class AlignedModel(TokenVoiceModel):
+    """Every token hears its share of the clip: level, its square and movement of the mel bins.
+
+    All in units of what is known of the speaker.  averages: the average training speaker, in the
+    spectrogram and in what is described of it.
+    """
+
+    LEARNED = REGIMES
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        tokenizer,
+        pad_id: int,
+        mel: Mel,
+        settings: dict,
+        averages: tuple[Average, Average] | None = None,
+    ):
+        super().__init__(encoder, tokenizer, pad_id, 3 * mel.bins, settings)
+        self.mel, self.averages = mel, averages
+
+    def describe(self) -> dict:
+        averages = [average.to_json() for average in self.averages]
+        return {**super().describe(), "mel": asdict(self.mel), "averages": averages}
+
+    def prepare(self, rows: Utterances) -> Utterances:
+        spectrograms = compute_spectrograms(rows, self.mel)
+        sums = [sums_of(clip) for clip in spectrograms]
+        return super().prepare(rows).with_features(spectrograms=spectrograms, sums=sums)
+
+    def calibrate(self, rows: Utterances) -> None:
+        level = Average.of(torch.stack(rows.features["sums"]))
+        voice = Average.of(self.describe_rows(rows, self.level_units(rows, level, "all")))
+        self.averages = level, voice
+
+    def level_units(self, rows: Utterances, average: Average, regime: str) -> list[tuple]:
+        """Return mean and deviation (F,) of the spectrograms at every row."""
+        known = known_sums(rows, torch.stack(rows.features["sums"]), regime)
+        return list(zip(*units_of(known, average, self.mel.deviation_floor), strict=True))
+
+    def describe_rows(self, rows: Utterances, units: list[tuple]) -> Tensor:
+        """Return each row's sums of its description, in these units of the spectrogram."""
+        clips = zip(rows.features["spectrograms"], units, strict=True)
+        described = (describe_voice((clip - m) / d, self.mel) for clip, (m, d) in clips)
+        return torch.stack([sums_of(voice.reshape(len(voice), -1)) for voice in described])
+
+    def meet(self, rows: Utterances, *regimes: str) -> Utterances:
+        """Return the rows with their units under each regime: of spectrogram and description."""
+        met = []
+        for regime in regimes:
+            level, voice = self.averages
+            units = self.level_units(rows, level, regime)
+            known = known_sums(rows, self.describe_rows(rows, units), regime)
+            mean, deviation = units_of(known, voice, self.mel.deviation_floor)
+            shape = len(rows), 3, self.mel.bins
+            described = zip(mean.reshape(shape), deviation.reshape(shape), strict=True)
+            met.append(list(zip(units, described, strict=True)))
+        return rows.with_features(units=list(zip(*met, strict=True)))
+
+    def voice(self, rows: Utterances, row: int, random: np.random.Generator | None) -> np.ndarray:
+        """Return the description (T, 3, F) in the speaker's units.
+
+        While learning, one of the regimes is drawn, and the description is augmented.
+        """
+        regimes = rows.features["units"][row]
+        level, described = regimes[random.integers(len(regimes)) if random else 0]
+        clip = (rows.features["spectrograms"][row] - level[0]) / level[1]
+        voice = (describe_voice(clip, self.mel) - described[0]) / described[1]
+        return augmented(voice, self.settings["augment"], random) if random else voice
+
+
+class EncoderVoiceModel(TokenVoiceModel):
+    """Every token hears its share of a frozen speech encoder's frames, each clip by itself."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        tokenizer,
+        pad_id: int,
+        speech: nn.Module,
+        normalise: bool,
+        settings: dict,
+    ):
+        super().__init__(encoder, tokenizer, pad_id, speech.config.hidden_size, settings)
+        self.normalise = normalise
+        # The network does not call it; as a part of it, it is saved, restored and moved with it.
+        self.network.speech = speech.requires_grad_(False)
+
+    def describe(self) -> dict:
+        speech = {"speech_encoder": self.network.speech.config.to_dict()}
+        return {**super().describe(), **speech, "normalise": self.normalise}
+
+    def prepare(self, rows: Utterances) -> Utterances:
+        frames = compute_encoded(rows, self.network.speech, self.normalise, mean_of_layers)
+        return super().prepare(rows).with_features(frames=frames)
+
+    def voice(self, rows: Utterances, row: int, random: np.random.Generator | None) -> np.ndarray:
+        """Return the frames (T, D); nothing in them is varied."""
+        return rows.features["frames"][row]
 
 
 class PaperVoiceModel(CMBERTModel):
@@ -133,3 +238,11 @@ class PaperVoiceModel(CMBERTModel):
         length = self.settings["max_length"]
         audio = np.stack([paper_mfcc(rows.samples(row))[:length] for row in chosen])
         return {**self.tokens(rows, chosen, length), "audio": torch.from_numpy(audio)}
+
+
+def mean_of_layers(layers: Tensor) -> Tensor:
+    """Return frames (T, D) float16 of a speech encoder's layers (K, T, D)."""
+    # The last layer tells what pretraining had to predict, emotion is told best somewhere below:
+    # all count alike. For that each is normalised, as the upper ones are many times larger in some
+    # encoders; it also keeps all values within float16, which halves the memory.
+    return functional.layer_norm(layers, layers.shape[-1:]).mean(0).half()

@@ -83,9 +83,10 @@ class Utterances:
         return replace(self, table=self.table.iloc[rows].reset_index(drop=True), features=features)
 
     def shuffle_voices(self, seed: int) -> Utterances:
-        """Return the same rows and words with each other's recordings and features of the voice."""
+        """Return the same rows and words with each other's speakers, recordings and voices."""
         order = np.random.default_rng(seed).permutation(len(self))
         places = ["split", "first_sample", "sample_count"]
+        places += ["speaker", "session", "scenario", "turn"]  # whose voice it is, and when
         table = self.table.assign(**{name: self.table[name].to_numpy()[order] for name in places})
         features = {
             name: entries if name == "token_ids" else [entries[row] for row in order]

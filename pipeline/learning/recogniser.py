@@ -9,6 +9,7 @@ Shapes: B utterances of a batch, C = 7 classes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from pipeline.learning.checkpoint import read_weights
 from pipeline.learning.dataset import Utterances
 
+Change = Callable[[dict], dict]  # a network's arguments -> others, for an ablation
+
 
 class Recogniser(ABC):
     """A network with all that turns utterances into its input.
@@ -25,6 +28,8 @@ class Recogniser(ABC):
     settings: the block of the script that trains it, names in lower case.
     """
 
+    LEARNED: tuple[str, ...] = ()  # regimes that are met while learning; none: they do not matter
+    IN_TURNS = False  # whether a batch trains a part of the network only
     BUDGET: str  # the setting that limits a batch with its padding: BATCH_TOKENS or BATCH_SECONDS
     network: nn.Module
     settings: dict
@@ -39,7 +44,7 @@ class Recogniser(ABC):
 
     @abstractmethod
     def prepare(self, rows: Utterances) -> Utterances:
-        """Return the rows with the features that depend on no weights."""
+        """Return the rows with the features that depend on no weights that are trained."""
 
     def inspect(self, rows: Utterances) -> str:
         """Return a remark on prepared rows to learn from; UserError if they cannot be learned."""
@@ -58,14 +63,50 @@ class Recogniser(ABC):
     def inputs(self, rows: Utterances, chosen: np.ndarray, learning: bool) -> dict[str, Tensor]:
         """Return the network's arguments for the chosen rows (B,), augmented while learning."""
 
+    def calibrate(self, rows: Utterances) -> None:  # noqa: B027 - most models have nothing to do
+        """Take from the rows to learn from what needs no training: the average speaker."""
+
+    def meet(self, rows: Utterances, *regimes: str) -> Utterances:
+        """Return prepared rows with what is known of each one's speaker under each of the regimes.
+
+        REGIMES of models/speaker.py; a model that hears no voice, or each clip by itself, has no
+        use for them.
+        """
+        return rows
+
+    def known(self, regime: str) -> str | None:
+        """Return the regime that outputs are of: "alone" if it does not matter, None for text."""
+        return regime if self.LEARNED else "alone"
+
     def companies(self, rows: Utterances, budget: int, size: int) -> list[list[np.ndarray]]:
-        """Return all rows in groups of batches that are classified together: one each."""
+        """Return all rows in groups of batches that are recognised together: one each."""
         return [[batch] for batch in self.batches(rows, None, budget, size)]
 
-    def classify(self, company: list[dict[str, Tensor]]) -> Tensor:
-        """Return the logits (B, C) of one company's batches, in their order."""
-        return torch.cat([self.network(**batch) for batch in company])
+    def recognise(
+        self, rows: Utterances, company: list[np.ndarray], regime: str, change: Change
+    ) -> Tensor:
+        """Return the logits (B, C) of one company's batches, in their order.
+
+        rows: met under the regime.  change: is applied to the inputs of every batch.
+        """
+        made = [change(self.inputs(rows, batch, False)) for batch in company]
+        return torch.cat([self.network(**to_device(batch, self.device)) for batch in made])
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
 
     def restore(self, folder: Path, made_by: str) -> None:
         """Take over the weights that a training left in its folder."""
         self.network.load_state_dict(read_weights(folder, made_by))
+
+
+def to_device(batch: dict, device: torch.device) -> dict:
+    """Move a network's arguments; tensors may stand in lists."""
+
+    def move(value):
+        if isinstance(value, list):
+            return [move(item) for item in value]
+        return value.to(device) if isinstance(value, Tensor) else value
+
+    return {name: move(value) for name, value in batch.items()}

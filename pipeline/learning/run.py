@@ -51,7 +51,7 @@ class Run:
             },
         }
         accelerator = Accelerator()
-        self.is_main = accelerator.is_main_process
+        self.is_main, self.device = accelerator.is_main_process, accelerator.device
         if self.is_main:
             self.begin()
         accelerator.wait_for_everyone()
@@ -82,6 +82,7 @@ class Run:
             torch.manual_seed(self.settings["seed"])
             model = self.stage.create(self.settings)
             if not is_prepared:
+                model.network.to(self.device)  # a frozen speech encoder is part of preparing
                 self.rows, is_prepared = model.prepare(self.rows), True
                 part = plan_trainings(self.rows, self.settings["folds"], self.folder)[number]
             name = "model" if part.folder == self.folder else part.folder.name

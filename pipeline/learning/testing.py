@@ -15,18 +15,21 @@ from pipeline.learning.recogniser import Recogniser
 from pipeline.learning.training import predict
 
 
-def dump(stage: ModuleType, data: str, outputs: str, budget: int, size: int) -> None:
+def dump(stage: ModuleType, data: str, outputs: str, regime: str, limits: tuple[int, int]) -> None:
     """Write {stage.NAME}_*.npy of the test rows to `outputs`, of the held-out rows to its valid/.
 
     A held-out row is predicted by the training that did not see it: the validation sessions by the
-    one model, or every training session by its fold's model.  budget, size: of a batch.
+    one model, or every training session by its fold's model.
+    regime: what is known of the speakers (models/speaker.py).  limits: of a batch, see predict.
     """
     outputs = Path(outputs)
     folder = outputs / stage.NAME
     test, others = load_utterances(data, "test"), load_utterances(data, "train", "valid")
     config, model = load_trained(stage, folder, test)
-    logits = predict(model, model.prepare(test), budget, size, f"test {folder.name}").numpy()
-    write(outputs, stage.NAME, "test", test, logits, config)
+    logits = predict(model, model.prepare(test), regime, limits, f"test {folder.name}").numpy()
+    run = {key: config[key] for key in ("data_hash", "synthetic", "settings", "versions")}
+    run["known"] = model.known(regime)
+    write(outputs, stage.NAME, "test", test, logits, run)
 
     parts = sorted(path.parent for path in folder.glob("fold*/config.json")) or [folder]
     held_out = [read_config(part, stage.MADE_BY)["held_out"] for part in parts]
@@ -41,8 +44,8 @@ def dump(stage: ModuleType, data: str, outputs: str, budget: int, size: int) -> 
     for part, sessions in zip(parts, held_out, strict=True):
         rows = others.table["session"].isin(sessions).to_numpy()
         _, model = load_trained(stage, part, test)
-        logits[rows] = predict(model, others.select(rows), budget, size, f"test {part.name}")
-    write(outputs / "valid", stage.NAME, "held-out", others, logits, config)
+        logits[rows] = predict(model, others.select(rows), regime, limits, f"test {part.name}")
+    write(outputs / "valid", stage.NAME, "held-out", others, logits, run)
 
 
 def load_trained(stage: ModuleType, folder: Path, rows: Utterances) -> tuple[dict, Recogniser]:
@@ -58,15 +61,16 @@ def load_trained(stage: ModuleType, folder: Path, rows: Utterances) -> tuple[dic
 
 
 def write(
-    folder: Path, model: str, kind: str, rows: Utterances, logits: np.ndarray, config: dict
+    folder: Path, model: str, kind: str, rows: Utterances, logits: np.ndarray, run: dict
 ) -> None:
     """Write one set of predictions and print its scores."""
-    run = {key: config[key] for key in ("data_hash", "synthetic", "settings", "versions")}
     predictions.write(folder, model, rows.ids, rows.labels, logits, run, rows.table)
     scores = metrics.scores(rows.labels, logits.argmax(1))
     label = f" [{rows.synthetic}]" if rows.synthetic else ""
+    known = f", speakers known: {run['known']}" if run["known"] else ""
     print(
-        f"{kind}: {rows}: accuracy {scores['accuracy']:.4f}, weighted F1 {scores['f1']:.4f}, "
-        f"macro F1 {scores['macro_f1']:.4f}, UAR {scores['uar']:.4f}{label}"
+        f"{kind}: {rows}{known}: accuracy {scores['accuracy']:.4f}, "
+        f"weighted F1 {scores['f1']:.4f}, macro F1 {scores['macro_f1']:.4f}, "
+        f"UAR {scores['uar']:.4f}{label}"
     )
     print(f"wrote {folder}/{model}_truth.npy, _pred.npy, _output.npy, _index.npy, _rows.tsv")

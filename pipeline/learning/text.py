@@ -90,6 +90,9 @@ class TextModel(TokenReader):
     def describe(self) -> dict:
         return {"encoder": self.network.encoder.config.to_dict(), "pad_id": self.pad_id}
 
+    def known(self, regime: str) -> None:
+        return None
+
     def inputs(self, rows: Utterances, chosen: np.ndarray, learning: bool) -> dict[str, Tensor]:
         """Return tokens; while learning, a share HIDE_TOKENS of the inner ones becomes [MASK]."""
         batch = self.tokens(rows, chosen)

@@ -6,23 +6,25 @@ Shapes: N rows, B rows of a batch, C = 7 classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
 from models import check_choice
+from models.speaker import DEFAULT_REGIME
 from pipeline.evaluation import metrics
 from pipeline.files import UserError, write_json
 from pipeline.labels import LABELS
 from pipeline.learning.checkpoint import State
 from pipeline.learning.dataset import Training, Utterances
-from pipeline.learning.recogniser import Recogniser
+from pipeline.learning.recogniser import Change, Recogniser, to_device
 
 
 class Task(Protocol):
@@ -158,8 +160,11 @@ class Classification:
 
     def __init__(self, model: Recogniser, part: Training, rates: dict[str, float]):
         self.model, self.part, self.network = model, part, model.network
+        model.calibrate(part.fit)
+        self.fit = model.meet(part.fit, *model.LEARNED)
         self.settings = settings = model.settings
-        self.accelerator = Accelerator()
+        unused = DistributedDataParallelKwargs(find_unused_parameters=model.IN_TURNS)
+        self.accelerator = Accelerator(kwargs_handlers=[unused])
         epochs = (self.cut(epoch) for epoch in range(settings["epochs"]))
         self.steps = sum(len(own_batches(batches, self.accelerator)) for batches in epochs)
         groups = parameter_groups(self.network, rates, settings["weight_decay"])
@@ -190,14 +195,14 @@ class Classification:
         return schedule(step, self.steps, self.settings["warmup"], self.settings["schedule"])
 
     def losses(self, network: nn.Module, rows: np.ndarray, step: int) -> dict[str, Tensor]:
-        batch = to_device(self.model.inputs(self.part.fit, rows, True), self.accelerator.device)
+        batch = to_device(self.model.inputs(self.fit, rows, True), self.accelerator.device)
         return {"loss": soft_cross_entropy(network(**batch), self.targets[rows], self.weights)}
 
     def measure(self, state: State) -> None:
         """Score the validation rows, if there are any; write history.json."""
         scores, held_out = {}, self.part.held_out
         if self.part.chooses_epoch:
-            logits = predict(self.model, held_out, *self.limits, "validation")
+            logits = predict(self.model, held_out, DEFAULT_REGIME, self.limits, "validation")
             scores = validation_scores(logits, held_out.labels)
         rate = state.optimizer.param_groups[0]["initial_lr"] * self.factor(state.step)
         record = {**state.means, "learning_rate": rate, **scores}
@@ -230,26 +235,25 @@ def train(model: Recogniser, part: Training, rates: dict[str, float]) -> None:
 def predict(
     model: Recogniser,
     rows: Utterances,
-    budget: int,
-    size: int,
+    regime: str,
+    limits: tuple[int, int],
     title: str,
-    change: Callable[[dict], dict] = lambda batch: batch,
+    change: Change = lambda inputs: inputs,
 ) -> Tensor:
     """Return logits (N, C) float32 of prepared rows in their order, each predicted once.
 
-    budget, size: of a batch.  change: is applied to every batch of inputs (for an ablation).
+    regime: what is known of the speakers (models/speaker.py).  limits: budget and rows of a batch.
     """
+    rows = model.meet(rows, regime)
     logits = torch.full((len(rows), len(LABELS)), torch.nan)
-    device = next(model.network.parameters()).device
     was_training = model.network.training
     model.network.eval()
     bar = tqdm(total=len(rows), desc=title, unit=" utt", disable=None, leave=False)
     with torch.inference_mode(), bar:
-        for company in model.companies(rows, budget, size):
-            made = [change(model.inputs(rows, batch, False)) for batch in company]
-            made = [to_device(batch, device) for batch in made]
+        for company in model.companies(rows, *limits):
             chosen = np.concatenate(company)
-            logits[torch.from_numpy(chosen)] = model.classify(made).float().cpu()
+            found = model.recognise(rows, company, regime, change)
+            logits[torch.from_numpy(chosen)] = found.float().cpu()
             bar.update(len(chosen))
     model.network.train(was_training)
     if not logits.isfinite().all():
@@ -275,10 +279,6 @@ def own_batches(batches: list[np.ndarray], accelerator: Accelerator) -> list[np.
     """Return this process's batches; the first are repeated where the count does not divide."""
     missing = -len(batches) % accelerator.num_processes
     return (batches + batches[:missing])[accelerator.process_index :: accelerator.num_processes]
-
-
-def to_device(batch: dict, device: torch.device) -> dict:
-    return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def validation_scores(logits: Tensor, truth: np.ndarray) -> dict:

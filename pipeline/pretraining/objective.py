@@ -19,7 +19,8 @@ from models.kobert import mean_of_tokens
 from pipeline.files import UserError, write_json
 from pipeline.learning.batches import cut_batches
 from pipeline.learning.checkpoint import State, save_encoder
-from pipeline.learning.training import autocast, parameter_groups, to_device
+from pipeline.learning.recogniser import to_device
+from pipeline.learning.training import autocast, parameter_groups
 from pipeline.pretraining.lines import RATINGS, Corpus, Lines, Masking, steps_from
 from pipeline.pretraining.markers import MARKERS
 

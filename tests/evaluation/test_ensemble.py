@@ -1,6 +1,7 @@
 """The ensemble script on files of simulated models: what it writes, prints, refuses."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -77,6 +78,35 @@ def test_scores_without_tied_rows_stand_beside_the_others(finished):
             pred = np.load(outputs / f"ensemble_{row['method']}_pred.npy")[kept]
             assert row["untied"]["accuracy"] == pytest.approx(accuracy_score(truth, pred))
     assert "accuracy on the 225 rows without tied labels" in done.stdout
+
+
+def test_the_table_says_what_is_known_of_the_speakers(finished, tmp_path, run_script):
+    outputs, done = finished
+    shutil.copytree(outputs, tmp_path, dirs_exist_ok=True)
+
+    def set_regime(folder, **known):
+        for model, regime in known.items():
+            path = folder / f"{model}_run.json"
+            run = json.loads(path.read_text(encoding="utf-8")) | {"known": regime}
+            path.write_text(json.dumps(run), encoding="utf-8")
+
+    for folder in (tmp_path, tmp_path / "valid"):
+        set_regime(folder, text=None, audio="all", cmbert="past")
+    arguments = ("--outputs", tmp_path, "--resamples", 20, "--data", tmp_path)
+    done = run_script("ensemble.py", *arguments)
+    assert done.status == 0, done.stderr
+    said = "every utterance, later ones too, no label (all: transductive) in Audio; the earlier "
+    said += "turns (past) in Text-audio (CM-BERT)."
+    page = (tmp_path / "ensemble.md").read_text(encoding="utf-8")
+    assert page.count(said) == page.count("\n## ")  # every table says so
+    assert said in (tmp_path / "report.html").read_text(encoding="utf-8")
+    row = json.loads((tmp_path / "ensemble.json").read_text(encoding="utf-8"))[0]
+    assert row["known"] == {"text": None, "audio": "all", "cmbert": "past"}
+    set_regime(tmp_path / "valid", audio="alone")
+    done = run_script("ensemble.py", *arguments)
+    assert done.status == 2
+    assert "valid/audio_run.json: speakers known: alone" in done.stderr
+    assert done.stderr.count("\n") == 1 and "run audio_test.py again" in done.stderr
 
 
 def test_without_facts_nothing_is_said_of_ties(tmp_path, run_script):

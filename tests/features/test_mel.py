@@ -157,24 +157,6 @@ def test_mel_power_is_that_of_the_band():
     np.testing.assert_allclose(power, expected, rtol=0.15)
 
 
-def test_normalised_speaker_has_mean_0_and_deviation_1_at_any_gain():
-    clips = [noise(8000, 300), noise(12_000, 1000)]
-    both = [mel.mel_power(clip, MEL) for clip in clips]
-    frames = mel.normalise_speaker(both, MEL)
-    assert [len(part) for part in frames] == [len(part) for part in both]
-    together = np.concatenate(frames)
-    np.testing.assert_allclose(together.mean(0), 0, atol=1e-4)
-    np.testing.assert_allclose(together.std(0), 1, atol=1e-4)
-    assert frames[1].mean() > frames[0].mean()  # how loud a clip is among its speaker's stays
-    louder = mel.normalise_speaker([power * 100 for power in both], MEL)
-    np.testing.assert_allclose(np.concatenate(louder), together, atol=1e-3)
-
-
-def test_silence_is_normalised_to_zero():
-    silence = mel.mel_power(np.zeros(8000, np.int16), MEL)
-    assert not mel.normalise_speaker([silence], MEL)[0].any()
-
-
 def test_mel_power_bands_rise_with_frequency():
     time = np.arange(8000) / 16_000
     peaks = []

@@ -10,7 +10,7 @@ from small_data import make_rows, write_data
 
 from pipeline.files import UserError
 from pipeline.labels import LABELS
-from pipeline.learning.batches import cut_batches, pad
+from pipeline.learning.batches import cut_alike, cut_batches, cut_speaker_batches, pad
 from pipeline.learning.dataset import load_utterances, plan_trainings
 
 
@@ -181,6 +181,29 @@ def test_shuffled_batches_pad_less_than_file_order():
         return sum(len(r) * lengths[r].max() for r in cut_batches(lengths, 10**6, 16, seed))
 
     assert padded(1) < 1.2 * lengths.sum() < padded(None)
+
+
+def test_speakers_batches_are_alike_however_long_their_rows():
+    """With KEMDy19's lengths: batches of nearly the size asked for, and little padding in parts."""
+    random = np.random.default_rng(0)
+    lengths = np.clip(random.lognormal(np.log(4.2), 0.79, 2000), 0.26, 78)
+    speakers = np.repeat(np.arange(8), 250)
+    batches = cut_speaker_batches(speakers, lengths, budget=120, rows=16, seed=1)
+    assert sorted(np.concatenate(batches)) == list(range(2000))
+    assert {len(set(speakers[batch])) for batch in batches} == {1}
+    assert {len(batch) for batch in batches} == {15, 16}
+    padded = 0.0
+    for batch in batches:
+        own = np.sort(lengths[batch])
+        parts = [own[part] for part in cut_alike(own, 4)]
+        assert np.concatenate(parts).tolist() == own.tolist()
+        assert all(len(part) <= 4 and part.max() <= 2 * part[0] for part in parts)
+        padded += sum(len(part) * part.max() for part in parts)
+    assert padded < 1.25 * lengths.sum()
+    whole = sum(len(batch) * lengths[batch].max() for batch in batches)
+    assert whole > 2 * lengths.sum()  # what one padded batch each would cost
+    halves = cut_speaker_batches(speakers, lengths, budget=60, rows=16, seed=1)
+    assert max(map(len, halves)) <= 12
 
 
 def test_no_rows_make_no_batches():

@@ -1,17 +1,22 @@
 """Rows to the inputs of the three networks: padding, normalisation, augmentation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from scipy.signal import savgol_filter
-from small_data import make_rows, write_data
+from safetensors.torch import save_file
+from scipy.signal import resample_poly, savgol_filter
 from stage_settings import PAPER, stage_settings
 
-from pipeline.features.mel import Mel
+from models.speaker import PRIOR_CLIPS
+from pipeline.features.mel import Mel, log_mel
 from pipeline.features.paper import paper_mfcc, paper_spectrogram
 from pipeline.features.tokens import average_over_tokens
+from pipeline.files import UserError
 from pipeline.learning import audio, cmbert, text
 from pipeline.learning.dataset import load_utterances
+from pipeline.learning.profile import SpeakerProfile
 from pipeline.learning.training import predict
 
 ROWS = np.array([7, 0, 3])
@@ -34,15 +39,22 @@ def cmbert_model(bert, **changes):
     return cmbert.create(stage_settings("cmbert", bert=str(bert), **changes))
 
 
-@pytest.fixture(scope="module")
-def utterances(loaded):
-    return spectrogram_model().prepare(loaded)
+@pytest.fixture
+def met(loaded):
+    """The audio model, calibrated, and its rows as it meets them to learn from."""
+    model = spectrogram_model()
+    rows = model.prepare(loaded)
+    model.calibrate(rows)
+    return model, model.meet(rows, "all")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def voiced(loaded, bert):
-    """The same rows as CM-BERT's: its own features, these token ids."""
-    return cmbert_model(bert).prepare(loaded).with_features(**loaded.features)
+    """CM-BERT, calibrated, and the rows with all of a speaker known, with these token ids."""
+    model = cmbert_model(bert)
+    rows = model.prepare(loaded).with_features(**loaded.features)
+    model.calibrate(rows)
+    return model, model.meet(rows, "all")
 
 
 # --- words
@@ -79,98 +91,246 @@ def test_tokens_are_hidden_in_training_only(loaded, bert):
 # --- voice
 
 
-def test_frames_of_a_speaker_have_mean_0_and_deviation_1(utterances):
-    for speaker in set(utterances.table["speaker"]):
-        own = np.flatnonzero(utterances.table["speaker"] == speaker)
-        together = np.concatenate([utterances.features["spectrograms"][row] for row in own])
-        np.testing.assert_allclose(together.mean(0), 0, atol=1e-4)
-        np.testing.assert_allclose(together.std(0), 1, atol=1e-3)
+def part_of(rows, chosen):
+    """Rows and nothing of the others: as if they alone had been recorded."""
+    mask = np.zeros(len(rows), bool)
+    mask[chosen] = True
+    return rows.select(mask)
 
 
-def test_other_speakers_and_labels_do_not_change_a_speakers_frames(utterances, tmp_path):
-    rows = make_rows()
-    for row in rows:
-        row["label"] = "neutral"
-        if row["speaker"] != "Sess01F":
-            row["samples"] = row["samples"] // 2
-    other = load_utterances(write_data(tmp_path / "data", rows), "train")
-    changed = spectrogram_model().prepare(other).features["spectrograms"]
-    for row in np.flatnonzero(other.speakers == "Sess01F"):
-        np.testing.assert_array_equal(changed[row], utterances.features["spectrograms"][row])
+def logits_of(model, rows, regime, budget=1000, size=4):
+    return predict(model, rows, regime, (budget, size), "")
 
 
-def test_a_batch_holds_the_clips_and_zeros(utterances):
-    batch = spectrogram_model().inputs(utterances, ROWS, learning=False)
-    counts = [len(utterances.features["spectrograms"][row]) for row in ROWS]
-    assert batch["frame_counts"].tolist() == counts
-    assert batch["features"].shape == (
-        3,
-        3,
-        max(counts),
-        utterances.features["spectrograms"][0].shape[1],
-    )
-    for clip, row, count in zip(batch["features"], ROWS, counts, strict=True):
-        np.testing.assert_array_equal(clip[0, :count], utterances.features["spectrograms"][row])
+def test_another_gain_of_the_microphone_only_shifts_the_spectrogram():
+    samples = (1000 * np.random.default_rng(0).standard_normal(9000)).astype(np.int16)
+    loud, soft = log_mel(4 * samples, MEL), log_mel(samples, MEL)
+    np.testing.assert_allclose(loud - soft, np.log(16), atol=1e-4)
+
+
+def test_digital_silence_is_like_the_softest_noise():
+    random = np.random.default_rng(0)
+    softest = log_mel(random.integers(-1, 2, 16_000).astype(np.int16), MEL)
+    silence = log_mel(np.zeros(16_000, np.int16), MEL)
+    assert np.ptp(silence) < 1e-6
+    assert 0 < np.median(softest) - silence[0, 0] < 6  # natural logarithm of power
+
+
+def test_known_voices_are_heard_in_units_of_the_speaker(met):
+    """Over all of a speaker's frames every bin has mean 0 and deviation 1, prior clips apart."""
+    model, rows = met
+    for speaker in set(rows.speakers):
+        own = np.flatnonzero(rows.speakers == speaker)
+        batch = model.inputs(rows, own, learning=False)
+        assert batch["known"]
+        frames = np.concatenate(
+            [
+                clip[0, :count].numpy()
+                for part, counts in zip(batch["features"], batch["frame_counts"], strict=True)
+                for clip, count in zip(part, counts, strict=True)
+            ]
+        )
+        together = np.concatenate([rows.features["spectrograms"][row] for row in own])
+        trust = len(own) / (len(own) + PRIOR_CLIPS)
+        average, spread = model.average.mean.numpy(), model.average.variance.numpy()
+        mean = trust * together.mean(0) + (1 - trust) * average
+        variance = trust * together.var(0) + (1 - trust) * spread
+        variance += trust * (1 - trust) * (together.mean(0) - average) ** 2
+        expected = (together - mean) / np.sqrt(variance).clip(MEL.deviation_floor)
+        np.testing.assert_allclose(frames, expected, atol=2e-3)
+
+
+def test_a_strangers_voice_is_heard_in_units_of_the_corpus(met):
+    model, rows = met
+    together = np.concatenate(rows.features["spectrograms"])
+    np.testing.assert_allclose(model.average.units[0], together.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(model.average.units[1], together.std(0), rtol=1e-4)
+    batch = model.inputs(rows, ROWS, learning=False)
+    assert not batch["known"]
+    (features,), (counts,) = batch["features"], batch["frame_counts"]
+    assert features.shape == (3, 3, counts.max(), MEL.bins)
+    for clip, row, count in zip(features, ROWS, counts, strict=True):
+        spectrogram = rows.features["spectrograms"][row]
+        assert count == len(spectrogram)
+        expected = (spectrogram - together.mean(0)) / together.std(0)
+        np.testing.assert_allclose(clip[0, :count], expected, atol=1e-3)
+        slope = savgol_filter(np.pad(expected, ((2, 2), (0, 0)), "edge"), 5, 1, 1, axis=0)[2:-2]
+        np.testing.assert_allclose(clip[1, :count], MEL.slope_scale * slope, atol=2e-3)
         assert not clip[:, count:].any()
 
 
-def test_augmentation_is_for_training_alone_and_follows_torchs_seed(utterances):
-    def features(learning, augment, seed=0):
-        model = spectrogram_model(augment=augment)
-        torch.manual_seed(seed)
-        return model.inputs(utterances, ROWS, learning)["features"]
+def test_augmentation_is_for_training_alone_and_follows_torchs_seed(met):
+    model, rows = met
 
-    before = [frames.copy() for frames in utterances.features["spectrograms"]]
+    def features(learning, augment, seed=0):
+        model.settings["augment"] = augment
+        torch.manual_seed(seed)
+        return model.inputs(rows, ROWS, learning)["features"][0]
+
+    before = [frames.copy() for frames in rows.features["spectrograms"]]
     plain = features(False, 1.0)
     assert torch.equal(plain, features(True, 0.0))
     first, again, other = features(True, 1.0), features(True, 1.0), features(True, 1.0, seed=1)
     assert torch.equal(first, again)
     assert first.shape != plain.shape or not torch.equal(first, plain)
     assert first.shape != other.shape or not torch.equal(first, other)
-    assert all(
-        map(np.array_equal, before, utterances.features["spectrograms"])
-    )  # the rows themselves stay
+    assert all(map(np.array_equal, before, rows.features["spectrograms"]))  # rows stay
 
 
-def test_training_batches_hold_one_speaker(utterances):
-    speakers = utterances.speakers
-    model = spectrogram_model()
-    batches = model.batches(utterances, seed=3, budget=1000, size=3)
-    assert sorted(np.concatenate(batches)) == list(range(len(utterances)))
-    assert all(len(set(speakers[batch])) == 1 for batch in batches)
-    # five clips of a speaker in batches of at most three: 3 + 2; not grouped by speaker in time
-    assert sorted(map(len, batches)) == [2, 2, 2, 2, 3, 3, 3, 3]
-    again = model.batches(utterances, seed=3, budget=1000, size=3)
+@pytest.mark.parametrize("seed", [3, None])
+def test_every_row_is_learned_once_by_each_network(met, seed):
+    model, rows = met
+    batches = model.batches(rows, seed, budget=1000, size=3)
+    known = [model.inputs(rows, batch, learning=False)["known"] for batch in batches]
+    for kind in (True, False):
+        chosen = [batch for batch, is_known in zip(batches, known, strict=True) if is_known == kind]
+        assert sorted(np.concatenate(chosen)) == list(range(len(rows)))
+        if kind:  # five clips of a speaker in batches of at most three: 3 + 2
+            assert sorted(map(len, chosen)) == [2, 2, 2, 2, 3, 3, 3, 3]
+    lengths = rows.sample_counts
+    assert all((np.diff(lengths[batch]) >= 0).all() for batch in batches)  # alike stand together
+
+
+def test_batches_of_both_kinds_are_shuffled_by_the_seed(met):
+    model, rows = met
+    batches = model.batches(rows, seed=3, budget=1000, size=3)
+    known = [model.inputs(rows, batch, learning=False)["known"] for batch in batches]
+    assert known != sorted(known)  # in turn
+    again = model.batches(rows, seed=3, budget=1000, size=3)
     assert all(map(np.array_equal, batches, again))
-    other = model.batches(utterances, seed=4, budget=1000, size=3)
-    assert not all(map(np.array_equal, batches, other))
-    seconds = 2 * utterances.sample_counts.max() / 16_000
-    assert max(map(len, model.batches(utterances, seed=3, budget=seconds, size=5))) == 2
 
 
-def test_a_speakers_logits_depend_on_all_clips_of_that_speaker_alone(utterances):
-    model = spectrogram_model()
+@pytest.fixture(params=["audio", "cmbert"])
+def listener(request, loaded, bert):
+    """Each model that hears speakers, with random weights that make differences show, and rows."""
+    if request.param == "audio":
+        model = spectrogram_model()
+    else:
+        torch.manual_seed(0)
+        model = cmbert_model(bert)
+    rows = model.prepare(loaded)
+    model.calibrate(rows)
+    return model, rows
 
-    def found(rows, size):
-        return predict(model, rows, 1000, size, "test")
 
-    everything = found(utterances, 32)
-    assert (found(utterances, 1) - everything).abs().max() < 1e-4
-    mine = utterances.speakers == "Sess02M"
-    alone = found(utterances.select(mine), 2)
-    assert (alone - everything[torch.from_numpy(mine)]).abs().max() < 1e-4
-    few = mine & (np.cumsum(mine) <= 3)
-    assert (found(utterances.select(few), 2) - alone[:3]).abs().max() > 1e-2
-    batch = model.inputs(utterances, np.arange(len(utterances)), False)
+def same(first, second):
+    return (first - second).abs().max() < 1e-5
+
+
+def test_alone_an_utterance_is_the_same_in_any_company(listener):
+    model, rows = listener
+    everything = logits_of(model, rows, "alone", size=3)
+    assert everything.std(0).max() > 1e-3
+    for chosen in ([4], [0, 7], np.arange(3, 17), np.arange(len(rows))[::2]):
+        assert same(logits_of(model, part_of(rows, chosen), "alone"), everything[np.sort(chosen)])
+
+
+def test_past_knows_earlier_turns_and_no_later_one(listener):
+    model, rows = listener
+    own = np.flatnonzero(rows.speakers == "Sess02M")
+    own = own[np.argsort(rows.table["turn"].to_numpy()[own])]
+    everything = logits_of(model, rows, "past")
+    for heard in range(1, len(own) + 1):  # stopped after so many turns
+        chosen = np.sort(own[:heard])
+        assert same(logits_of(model, part_of(rows, chosen), "past"), everything[chosen])
+    without_first = logits_of(model, part_of(rows, own[1:]), "past")
+    assert (without_first - everything[np.sort(own[1:])]).abs().max() > 1e-4
+    first = own[:1]
+    assert same(logits_of(model, part_of(rows, first), "alone"), everything[first])
+
+
+def test_the_order_of_turns_is_the_conversations_and_not_the_tables(listener):
+    model, rows = listener
+    everything = logits_of(model, rows, "past")
+    table = rows.table.assign(turn=-rows.table["turn"])
+    backwards = logits_of(model, replace(rows, table=table), "past")
+    last = (rows.table["turn"] == rows.table.groupby("speaker")["turn"].transform("max")).to_numpy()
+    alone = logits_of(model, rows, "alone")
+    assert same(backwards[torch.from_numpy(last)], alone[torch.from_numpy(last)])
+    assert not same(everything, backwards)
+
+
+def test_all_is_every_utterance_of_the_speaker_and_of_no_other(listener):
+    model, rows = listener
+    everything = logits_of(model, rows, "all", size=2)
+    own = np.flatnonzero(rows.speakers == "Sess02M")
+    assert same(logits_of(model, part_of(rows, own), "all"), everything[own])
+    fewer = logits_of(model, part_of(rows, own[:-1]), "all")
+    assert (fewer - everything[own[:-1]]).abs().max() > 1e-4
+
+
+def test_a_voice_is_known_turn_by_turn_through_a_file(met, tmp_path):
+    model, rows = met
+    model.network.eval()
+    own = np.flatnonzero(rows.speakers == "Sess01F")
+    own = own[np.argsort(rows.table["turn"].to_numpy()[own])]
     with torch.inference_mode():
-        plain = model.network(**batch)  # by the statistics of the average training speaker
-    assert (plain - everything).abs().max() > 1e-2
+        whole, profile = model.hear(rows, [own], "past")
+        path, known = tmp_path / "voice.profile", None
+        for turn, row in enumerate(own):
+            found, known = model.hear(rows, [np.array([row])], "past", known)
+            assert same(found[0], whole[turn])
+            known.save(path)
+            known = SpeakerProfile.load(path)
+            assert known.clips == turn + 1
+    assert profile.sums.keys() == known.sums.keys()
+    assert path.stat().st_size < 50_000
 
 
-def test_paper_inputs_stack_the_papers_spectrograms(utterances):
-    batch = spectrogram_model(**PAPER["audio"]).inputs(utterances, ROWS, learning=True)
+def odd_recordings(rows):
+    """60 s, 0.2 s, digital silence, clipping, a telephone's 8 kHz, among ordinary clips."""
+    random = np.random.default_rng(0)
+    ordinary = [row["samples"] for row in rows[:3]]
+    voice = np.tile(ordinary[1], 60 * 16_000 // len(ordinary[1]) + 1)
+    telephone = resample_poly(resample_poly(voice[:32_000].astype(float), 1, 2), 2, 1)
+    return [
+        *ordinary,
+        voice[: 60 * 16_000],
+        ordinary[0][:3200],
+        np.zeros(16_000, np.int16),
+        (20.0 * ordinary[2]).clip(-32_768, 32_767).astype(np.int16),
+        telephone.astype(np.int16),
+        random.integers(-3, 4, 8000).astype(np.int16),
+    ]
+
+
+@pytest.mark.parametrize("regime", ["alone", "past", "all"])
+def test_odd_recordings_are_defined_in_every_regime(listener, rows, regime):
+    model, known = listener
+    clips = odd_recordings(rows)
+    table = known.table.iloc[: len(clips)].assign(
+        speaker="S", turn=range(len(clips)), sample_count=list(map(len, clips))
+    )
+    starts = np.cumsum([0, *map(len, clips)])[:-1]
+    odd = replace(
+        known,
+        table=table.assign(first_sample=starts).reset_index(drop=True),
+        audio={"train": np.concatenate(clips)},
+        features={},
+    )
+    odd = model.prepare(odd)
+    found = logits_of(model, odd, regime, size=16)
+    assert found.isfinite().all() and found.abs().max() < 100
+    if regime == "alone":
+        single = [logits_of(model, part_of(odd, [row]), regime) for row in range(len(odd))]
+        assert ((torch.cat(single) - found).abs() <= 2e-5 * (1 + found.abs())).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"no profile" * 20, None])
+def test_what_is_no_profile_is_one_line(tmp_path, content):
+    path = tmp_path / "voice.profile"
+    if content is None:
+        save_file({"weights": torch.zeros(3)}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="voice.profile is no speaker profile"):
+        SpeakerProfile.load(path)
+
+
+def test_paper_inputs_stack_the_papers_spectrograms(loaded):
+    batch = spectrogram_model(**PAPER["audio"]).inputs(loaded, ROWS, learning=True)
     for clip, count, row in zip(batch["features"], batch["frame_counts"], ROWS, strict=True):
-        alone = paper_spectrogram(utterances.samples(row))
+        alone = paper_spectrogram(loaded.samples(row))
         assert count == alone.shape[1]
         np.testing.assert_array_equal(clip[:, :count], alone)
         assert not clip[:, count:].any()
@@ -179,41 +339,67 @@ def test_paper_inputs_stack_the_papers_spectrograms(utterances):
 # --- words and voice
 
 
-def describe(spectrogram):
-    """Level, square and movement of a spectrogram (T, F) by scipy, (T, 3 F)."""
-    level = spectrogram.astype(np.float64)
+def describe(level):
+    """Level, square and movement of a normalised spectrogram (T, F) by scipy, (T, 3 F)."""
     slope = savgol_filter(np.pad(level, ((2, 2), (0, 0)), "edge"), 5, 1, 1, axis=0)[2:-2]
     return np.hstack([level, level**2, MEL.slope_scale * abs(slope)])
 
 
-def describe_speaker(utterances, row):
-    """Mean and deviation of what describes a row's speaker, over all frames."""
-    own = np.flatnonzero(utterances.speakers == utterances.speakers[row])
-    frames = np.concatenate([describe(utterances.features["spectrograms"][r]) for r in own])
-    return frames.mean(0), np.maximum(frames.std(0), MEL.deviation_floor)
+def in_units_of(clips, average):
+    """Clips in units of all their frames and of PRIOR_CLIPS average clips, (mean, variance)."""
+    together = np.concatenate(clips)
+    trust = len(clips) / (len(clips) + PRIOR_CLIPS)
+    mean = trust * together.mean(0) + (1 - trust) * average[0]
+    variance = trust * together.var(0) + (1 - trust) * average[1]
+    variance += trust * (1 - trust) * (together.mean(0) - average[0]) ** 2
+    return [(clip - mean) / np.sqrt(variance).clip(MEL.deviation_floor) for clip in clips]
 
 
-def test_each_token_gets_its_share_of_the_clip_in_units_of_the_speaker(utterances, voiced, bert):
-    batch = cmbert_model(bert, hide_words=1.0).inputs(voiced, ROWS, learning=False)
+def test_each_token_gets_its_share_of_the_clip_in_units_of_the_speaker(voiced):
+    model, rows = voiced
+    batch = model.inputs(rows, ROWS, learning=False)
     audio = batch["audio"]
     assert audio.shape == (3, 11, 192)  # row 7 has 9 tokens, [CLS] and [SEP]
     assert audio.dtype == torch.float32
+    averages = [(a.mean.numpy(), a.variance.numpy()) for a in model.averages]
     for place, mask, row in zip(audio, batch["attention_mask"], ROWS, strict=True):
         tokens = int(mask.sum()) - 2
-        mean, deviation = describe_speaker(utterances, row)
-        voice = (describe(utterances.features["spectrograms"][row]) - mean) / deviation
-        expected = average_over_tokens(voice, tokens)
-        np.testing.assert_allclose(place[1 : tokens + 1], expected, atol=2e-3)
+        own = np.flatnonzero(rows.speakers == rows.speakers[row])
+        clips = [rows.features["spectrograms"][r].astype(np.float64) for r in own]
+        levels = in_units_of(clips, averages[0])
+        voices = in_units_of([describe(level) for level in levels], averages[1])
+        expected = average_over_tokens(voices[list(own).index(row)], tokens)
+        np.testing.assert_allclose(place[1 : tokens + 1], expected, atol=5e-3)
         assert not place[0].any()  # [CLS]
         assert not place[tokens + 1 :].any()  # [SEP] and padding
 
 
-def test_augmentation_treats_level_square_and_movement_of_a_bin_alike(voiced, bert):
+def test_all_regimes_are_met_while_learning(voiced):
+    model, rows = voiced
+    rows = model.meet(rows, *model.LEARNED)
+    model.settings["augment"] = 0.0
+    heard = {}
+    for regime in ("alone", "past", "all"):
+        plain = model.inputs(model.meet(rows, regime), ROWS[:1], learning=False)
+        heard[regime] = plain["audio"]
+    drawn = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        audio = model.inputs(rows, ROWS[:1], learning=True)["audio"]
+        near = [name for name, other in heard.items() if (audio - other).abs().max() < 1e-4]
+        drawn.update(near)
+        assert near
+    assert drawn == {"alone", "past", "all"}
+
+
+def test_augmentation_treats_level_square_and_movement_of_a_bin_alike(voiced):
     """A bin or a time is masked in all three, and another level is one of the level alone."""
-    model = cmbert_model(bert, hide_words=0.0)
-    ones = voiced.with_features(
-        spectrograms=[np.zeros((200, MEL.bins), np.float32)] * len(voiced),
-        units=[(np.array([[-1.0], [-2.0], [-4.0]], np.float32), np.float32(1))] * len(voiced),
+    model, rows = voiced
+    model.settings["hide_words"] = 0.0
+    described = np.array([[-1.0], [-2.0], [-4.0]], np.float32), np.float32(1)
+    ones = rows.with_features(
+        spectrograms=[np.zeros((200, MEL.bins), np.float32)] * len(rows),
+        units=[(((0, 1), described),)] * len(rows),
     )  # a voice that is 1, 2 and 4 everywhere
     torch.manual_seed(3)
     audio = model.inputs(ones, ROWS[:1], learning=True)["audio"][0, 1:10].numpy()
@@ -226,11 +412,13 @@ def test_augmentation_treats_level_square_and_movement_of_a_bin_alike(voiced, be
     np.testing.assert_allclose(level, kept * (1 + shift[0]), atol=1e-6)
 
 
-def test_words_are_hidden_in_training_alone(voiced, bert):
+def test_words_are_hidden_in_training_alone(voiced):
+    model, rows = voiced
+
     def ids(learning, share):
-        model = cmbert_model(bert, hide_words=share)
+        model.settings["hide_words"] = share
         torch.manual_seed(0)
-        return model.inputs(voiced, ROWS, learning)["input_ids"]
+        return model.inputs(rows, ROWS, learning)["input_ids"]
 
     plain = ids(False, 1.0)
     assert not (plain == 4).any()
@@ -241,9 +429,9 @@ def test_words_are_hidden_in_training_alone(voiced, bert):
     assert torch.equal(hidden[~words], plain[~words])
 
 
-def test_masked_words_keep_their_places(voiced, bert):
-    model = cmbert_model(bert)
-    batch = model.inputs(voiced, ROWS, learning=False)
+def test_masked_words_keep_their_places(voiced):
+    model, rows = voiced
+    batch = model.inputs(rows, ROWS, learning=False)
     masked = model.mask_words(batch)["input_ids"]
     assert masked[1].tolist() == [2, 4, 4, 3, *[1] * 7]  # row 0: two words
     assert not (batch["input_ids"] == 4).any()

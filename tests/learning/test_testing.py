@@ -196,7 +196,8 @@ def test_audio_killed_and_started_again_gives_the_same(data, bert, run_script, t
             "audio", data, folder, bert, "--precision", "float32", "--save-minutes", 0
         )
         if folder.name == "parts":
-            kill("audio_train.py", 6, *arguments)  # four speakers, the epoch's end, one more
+            # three mixed batches, four speakers, the epoch's end, one more
+            kill("audio_train.py", 9, *arguments)
             done = run_script("audio_test.py", "--data", data, "--outputs", folder)
             refused(done, "is unfinished: run audio_train.py again")
         done = run_script("audio_train.py", *arguments)
@@ -244,21 +245,23 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def test_two_processes_train_one_model(data, bert, tmp_path, run_script):
+@pytest.mark.parametrize("model", ["text", "audio"])
+def test_two_processes_train_one_model(data, bert, tmp_path, run_script, model):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    command += ["--master_port", free_port(), "text_train.py"]
-    command += options("text", data, tmp_path, bert)
+    command += ["--master_port", free_port(), TRAIN[model]]
+    command += options(model, data, tmp_path, bert)
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(list(map(str, command)), cwd=ROOT, env=environment) as processes:
         try:
             assert processes.wait(timeout=120) == 0
         finally:
             processes.terminate()  # takes its children along
-    left = {path.name for path in (tmp_path / "text").iterdir()}
-    assert left == {"model.safetensors", "config.json", "history.json", "spiece.model"}
-    history = read_json(tmp_path / "text" / "history.json", "")
+    left = {path.name for path in (tmp_path / model).iterdir()}
+    tokenizer = {"spiece.model"} if model == "text" else set()
+    assert left == {"model.safetensors", "config.json", "history.json"} | tokenizer
+    history = read_json(tmp_path / model / "history.json", "")
     assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2]
-    done = run_script("text_test.py", "--data", data, "--outputs", tmp_path)
+    done = run_script(TEST[model], "--data", data, "--outputs", tmp_path)
     assert done.status == 0, done.stderr
 
 
@@ -290,7 +293,7 @@ def test_every_fold_is_a_model_of_its_own(folds, data, tmp_path):
     model = text.load(shutil.copytree(folds / "text/fold1", tmp_path / "elsewhere"))
     mine = load_utterances(data, "train")
     mine = mine.select((mine.table["session"] == 2).to_numpy())
-    found = predict(model, model.prepare(mine), 4096, 64, "")
+    found = predict(model, model.prepare(mine), "past", (4096, 64), "")
     place = np.isin(read(folds / "valid", "text", "index"), mine.ids)
     written = read(folds / "valid", "text", "output")[place]
     np.testing.assert_allclose(found, written, atol=1e-5)
@@ -339,6 +342,39 @@ def test_each_row_is_predicted_by_its_own_fold(folds, data, run_script, tmp_path
     assert (before[sessions != 2] != after[sessions != 2]).any(1).all()
 
 
+# --- what is known of a speaker
+
+
+@pytest.mark.parametrize("model", ["audio", "cmbert"])
+def test_a_trained_model_is_tested_in_any_regime(own_outputs, outputs, data, run_script, model):
+    script, more = ("audio_test.py", ()) if model == "audio" else (TRAIN[model], ("--train", "no"))
+    weights = (own_outputs / model / "model.safetensors").read_bytes()
+    found = {"past": read(outputs, model, "output")}
+    for regime in ("alone", "all"):
+        arguments = ("--data", data, "--outputs", own_outputs, *more, "--known", regime)
+        done = run_script(script, *arguments)
+        assert done.status == 0, done.stderr
+        assert f"speakers known: {regime}" in done.stdout
+        for folder in (own_outputs, own_outputs / "valid"):
+            assert read_json(folder / f"{model}_run.json", "")["known"] == regime
+        found[regime] = read(own_outputs, model, "output")
+    assert read_json(outputs / f"{model}_run.json", "")["known"] == "past"
+    assert (own_outputs / model / "model.safetensors").read_bytes() == weights
+    for one, other in (("alone", "past"), ("alone", "all"), ("past", "all")):
+        assert np.abs(found[one] - found[other]).max() > 1e-4
+
+
+def test_text_knows_no_speaker(outputs):
+    assert read_json(outputs / "text_run.json", "")["known"] is None
+
+
+def test_the_ablation_has_the_three_regimes(outputs):
+    rows = read_json(outputs / "cmbert" / "ablation.json", "")
+    whole = [row["known"] for row in rows if row["input"] == "words and voice"]
+    assert sorted(whole) == ["all", "alone", "past"] and whole[0] == "past"
+    assert len(rows) == 6
+
+
 # --- refusals
 
 
@@ -359,6 +395,12 @@ def test_damaged_checkpoint(own_outputs, data, run_script, name, damage):
         path.write_bytes(content[: len(content) // 2])
     done = run_script("text_test.py", "--data", data, "--outputs", own_outputs)
     refused(done, name if name != "spiece.model" else str(own_outputs / "text"))
+
+
+@pytest.mark.parametrize("script", ["audio_test.py", "run_classifier.py"])
+def test_an_unknown_regime_is_refused(outputs, data, run_script, script):
+    arguments = ("--data", data, "--outputs", outputs, "--known", "future")
+    refused(run_script(script, *arguments), "KNOWN = 'future': give alone or past or all")
 
 
 @pytest.mark.parametrize("script", [*TRAIN.values(), *TEST.values()])
@@ -382,6 +424,7 @@ def test_nothing_trained(data, run_script, tmp_path):
         ("text_train.py", ("--head", "max"), "max"),
         ("text_train.py", ("--schedule", "step"), "step"),
         ("audio_train.py", ("--pooling", "max"), "max"),
+        ("audio_train.py", ("--pooling", "sum"), "FEATURES"),
         ("audio_train.py", ("--features", "mfcc"), "mfcc"),
         ("run_classifier.py", ("--audio", "mfcc"), "mfcc"),
         ("run_classifier.py", ("--voice", "none"), "none"),

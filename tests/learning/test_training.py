@@ -171,10 +171,10 @@ def test_processes_share_the_batches():
 # --- what one step changes
 
 
-def changed_by_one_step(model, folder, fit, **options):
-    """Names of the parameters that one step on all rows changes."""
+def changed_by_one_step(model, folder, fit, steps=None, **options):
+    """Names of the parameters that one step on all rows (or these steps) changes."""
     before = {name: p.detach().clone() for name, p in model.network.named_parameters()}
-    model.batches = lambda rows, seed, budget, size: [np.arange(len(rows))]
+    model.batches = lambda rows, seed, budget, size: steps or [np.arange(len(rows))]
     run(model, folder, fit, **options)
     changed = {n for n, p in model.network.named_parameters() if not torch.equal(p, before[n])}
     return changed, set(before)
@@ -189,13 +189,23 @@ def test_a_step_changes_the_whole_text_model(text_model, fit, tmp_path, head):
     assert changed == every
 
 
-@pytest.mark.parametrize("setting", ["default", "paper"])
-def test_a_step_changes_the_whole_audio_model(fit, tmp_path, setting):
-    changes = PAPER["audio"] if setting == "paper" else {}
-    model = audio.create(stage_settings("audio", **ONE_STEP, **changes))
+def test_a_step_changes_the_whole_audio_model_of_the_paper(fit, tmp_path):
+    model = audio.create(stage_settings("audio", **ONE_STEP, **PAPER["audio"]))
     few = fit.select(np.arange(len(fit)) < 6)
     changed, every = changed_by_one_step(model, tmp_path, few)
     assert changed == every
+
+
+@pytest.mark.parametrize("voice", ["stranger", "known"])
+def test_a_step_changes_the_network_of_its_kind_of_voice(fit, tmp_path, voice):
+    model = audio.create(stage_settings("audio", **ONE_STEP))
+    own = np.flatnonzero(fit.speakers == "Sess01F")
+    mixed = np.array([*own[:3], *np.flatnonzero(fit.speakers == "Sess02M")[:3]])
+    changed, every = changed_by_one_step(
+        model, tmp_path, fit, steps=[own if voice == "known" else mixed]
+    )
+    assert changed == {name for name in every if name.startswith(voice)}
+    assert {name.split(".")[0] for name in every} == {"stranger", "known"}
 
 
 def test_a_step_changes_cmbert(bert, fit, tmp_path):
@@ -251,7 +261,7 @@ def test_best_epoch_is_kept_and_history_tells(text_model, fit, held_out, tmp_pat
     assert len(scores) == 4
     assert scores[history["best_epoch"] - 1] == max(scores)
     assert scores.index(max(scores)) == history["best_epoch"] - 1  # the first of equals
-    logits = training.predict(model, model.prepare(held_out), 10**6, 8, "")
+    logits = training.predict(model, model.prepare(held_out), "past", (10**6, 8), "")
     ours = metrics.scores(held_out.labels, logits.argmax(1).numpy())["macro_f1"]
     assert ours == pytest.approx(max(scores))
     rates = [epoch["learning_rate"] for epoch in history["epochs"]]
@@ -301,7 +311,7 @@ def echo(model, rows, poisoned=-1):
     model.network = Echo(poisoned).train()
     in_order = model.batches
     model.batches = lambda rows, seed, budget, size: in_order(rows, 5, budget, size)  # shuffled
-    return training.predict(model, rows, 10**6, 8, "valid")
+    return training.predict(model, rows, "past", (10**6, 8), "valid")
 
 
 def test_predictions_come_in_row_order_whatever_the_batches(text_model, held_out):

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.alexnet import MIN_FRAMES, PRIOR_CLIPS, MaskedBatchNorm, ModifiedAlexNet
+from models import alexnet
+from models.alexnet import MIN_FRAMES, MaskedBatchNorm, ModifiedAlexNet, TwoVoices
 
 TABLE = [  # in, out, kernel, stride, padding
     (3, 64, 11, 4, 2),
@@ -78,7 +79,7 @@ def test_paper_layer_table():
     shapes = []
     for convolution in convolutions:
         convolution.register_forward_hook(lambda *args: shapes.append(tuple(args[2].shape[1:])))
-    maps, counts = model.convolve(torch.zeros(1, 3, 100, 321), torch.tensor([100]))
+    ((maps, counts),) = model.convolve([(torch.zeros(1, 3, 100, 321), torch.tensor([100]))])
     # (100 + 2 * 2 - 11) // 4 + 1 = 24, pooled (24 - 3) // 2 + 1 = 11, pooled 5, pooled 2;
     # (321 + 2 * 2 - 11) // 4 + 1 = 79, pooled 39, pooled 19, pooled 9
     assert shapes == [(64, 24, 79), (192, 11, 39), (384, 5, 19), (256, 5, 19), (256, 5, 19)]
@@ -180,10 +181,12 @@ def test_padding_sends_no_gradient(pooling):
     assert not features.grad[1, :, 90:].any()
 
 
-def test_norm_in_training_is_batch_norm_over_real_frames():
+def test_norm_in_training_is_batch_norm_over_real_frames_of_all_parts():
     norm, clips = MaskedBatchNorm(3), [10 * clip + 3 for clip in clips_of(5, 40, 12, bins=4)]
     nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
-    normalised = norm(*batch_of(clips, filler=1000))
+    parts = [batch_of(clips[:2], filler=1000), batch_of(clips[2:])]
+    moments = norm.learn(parts)
+    normalised = [row for maps, _ in parts for row in norm(maps, *moments)]
     together = torch.cat(clips, dim=1)[None]  # one long clip: no padding
     expected = nn.functional.batch_norm(
         together, None, None, norm.weight, norm.bias, training=True
@@ -193,45 +196,96 @@ def test_norm_in_training_is_batch_norm_over_real_frames():
     torch.testing.assert_close(norm.running_mean, 0.1 * together.mean((0, 2, 3)))
 
 
-def test_a_speakers_statistics_count_with_those_of_the_average_speaker():
-    norm = MaskedBatchNorm(1)
-    norm.running_mean.fill_(1.0)
-    norm.running_var.fill_(4.0)
-    # 2 * PRIOR_CLIPS clips, values -2 and 4 in equal shares: mean 1, variance 9; one third average
-    clip = torch.tensor([[[-2.0], [4.0]]])
-    mean, variance = norm.speaker_moments([batch_of([clip] * (2 * PRIOR_CLIPS), filler=77)])
-    assert mean.item() == pytest.approx(1.0)
-    assert variance.item() == pytest.approx((2 * 9 + 4) / 3)
-    # values 7 and 7: mean 7, two thirds of (7, 0) and one third of (1, 4), around 5
-    mean, variance = norm.speaker_moments(
-        [batch_of([torch.full((1, 2, 1), 7.0)] * (2 * PRIOR_CLIPS))]
-    )
-    assert mean.item() == pytest.approx(5.0)
-    assert variance.item() == pytest.approx((2 * 4 + 16 + 4) / 3)
-    assert (norm.running_mean, norm.running_var) == (1.0, 4.0)  # the average speaker stays
+def test_parts_of_a_batch_are_one_batch():
+    """However a training batch is cut by length, the weights learn the same."""
+    gradients = []
+    for cut in (0, 2):
+        torch.manual_seed(0)
+        model, clips = ModifiedAlexNet(dropout=0.0), clips_of(30, 50, 64, 97, 150)
+        parts = [batch_of(part) for part in (clips[:cut], clips[cut:]) if part]
+        found = model([part[0] for part in parts], [part[1] for part in parts])
+        found.square().sum().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for whole, parted in zip(*gradients, strict=True):
+        assert (whole - parted).abs().max() <= 1e-3 * whole.abs().max() + 1e-5
 
 
-def speaker_logits(model, *batches):
+def speaker_logits(model, clips, regime, cut=None, order=None, before=None):
+    """Logits of one speaker's clips in their order, and what is known after; `cut` into parts."""
+    parts = [batch_of(part, filler=77) for part in (cut or [clips])]
+    order = torch.arange(len(clips)) if order is None else order
     with torch.inference_mode():
-        return model.classify_speaker(
-            [dict(zip(("features", "frame_counts"), batch, strict=True)) for batch in batches]
-        )
+        return model.classify_speaker(parts, order, regime, before)
 
 
-def test_a_speakers_logits_do_not_depend_on_batches_padding_or_order():
+def test_a_speakers_logits_do_not_depend_on_batches_or_padding():
     model, clips = built("statistics"), clips_of(1, 40, 97, 150, 301)
-    together = speaker_logits(model, batch_of(clips, filler=1000))
-    apart = speaker_logits(model, *[batch_of([clip]) for clip in clips[::-1]])
-    assert (together - apart.flip(0)).abs().max() < 1e-4
-    assert (together - logits(model, clips)).abs().max() > 1e-2
+    for regime in ("alone", "past", "all"):
+        together, _ = speaker_logits(model, clips, regime)
+        apart, _ = speaker_logits(model, clips, regime, cut=[[clip] for clip in clips])
+        assert (together - apart).abs().max() < 1e-4
+        assert (together - logits(model, clips)).abs().max() > 1e-2  # not the average speaker's
+        places = torch.tensor([3, 0, 4, 1, 2])
+        moved = [clips[place] for place in places]
+        found, _ = speaker_logits(model, moved, regime, order=places.argsort())
+        assert (found - together[places]).abs().max() < 1e-4
+
+
+def test_what_is_known_of_a_speaker_turn_by_turn():
+    """`past` in one pass is what turn after turn gives; no later clip changes an earlier one."""
+    model, clips = built("statistics"), clips_of(50, 40, 97, 150)
+    whole, after = speaker_logits(model, clips, "past")
+    known, turns = None, []
+    for clip in clips:
+        found, known = speaker_logits(model, [clip], "past", before=known)
+        turns.append(found)
+    assert (torch.cat(turns) - whole).abs().max() < 1e-5
+    for one, other in zip(known, after, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
+    other, _ = speaker_logits(model, [*clips[:3], 5 * clips[3] + 1], "past")
+    assert (other[:3] - whole[:3]).abs().max() < 1e-5
+    assert (other[3] - whole[3]).abs().max() > 1e-2
+    first, _ = speaker_logits(model, [5 * clips[0] + 1, *clips[1:]], "past")
+    assert ((first - whole).abs().max(1).values > 1e-3).all()  # an earlier one changes all
+
+
+def test_alone_no_company_counts_and_all_is_everyone():
+    model, clips = built("statistics"), clips_of(50, 40, 97, 150)
+    alone, _ = speaker_logits(model, clips, "alone")
+    single = torch.cat([speaker_logits(model, [clip], "alone")[0] for clip in clips])
+    assert (alone - single).abs().max() < 1e-5
+    everything, _ = speaker_logits(model, clips, "all")
+    reverse, _ = speaker_logits(model, clips[::-1], "all")
+    assert (everything - reverse.flip(0)).abs().max() < 1e-4
+    past, _ = speaker_logits(model, clips, "past")
+    torch.testing.assert_close(past[0], alone[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(past[3], speaker_logits(model, clips, "past")[0][3])
 
 
 def test_a_shift_of_a_speakers_maps_is_normalised_away(monkeypatch):
-    monkeypatch.setattr("models.alexnet.PRIOR_CLIPS", 0)
+    monkeypatch.setattr("models.speaker.PRIOR_CLIPS", 0)
     model, shifted = built("statistics"), built("statistics")
     with torch.no_grad():
         shifted.convolutions[2].bias += 5.0
     clips = clips_of(90, 120, 60)
     assert (logits(shifted, clips) - logits(model, clips)).abs().max() > 0.1
-    found, expected = (speaker_logits(m, batch_of(clips)) for m in (shifted, model))
-    assert (found - expected).abs().max() < 1e-4
+    for regime in ("alone", "past", "all"):
+        found, expected = (speaker_logits(m, clips, regime)[0] for m in (shifted, model))
+        assert (found - expected).abs().max() < 1e-4
+
+
+def test_two_voices_are_mixed_by_what_is_known(monkeypatch):
+    monkeypatch.setattr(alexnet, "HALF_TRUST", 3)
+    torch.manual_seed(0)
+    model, clips = TwoVoices(dropout=0.0).eval(), clips_of(64, 80)
+    part, order = [batch_of(clips)], torch.arange(2)
+    with torch.inference_mode():
+        found, _ = model.classify_speaker(part, part, order, torch.tensor([1.0, 9.0]), "past")
+        strange = model.stranger(*part[0])
+        known, _ = model.known.classify_speaker(part, order, "past", None)
+    # one clip known: trust 1 / (1 + 3); nine: 9 / (9 + 3)
+    expected = torch.stack(
+        [0.25 * known[0] + 0.75 * strange[0], 0.75 * known[1] + 0.25 * strange[1]]
+    )
+    torch.testing.assert_close(found, expected)
+    assert (known - strange).abs().max() > 1e-2

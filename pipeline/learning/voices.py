@@ -1,0 +1,74 @@
+"""Whose voice a row is, and what is known of it there: spectrograms in units of corpus or speaker.
+
+Shapes: N rows, T frames, F mel bins; sums (N, 2 + 2 F) as in models/speaker.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.speaker import known_at_each, known_moments
+from pipeline.learning.dataset import Utterances
+
+
+@dataclass(frozen=True)
+class Average:
+    """The average training speaker: mean and variance of each column of the frames, (F,)."""
+
+    mean: Tensor
+    variance: Tensor
+
+    @classmethod
+    def of(cls, sums: Tensor) -> Average:
+        """Draw it from the sums (N, 2 + 2 F) of the rows to learn from."""
+        frames, (first, second) = sums[:, 1].sum(), sums[:, 2:].sum(0).chunk(2)
+        mean = first / frames
+        return cls(mean, second / frames - mean.square())
+
+    @property
+    def units(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation (F,) float32."""
+        return self.mean.float().numpy(), self.variance.sqrt().float().numpy()
+
+    def to_json(self) -> dict[str, list[float]]:
+        return {"mean": self.mean.tolist(), "variance": self.variance.tolist()}
+
+    @classmethod
+    def from_json(cls, content: dict[str, list[float]]) -> Average:
+        return cls(*(torch.tensor(content[name]).double() for name in ("mean", "variance")))
+
+
+def sums_of(clip: np.ndarray) -> Tensor:
+    """Return what a clip (T, F) adds to what is known of its speaker, (2 + 2 F,) float64."""
+    frames = torch.from_numpy(clip).double()
+    return torch.cat([torch.tensor([1.0, len(frames)]), frames.sum(0), frames.square().sum(0)])
+
+
+def turn_order(rows: Utterances, chosen: np.ndarray) -> np.ndarray:
+    """Return the places in `chosen` in the order of the turns: sessions, dialogues, turns."""
+    table = rows.table.iloc[chosen]
+    return np.lexsort([table["turn"], table["scenario"], table["session"]])
+
+
+def known_sums(rows: Utterances, sums: Tensor, regime: str) -> Tensor:
+    """Return what is known of the speaker at each row, (N, 2 + 2 F); sums: each row's own."""
+    known = torch.empty_like(sums)
+    order = turn_order(rows, np.arange(len(rows)))
+    for speaker in np.unique(rows.speakers):
+        own = order[rows.speakers[order] == speaker]
+        known[own] = known_at_each(sums[own], regime)
+    return known
+
+
+def units_of(known: Tensor, average: Average, floor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation (N, F) of what is known, the average speaker counted in.
+
+    floor: of the deviations.
+    """
+    found = known_moments(known, average.mean, average.variance)
+    mean, variance = (each.numpy() for each in found)
+    return mean, np.sqrt(variance).clip(floor)
