@@ -19,9 +19,9 @@ def clip_sums(maps: Tensor, counts: Tensor) -> Tensor:
 
     Frames after `counts` (N,) must be zero.
     """
-    maps = maps.float()
-    first = maps.sum((2, 3), dtype=torch.float64) / maps.shape[3]
-    second = maps.square().sum((2, 3), dtype=torch.float64) / maps.shape[3]
+    maps = maps.double()  # else the squares of large means lose the variance
+    first = maps.sum((2, 3)) / maps.shape[3]
+    second = maps.square().sum((2, 3)) / maps.shape[3]
     counts = counts.double()[:, None]
     return torch.cat([torch.ones_like(counts), counts, first, second], dim=1)
 
