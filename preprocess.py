@@ -185,19 +185,7 @@ def describe(
         "settings": config.settings(globals()),
         "labels": list(LABELS),
         "sessions": sessions,
-        "counts": {
-            "used": len(used),
-            "split": {split: len(splits[split]) for split in SPLITS},
-            "class": {
-                split: {label: sum(u.label == label for u in splits[split]) for label in LABELS}
-                for split in SPLITS
-            },
-            "session": dict(sorted(Counter(u.session for u in used).items())),
-            "tied": {split: sum(len(u.labels) > 1 for u in splits[split]) for split in SPLITS},
-            "seconds": {
-                split: round(sum(u.length for u in splits[split]) / RATE, 2) for split in SPLITS
-            },
-        },
+        "counts": count_utterances(splits),
         "known_counts": known,
         "verbatim": measure_verbatim(splits),
         "repaired": account.repaired,
@@ -205,6 +193,24 @@ def describe(
         "orphans": account.orphans,
         "ignored": account.ignored,
         "noted": account.noted,
+    }
+
+
+def count_utterances(splits: dict[str, list[Utterance]]) -> dict:
+    """Return utterances in all, by split, class and session, tied ones, and seconds."""
+    used = [utterance for split in SPLITS for utterance in splits[split]]
+    return {
+        "used": len(used),
+        "split": {split: len(splits[split]) for split in SPLITS},
+        "class": {
+            split: {label: sum(u.label == label for u in splits[split]) for label in LABELS}
+            for split in SPLITS
+        },
+        "session": dict(sorted(Counter(u.session for u in used).items())),
+        "tied": {split: sum(len(u.labels) > 1 for u in splits[split]) for split in SPLITS},
+        "seconds": {
+            split: round(sum(u.length for u in splits[split]) / RATE, 2) for split in SPLITS
+        },
     }
 
 
