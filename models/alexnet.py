@@ -144,14 +144,15 @@ class ModifiedAlexNet(nn.Module):
         after = []
 
         def moments(layer: int, parts: list) -> list:
-            own = torch.cat([clip_sums(mask_frames(*part), part[1]) for part in parts])
+            own = torch.cat([clip_sums(*part) for part in parts])
             start = before[layer] if before else torch.zeros_like(own[0])
             after.append(start + own.sum(0))
             known = torch.empty_like(own)
             known[order] = known_at_each(own[order], regime, start)
             norm, sizes = self.norms[layer], [len(counts) for _, counts in parts]
             found = known_moments(known, norm.running_mean, norm.running_var)
-            return list(zip(*(each.split(sizes) for each in found), strict=True))
+            device = norm.running_mean.device
+            return list(zip(*(each.to(device).split(sizes) for each in found), strict=True))
 
         parts = self.convolve(parts, moments)
         return torch.cat([self.classify(*part) for part in parts]), after

@@ -15,15 +15,18 @@ PRIOR_CLIPS = 10  # average training clips that are counted among a speaker's ow
 
 
 def clip_sums(maps: Tensor, counts: Tensor) -> Tensor:
-    """Return the sums (N, K) float64 of maps (N, C, T, F), averaged over frequency.
+    """Return the sums (N, K) of maps (N, C, T, F) over each clip's `counts` (N,) first frames.
 
-    Frames after `counts` (N,) must be zero.
+    Averaged over frequency; float64 and on the CPU, as some accelerators have no float64.
     """
-    maps = maps.double()  # else the squares of large means lose the variance
-    first = maps.sum((2, 3)) / maps.shape[3]
-    second = maps.square().sum((2, 3)) / maps.shape[3]
-    counts = counts.double()[:, None]
-    return torch.cat([torch.ones_like(counts), counts, first, second], dim=1)
+    real = torch.arange(maps.shape[2], device=maps.device) < counts[:, None]
+    maps, real, bins = maps.float(), real[:, None, :, None], maps.shape[3]
+    mean = (maps * real).sum((2, 3)) / (counts[:, None] * bins)
+    # Summed around the mean: in float32 the squares of large means would lose the variance.
+    spread = ((maps - mean[:, :, None, None]) * real).square().sum((2, 3)) / bins
+    counts, mean, spread = (x.cpu().double() for x in (counts[:, None], mean, spread))
+    ones = torch.ones_like(counts)
+    return torch.cat([ones, counts, counts * mean, spread + counts * mean.square()], dim=1)
 
 
 def known_at_each(own: Tensor, regime: str, before: Tensor | None = None) -> Tensor:
@@ -49,7 +52,7 @@ def known_moments(known: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor
     clips, frames, first, second = known.split([1, 1, channels, channels], dim=1)
     own_mean = first / frames
     own_variance = (second / frames - own_mean.square()).clamp(min=0)
-    mean, variance = mean.double(), variance.double()
+    mean, variance = mean.cpu().double(), variance.cpu().double()
     trust = clips / (clips + PRIOR_CLIPS)
     together = trust * own_mean + (1 - trust) * mean
     spread = trust * (own_mean - together).square() + (1 - trust) * (mean - together).square()

@@ -238,16 +238,16 @@ class SpectrogramModel(AudioModel):
             parts = (self.part(rows, batch, units) for batch in company)
             return [tuple(tensor.to(self.device) for tensor in part) for part in parts]
 
-        layers = [before[name].to(self.device) for name in sorted(before) if "layer" in name]
+        layers = [before[name] for name in sorted(before) if name.startswith("layer")]
         logits, after = self.network.classify_speaker(
             on_device(None),
             on_device(units),
-            order.to(self.device),
+            order,
             known[:, 0].float().to(self.device),
             regime,
             layers,
         )
-        heard = {f"layer{number}": sums.cpu() for number, sums in enumerate(after)}
+        heard = {f"layer{number}": sums for number, sums in enumerate(after)}
         heard["spectrogram"] = own.sum(0) + before.get("spectrogram", 0)
         return logits, SpeakerProfile(heard)
 
