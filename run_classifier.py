@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from models import check_choice
@@ -33,7 +32,7 @@ from pipeline.learning import cmbert
 from pipeline.learning.dataset import Utterances, load_utterances
 from pipeline.learning.recogniser import to_device
 from pipeline.learning.run import Run
-from pipeline.learning.testing import dump
+from pipeline.learning.testing import dump, load_trained
 from pipeline.learning.training import predict, train
 
 # --------------------------------------------------------------------------------------
@@ -90,9 +89,9 @@ def main() -> None:
             run.save(part, model)
         run.finish()
     dump(cmbert, DATA, OUTPUTS, KNOWN, (BATCH_TOKENS, BATCH_SIZE))
-    model = cmbert.load(Path(OUTPUTS) / "cmbert")
-    model.network.to(Accelerator().device)
-    test = model.prepare(load_utterances(DATA, "test"))
+    test = load_utterances(DATA, "test")
+    _, model = load_trained(cmbert, Path(OUTPUTS) / "cmbert", test)
+    test = model.prepare(test)
     ablate(model, test)
     if ATTENTION:
         plot_attention(model, test)
@@ -140,8 +139,7 @@ def plot_attention(model: cmbert.CMBERTModel, test: Utterances) -> None:
     if ATTENTION not in test.ids:
         raise UserError(f"ATTENTION = '{ATTENTION}' is no test utterance: see {DATA}/test.tsv")
     row = np.flatnonzero(test.ids == ATTENTION)
-    device = next(model.network.parameters()).device
-    batch = to_device(model.inputs(model.meet(test, KNOWN), row, False), device)
+    batch = to_device(model.inputs(model.meet(test, KNOWN), row, False), model.device)
     with torch.inference_mode():
         logits, maps = model.network.eval().explain(**batch)
     tokens = test.features["token_ids"][row[0]]

@@ -140,8 +140,9 @@ class SpectrogramModel(AudioModel):
 
     def meet(self, rows: Utterances, *regimes: str) -> Utterances:
         """Return the rows with the speaker's units; needed to learn, else `hear` finds its own."""
-        known = [known_sums(rows, torch.stack(rows.features["sums"]), r) for r in regimes]
-        return rows.with_features(units=self.units(known[0]))
+        (regime,) = regimes
+        known = known_sums(rows, torch.stack(rows.features["sums"]), regime)
+        return rows.with_features(units=self.units(known))
 
     def units(self, known: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return mean and deviation (F,) of the spectrogram from each row of what is known."""
@@ -201,12 +202,12 @@ class SpectrogramModel(AudioModel):
 
     def companies(self, rows: Utterances, budget: int, size: int) -> list[list[np.ndarray]]:
         """Return each speaker's batches, clips of like length together."""
-        budget *= RATE
+        speakers, lengths = rows.speakers, rows.sample_counts
         companies = []
-        for speaker in np.unique(rows.speakers):
-            own = np.flatnonzero(rows.speakers == speaker)
-            own = own[np.argsort(rows.sample_counts[own], kind="stable")]
-            companies.append([own[b] for b in cut_batches(rows.sample_counts[own], budget, size)])
+        for speaker in np.unique(speakers):
+            own = np.flatnonzero(speakers == speaker)
+            own = own[np.argsort(lengths[own], kind="stable")]
+            companies.append([own[b] for b in cut_batches(lengths[own], budget * RATE, size)])
         return companies
 
     def recognise(

@@ -35,6 +35,9 @@ class Task(Protocol):
     def is_over(self, state: State) -> bool:
         """Tell whether no round is left."""
 
+    def title(self, state: State) -> str:
+        """Name the round that the state is in, for the progress bar."""
+
     def batches(self, state: State) -> list[np.ndarray]:
         """Return all batches of the round that the state is in."""
 
@@ -65,7 +68,7 @@ def learn(
     while not task.is_over(state):
         wrapped.train()
         todo = own_batches(task.batches(state), accelerator)[state.position :]
-        for rows in progress(todo, f"round {state.round + 1}", state):
+        for rows in progress(todo, task.title(state), state):
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * task.factor(state.step)
             with autocast(accelerator, precision):
@@ -80,7 +83,6 @@ def learn(
         task.measure(state)
         if accelerator.is_main_process:
             state.save()
-    accelerator.free_memory()  # else every fold's network and optimizer would stay
 
 
 def autocast(accelerator: Accelerator, precision: str) -> torch.autocast:
@@ -187,6 +189,9 @@ class Classification:
         best = state.best_round
         is_tired = best is not None and state.round - best >= self.settings["patience"]
         return is_tired or state.round >= self.settings["epochs"]
+
+    def title(self, state: State) -> str:
+        return f"epoch {state.round + 1}/{self.settings['epochs']}"
 
     def batches(self, state: State) -> list[np.ndarray]:
         return self.cut(state.round)

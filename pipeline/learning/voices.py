@@ -58,8 +58,9 @@ def known_sums(rows: Utterances, sums: Tensor, regime: str) -> Tensor:
     """Return what is known of the speaker at each row, (N, 2 + 2 F); sums: each row's own."""
     known = torch.empty_like(sums)
     order = turn_order(rows, np.arange(len(rows)))
-    for speaker in np.unique(rows.speakers):
-        own = order[rows.speakers[order] == speaker]
+    speakers = rows.speakers[order]
+    for speaker in np.unique(speakers):
+        own = order[speakers == speaker]
         known[own] = known_at_each(sums[own], regime)
     return known
 

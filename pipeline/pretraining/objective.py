@@ -161,6 +161,9 @@ class Pretraining:
     def is_over(self, state: State) -> bool:
         return state.step >= self.settings["steps"]
 
+    def title(self, state: State) -> str:
+        return f"step {state.step}/{self.settings['steps']}"
+
     def batches(self, state: State) -> list[np.ndarray]:
         settings = self.settings
         start = state.step - state.position
