@@ -20,6 +20,7 @@ STRIDES = (4, 1, 1, 1, 1)
 POOLED = (True, True, False, False, True)  # a maxpool 3/2 behind the layer
 POOL, POOL_STRIDE = 3, 2
 MIN_FRAMES = 63  # a shorter clip leaves no frame behind the paper's last maxpool
+SHARED = 2  # first convolutions that stranger's and known voice's network have in common
 HALF_TRUST = 6  # clips of a speaker at which stranger's and known voice's network count alike
 
 
@@ -163,13 +164,16 @@ class TwoVoices(nn.Module):
 
     Both hear features (B, 3, T, F) as ModifiedAlexNet does: the stranger's network in units of the
     training corpus, the other one in units of the speaker. The more clips of a speaker are known,
-    the more the second one counts.
+    the more the second one counts. The first convolutions are the same, their norms are not (as
+    AdvProp's: Xie et al., "Adversarial Examples Improve Image Recognition", CVPR 2020).
     """
 
     def __init__(self, bins: int = 64, dropout: float = 0.5, classes: int = 7):
         super().__init__()
         self.stranger = ModifiedAlexNet("statistics", bins, dropout, classes)
         self.known = ModifiedAlexNet("statistics", bins, dropout, classes)
+        for layer in range(SHARED):
+            self.stranger.convolutions[layer] = self.known.convolutions[layer]
 
     def forward(self, features: list[Tensor], frame_counts: list[Tensor], known: bool) -> Tensor:
         """Lists of (B, 3, T, F), (B,) -> (B, C), by one of the two: `known`, for training."""

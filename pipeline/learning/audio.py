@@ -24,7 +24,7 @@ from models.speech import (
     encode_alone,
     load_speech_encoder,
 )
-from pipeline.features.clips import augmented
+from pipeline.features.clips import augmented, stretched
 from pipeline.features.mel import Mel, add_deltas, log_mel
 from pipeline.features.paper import PAPER_BINS, paper_spectrogram
 from pipeline.files import RATE
@@ -43,6 +43,7 @@ from pipeline.learning.voices import Average, known_sums, sums_of, turn_order, u
 
 NAME = "audio"
 MADE_BY = "audio_train.py"
+TEMPOS = (1.0, 0.85, 1.15)  # at which a clip is heard; the logits are averaged
 PART = 4  # clips of a training batch that are padded together
 
 
@@ -186,6 +187,7 @@ class SpectrogramModel(AudioModel):
         chosen: np.ndarray,
         units: Sequence | Mapping | None,
         random: np.random.Generator | None = None,
+        tempo: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """Return features (B, 3, T, F) and frame counts.
 
@@ -197,6 +199,8 @@ class SpectrogramModel(AudioModel):
             clip = (rows.features["spectrograms"][row] - mean) / deviation
             if random:
                 clip = augmented(clip, self.settings["augment"], random)
+            elif tempo != 1:
+                clip = stretched(clip, tempo)
             clips.append(add_deltas(clip, self.mel))
         return frame_batch(clips)
 
@@ -234,23 +238,22 @@ class SpectrogramModel(AudioModel):
         known = torch.empty_like(own)
         known[order] = known_at_each(own[order], regime, before.get("spectrogram"))
         units = dict(zip(chosen, self.units(known), strict=True))
-
-        def on_device(units: dict | None) -> list[tuple[Tensor, Tensor]]:
-            parts = (self.part(rows, batch, units) for batch in company)
-            return [tuple(tensor.to(self.device) for tensor in part) for part in parts]
-
-        layers = [before[name] for name in sorted(before) if name.startswith("layer")]
-        logits, after = self.network.classify_speaker(
-            on_device(None),
-            on_device(units),
-            order,
-            known[:, 0].float().to(self.device),
-            regime,
-            layers,
-        )
-        heard = {f"layer{number}": sums for number, sums in enumerate(after)}
-        heard["spectrogram"] = own.sum(0) + before.get("spectrogram", 0)
-        return logits, SpeakerProfile(heard)
+        clips = known[:, 0].float().to(self.device)
+        heard = {"spectrogram": own.sum(0) + before.get("spectrogram", 0)}
+        logits = []
+        for tempo in TEMPOS:
+            layers = [before[name] for name in sorted(before) if name.startswith(f"{tempo}")]
+            parts = [
+                [
+                    tuple(x.to(self.device) for x in self.part(rows, batch, by_row, tempo=tempo))
+                    for batch in company
+                ]
+                for by_row in (None, units)
+            ]
+            found, after = self.network.classify_speaker(*parts, order, clips, regime, layers)
+            logits.append(found)
+            heard |= {f"{tempo} layer{number}": sums for number, sums in enumerate(after)}
+        return torch.stack(logits).mean(0), SpeakerProfile(heard)
 
 
 class PaperModel(AudioModel):

@@ -16,7 +16,11 @@ from pipeline.files import UserError, read_json, write_atomically, write_bytes, 
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """Write every tensor of a network, atomically."""
-    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    weights = {
+        # A copy of each: safetensors takes no tensor that two names share.
+        name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
     with write_atomically(path) as temporary:
         save_file(weights, temporary)
 

@@ -5,16 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from scipy.signal import resample_poly, savgol_filter
 from stage_settings import PAPER, stage_settings
 
 from models.speaker import PRIOR_CLIPS
-from pipeline.features.mel import Mel, log_mel
+from pipeline.features.mel import Mel, add_deltas, log_mel
 from pipeline.features.paper import paper_mfcc, paper_spectrogram
 from pipeline.features.tokens import average_over_tokens
 from pipeline.files import UserError
 from pipeline.learning import audio, cmbert, text
+from pipeline.learning.checkpoint import save_weights
 from pipeline.learning.dataset import load_utterances
 from pipeline.learning.profile import SpeakerProfile
 from pipeline.learning.training import predict
@@ -275,7 +276,51 @@ def test_a_voice_is_known_turn_by_turn_through_a_file(met, tmp_path):
             known = SpeakerProfile.load(path)
             assert known.clips == turn + 1
     assert profile.sums.keys() == known.sums.keys()
-    assert path.stat().st_size < 50_000
+    assert path.stat().st_size < 100_000
+
+
+def test_a_clip_is_heard_at_three_tempos(met):
+    """Logits are the mean over the clip as it is, slower and faster, each with its own deltas."""
+    model, rows = met
+    model.network.eval()
+    row = np.array([4])
+    clip, (mean, deviation) = rows.features["spectrograms"][4], model.average.units
+    own = model.units(rows.features["sums"][4][None])[0]
+    logits = []
+    for tempo in (1, 0.85, 1.15):
+        places = np.linspace(0, len(clip) - 1, round(len(clip) / tempo))
+        at_tempo = np.stack(
+            [np.interp(places, np.arange(len(clip)), band) for band in clip.T], axis=1
+        )
+        parts = [
+            (torch.tensor(add_deltas((at_tempo - m) / d, MEL)).float().transpose(0, 1)[None], n)
+            for m, d in ((mean, deviation), own)
+            for n in [torch.tensor([len(places)])]
+        ]
+        with torch.inference_mode():
+            voices = model.network.classify_speaker(
+                *[[part] for part in parts], torch.tensor([0]), torch.ones(1), "alone"
+            )
+        logits.append(voices[0])
+    with torch.inference_mode():
+        heard, _ = model.hear(rows, [row], "alone")
+    assert torch.allclose(heard, torch.stack(logits).mean(0), atol=1e-4)
+    assert not torch.allclose(heard, logits[0], atol=1e-3)
+
+
+def test_first_convolutions_are_one_in_memory_and_through_a_file(met, tmp_path):
+    """What a stranger's batch teaches them, the known voice's network has learned."""
+    model, rows = met
+    network = model.network.train()
+    batch = model.inputs(rows, np.array([0, 1]), learning=False) | {"known": False}
+    network(**batch).sum().backward()
+    learned = [layer.weight.grad is not None for layer in network.known.convolutions]
+    assert learned == [True, True, False, False, False]
+    save_weights(network, tmp_path / "model.safetensors")
+    other = spectrogram_model().network
+    other.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    assert other.stranger.convolutions[0].weight is other.known.convolutions[0].weight
+    assert torch.equal(other.known.convolutions[1].weight, network.known.convolutions[1].weight)
 
 
 def odd_recordings(rows):
