@@ -30,10 +30,10 @@ from pipeline.files import UserError, write_json
 from pipeline.labels import LABELS
 from pipeline.learning import cmbert
 from pipeline.learning.dataset import Utterances, load_utterances
-from pipeline.learning.recogniser import to_device
+from pipeline.learning.recogniser import predict, to_device
 from pipeline.learning.run import Run
 from pipeline.learning.testing import dump, load_trained
-from pipeline.learning.training import predict, train
+from pipeline.learning.training import train
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote

@@ -75,8 +75,9 @@ def load(folder: Path) -> AudioModel:
 
 def compute_spectrograms(rows: Utterances, mel: Mel) -> list[np.ndarray]:
     """Return the log-mel spectrogram (T, F) of every row."""
-    bar = tqdm(range(len(rows)), desc="spectrograms", unit=" utt", disable=None, leave=False)
-    return [log_mel(rows.samples(row), mel) for row in bar]
+    clips = map(rows.samples, range(len(rows)))
+    shown = {"unit": " utt", "disable": None, "leave": False, "delay": 1}
+    return [log_mel(clip, mel) for clip in tqdm(clips, "spectrograms", len(rows), **shown)]
 
 
 def compute_encoded(

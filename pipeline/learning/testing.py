@@ -11,8 +11,7 @@ from pipeline.files import UserError
 from pipeline.labels import LABELS
 from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances, load_utterances
-from pipeline.learning.recogniser import Recogniser
-from pipeline.learning.training import predict
+from pipeline.learning.recogniser import Recogniser, predict
 
 
 def dump(stage: ModuleType, data: str, outputs: str, regime: str, limits: tuple[int, int]) -> None:

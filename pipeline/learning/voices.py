@@ -54,14 +54,17 @@ def turn_order(rows: Utterances, chosen: np.ndarray) -> np.ndarray:
     return np.lexsort([table["turn"], table["scenario"], table["session"]])
 
 
-def known_sums(rows: Utterances, sums: Tensor, regime: str) -> Tensor:
-    """Return what is known of the speaker at each row, (N, 2 + 2 F); sums: each row's own."""
+def known_sums(rows: Utterances, sums: Tensor, regime: str, before: Tensor | None = None) -> Tensor:
+    """Return what is known of the speaker at each row, (N, 2 + 2 F); sums: each row's own.
+
+    before (2 + 2 F,): of what was heard earlier, where all rows are of one speaker.
+    """
     known = torch.empty_like(sums)
     order = turn_order(rows, np.arange(len(rows)))
     speakers = rows.speakers[order]
     for speaker in np.unique(speakers):
         own = order[speakers == speaker]
-        known[own] = known_at_each(sums[own], regime)
+        known[own] = known_at_each(sums[own], regime, before)
     return known
 
 

@@ -20,8 +20,9 @@ from pipeline.files import read_json
 from pipeline.labels import LABELS
 from pipeline.learning import text
 from pipeline.learning.dataset import load_utterances
+from pipeline.learning.recogniser import predict
 from pipeline.learning.run import Run
-from pipeline.learning.training import predict, train
+from pipeline.learning.training import train
 
 MODELS = ("text", "audio", "cmbert")
 TRAIN = {"text": "text_train.py", "audio": "audio_train.py", "cmbert": "run_classifier.py"}
