@@ -3,6 +3,7 @@
 Reads   OUTPUTS/{text,audio,cmbert}_{truth,pred,output,index}.npy, _rows.tsv    test rows
         OUTPUTS/valid/ the same                                 rows held out of training
 Writes  OUTPUTS/ensemble_{soft,weighted_soft,hard,stacking}_pred.npy (and _output.npy)
+        OUTPUTS/fusion.json (what was fitted, in a form that predicts)
         OUTPUTS/ensemble.json, ensemble_details.json, ensemble.md, plots/, report.html
 
     python ensemble.py
@@ -53,16 +54,29 @@ def main() -> None:
 def compare_methods() -> None:
     """Fuse, score and write: the whole stage."""
     test, held_out = read_predictions(Path(OUTPUTS))
-    learn, fitted_on, compared_by = choose_rows(test, held_out)
+    rows, learn, fitted_on, compared_by = choose_rows(test, held_out)
     pred, probabilities, learned = fuse(test.logits, learn)
+    known = {model: run.get("known") for model, run in test.runs.items()}
+    synthetic = next(filter(None, (run.get("synthetic") for run in test.runs.values())), None)
+    fusion = stacking.fit_fusion(rows, learned["stacking"], known, synthetic, fitted_on)
+    fusion.write(Path(OUTPUTS) / "fusion.json")
     results = {
-        "known": {model: run.get("known") for model, run in test.runs.items()},
-        "synthetic": next(filter(None, (r.get("synthetic") for r in test.runs.values())), None),
+        "known": known,
+        "synthetic": synthetic,
         "test": describe(test),
         "fitted_on": fitted_on,
         "compared_by": compared_by,
         "runs": test.runs,
-        "learned": learned,
+        "learned": {
+            "weighted_soft": {
+                "weights": fitting.name(learned["weighted_soft"].weights),
+                "temperatures": fusion.temperatures,
+            },
+            "stacking": {
+                "winner": learned["stacking"].winner,
+                "candidates": learned["stacking"].candidates,
+            },
+        },
         **scoring.evaluate(test, pred, probabilities, RESAMPLES, SEED),
         "paper": scoring.score_rules(test, follow_paper(test, learn)),
     }
@@ -92,25 +106,26 @@ def describe(rows: Predictions) -> str:
 
 
 def choose_rows(test: Predictions, held_out: Predictions | None) -> tuple:
-    """Return learn(fit) -> (probabilities of the test rows, what was learned), and two notes."""
+    """Return the rows to learn from, learn(fit) -> (probabilities of the test rows, what was
+    fitted), and two notes."""
     if held_out is not None:
         speakers = held_out.groups("speaker")
         rows = Rows(held_out.logits, held_out.truth, speakers)
         by = "by row" if speakers is None else "by speaker"
 
-        def learn(fit) -> tuple[np.ndarray, dict]:
+        def learn(fit) -> tuple:
             fitted = fit(rows)
-            return fitted.predict(test.logits), fitted.learned
+            return fitted.predict(test.logits), fitted
 
-        return learn, f"held-out rows ({describe(held_out)})", f"{by} on the held-out rows"
+        return rows, learn, f"held-out rows ({describe(held_out)})", f"{by} on the held-out rows"
     sessions = test.groups("session")
     rows = Rows(test.logits, test.truth, sessions)
     by = "by row (no segment IDs)" if sessions is None else "by session"
 
-    def learn(fit) -> tuple[np.ndarray, dict]:
-        return fitting.cross_fit(fit, rows), fit(rows).learned
+    def learn(fit) -> tuple:
+        return fitting.cross_fit(fit, rows), fit(rows)
 
-    return learn, f"the test rows themselves, cross-validated {by}", f"{by} on the test rows"
+    return rows, learn, f"the test rows themselves, cross-validated {by}", f"{by} on the test rows"
 
 
 def fuse(logits: np.ndarray, learn) -> tuple[dict, dict, dict]:
