@@ -3,6 +3,7 @@
 Reads   OUTPUTS/{text,audio,cmbert}_{truth,pred,output,index}.npy, _rows.tsv    test rows
         OUTPUTS/valid/ the same                                 rows held out of training
 Writes  OUTPUTS/ensemble_{soft,weighted_soft,hard,stacking}_pred.npy (and _output.npy)
+        OUTPUTS/fusion.json (what was fitted, in a form that predicts)
         OUTPUTS/ensemble.json, ensemble_details.json, ensemble.md, plots/, report.html
 
     python ensemble.py
@@ -12,7 +13,6 @@ alone, the methods that learn are cross-validated on the test rows, and the tabl
 report page looks at anything else (transcripts and counts in DATA, training curves in OUTPUTS).
 """
 
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,10 @@ from threadpoolctl import threadpool_limits
 from pipeline import config
 from pipeline.evaluation import (
     fitting,
-    metrics,
     page,
     predictions,
     published,
+    scoring,
     stacking,
     tables,
     voting,
@@ -54,18 +54,31 @@ def main() -> None:
 def compare_methods() -> None:
     """Fuse, score and write: the whole stage."""
     test, held_out = read_predictions(Path(OUTPUTS))
-    learn, fitted_on, compared_by = choose_rows(test, held_out)
+    rows, learn, fitted_on, compared_by = choose_rows(test, held_out)
     pred, probabilities, learned = fuse(test.logits, learn)
+    known = {model: run.get("known") for model, run in test.runs.items()}
+    synthetic = next(filter(None, (run.get("synthetic") for run in test.runs.values())), None)
+    fusion = stacking.fit_fusion(rows, learned["stacking"], known, synthetic, fitted_on)
+    fusion.write(Path(OUTPUTS) / "fusion.json")
     results = {
-        "known": {model: run.get("known") for model, run in test.runs.items()},
-        "synthetic": next(filter(None, (r.get("synthetic") for r in test.runs.values())), None),
+        "known": known,
+        "synthetic": synthetic,
         "test": describe(test),
         "fitted_on": fitted_on,
         "compared_by": compared_by,
         "runs": test.runs,
-        "learned": learned,
-        **evaluate(test, pred, probabilities),
-        "paper": follow_paper(test, learn),
+        "learned": {
+            "weighted_soft": {
+                "weights": fitting.name(learned["weighted_soft"].weights),
+                "temperatures": fusion.temperatures,
+            },
+            "stacking": {
+                "winner": learned["stacking"].winner,
+                "candidates": learned["stacking"].candidates,
+            },
+        },
+        **scoring.evaluate(test, pred, probabilities, RESAMPLES, SEED),
+        "paper": scoring.score_rules(test, follow_paper(test, learn)),
     }
     write_results(results, test, pred, probabilities)
 
@@ -93,25 +106,26 @@ def describe(rows: Predictions) -> str:
 
 
 def choose_rows(test: Predictions, held_out: Predictions | None) -> tuple:
-    """Return learn(fit) -> (probabilities of the test rows, what was learned), and two notes."""
+    """Return the rows to learn from, learn(fit) -> (probabilities of the test rows, what was
+    fitted), and two notes."""
     if held_out is not None:
         speakers = held_out.groups("speaker")
         rows = Rows(held_out.logits, held_out.truth, speakers)
         by = "by row" if speakers is None else "by speaker"
 
-        def learn(fit) -> tuple[np.ndarray, dict]:
+        def learn(fit) -> tuple:
             fitted = fit(rows)
-            return fitted.predict(test.logits), fitted.learned
+            return fitted.predict(test.logits), fitted
 
-        return learn, f"held-out rows ({describe(held_out)})", f"{by} on the held-out rows"
+        return rows, learn, f"held-out rows ({describe(held_out)})", f"{by} on the held-out rows"
     sessions = test.groups("session")
     rows = Rows(test.logits, test.truth, sessions)
     by = "by row (no segment IDs)" if sessions is None else "by session"
 
-    def learn(fit) -> tuple[np.ndarray, dict]:
-        return fitting.cross_fit(fit, rows), fit(rows).learned
+    def learn(fit) -> tuple:
+        return fitting.cross_fit(fit, rows), fit(rows)
 
-    return learn, f"the test rows themselves, cross-validated {by}", f"{by} on the test rows"
+    return rows, learn, f"the test rows themselves, cross-validated {by}", f"{by} on the test rows"
 
 
 def fuse(logits: np.ndarray, learn) -> tuple[dict, dict, dict]:
@@ -127,99 +141,17 @@ def fuse(logits: np.ndarray, learn) -> tuple[dict, dict, dict]:
     return {method: pred[method] for method in tables.NAMES}, probabilities, learned
 
 
-def evaluate(test: Predictions, pred: dict, probabilities: dict) -> dict:
-    """Score every method, with intervals, paired tests, classes and scenarios apart."""
-    speakers = test.groups("speaker")
-    if speakers is None or len(np.unique(speakers)) < 2:
-        groups, resampled = np.arange(len(test.truth)), "rows (too narrow: speakers are unknown)"
-    else:
-        groups = np.unique(speakers, return_inverse=True)[1]
-        resampled = f"{groups.max() + 1} speakers"
-    counts = metrics.draw_counts(groups.max() + 1, RESAMPLES, SEED)
-    rows = []
-    for method in pred:
-        scored = test.truth, pred[method], probabilities.get(method)
-        row = {"method": method, **metrics.scores(*scored)}
-        values = metrics.bootstrap(*scored, groups, counts)
-        for score in metrics.SCORES:
-            drawn = values.get(score)
-            row[f"{score}_ci"] = None if drawn is None else metrics.interval(drawn, counts.shape[1])
-        rows.append(row)
-    best = max(MODELS, key=lambda model: (pred[model] == test.truth).mean())
-    matrices = {method: metrics.confusion(test.truth, labels) for method, labels in pred.items()}
-    return {
-        "resampled": resampled,
-        "resamples": RESAMPLES,
-        "rows": rows,
-        "best_single": best,
-        "comparisons": {
-            other: metrics.compare(test.truth, pred["stacking"], pred[other], groups, counts)
-            for other in (best, "soft")
-        },
-        "support": np.bincount(test.truth, minlength=metrics.CLASSES).tolist(),
-        "per_class": {
-            method: {name: v.tolist() for name, v in metrics.class_scores(matrix).items()}
-            for method, matrix in matrices.items()
-        },
-        "scenarios": score_scenarios(test, pred),
-        "untied": score_untied(test, pred, probabilities),
-        "agreement": count_agreement(test.truth, pred),
-    }
-
-
-def score_scenarios(test: Predictions, pred: dict) -> dict:
-    """Score scripted and improvised dialogues apart, if the test rows have both."""
-    scenarios = test.groups("scenario")
-    if scenarios is None or len(np.unique(scenarios)) < 2:
-        return {}
-    parts = {name: scenarios == name for name in ("script", "impro")}
-    return {
-        name: {
-            "rows": int(part.sum()),
-            "scores": {m: metrics.scores(test.truth[part], p[part]) for m, p in pred.items()},
-        }
-        for name, part in parts.items()
-    }
-
-
-def score_untied(test: Predictions, pred: dict, probabilities: dict) -> dict | None:
-    """Score the rows on whose label the raters agreed; None if the ties are not known."""
-    if test.tied is None or test.tied.all():
-        return None
-    part = ~test.tied
-
-    def score(method: str) -> dict:
-        values = probabilities.get(method)
-        shown = None if values is None else values[part]
-        return metrics.scores(test.truth[part], pred[method][part], shown)
-
-    return {"rows": int(part.sum()), "scores": {method: score(method) for method in pred}}
-
-
-def count_agreement(truth: np.ndarray, pred: dict) -> list[dict]:
-    """Count rows by which models are right, from none to all three, and stacking's right ones."""
-    right = {method: labels == truth for method, labels in pred.items()}
-    parts = []
-    for number in range(len(MODELS) + 1):
-        for models in combinations(MODELS, number):
-            rows = np.all([right[model] == (model in models) for model in MODELS], axis=0)
-            stacking = int((rows & right["stacking"]).sum())
-            parts.append({"right": models, "rows": int(rows.sum()), "stacking": stacking})
-    return parts
-
-
 def follow_paper(test: Predictions, learn) -> dict:
-    """Score the published rules; the first one learns from the labels that it is scored on."""
+    """Predict by the published rules; the first learns from the labels that it is scored on."""
     rows = Rows(test.logits, test.truth, None)
     in_sample = published.fit_published_stacking(rows).predict(test.logits)
-    pred = {
+    return {
         "stacking_in_sample": in_sample.argmax(axis=-1),
         "stacking_honest": learn(published.fit_published_stacking)[0].argmax(axis=-1),
         "soft": published.published_soft(test.logits),
         "weighted_soft": published.published_weighted_soft(test.logits),
         "hard": published.published_hard(test.logits),
     }
-    return {rule: metrics.scores(test.truth, labels) for rule, labels in pred.items()}
 
 
 def write_results(results: dict, test: Predictions, pred: dict, probabilities: dict) -> None:

@@ -51,7 +51,7 @@ class Table(NamedTuple):
 
 
 def make_tables(results: dict) -> list[Table]:
-    """Return every table of the ensemble's results (see ensemble.py, `evaluate`)."""
+    """Return every table of the ensemble's results (see scoring.py, `evaluate`)."""
     tables = [
         tabulate_scores(results),
         tabulate_intervals(results),

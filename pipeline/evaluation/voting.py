@@ -9,8 +9,8 @@ import numpy as np
 from scipy.special import softmax
 
 from pipeline.evaluation import metrics
-from pipeline.evaluation.fitting import Fitted, Rows, fit_temperatures, name
-from pipeline.evaluation.predictions import MODELS
+from pipeline.evaluation.fitting import Rows, fit_temperatures
+from pipeline.evaluation.fusion import Average
 from pipeline.labels import LABELS
 
 GRID = 20  # steps of the grid of weights: 231 points
@@ -27,16 +27,16 @@ def vote_hard(logits: np.ndarray) -> np.ndarray:
     return (votes + vote_soft(logits)).argmax(axis=-1)
 
 
-def fit_weighted_soft(rows: Rows) -> Fitted:
+def fit_weighted_soft(rows: Rows) -> Average:
     """Average calibrated probabilities with the weights, sum 1, of the best macro F1.
 
     The mean of the best points of a grid. Maximal likelihood scored 1-3 points less in simulations:
     an average of calibrated probabilities is too flat, so likelihood leans on a single model.
     """
-    temperatures = fit_temperatures(rows)[:, None, None]
-    calibrated = softmax(rows.logits / temperatures, axis=-1)
+    temperatures = fit_temperatures(rows)
+    calibrated = softmax(rows.logits / temperatures[:, None, None], axis=-1)
     steps = range(GRID + 1)
-    grid = np.array([w for w in product(steps, repeat=len(MODELS)) if sum(w) == GRID]) / GRID
+    grid = np.array([w for w in product(steps, repeat=len(rows.logits)) if sum(w) == GRID]) / GRID
     scores = np.array(
         [
             metrics.scores(rows.truth, np.tensordot(w, calibrated, axes=1).argmax(-1))["macro_f1"]
@@ -44,8 +44,4 @@ def fit_weighted_soft(rows: Rows) -> Fitted:
         ]
     )
     weights = grid[scores >= scores.max() - 1e-12].mean(axis=0)
-
-    def predict(logits: np.ndarray) -> np.ndarray:
-        return np.tensordot(weights, softmax(logits / temperatures, axis=-1), axes=1)
-
-    return Fitted(predict, {"weights": name(weights), "temperatures": name(temperatures.ravel())})
+    return Average(temperatures, weights, np.array(1.0))

@@ -9,7 +9,7 @@ from fusion_files import NOTICE, write_models
 from sklearn.metrics import accuracy_score, f1_score
 
 import ensemble
-from pipeline.evaluation import fitting, predictions, published, voting
+from pipeline.evaluation import fitting, predictions, published, scoring, voting
 from runs import summarise
 
 METHODS = ["majority", "text", "audio", "cmbert", "soft", "weighted_soft", "hard", "stacking"]
@@ -217,7 +217,7 @@ def test_one_speaker_and_one_scenario(tmp_path):
     test, held_out = ensemble.read_predictions(tmp_path)
     learn = ensemble.choose_rows(test, held_out)[0]
     pred, probabilities, _ = ensemble.fuse(test.logits, learn)
-    results = ensemble.evaluate(test, pred, probabilities)
+    results = scoring.evaluate(test, pred, probabilities, 20, 1)
     assert results["resampled"].startswith("rows")
     assert results["scenarios"] == {}
 
@@ -256,7 +256,7 @@ def test_agreement_by_hand():
         "cmbert": np.array([0, 1, 1, 1, 1]),
         "stacking": np.array([0, 1, 0, 1, 1]),
     }
-    counted = {part["right"]: part for part in ensemble.count_agreement(truth, pred)}
+    counted = {part["right"]: part for part in scoring.count_agreement(truth, pred)}
     assert len(counted) == 8
     assert {models: (p["rows"], p["stacking"]) for models, p in counted.items() if p["rows"]} == {
         (): (2, 1),
