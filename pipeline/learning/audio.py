@@ -39,7 +39,15 @@ from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances
 from pipeline.learning.profile import SpeakerProfile
 from pipeline.learning.recogniser import Change, Recogniser
-from pipeline.learning.voices import Average, known_sums, sums_of, turn_order, units_of
+from pipeline.learning.voices import (
+    Average,
+    known_sums,
+    make_profile,
+    read_profile,
+    sums_of,
+    turn_order,
+    units_of,
+)
 
 NAME = "audio"
 MADE_BY = "audio_train.py"
@@ -228,7 +236,7 @@ class SpectrogramModel(AudioModel):
 
         company: batches of one speaker's rows.  profile: what was known before them.
         """
-        before = profile.sums if profile else {}
+        before = read_profile(profile)
         chosen = np.concatenate(company)
         order = torch.from_numpy(turn_order(rows, chosen))
         own = torch.stack([rows.features["sums"][row] for row in chosen])
@@ -251,7 +259,7 @@ class SpectrogramModel(AudioModel):
         )
         heard = {f"layer{number}": sums for number, sums in enumerate(after)}
         heard["spectrogram"] = own.sum(0) + before.get("spectrogram", 0)
-        return logits, SpeakerProfile(heard)
+        return logits, make_profile(heard)
 
 
 class PaperModel(AudioModel):

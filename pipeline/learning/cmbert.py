@@ -30,7 +30,14 @@ from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances
 from pipeline.learning.profile import SpeakerProfile
 from pipeline.learning.text import TokenReader
-from pipeline.learning.voices import Average, known_sums, sums_of, units_of
+from pipeline.learning.voices import (
+    Average,
+    known_sums,
+    make_profile,
+    read_profile,
+    sums_of,
+    units_of,
+)
 
 NAME = "cmbert"
 MADE_BY = "run_classifier.py"
@@ -125,7 +132,7 @@ class TokenVoiceModel(CMBERTModel):
             tokens = len(rows.features["token_ids"][row]) - 2
             if random and random.random() < self.settings["hide_words"]:
                 ids[1 : tokens + 1] = self.tokenizer.mask_id
-            heard = average_over_tokens(voice, tokens).reshape(tokens, -1)
+            heard = average_over_tokens(voice, tokens).reshape(tokens, self.width)
             place[1 : tokens + 1] = torch.from_numpy(heard)
         return {**batch, "audio": audio}
 
@@ -212,10 +219,10 @@ class AlignedModel(TokenVoiceModel):
 
         rows: all of one speaker.  company, profile: as SpectrogramModel.hear has them.
         """
-        units, after = self.units(rows, regime, profile.sums if profile else {})
+        units, after = self.units(rows, regime, read_profile(profile))
         rows = rows.with_features(units=[(unit,) for unit in units])
         logits = self.recognise(rows, company, regime, lambda inputs: inputs)
-        return logits, SpeakerProfile(after)
+        return logits, make_profile(after)
 
     def voice(self, rows: Utterances, row: int, random: np.random.Generator | None) -> np.ndarray:
         """Return the description (T, 3, F) in the speaker's units.
