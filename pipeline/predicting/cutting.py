@@ -16,7 +16,7 @@ WINDOW, HOP = 1024, 256  # samples
 
 
 def cut(samples: np.ndarray) -> list[tuple[int, int]]:
-    """Return first sample and end of every utterance in (S,); the whole if nothing is louder."""
+    """Return first sample and end of every utterance in (S,); all of it if nothing stands out."""
     from librosa.effects import split  # here, as it takes two seconds that short recordings save
     from librosa.feature import rms
 
@@ -27,11 +27,10 @@ def cut(samples: np.ndarray) -> list[tuple[int, int]]:
         return float(np.percentile(levels, 95))  # one bang must not silence all speech
 
     sounds = split(voice, top_db=QUIET, ref=loud, frame_length=WINDOW, hop_length=HOP)
+    shortest = SHORTEST * RATE
+    spoken = [(start, end) for start, end in join(sounds.tolist()) if end - start >= shortest]
     utterances = [
-        piece
-        for start, end in join(sounds.tolist())
-        if end - start >= SHORTEST * RATE
-        for piece in halve(start, end, power)
+        piece for sound in spoken or [(0, len(samples))] for piece in halve(*sound, power)
     ]
     margin = round(MARGIN * RATE)
     ends = [0, *(end for _, end in utterances)]
@@ -39,7 +38,7 @@ def cut(samples: np.ndarray) -> list[tuple[int, int]]:
     return [
         (max(start - margin, before), min(end + margin, after))
         for (start, end), before, after in zip(utterances, ends[:-1], starts[1:], strict=True)
-    ] or [(0, len(samples))]
+    ]
 
 
 def join(sounds: list[list[int]]) -> list[list[int]]:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from transformers import pipeline
-from transformers.utils import logging
+import transformers
 
 from models.kobert import hide_bars_in_files, unreachable
 from pipeline.files import FULL_SCALE, RATE, UserError
@@ -23,23 +22,25 @@ def load_recogniser(name: str) -> Callable[[np.ndarray], str]:
     is told that it hears Korean.
     """
     hide_bars_in_files()
-    logging.set_verbosity_error()  # remarks on settings that a user cannot change here
     try:
-        recogniser = pipeline(
+        recogniser = transformers.pipeline(
             "automatic-speech-recognition",
             model=name,
             device=0 if torch.cuda.is_available() else -1,
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True},
+            ignore_warning=True,  # of windows being experimental for Whisper
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(str(unreachable(name, "recogniser", error))) from None
-    options = {"chunk_length_s": WINDOW}
-    if getattr(recogniser.generation_config, "is_multilingual", False):
+    options, generation = {}, getattr(recogniser.model, "generation_config", None)
+    if getattr(generation, "is_multilingual", False):
         options["generate_kwargs"] = {"language": "korean", "task": "transcribe"}
 
     def transcribe(samples: np.ndarray) -> str:
         voice = samples.astype(np.float32) / FULL_SCALE
-        return recogniser({"raw": voice, "sampling_rate": RATE}, **options)["text"]
+        window = WINDOW if len(voice) > WINDOW * RATE else 0
+        audio = {"raw": voice, "sampling_rate": RATE}
+        return recogniser(audio, chunk_length_s=window, **options)["text"]
 
     return transcribe

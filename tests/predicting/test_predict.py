@@ -7,6 +7,16 @@ from shutil import copytree
 
 import numpy as np
 import pytest
+import soundfile
+import torch
+from small_speech import TINY
+from transformers import (
+    Wav2Vec2Config,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    Wav2Vec2Processor,
+)
 
 from pipeline.labels import LABELS, LABELS_KO
 
@@ -151,3 +161,98 @@ def test_a_voice_of_another_model_is_refused(run_script, trained, talk, tmp_path
 def test_a_mistake_is_one_line(run_script, trained, talk, arguments, words):
     arguments = [word.format(wav=talk[0]["path"]) for word in arguments]
     refused(run_script("predict.py", *arguments, "--model", trained.outputs), words)
+
+
+# --- long recordings, diarisers, recognisers
+
+
+@pytest.fixture(scope="module")
+def meeting(talk, tmp_path_factory):
+    """The talk as one recording with two seconds of silence between turns; each turn's times."""
+    pieces, turns, clock = [], [], 0
+    for row in talk:
+        pieces += [row["samples"], np.zeros(32_000, np.int16)]
+        turns.append((clock / 16_000, (clock + len(row["samples"])) / 16_000))
+        clock += len(row["samples"]) + 32_000
+    path = tmp_path_factory.mktemp("meeting") / "meeting.flac"
+    soundfile.write(path, np.concatenate(pieces), 16_000)
+    return path, turns
+
+
+def test_every_utterance_of_a_long_recording_has_its_line_and_times(ask, meeting):
+    path, turns = meeting
+    answers = [json.loads(line) for line in ask(path, "--json").splitlines()]
+    assert len(answers) == len(turns)
+    for answer, (start, end) in zip(answers, turns, strict=True):
+        assert (answer["start"], answer["end"]) == pytest.approx((start, end), abs=0.15)
+    first = ask(path).splitlines()[1]
+    minutes, rest = divmod(answers[1]["start"], 60)
+    assert first.startswith(f"{path} {minutes:.0f}:{rest:04.1f}-")
+
+
+def test_one_transcript_for_a_long_recording_is_one_verdict_and_said_so(ask, meeting):
+    (line,) = ask(meeting[0], "--text", "오늘은 정말 좋아요").splitlines()
+    assert "[one verdict for " in line
+
+
+def test_turns_of_a_diariser_are_known_voices(ask, meeting, talk, expected, tmp_path):
+    """With the true turns, a recording of the talk is the talk: the voice as the test heard it."""
+    path, turns = meeting
+    lines = [
+        f"SPEAKER meeting 1 {start:.6f} {end - start:.6f} <NA> <NA> {row['speaker']} <NA> <NA>"
+        for (start, end), row in zip(turns, talk, strict=True)
+    ]
+    (tmp_path / "meeting.rttm").write_text("\n".join(lines))
+    printed = ask(path, "--turns", tmp_path / "meeting.rttm", "--json")
+    for line, row in zip(printed.splitlines(), talk, strict=True):
+        answer = json.loads(line)
+        assert answer["speaker"] == f"meeting/{row['speaker']}"
+        found = [answer["logits"]["audio"][label] for label in LABELS]
+        np.testing.assert_allclose(found, expected["past", "audio"][row["id"]], atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def recogniser(tmp_path_factory):
+    """Folder of a tiny recogniser with random weights that writes Hangul."""
+    folder = tmp_path_factory.mktemp("recogniser")
+    letters = {letter: number for number, letter in enumerate(["[PAD]", "[UNK]", "|", *"오늘말"])}
+    (folder / "vocab.json").write_text(json.dumps(letters))
+    names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "word_delimiter_token": "|"}
+    tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"), **names)
+    torch.manual_seed(0)
+    Wav2Vec2ForCTC(Wav2Vec2Config(vocab_size=6, pad_token_id=0, **TINY)).save_pretrained(folder)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
+    Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(folder)
+    return folder
+
+
+def test_a_recogniser_gives_the_words(ask, talk, meeting, recogniser):
+    answer = json.loads(ask(talk[0]["path"], "--asr", recogniser, "--json"))
+    assert set(answer["text"]) <= set("오늘말 [UNK]") and answer["text"].strip()
+    assert set(answer["models"]) == {"text", "audio", "cmbert"}
+    same = json.loads(ask(talk[0]["path"], "--text", answer["text"], "--json"))
+    assert same["probabilities"] == pytest.approx(answer["probabilities"], abs=1e-6)
+    given = json.loads(ask(talk[0]["path"], "--asr", recogniser, "--text", "네", "--json"))
+    assert given["text"] == "네"  # a transcript is not recognised again
+    printed = ask(meeting[0], "--asr", recogniser, "--json")
+    texts = [json.loads(line)["text"] for line in printed.splitlines()]
+    assert len(texts) == len(talk) and len(set(texts)) > 1  # each utterance its own words
+
+
+def test_a_recogniser_runs_no_code_and_no_pickle(run_script, trained, talk, recogniser, tmp_path):
+    arguments = (talk[0]["path"], "--model", trained.outputs, "--asr")
+    pickled = copytree(recogniser, tmp_path / "pickled")
+    (pickled / "model.safetensors").unlink()
+    torch.save(torch.nn.Linear(1, 1), pickled / "pytorch_model.bin")
+    done = run_script("predict.py", *arguments, pickled)
+    assert done.status == 2 and "cannot load the recogniser" in done.stderr
+    coded = copytree(recogniser, tmp_path / "coded")
+    config = json.loads((coded / "config.json").read_text())
+    config |= {"auto_map": {"AutoModelForCTC": "evil.Evil"}, "model_type": "evil"}
+    (coded / "config.json").write_text(json.dumps(config))
+    (coded / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    done = run_script("predict.py", *arguments, coded)
+    assert done.status == 2 and "cannot load the recogniser" in done.stderr
+    assert not (tmp_path / "ran").exists()
+    done = run_script("predict.py", *arguments, tmp_path / "nothing")
+    assert done.status == 2 and "cannot load the recogniser" in done.stderr
