@@ -25,6 +25,7 @@ from models.speech import (
     load_speech_encoder,
 )
 from pipeline.features.clips import augmented
+from pipeline.features.condition import usual_range
 from pipeline.features.mel import Mel, add_deltas, log_mel
 from pipeline.features.paper import PAPER_BINS, paper_spectrogram
 from pipeline.files import RATE
@@ -52,6 +53,7 @@ from pipeline.learning.voices import (
 NAME = "audio"
 MADE_BY = "audio_train.py"
 PART = 4  # clips of a training batch that are padded together
+SAMPLED = 1000  # recordings by which it is measured what is usual
 
 
 def create(settings: dict) -> AudioModel:
@@ -110,9 +112,15 @@ class AudioModel(Recogniser):
     """What models of the voice share: batches by seconds of audio."""
 
     BUDGET = "batch_seconds"
+    usual: dict[str, list[float]]  # how the recordings learned from sound: features/condition.py
 
     def describe(self) -> dict:
-        return {}
+        return {"usual": self.usual}
+
+    def calibrate(self, rows: Utterances) -> None:
+        """Measure how recordings sound, on SAMPLED of them at most."""
+        chosen = np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED)).round().astype(int)
+        self.usual = usual_range(map(rows.samples, chosen))
 
     def prepare(self, rows: Utterances) -> Utterances:
         return rows
@@ -137,7 +145,8 @@ class SpectrogramModel(AudioModel):
         self.network = TwoVoices(mel.bins, settings["dropout"])
 
     def describe(self) -> dict:
-        return {"mel": asdict(self.mel), "average": self.average.to_json()}
+        own = {"mel": asdict(self.mel), "average": self.average.to_json()}
+        return {**super().describe(), **own}
 
     def prepare(self, rows: Utterances) -> Utterances:
         spectrograms = compute_spectrograms(rows, self.mel)
@@ -145,6 +154,7 @@ class SpectrogramModel(AudioModel):
         return rows.with_features(spectrograms=spectrograms, sums=sums)
 
     def calibrate(self, rows: Utterances) -> None:
+        super().calibrate(rows)
         self.average = Average.of(torch.stack(rows.features["sums"]))
 
     def meet(self, rows: Utterances, *regimes: str) -> Utterances:
@@ -289,7 +299,8 @@ class SpeechEncoderModel(AudioModel):
         self.network = SpeechClassifier(encoder, normalise, self.frozen, settings["dropout"])
 
     def describe(self) -> dict:
-        return {"encoder": self.network.encoder.config.to_dict(), "normalise": self.normalise}
+        encoder = self.network.encoder.config.to_dict()
+        return {**super().describe(), "encoder": encoder, "normalise": self.normalise}
 
     def prepare(self, rows: Utterances) -> Utterances:
         """Return the rows; where the encoder is frozen, with each layer's mean over the clip."""

@@ -21,6 +21,7 @@ from scipy.special import softmax
 from pipeline.corpus.transcripts import STYLES, clean
 from pipeline.evaluation import fusion
 from pipeline.evaluation.predictions import MODELS
+from pipeline.features.condition import find_unusual
 from pipeline.files import RATE, UserError
 from pipeline.labels import LABELS
 from pipeline.predicting import recordings
@@ -53,6 +54,11 @@ class Run:
     def text_style(self) -> str:
         """How transcripts are cleaned: as those that the models were trained on."""
         return next(iter(self.configs.values()))["source"]["text"]
+
+    @property
+    def usual(self) -> dict[str, list[float]]:
+        """How the recordings sound that the audio model was trained on; empty without one."""
+        return self.configs.get("audio", {}).get("usual", {})
 
     @property
     def synthetic(self) -> str | None:
@@ -197,7 +203,8 @@ def find_utterances(
             if transcribe and not text:
                 words = clean(transcribe(piece), run.text_style)
             silent = [] if words else ["voice alone, no transcript"]
-            yield Utterance(own, piece, words, (*remarks, *found, *silent))
+            strange = [f"unlike the training: {how}" for how in find_unusual(piece, run.usual)]
+            yield Utterance(own, piece, words, (*remarks, *found, *strange, *silent))
 
 
 def answer(run: Run, utterances: list[Utterance], heard: Heard) -> Iterator[Answer]:

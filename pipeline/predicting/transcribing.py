@@ -29,7 +29,6 @@ def load_recogniser(name: str) -> Callable[[np.ndarray], str]:
             device=0 if torch.cuda.is_available() else -1,
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True},
-            ignore_warning=True,  # of windows being experimental for Whisper
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(str(unreachable(name, "recogniser", error))) from None
@@ -41,6 +40,7 @@ def load_recogniser(name: str) -> Callable[[np.ndarray], str]:
         voice = samples.astype(np.float32) / FULL_SCALE
         window = WINDOW if len(voice) > WINDOW * RATE else 0
         audio = {"raw": voice, "sampling_rate": RATE}
-        return recogniser(audio, chunk_length_s=window, **options)["text"]
+        heard = recogniser(audio, chunk_length_s=window, ignore_warning=True, **options)
+        return heard["text"]
 
     return transcribe

@@ -146,3 +146,14 @@ def test_models_of_different_data_are_refused(trained, tmp_path):
 def test_a_folder_without_models_says_what_to_run(tmp_path):
     with pytest.raises(UserError, match=r"no trained model: run text_train.py"):
         load_run(tmp_path)
+
+
+def test_a_recording_unlike_the_training_is_said_to_be_so(run, talk):
+    """The limits travel with the audio model; the test rows themselves are within them."""
+    config = json.loads((run.folder / "audio" / "config.json").read_text())
+    assert set(config["usual"]) == {"level", "treble", "noise", "pitch"}
+    ordinary = predict(run, [Recording(row["path"], row["text"]) for row in talk])
+    assert not any("unlike" in remark for answer in ordinary for remark in answer.remarks)
+    quiet = talk[0]["samples"] // 100
+    (answer,) = predict(run, [Recording(samples=quiet, text=talk[0]["text"])])
+    assert any(remark.startswith("unlike the training: level -") for remark in answer.remarks)
