@@ -38,8 +38,6 @@ from pipeline.files import write_array, write_json, write_text
 # ----------------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote; for the report page only
 OUTPUTS = "outputs"  # the models' predictions; results go here as well
-SEED = 1  # of the bootstrap
-RESAMPLES = 2000  # of the bootstrap
 # ----------------------------------------------------------------------------------------------
 
 FUSED = ("soft", "weighted_soft", "hard", "stacking")
@@ -63,8 +61,7 @@ def compare_methods() -> None:
         "compared_by": compared_by,
         "runs": test.runs,
         "learned": learned,
-        **scoring.evaluate(test, pred, probabilities, RESAMPLES, SEED),
-        "paper": scoring.score_rules(test, follow_paper(test, learn)),
+        **scoring.evaluate(test, pred, probabilities, follow_paper(test, learn)),
     }
     write_results(results, test, pred, probabilities)
 

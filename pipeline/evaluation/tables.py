@@ -42,12 +42,16 @@ PAPER = {
 
 
 class Table(NamedTuple):
-    """A titled table: header and rows of text, the first column names the row."""
+    """A titled table: header and rows of text, the first column names the row.
+
+    best: column -> the row that is best beyond doubt there; other columns have none.
+    """
 
     title: str
     note: str
     header: list[str]
     rows: list[list[str]]
+    best: dict[str, str] = {}
 
 
 def make_tables(results: dict) -> list[Table]:
@@ -94,16 +98,30 @@ def tabulate_scores(results: dict) -> Table:
         for row, scores in zip(rows, untied["scores"].values(), strict=True):
             row.append(number(scores["accuracy"]))
         note += f" Untied: accuracy on the {untied['rows']} rows without tied labels."
-    return Table("Scores", note, header, rows)
+    best = {HEADERS[score]: NAMES[method] for score, method in results["best"].items() if method}
+    return Table("Scores", note, header, rows, best)
 
 
 def tabulate_untied(untied: dict) -> Table:
-    rows = [
-        [NAMES[method], *[number(scores[score]) for score in SCORES]]
-        for method, scores in untied["scores"].items()
-    ]
     note = f"The {untied['rows']} test rows with one label, to which half of the literature keeps."
-    return Table("Without tied rows", note, ["", *HEADERS.values()], rows)
+    return tabulate_part("Without tied rows", note, untied, SCORES)
+
+
+def tabulate_scenario(results: dict, name: str) -> Table:
+    part = results["scenarios"][name]
+    title = {"script": "Scripted dialogues only", "impro": "Improvised dialogues only"}[name]
+    scores = tuple(score for score in SCORES if score != "ece")
+    return tabulate_part(title, f"{part['rows']} test rows.", part, scores)
+
+
+def tabulate_part(title: str, note: str, part: dict, scores: tuple[str, ...]) -> Table:
+    """Tabulate the scores of some of the test rows, each with its interval."""
+    rows = [
+        [NAMES[method], *[with_interval(values, score) for score in scores]]
+        for method, values in part["scores"].items()
+    ]
+    note += f" In brackets: 95 % intervals over {part['resampled']}."
+    return Table(title, note, ["", *[HEADERS[score] for score in scores]], rows)
 
 
 def tabulate_intervals(results: dict) -> Table:
@@ -111,8 +129,17 @@ def tabulate_intervals(results: dict) -> Table:
         [NAMES[row["method"]], *[interval(row[f"{score}_ci"]) for score in SCORES]]
         for row in results["rows"]
     ]
-    note = f"Bootstrap over {results['resampled']}, {results['resamples']} resamples."
-    return Table("95 % intervals", note, ["", *HEADERS.values()], rows)
+    header = ["", *HEADERS.values()]
+    note = (
+        f"Over {results['resampled']}, leaving out one at a time (jackknife, Student's t). The ECE "
+        "of few rows is too high on average, which its interval does not mend."
+    )
+    if untied := results["untied"]:
+        header.append("Untied")
+        for row, scores in zip(rows, untied["scores"].values(), strict=True):
+            row.append(interval(scores["accuracy_ci"]))
+        note += f" Untied: over {untied['resampled']}."
+    return Table("95 % intervals", note, header, rows)
 
 
 def tabulate_comparisons(results: dict) -> Table:
@@ -120,13 +147,13 @@ def tabulate_comparisons(results: dict) -> Table:
     for other, row in results["comparisons"].items():
         against = f"against {NAMES[other]}: "
         for score in ("accuracy", "macro_f1", "uar"):
-            difference, bounds = f"{row[score]:+.4f}", interval(row[f"{score}_ci"])
-            rows.append([against + HEADERS[score], difference, bounds, p_value(row[f"{score}_p"])])
+            low, high = row[f"{score}_ci"]
+            cells = [f"{row[score]:+.4f}", f"{low:+.4f} to {high:+.4f}", p_value(row[f"{score}_p"])]
+            rows.append([against + HEADERS[score], *cells])
         discordant = f"{row['first_only']} : {row['second_only']}"
         rows.append([against + "McNemar", discordant, "-", p_value(row["mcnemar_p"])])
     note = (
-        f"Difference, 95 % interval and p by paired bootstrap over {results['resampled']} (p: t "
-        "test with the bootstrap's standard error). "
+        f"Difference, 95 % interval and p: one paired t test over {results['resampled']}. "
         "McNemar: rows that only stacking : only the other has right, and the exact p, which takes "
         f"rows for independent. Best single model: {NAMES[results['best_single']]} (by test "
         "accuracy: the hardest to beat)."
@@ -171,28 +198,18 @@ def tabulate_weights(results: dict) -> Table:
 
 def tabulate_classes(results: dict, score: str) -> Table:
     rows = [
-        [NAMES[method], *[number(value) for value in values[score]]]
+        [NAMES[method], *map(shown, values[score], values[f"{score}_ci"])]
         for method, values in results["per_class"].items()
     ]
     header = ["", *[f"{name} ({n})" for name, n in zip(LABELS, results["support"], strict=True)]]
-    return Table(f"{HEADERS[score]} by class", "In brackets: test rows.", header, rows)
-
-
-def tabulate_scenario(results: dict, name: str) -> Table:
-    scores = [score for score in SCORES if score != "ece"]
-    part = results["scenarios"][name]
-    rows = [
-        [NAMES[method], *[number(values[score]) for score in scores]]
-        for method, values in part["scores"].items()
-    ]
-    title = {"script": "Scripted dialogues only", "impro": "Improvised dialogues only"}[name]
-    return Table(title, f"{part['rows']} test rows.", ["", *[HEADERS[s] for s in scores]], rows)
+    note = f"In brackets: test rows; 95 % intervals over {results['resampled']}."
+    return Table(f"{HEADERS[score]} by class", note, header, rows)
 
 
 def tabulate_paper(results: dict) -> Table:
     paper, scores = results["paper"], ("accuracy", "f1", "precision", "recall")
     rows = [
-        [name, *[number(paper[rule][score]) for score in scores], published]
+        [name, *[with_interval(paper[rule], score) for score in scores], published]
         for rule, (name, published) in PAPER.items()
     ]
     header = ["", *[HEADERS[score] for score in scores], "Paper, KEMDy19"]
@@ -208,7 +225,8 @@ def tabulate_paper(results: dict) -> Table:
     note = (
         "The published rules on the same test rows. As published, stacking is fitted and scored on "
         f"the same test labels; honest, the same rule is fitted on {results['fitted_on']}. Hard "
-        "voting's published weights always choose the text model's label."
+        "voting's published weights always choose the text model's label. In brackets: 95 % "
+        f"intervals over {results['resampled']}."
     )
     return Table(title, note, header, rows)
 
@@ -219,6 +237,14 @@ def number(value: float | None) -> str:
 
 def interval(bounds: list | None) -> str:
     return "-" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
+def with_interval(scores: dict, score: str) -> str:
+    return shown(scores[score], scores[f"{score}_ci"])
+
+
+def shown(value: float | None, bounds: list | None) -> str:
+    return "-" if value is None else f"{value:.3f} ({bounds[0]:.2f}-{bounds[1]:.2f})"
 
 
 def p_value(value: float) -> str:
