@@ -3,6 +3,7 @@
 Shapes: M = 3 models (predictions.MODELS), N rows, C = 7 labels.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
@@ -160,3 +161,34 @@ def fit_fusion(rows: Rows, choice: Choice, known: dict, synthetic: str | None, o
         coverage=float(certain.mean()),
         accuracy=float(right[certain].mean()),
     )
+
+
+def summarise(weighted: list[Average], choices: list[Choice], stored: list[Fusion]) -> dict:
+    """Return what was learned, for tables: of several folds the means, and how often what won."""
+    counts = Counter(chosen.winner for chosen in choices)
+    winners = [f"{name} ({count} of {len(choices)} folds)" for name, count in counts.items()]
+
+    def mean(name: str) -> dict:
+        rows = [chosen.candidates[name] for chosen in choices]
+        return {score: float(np.mean([row[score] for row in rows])) for score in rows[0]}
+
+    weights = np.mean([fitted.weights for fitted in weighted], axis=0)
+    return {
+        "weighted_soft": {
+            "weights": dict(zip(MODELS, weights.tolist(), strict=True)),
+            "temperatures": {
+                model: float(np.mean([fusion.temperatures[model] for fusion in stored]))
+                for model in MODELS
+            },
+        },
+        "stacking": {
+            "usual": USUAL,
+            "errors": ERRORS,
+            "winner": choices[0].winner if len(counts) == 1 else ", ".join(winners),
+            "candidates": {name: mean(name) for name in choices[0].candidates},
+        },
+        "certain": {
+            name: float(np.mean([getattr(fusion, name) for fusion in stored]))
+            for name in ("threshold", "coverage", "accuracy")
+        },
+    }

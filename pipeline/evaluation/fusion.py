@@ -80,7 +80,7 @@ class Trees:
 
     feature, left, right (T, I) int and threshold (T, I): the inner nodes of tree t, which votes for
     label t mod C; a row goes left where its feature is at most the threshold. A child is an inner
-    node with a larger number or, negative, ~leaf; leaf (T, I + 1); offset (C,) is added to the sums.
+    node with a larger number or, negative, ~leaf; leaf (T, I + 1); offset (C,) is added to sums.
     """
 
     feature: np.ndarray

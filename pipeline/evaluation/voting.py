@@ -26,7 +26,7 @@ def vote_hard(logits: np.ndarray) -> np.ndarray:
 
 
 def fit_soft(rows: Rows) -> Average:
-    """The labels of soft voting with a certainty that fits: a power of the mean is all it learns."""
+    """Vote softly, with a certainty that fits: a power of the mean is all that is learned."""
     models = len(rows.logits)
     mean = np.log(np.maximum(vote_soft(rows.logits), np.finfo(float).tiny))
     power = 1 / Rows(mean[None], rows.truth, None).temperatures[0]
