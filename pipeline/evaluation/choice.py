@@ -5,7 +5,7 @@ Shapes: M = 3 models (predictions.MODELS), N rows, C = 7 labels.
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from pipeline.files import UserError
 
 VOTES = {"soft voting": voting.fit_soft, "weighted soft voting": voting.fit_weighted_soft}
 LEARNERS = {
+    "half pool, half soft voting": stacking.fit_half_pool,
     "log-linear pool": stacking.fit_log_pool,
-    "log-linear pool without biases": partial(stacking.fit_log_pool, biases=False),
     "logistic regression": stacking.fit_logistic,
     "LightGBM": stacking.fit_trees,
 }
@@ -31,12 +31,14 @@ CANDIDATES = {vote: (fit, 0.0) for vote, fit in VOTES.items()} | {
     for learner, fit in LEARNERS.items()
     for power in BALANCE
 }
+# These learn so much that they learn what is peculiar to a session; few groups do not show it.
+FLEXIBLE, ENOUGH_GROUPS = (stacking.fit_logistic, stacking.fit_trees), 5
 # The best on average in simulations and on out-of-fold rows of training sessions, with 100 rows of
 # one session as with thousands (runs/LOG.md). Another must lead by so many standard errors: the
 # best of many by a few rows is mostly luck, and was worse than always taking this one.
-USUAL = "log-linear pool, balanced 0.25"
+USUAL = "half pool, half soft voting, balanced 0.25"
 ERRORS = 2.0
-DEALS, ENOUGH = 3, 10_000  # deals of the groups, fewer where all deals have so many rows
+DEALS, ENOUGH_ROWS = 3, 10_000  # deals of the groups, fewer where they have so many rows
 COVERAGE = 0.8  # share of the rows that are certain enough for a verdict
 TARGETS = ("accuracy", "f1", "macro_f1", "uar")
 
@@ -75,43 +77,70 @@ def choose(rows: Rows, target: str) -> Choice:
 
     target: the mean of which scores counts, joined by +, as in "accuracy+macro_f1".
     """
-    deals = min(DEALS, max(1, ENOUGH // len(rows.truth)))
-    every = [cross_predict(rows, deal) for deal in range(deals)]
-    usual = [judge(rows.truth, probabilities[USUAL], target) for probabilities in every]
-    candidates = {}
-    for name in CANDIDATES:
-        judged = [judge(rows.truth, probabilities[name], target) for probabilities in every]
-        differences = np.mean([a[1] - b[1] for a, b in zip(judged, usual, strict=True)], axis=0)
-        candidates[name] = {
-            "lead": float(np.mean([a[0] - b[0] for a, b in zip(judged, usual, strict=True)])),
-            "error": float(np.sqrt(((differences - differences.mean()) ** 2).sum())),
-            **{
-                score: float(np.mean([scores[score] for _, _, scores in judged]))
-                for score in TARGETS
-            },
-        }
+    groups = 0 if rows.groups is None else len(np.unique(rows.groups))
+    names = [
+        name
+        for name, (fit, _) in CANDIDATES.items()
+        if groups >= ENOUGH_GROUPS or fit not in FLEXIBLE
+    ]
+    # Two groups can be dealt in one way.
+    deals = 1 if groups == 2 else min(DEALS, max(1, ENOUGH_ROWS // len(rows.truth)))
+    every = [cross_predict(rows, names, deal) for deal in range(deals)]
+    candidates = compare(rows.truth, every, target)
     ahead = {name: row["lead"] - ERRORS * row["error"] for name, row in candidates.items()}
     winner = max(ahead, key=ahead.get)
     winner = winner if ahead[winner] > 0 else USUAL
     return Choice(winner, fit_candidate(winner, rows), candidates, every[0][winner])
 
 
-def cross_predict(rows: Rows, deal: int) -> dict[str, np.ndarray]:
-    """Return every candidate's probabilities (N, C), each row's fitted on the other folds."""
-    fold, fits = deal_folds(rows, deal), {fit for fit, _ in CANDIDATES.values()}
-    probabilities = {name: np.empty((len(fold), CLASSES)) for name in CANDIDATES}
+def compare(truth: np.ndarray, every: list[dict], target: str) -> dict:
+    """Return by candidate its scores, its lead over the usual choice and the lead's standard error.
+
+    every: for each deal probabilities (N, C) by candidate; scores are means over the deals.
+    """
+    judged = [
+        {name: judge(truth, values, target) for name, values in deal.items()} for deal in every
+    ]
+    candidates = {}
+    for name in every[0]:
+        pairs = [(deal[name], deal[USUAL]) for deal in judged]
+        added = np.mean([own.added - usual.added for own, usual in pairs], axis=0)
+        candidates[name] = {
+            "lead": float(np.mean([own.target - usual.target for own, usual in pairs])),
+            "error": float(np.sqrt(((added - added.mean()) ** 2).sum())),
+            **{score: float(np.mean([own.scores[score] for own, _ in pairs])) for score in TARGETS},
+        }
+    return candidates
+
+
+def cross_predict(rows: Rows, names: list[str], deal: int) -> dict[str, np.ndarray]:
+    """Return the candidates' probabilities (N, C), each row's fitted on the other folds.
+
+    Those that differ in balance alone are fitted once.
+    """
+    fold, fits = deal_folds(rows, deal), dict.fromkeys(CANDIDATES[name][0] for name in names)
+    probabilities = {name: np.empty((len(fold), CLASSES)) for name in names}
     for k in np.unique(fold):
         inside = fold == k
         rest = rows.take(~inside) if inside.sum() < len(inside) else rows
         plain = {fit: fit(rest).predict(rows.logits[:, inside]) for fit in fits}
-        for name, (fit, power) in CANDIDATES.items():
+        for name in names:
+            fit, power = CANDIDATES[name]
             balanced = plain[fit] * np.exp(balance(rest.truth, power))
             probabilities[name][inside] = balanced / balanced.sum(axis=1, keepdims=True)
     return probabilities
 
 
-def judge(truth: np.ndarray, probabilities: np.ndarray, target: str) -> tuple:
-    """Return the target, what one more row like each would add to it (N,), and all scores.
+class Judged(NamedTuple):
+    """The target, what one more row like each would add to it (N,), and all scores."""
+
+    target: float
+    added: np.ndarray
+    scores: dict
+
+
+def judge(truth: np.ndarray, probabilities: np.ndarray, target: str) -> Judged:
+    """Score one candidate.
 
     The sum of squares of what rows add, less their mean, is the square of the target's standard
     error (the jackknife's); that of differences the square of a paired difference's.
@@ -121,8 +150,8 @@ def judge(truth: np.ndarray, probabilities: np.ndarray, target: str) -> tuple:
     cells = np.eye(CLASSES**2, dtype=np.int64).reshape(-1, CLASSES, CLASSES)
     scores = metrics.score_matrices(np.concatenate([matrix[None], matrix + cells]))
     values = np.mean([scores[name] for name in target.split("+")], axis=0)
-    added = values[1:] - values[0]
-    return values[0], added[truth * CLASSES + pred], {name: scores[name][0] for name in TARGETS}
+    added = (values[1:] - values[0])[truth * CLASSES + pred]
+    return Judged(values[0], added, {name: scores[name][0] for name in TARGETS})
 
 
 def check_target(target: str) -> None:

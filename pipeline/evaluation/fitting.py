@@ -22,7 +22,7 @@ FOLDS = 5
 LIGHTGBM = {"random_state": 0, "deterministic": True, "force_row_wise": True, "n_jobs": 1}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # the same object or another: what is fitted can be cached
 class Rows:
     """Rows to learn from: logits (M, N, C), truth (N,), groups (N,) or None if unknown."""
 

@@ -50,9 +50,9 @@ class Average:
 
 @dataclass(frozen=True)
 class Linear:
-    """Softmax of a matrix times all calibrated log-probabilities and a 1.
+    """Softmax of a matrix times all calibrated log-probabilities, the soft vote's, and a 1.
 
-    temperatures (M,); matrix (M x C + 1, C).
+    temperatures (M,); matrix (K, C), K = (M + 1) x C + 1.
     """
 
     temperatures: np.ndarray
@@ -70,7 +70,7 @@ class Linear:
 
     def check(self, models: int) -> bool:
         """Tell whether the arrays have the shapes and values of a fusion of so many models."""
-        fit = self.matrix.shape == (models * CLASSES + 1, CLASSES)
+        fit = self.matrix.shape == ((models + 1) * CLASSES + 1, CLASSES)
         return fit and self.temperatures.shape == (models,) and (self.temperatures > 0).all()
 
 
@@ -131,9 +131,14 @@ FORMS = {"average": Average, "linear": Linear, "trees": Trees}
 
 
 def log_features(logits: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
-    """Return calibrated log-probabilities of logits (M, N, C) and a 1, (N, M x C + 1)."""
+    """Return the features of `Linear` for logits (M, N, C), (N, K)."""
     calibrated = log_softmax(logits / temperatures[:, None, None], axis=-1)
-    return np.hstack([*calibrated, np.ones((logits.shape[1], 1))])
+    return np.hstack([*calibrated, log_vote(logits), np.ones((logits.shape[1], 1))])
+
+
+def log_vote(logits: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the mean probabilities, (N, C)."""
+    return logsumexp(log_softmax(logits, axis=-1), axis=0) - np.log(len(logits))
 
 
 def probability_features(logits: np.ndarray) -> np.ndarray:

@@ -1,7 +1,9 @@
 """Stacking: models over the models' outputs, each fitted to likelihood and drawn towards the vote.
 
-Shapes: M = 3 models (predictions.MODELS), N rows, C = 7 labels, K = M x C + 1 features.
+Shapes: M = 3 models (predictions.MODELS), N rows, C = 7 labels, K = (M + 1) x C + 1 features.
 """
+
+from functools import lru_cache
 
 import lightgbm
 import numpy as np
@@ -9,29 +11,42 @@ from scipy.optimize import minimize
 
 from pipeline.evaluation.fitting import LIGHTGBM, Rows, logsumexp
 from pipeline.evaluation.fusion import CLASSES, Linear, Trees, log_features, probability_features
+from pipeline.evaluation.voting import fit_soft
 
-# Precisions of the normal priors: a prior weighs about as much as so many rows. Chosen on simulated
-# models and on out-of-fold rows of training sessions (runs/LOG.md).
-PRECISION = 16  # of the pool's weights, around 1 / M, and of its biases, around 0
+# Precisions of normal priors, chosen on simulated models and on out-of-fold rows of training
+# sessions (runs/LOG.md).
+PRECISION = 32  # of the pool's weights, around 1 / M, and of its biases, around 0
 DISTANCE = 400  # of the logistic regression's weights, around the pool's
 TREES = {"num_boost_round": 30, "learning_rate": 0.1, "num_leaves": 4, "max_depth": 2}
 
 
-def fit_log_pool(rows: Rows, biases: bool = True) -> Linear:
+@lru_cache(maxsize=1)  # two other methods start from it
+def fit_log_pool(rows: Rows) -> Linear:
     """Add the models' log-probabilities, each times a weight, plus a bias per label.
 
-    It is Bayes' rule for models that err independently given the label. Ten numbers, or three,
-    drawn towards the plain mean: safe with few rows.
+    It is Bayes' rule for models that err independently given the label. Ten numbers, drawn towards
+    the plain mean: safe with few rows.
     """
     models, identity = len(rows.logits), np.eye(CLASSES)
-    start = np.vstack([*[identity / models] * models, np.zeros(CLASSES)])
-    directions = np.zeros((models + CLASSES * biases, *start.shape))
+    zeros = np.zeros_like(identity)
+    start = np.vstack([*[identity / models] * models, zeros, zeros[:1]])
+    directions = np.zeros((models + CLASSES, *start.shape))
     for m in range(models):
         directions[m, m * CLASSES : (m + 1) * CLASSES] = identity
-    directions[models:, -1] = identity[: CLASSES * biases]
+    directions[models:, -1] = identity
     inputs = log_features(rows.logits, rows.temperatures)
     directions = directions.reshape(len(directions), -1)
     return Linear(rows.temperatures, fit_matrix(inputs, rows.truth, start, directions, PRECISION))
+
+
+def fit_half_pool(rows: Rows) -> Linear:
+    """Take the geometric mean of the pool and of soft voting, each as certain as it may be.
+
+    Where rows are few and the pool's assumption fails, it is soft voting that does not.
+    """
+    matrix = fit_log_pool(rows).matrix / 2
+    matrix[-1 - CLASSES : -1] = np.eye(CLASSES) * fit_soft(rows).power / 2
+    return Linear(rows.temperatures, matrix)
 
 
 def fit_logistic(rows: Rows) -> Linear:

@@ -187,7 +187,8 @@ def tabulate_candidates(results: dict) -> Table:
         f"standard errors. Chosen: {stacking['winner']}, refitted on all of them. Of these rows "
         f"{certain['coverage']:.0%} are fused with a confidence of at least "
         f"{certain['threshold']:.3f}; {certain['accuracy']:.1%} of those are right. Below, a "
-        "verdict is called uncertain."
+        "verdict is called uncertain. Logistic regression and LightGBM compete where there are at "
+        "least five groups."
     )
     header = ["", "Lead", "Standard error", *[HEADERS[score] for score in scores]]
     return Table("Choice of the stacker", note, header, rows)

@@ -8,10 +8,10 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from pipeline.evaluation.fitting import Rows
-from pipeline.evaluation.fusion import Average
+from pipeline.evaluation.fusion import Average, log_vote
 from pipeline.labels import LABELS
 
-PRECISION = 16  # of the normal prior that draws weights towards equal ones: as so many rows would
+PRECISION = 16  # of the normal prior that draws weights towards equal ones
 
 
 def vote_soft(logits: np.ndarray) -> np.ndarray:
@@ -28,8 +28,7 @@ def vote_hard(logits: np.ndarray) -> np.ndarray:
 def fit_soft(rows: Rows) -> Average:
     """Vote softly, with a certainty that fits: a power of the mean is all that is learned."""
     models = len(rows.logits)
-    mean = np.log(np.maximum(vote_soft(rows.logits), np.finfo(float).tiny))
-    power = 1 / Rows(mean[None], rows.truth, None).temperatures[0]
+    power = 1 / Rows(log_vote(rows.logits)[None], rows.truth, None).temperatures[0]
     return Average(np.ones(models), np.full(models, 1 / models), power)
 
 
