@@ -50,9 +50,9 @@ class Average:
 
 @dataclass(frozen=True)
 class Linear:
-    """Softmax of a matrix times all calibrated log-probabilities and a 1.
+    """Softmax of a matrix times all calibrated log-probabilities, the soft vote's, and a 1.
 
-    temperatures (M,); matrix (M x C + 1, C).
+    temperatures (M,); matrix (K, C), K = (M + 1) x C + 1.
     """
 
     temperatures: np.ndarray
@@ -62,9 +62,15 @@ class Linear:
         """Return probabilities (N, C) of logits (M, N, C)."""
         return softmax(log_features(logits, self.temperatures) @ self.matrix, axis=-1)
 
+    def shift(self, scores: np.ndarray) -> "Linear":
+        """Return the fusion whose log-probabilities are shifted by scores (C,)."""
+        matrix = self.matrix.copy()
+        matrix[-1] += scores
+        return Linear(self.temperatures, matrix)
+
     def check(self, models: int) -> bool:
         """Tell whether the arrays have the shapes and values of a fusion of so many models."""
-        fit = self.matrix.shape == (models * CLASSES + 1, CLASSES)
+        fit = self.matrix.shape == ((models + 1) * CLASSES + 1, CLASSES)
         return fit and self.temperatures.shape == (models,) and (self.temperatures > 0).all()
 
 
@@ -74,7 +80,7 @@ class Trees:
 
     feature, left, right (T, I) int and threshold (T, I): the inner nodes of tree t, which votes for
     label t mod C; a row goes left where its feature is at most the threshold. A child is an inner
-    node with a larger number or, negative, ~leaf; leaf (T, I + 1); shift (C,) is added to the sums.
+    node with a larger number or, negative, ~leaf; leaf (T, I + 1); offset (C,) is added to sums.
     """
 
     feature: np.ndarray
@@ -82,24 +88,30 @@ class Trees:
     left: np.ndarray
     right: np.ndarray
     leaf: np.ndarray
-    shift: np.ndarray
+    offset: np.ndarray
 
     def predict(self, logits: np.ndarray) -> np.ndarray:
         """Return probabilities (N, C) of logits (M, N, C)."""
-        features, trees = probability_features(logits), np.arange(len(self.leaf))
-        node = np.zeros((len(features), len(trees)), np.int64)
-        while (inner := node >= 0).any():
-            at = np.maximum(node, 0)
-            values = np.take_along_axis(features, self.feature[trees, at], axis=1)
-            left = values <= self.threshold[trees, at]
-            child = np.where(left, self.left[trees, at], self.right[trees, at])
-            node = np.where(inner, child, node)
-        votes = self.leaf[trees, ~node].reshape(len(features), -1, CLASSES).sum(axis=1)
-        return softmax(votes + self.shift, axis=-1)
+        features, votes = probability_features(logits).T, np.zeros((CLASSES, logits.shape[1]))
+        for tree in range(len(self.leaf)):
+            arrived = np.zeros((self.leaf.shape[1] - 1, logits.shape[1]), bool)
+            arrived[0] = True
+            for node, rows in enumerate(arrived):
+                left = features[self.feature[tree, node]] <= self.threshold[tree, node]
+                for child, part in ((self.left[tree, node], left), (self.right[tree, node], ~left)):
+                    if child < 0:
+                        votes[tree % CLASSES] += self.leaf[tree, ~child] * (rows & part)
+                    else:
+                        arrived[child] |= rows & part
+        return softmax(votes.T + self.offset, axis=-1)
+
+    def shift(self, scores: np.ndarray) -> "Trees":
+        """Return the fusion whose log-probabilities are shifted by scores (C,)."""
+        return dataclasses.replace(self, offset=self.offset + scores)
 
     def check(self, models: int) -> bool:
         """Tell whether the arrays are trees of so many models' probabilities, without a circle."""
-        if self.leaf.ndim != 2 or self.shift.shape != (CLASSES,):
+        if self.leaf.ndim != 2 or self.offset.shape != (CLASSES,):
             return False
         count, leaves = self.leaf.shape
         inner = count, leaves - 1
@@ -114,13 +126,19 @@ class Trees:
         return (onward | ends).all() and known.all()
 
 
+Form = Average | Linear | Trees
 FORMS = {"average": Average, "linear": Linear, "trees": Trees}
 
 
 def log_features(logits: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
-    """Return calibrated log-probabilities of logits (M, N, C) and a 1, (N, M x C + 1)."""
+    """Return the features of `Linear` for logits (M, N, C), (N, K)."""
     calibrated = log_softmax(logits / temperatures[:, None, None], axis=-1)
-    return np.hstack([*calibrated, np.ones((logits.shape[1], 1))])
+    return np.hstack([*calibrated, log_vote(logits), np.ones((logits.shape[1], 1))])
+
+
+def log_vote(logits: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the mean probabilities, (N, C)."""
+    return logsumexp(log_softmax(logits, axis=-1), axis=0) - np.log(len(logits))
 
 
 def probability_features(logits: np.ndarray) -> np.ndarray:
@@ -179,14 +197,14 @@ def name_set(models: Collection[str]) -> tuple[str, ...]:
     return tuple(model for model in MODELS if model in models)
 
 
-def describe_form(form: Average | Linear | Trees) -> dict:
+def describe_form(form: Form) -> dict:
     """Return a form as JSON, `read_form`'s inverse."""
     name = next(name for name, kind in FORMS.items() if isinstance(form, kind))
     arrays = {field.name: getattr(form, field.name) for field in dataclasses.fields(form)}
     return {"form": name, **{name: array.tolist() for name, array in arrays.items()}}
 
 
-def read_form(content: dict, models: int) -> Average | Linear | Trees:
+def read_form(content: dict, models: int) -> Form:
     """Return the form that JSON describes; anything odd is a KeyError, TypeError or ValueError."""
     kind = FORMS[content["form"]]
     arrays = {field.name: np.array(content[field.name]) for field in dataclasses.fields(kind)}

@@ -23,7 +23,7 @@ def finished(tmp_path_factory, run_script):
     outputs = tmp_path_factory.mktemp("outputs")
     write_models(outputs, range(17, 21), 240, seed=1)
     write_models(outputs / "valid", range(11, 17), 360, seed=2)
-    arguments = ("--outputs", outputs, "--resamples", 300, "--data", outputs / "none")
+    arguments = ("--outputs", outputs, "--data", outputs / "none")
     return outputs, run_script("ensemble.py", *arguments)
 
 
@@ -80,6 +80,23 @@ def test_scores_without_tied_rows_stand_beside_the_others(finished):
     assert "accuracy on the 225 rows without tied labels" in done.stdout
 
 
+def test_every_score_of_every_table_has_its_interval(finished):
+    outputs, done = finished
+    details = json.loads((outputs / "ensemble_details.json").read_text(encoding="utf-8"))
+    parts = [part["scores"] for part in (*details["scenarios"].values(), details["untied"])]
+    for scores in (*parts, details["paper"], details["per_class"]):
+        for row in scores.values():
+            for name in {"accuracy", "f1", "precision", "recall"} & set(row):
+                value, bounds = np.array(row[name]), np.array(row[f"{name}_ci"])
+                low, high = np.moveaxis(bounds, -1, 0)
+                assert (low >= 0).all() and (low <= value + 1e-9).all()
+                assert (value <= high + 1e-9).all() and (high <= 1 + 1e-9).all()
+    accuracy = details["paper"]["soft"]["accuracy"]
+    low, high = details["paper"]["soft"]["accuracy_ci"]
+    assert f"{accuracy:.3f} ({low:.2f}-{high:.2f})" in done.stdout
+    assert done.stdout.count("4 sessions (few: others may differ by more than these show)") >= 6
+
+
 def test_the_table_says_what_is_known_of_the_speakers(finished, tmp_path, run_script):
     outputs, done = finished
     shutil.copytree(outputs, tmp_path, dirs_exist_ok=True)
@@ -92,7 +109,7 @@ def test_the_table_says_what_is_known_of_the_speakers(finished, tmp_path, run_sc
 
     for folder in (tmp_path, tmp_path / "valid"):
         set_regime(folder, text=None, audio="all", cmbert="past")
-    arguments = ("--outputs", tmp_path, "--resamples", 20, "--data", tmp_path)
+    arguments = ("--outputs", tmp_path, "--data", tmp_path)
     done = run_script("ensemble.py", *arguments)
     assert done.status == 0, done.stderr
     said = "every utterance, later ones too, no label (all: transductive) in Audio; the earlier "
@@ -113,7 +130,7 @@ def test_without_facts_nothing_is_said_of_ties(tmp_path, run_script):
     write_models(tmp_path, range(17, 21), 120, seed=1)
     for path in tmp_path.glob("*_rows.tsv"):
         path.unlink()
-    done = run_script("ensemble.py", "--outputs", tmp_path, "--resamples", 20, "--data", tmp_path)
+    done = run_script("ensemble.py", "--outputs", tmp_path, "--data", tmp_path)
     assert done.status == 0, done.stderr
     rows = json.loads((tmp_path / "ensemble.json").read_text(encoding="utf-8"))
     assert all(row["untied"] is None for row in rows)
@@ -127,7 +144,7 @@ def test_permuted_test_labels_change_no_prediction(finished, tmp_path, run_scrip
     assert (other != truth).any()
     write_models(tmp_path, range(17, 21), 240, seed=1, truth=other)
     write_models(tmp_path / "valid", range(11, 17), 360, seed=2)
-    done = run_script("ensemble.py", "--outputs", tmp_path, "--resamples", 20, "--data", tmp_path)
+    done = run_script("ensemble.py", "--outputs", tmp_path, "--data", tmp_path)
     assert done.status == 0, done.stderr
     names = [f"ensemble_{method}_pred.npy" for method in FUSED]
     names += [f"ensemble_{method}_output.npy" for method in FUSED if method != "hard"]
@@ -168,7 +185,7 @@ def test_test_files_of_the_original_code_are_enough(tmp_path, run_script):
     for model in predictions.MODELS:
         (tmp_path / f"{model}_index.npy").unlink()
         (tmp_path / f"{model}_run.json").unlink()
-    done = run_script("ensemble.py", "--outputs", tmp_path, "--resamples", 20, "--data", tmp_path)
+    done = run_script("ensemble.py", "--outputs", tmp_path, "--data", tmp_path)
     assert done.status == 0, done.stderr
     assert "the test rows themselves, cross-validated by row (no segment IDs)" in done.stdout
     assert "in-sample" in done.stdout and NOTICE not in done.stdout
@@ -217,8 +234,8 @@ def test_one_speaker_and_one_scenario(tmp_path):
     test, held_out = ensemble.read_predictions(tmp_path)
     learn = ensemble.choose_rows(test, held_out)[0]
     pred, probabilities, _ = ensemble.fuse(test.logits, learn)
-    results = scoring.evaluate(test, pred, probabilities, 20, 1)
-    assert results["resampled"].startswith("rows")
+    results = scoring.evaluate(test, pred, probabilities, ensemble.follow_paper(test, learn))
+    assert results["resampled"] == "40 rows (too narrow: one speaker)"
     assert results["scenarios"] == {}
 
 
