@@ -9,6 +9,8 @@ Writes  a line for every utterance; MODEL/speakers/ with --speaker
     python predict.py --manifest list.tsv --tsv answers.tsv
     python predict.py meeting.mp3 --turns meeting.rttm --asr openai/whisper-small --json
     python predict.py --speaker Mina --enrol recordings_of_mina/
+    python predict.py --export handed_on/
+    python predict.py talk.wav --model handed_on/ --onnx
 
 Without a transcript the voice alone is judged. A long recording without one is cut where it is
 silent, each utterance with its times. Whoever has no name is a stranger, of whom nothing but the
@@ -25,8 +27,8 @@ from tqdm import tqdm
 
 from pipeline import config
 from pipeline.files import UserError, write_text
-from pipeline.predicting import Answer, Heard, Recording, load_run, predict, recordings
-from pipeline.predicting.answers import COLUMNS, as_dict, as_line, as_row
+from pipeline.predicting import Answer, Heard, Recording, Run, load_run, predict, recordings
+from pipeline.predicting.answers import COLUMNS, MODELS, as_dict, as_line, as_row
 from pipeline.predicting.speakers import load_voice, save_voice
 
 # --------------------------------------------------------------------------------------
@@ -40,15 +42,19 @@ SPEAKER = ""  # who speaks in all recordings: remembered in MODEL/speakers
 ENROL = ""  # folder of recordings from which SPEAKER is remembered anew, first of all
 JSON = False  # one object a line instead of readable lines
 TSV = ""  # file for a table instead, - for the standard output
+ONNX = False  # run an exported folder without torch
+EXPORT = ""  # new folder to hand on: all that predicting needs, and a model card
 # --------------------------------------------------------------------------------------
 
 
 def main() -> None:
+    if EXPORT:
+        hand_on()
+        return
     files, enrolled = list_recordings(), list_enrolled()
     recordings.check([*files, *enrolled])
-    run = load_run(MODEL)
-    if run.synthetic:
-        note(run.synthetic)
+    run = load_run(MODEL, ONNX)
+    introduce(run)
     transcribe = None
     if ASR:
         from pipeline.predicting.transcribing import load_recogniser  # here: takes seconds
@@ -60,6 +66,26 @@ def main() -> None:
     write(show_progress(predict(run, files, heard, transcribe), len(files)))
     if SPEAKER:
         note(f"{SPEAKER} is known from {save_voice(run, SPEAKER, heard)} utterances")
+
+
+def hand_on() -> None:
+    """Write MODEL to the folder EXPORT."""
+    if RECORDINGS or TEXT or MANIFEST or ENROL or ONNX:
+        raise UserError("--export takes --model alone")
+    from pipeline.predicting.export import export  # here: onnx takes seconds
+
+    without = export(load_run(MODEL), EXPORT)
+    graphs = f" (no ONNX graph of {', '.join(without)})" if without else ""
+    print(f"wrote {EXPORT}{graphs}: look at {EXPORT}/README.md")
+
+
+def introduce(run: Run) -> None:
+    """Say what the answers rest on, where it is not all that it could be."""
+    missing = [model for model in MODELS if model not in run.models]
+    if missing:
+        note(f"{MODEL} has no {' and no '.join(missing)} model: the fusion of the others")
+    if run.synthetic:
+        note(run.synthetic)
 
 
 def list_recordings() -> list[Recording]:

@@ -32,7 +32,7 @@ def trained(data, bert, run_script, tmp_path_factory):
     for script in ("text_test.py", "audio_test.py"):
         run(run_script, script, "--data", data, "--outputs", outputs)
     nowhere = folder / "no data for the report page"
-    run(run_script, "ensemble.py", "--data", nowhere, "--outputs", outputs, "--resamples", 20)
+    run(run_script, "ensemble.py", "--data", nowhere, "--outputs", outputs)
     shutil.copytree(outputs, alone)
     both = ("--data", data, "--outputs", alone, "--known", "alone")
     run(run_script, "audio_test.py", *both)

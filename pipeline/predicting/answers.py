@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from pipeline.evaluation.predictions import MODELS
 from pipeline.labels import LABELS, LABELS_KO
 from pipeline.predicting.predicting import Answer
 
 KOREAN = dict(zip(LABELS, LABELS_KO, strict=True))
-MODELS = ("text", "audio", "cmbert")
 COLUMNS = (
     *("path", "start", "end", "speaker", "dialogue", "text"),
     *("emotion", "emotion_ko", "confidence", "uncertain", "method", "remarks"),

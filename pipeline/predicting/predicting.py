@@ -22,7 +22,7 @@ from pipeline.corpus.transcripts import STYLES, clean
 from pipeline.evaluation import fusion
 from pipeline.evaluation.predictions import MODELS
 from pipeline.features.condition import find_unusual
-from pipeline.files import RATE, UserError
+from pipeline.files import RATE, UserError, read_json
 from pipeline.labels import LABELS
 from pipeline.predicting import recordings
 from pipeline.predicting.cutting import cut
@@ -125,21 +125,23 @@ class Answer:
         return float(self.probabilities.max())
 
 
-def load_run(folder: Path | str = "outputs") -> Run:
+def load_run(folder: Path | str = "outputs", onnx: bool = False) -> Run:
     """Load what the training scripts and ensemble.py left in a folder; some models may be missing.
 
     No file in it can run code: weights are safetensors, the rest is JSON and a tokenizer's model.
+    onnx: run the graphs of an exported folder, without torch.
     """
-    from pipeline.learning.checkpoint import read_config  # torch takes a second
-    from pipeline.predicting.networks import Networks
-
     folder = Path(folder)
     found = [model for model in MODELS if (folder / model / "config.json").is_file()]
     if not found:
         scripts = ", ".join(MADE_BY.values())
         raise UserError(f"{folder} has no trained model: run {scripts} and ensemble.py first")
-    configs = {model: read_config(folder / model, MADE_BY[model]) for model in found}
+    configs = {m: read_json(folder / m / "config.json", MADE_BY[m]) for m in found}
     check_configs(folder, configs)
+    if onnx:  # each of the two is imported where it is used: torch takes seconds
+        from pipeline.predicting.runtime import Graphs as Networks
+    else:
+        from pipeline.predicting.networks import Networks
     return Run(folder, configs, Networks(folder), fusion.load(folder / "fusion.json"))
 
 
