@@ -13,7 +13,7 @@ import sentencepiece
 import torch
 from huggingface_hub import snapshot_download
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
 from transformers.utils import logging
 
 from models import ModelError, check_choice
@@ -85,7 +85,7 @@ def load_tokenizer(name: str) -> KoBERTTokenizer | HubTokenizer:
                 if Path(name).name == "kobert-base-v1":
                     check_known_answers(tokenizer)
                 return tokenizer
-        return HubTokenizer(AutoTokenizer.from_pretrained(name))
+        return HubTokenizer(AutoTokenizer.from_pretrained(name, trust_remote_code=False))
     except (OSError, ValueError, RuntimeError) as error:  # the last is SentencePiece's
         raise unreachable(name, "tokenizer", error) from None
 
@@ -166,12 +166,17 @@ def hide_bars_in_files() -> None:
 
 def build_encoder(config: dict, pooler: bool = False) -> nn.Module:
     """Build an encoder with random weights from `encoder.config.to_dict()` of another."""
-    options = {key: value for key, value in config.items() if key != "model_type"}
-    sizes = AutoConfig.for_model(config["model_type"], **options)
-    encoder = AutoModel.from_config(sizes, attn_implementation=ATTENTION)
+    encoder = AutoModel.from_config(read_sizes(config), attn_implementation=ATTENTION)
     if not pooler:
         remove_pooler(encoder)
     return encoder
+
+
+def read_sizes(config: dict) -> PreTrainedConfig:
+    """Return an encoder's configuration; what names code of the hub to be run is passed over."""
+    passed_over = ("model_type", "auto_map", "attn_implementation", "_attn_implementation")
+    options = {key: value for key, value in config.items() if key not in passed_over}
+    return AutoConfig.for_model(config["model_type"], **options)
 
 
 def remove_pooler(encoder: nn.Module) -> None:

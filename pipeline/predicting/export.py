@@ -10,7 +10,7 @@ from pipeline.predicting.graphs import write_graph
 from pipeline.predicting.predicting import Run
 
 TITLES = {"text": "words", "audio": "voice", "cmbert": "words and voice (CM-BERT)"}
-CHECKPOINTS = ("bert", "encoder", "audio")  # settings that may hold the path of a folder
+CHECKPOINTS = ("bert", "encoder", "audio", "_name_or_path")  # may be the path of a folder
 SCORES = {"accuracy": "accuracy", "macro_f1": "macro F1", "uar": "UAR"}
 
 
@@ -26,8 +26,7 @@ def export(run: Run, folder: Path | str) -> list[str]:
         model, place = run.networks.load(name), partial / name
         save_weights(model.network, place / "model.safetensors")
         write_files(place, model.files())
-        settings = {key: clean_setting(key, value) for key, value in config["settings"].items()}
-        write_json(place / "config.json", {**config, "settings": settings})
+        write_json(place / "config.json", without_paths(config))
         if not write_graph(model, place / "model.onnx"):
             without.append(name)
     run.fusion.write(partial / "fusion.json")
@@ -37,10 +36,18 @@ def export(run: Run, folder: Path | str) -> list[str]:
     return without
 
 
-def clean_setting(name: str, value: object) -> object:
-    """Return a setting as it may be handed on: of a folder on this machine the last name."""
-    is_folder = name in CHECKPOINTS and Path(value).is_absolute()
-    return Path(value).name if is_folder else value
+def without_paths(content: object) -> object:
+    """Return a configuration in which of this machine's folders only the last name is left."""
+    if not isinstance(content, dict):
+        return content
+    return {
+        key: Path(value).name if key in CHECKPOINTS and is_folder(value) else without_paths(value)
+        for key, value in content.items()
+    }
+
+
+def is_folder(value: object) -> bool:
+    return isinstance(value, str) and (Path(value).is_absolute() or Path(value).is_dir())
 
 
 def write_card(run: Run, scores: list[dict], without: list[str]) -> str:
@@ -76,7 +83,7 @@ def write_card(run: Run, scores: list[dict], without: list[str]) -> str:
 
 
 def describe_known(scores: list[dict]) -> str:
-    known = scores[-1]["known"].items()
+    known = scores[-1].get("known", {}).items()
     return ", ".join(f"{model}: {regime}" for model, regime in known if regime)
 
 
@@ -84,7 +91,7 @@ def write_scores(scores: list[dict]) -> str:
     """Return the test scores as a table, each with its 95 % interval."""
     lines = [f"| | {' | '.join(SCORES.values())} |", "|---|" + "---|" * len(SCORES)]
     for row in scores:
-        cells = [show_score(row[name], row[f"{name}_ci"]) for name in SCORES]
+        cells = [show_score(row[name], row.get(f"{name}_ci")) for name in SCORES]
         lines.append(f"| {row['method']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
