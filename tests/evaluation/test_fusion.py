@@ -92,7 +92,8 @@ def test_a_damaged_file_is_refused_by_its_name(tmp_path, models, key, value):
 
 def test_a_file_of_something_else_is_refused(tmp_path):
     path = tmp_path / "fusion.json"
-    for text in ("[]", "{}", "null", '{"threshold": 1'):
+    shares = '{"threshold": NaN, "coverage": 0.8, "accuracy": 0.7, "temperatures": '
+    for text in ("[]", "{}", "null", shares, shares + '{"text": 1, "audio": 1, "cmbert": 1}}'):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=r"fusion\.json .*run ensemble\.py again"):
             fusion.load(path)
