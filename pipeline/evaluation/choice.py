@@ -22,7 +22,7 @@ LEARNERS = {
     "logistic regression": stacking.fit_logistic,
     "LightGBM": stacking.fit_trees,
 }
-# Class-balanced fitting, each row weighted by (share of its label) ** -power: with many rows that is
+# Class-balanced fitting, each row weighted by (share of its label) ** -power: with many rows it is
 # a shift of the log-probabilities (logit adjustment: Menon et al., ICLR 2021), which with few rows
 # is the steadier of the two.
 BALANCE = (0.25, 0.0, 0.5)
