@@ -22,9 +22,9 @@ LEARNERS = {
     "logistic regression": stacking.fit_logistic,
     "LightGBM": stacking.fit_trees,
 }
-# Class-balanced fitting, each row weighted by (share of its label) ** -power. For a model that has
-# a bias per label this is a shift of the biases (logit adjustment: Menon et al., ICLR 2021), which
-# is exact where the rows are many, and steadier than weights where they are few.
+# Class-balanced fitting, each row weighted by (share of its label) ** -power: with many rows it is
+# a shift of the log-probabilities (logit adjustment: Menon et al., ICLR 2021), which with few rows
+# is the steadier of the two.
 BALANCE = (0.25, 0.0, 0.5)
 CANDIDATES = {vote: (fit, 0.0) for vote, fit in VOTES.items()} | {
     f"{learner}, balanced {power:g}" if power else learner: (fit, power)
@@ -33,9 +33,9 @@ CANDIDATES = {vote: (fit, 0.0) for vote, fit in VOTES.items()} | {
 }
 # These learn so much that they learn what is peculiar to a session; few groups do not show it.
 FLEXIBLE, ENOUGH_GROUPS = (stacking.fit_logistic, stacking.fit_trees), 5
-# The best on average in simulations and on out-of-fold rows of training sessions, with 100 rows of
-# one session as with thousands (runs/LOG.md). Another must lead by so many standard errors: the
-# best of many by a few rows is mostly luck, and was worse than always taking this one.
+# With 100 real out-of-fold rows of one session the best, and hardly ever below soft voting; with
+# thousands others show that they are better (runs/LOG.md). Another must lead by so many standard
+# errors: the best of many by a few rows is mostly luck.
 USUAL = "half pool, half soft voting, balanced 0.25"
 ERRORS = 2.0
 DEALS, ENOUGH_ROWS = 3, 10_000  # deals of the groups, fewer where they have so many rows

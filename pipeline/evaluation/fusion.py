@@ -224,6 +224,8 @@ def load(path: Path | str) -> Fusion:
     try:
         numbers = {key: float(content[key]) for key in ("threshold", "coverage", "accuracy")}
         temperatures = {model: float(content["temperatures"][model]) for model in MODELS}
+        if not all(0 <= number <= 1 for number in numbers.values()):
+            raise ValueError("a share is not between 0 and 1")
         fusions = {models: content["fusions"]["+".join(models)] for models in SETS}
         return Fusion(
             methods={models: str(fusion["method"]) for models, fusion in fusions.items()},

@@ -152,8 +152,10 @@ def show_cards(results: dict) -> str:
     rows = {row["method"]: row for row in results["rows"]}
     stacking, single = rows["stacking"], rows[results["best_single"]]
     paper = results["paper"]["stacking_in_sample"]
+    winner = results["learned"]["stacking"]["winner"]
+    chosen = f"Stacking, accuracy; {winner}, chosen {results['compared_by']}"
     cards = [
-        ("main", stacking, "Stacking, accuracy"),
+        ("main", stacking, chosen),
         ("", single, f"Best single model: {NAMES[results['best_single']]}"),
         ("", rows["majority"], "Always the most frequent emotion"),
         ("", paper, "The paper's stacking rule: in-sample, not comparable"),

@@ -17,7 +17,7 @@ from pipeline.evaluation.voting import fit_soft
 # sessions (runs/LOG.md).
 PRECISION = 32  # of the pool's weights, around 1 / M, and of its biases, around 0
 DISTANCE = 400  # of the logistic regression's weights, around the pool's
-TREES = {"num_boost_round": 30, "learning_rate": 0.1, "num_leaves": 4, "max_depth": 2}
+TREES = {"num_boost_round": 20, "learning_rate": 0.15, "num_leaves": 4, "max_depth": 2}
 
 
 @lru_cache(maxsize=1)  # two other methods start from it
@@ -93,7 +93,7 @@ def fit_matrix(
 def fit_trees(rows: Rows) -> Trees:
     """Small gradient-boosted trees on the models' probabilities, (N, M x C)."""
     data = lightgbm.Dataset(probability_features(rows.logits), rows.truth)
-    task = {"objective": "multiclass", "num_class": CLASSES, "max_bin": 63, "verbose": -1}
+    task = {"objective": "multiclass", "num_class": CLASSES, "max_bin": 31, "verbose": -1}
     return read_trees(lightgbm.train({**task, **LIGHTGBM, **TREES}, data).model_to_string())
 
 

@@ -9,7 +9,7 @@ from fusion_files import NOTICE, write_models
 from sklearn.metrics import accuracy_score, f1_score
 
 import ensemble
-from pipeline.evaluation import fitting, predictions, published, scoring, voting
+from pipeline.evaluation import folds, fusion, predictions, published, scoring, voting
 from runs import summarise
 
 METHODS = ["majority", "text", "audio", "cmbert", "soft", "weighted_soft", "hard", "stacking"]
@@ -65,6 +65,25 @@ def test_the_rows_are_the_contract(finished):
             assert probabilities.sum(axis=1) == pytest.approx(np.ones(240))
     singles = [by_method[model]["accuracy"] for model in predictions.MODELS]
     assert by_method["stacking"]["accuracy"] > max(singles)
+
+
+def test_the_stored_fusion_predicts_what_stacking_did(finished):
+    outputs, done = finished
+    stored = fusion.load(outputs / "fusion.json")
+    logits = {model: np.load(outputs / f"{model}_output.npy") for model in predictions.MODELS}
+    stacked = np.load(outputs / "ensemble_stacking_output.npy")
+    assert stored.predict(logits) == pytest.approx(stacked, abs=1e-9)
+    assert stored.synthetic == NOTICE and stored.fitted_on.startswith("held-out rows (360 rows")
+    last = done.stdout.strip().splitlines()[-1]
+    how = f"{stored.method(logits)}, chosen by session on the held-out rows"
+    assert f"by {how}" in last
+    assert f"accuracy; {how}" in (outputs / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_target_of_other_scores_ends_in_one_line(finished, run_script):
+    done = run_script("ensemble.py", "--outputs", finished[0], "--target", "ece")
+    assert done.status == 2 and done.stderr.count("\n") == 1
+    assert "TARGET = 'ece': any of accuracy, f1, macro_f1, uar" in done.stderr
 
 
 def test_scores_without_tied_rows_stand_beside_the_others(finished):
@@ -168,18 +187,6 @@ def test_permuted_test_labels_change_no_prediction(finished, tmp_path, run_scrip
     assert details[1]["stacking_honest"]["accuracy"] < majority
 
 
-def load_results(folder, count, index, held_out=0):
-    write_models(folder, range(17, 21), count, seed=1, notice=None)
-    if held_out:
-        write_models(folder / "valid", range(11, 17), held_out, seed=2)
-    if not index:
-        for model in predictions.MODELS:
-            (folder / f"{model}_index.npy").unlink()
-            (folder / f"{model}_run.json").unlink()
-    test, valid = ensemble.read_predictions(folder)
-    return test, *ensemble.choose_rows(test, valid)
-
-
 def test_test_files_of_the_original_code_are_enough(tmp_path, run_script):
     write_models(tmp_path, range(17, 21), 240, seed=1)
     for model in predictions.MODELS:
@@ -197,33 +204,6 @@ def test_test_files_of_the_original_code_are_enough(tmp_path, run_script):
     assert (tmp_path / "report.html").exists()
 
 
-def test_with_test_files_alone_learning_leaves_each_session_out(tmp_path):
-    test, learn, fitted_on, _ = load_results(tmp_path, 80, index=True)
-    assert "cross-validated by session" in fitted_on
-    sessions, seen = test.groups("session"), []
-
-    def spy(rows):
-        seen.append(set(rows.groups))
-        return fitting.fit_majority(rows)
-
-    probabilities, _ = learn(spy)
-    assert sorted(map(len, seen)) == [3, 3, 3, 3, 4]
-    left_out = "Sess18"
-    shares = np.bincount(test.truth[sessions != left_out], minlength=7)
-    assert (probabilities[sessions == left_out] == shares / shares.sum()).all()
-
-
-def test_held_out_rows_are_all_that_learning_sees(tmp_path):
-    test, learn, fitted_on, _ = load_results(tmp_path, 80, index=True, held_out=72)
-    assert fitted_on == "held-out rows (72 rows of 6 sessions, 12 speakers)"
-
-    def spy(rows):
-        assert len(rows.truth) == 72 and len(set(rows.groups)) == 12
-        return fitting.fit_majority(rows)
-
-    assert learn(spy)[0].shape == (80, 7)
-
-
 def test_one_speaker_and_one_scenario(tmp_path):
     run = {"data_hash": "d", "synthetic": None}
     ids = [f"Sess01_script01_F{number:03d}" for number in range(1, 41)]
@@ -231,9 +211,9 @@ def test_one_speaker_and_one_scenario(tmp_path):
     logits = np.random.default_rng(0).normal(size=(40, 7)) + 2 * np.eye(7)[truth]
     for model in predictions.MODELS:
         predictions.write(tmp_path, model, ids, truth, logits, run)
-    test, held_out = ensemble.read_predictions(tmp_path)
-    learn = ensemble.choose_rows(test, held_out)[0]
-    pred, probabilities, _ = ensemble.fuse(test.logits, learn)
+    test, learn, fitted_on, _ = folds.join([folds.read(tmp_path)])
+    assert "cross-validated by row (there is one speaker)" in fitted_on
+    pred, probabilities, *_ = ensemble.fuse(test.logits, learn)
     results = scoring.evaluate(test, pred, probabilities, ensemble.follow_paper(test, learn))
     assert results["resampled"] == "40 rows (too narrow: one speaker)"
     assert results["scenarios"] == {}

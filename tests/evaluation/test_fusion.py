@@ -8,30 +8,28 @@ import pytest
 from scipy.special import softmax
 from test_stacking import simulate
 
-from pipeline.evaluation import fusion, predictions, stacking
-from pipeline.evaluation.fusion import Average, Fusion, Trees
+from pipeline.evaluation import choice, fusion, predictions, stacking
+from pipeline.evaluation.fusion import Average, Fusion
 from pipeline.files import UserError
 
-MODELS = predictions.MODELS
+MODELS, POOL, TREES = predictions.MODELS, "log-linear pool", "LightGBM"
 
 
-def make_fusion(rows, fit) -> Fusion:
+def make_fusion(rows, name) -> Fusion:
     cross_validated = softmax(rows.logits.sum(axis=0), axis=-1)
-    stacked = stacking.Stacking(
-        next(k for k, v in stacking.STACKERS.items() if v is fit), fit(rows), {}, cross_validated
-    )
-    return stacking.fit_fusion(rows, stacked, {"audio": "past"}, "SYNTHETIC", "simulated rows")
+    chosen = choice.Choice(name, choice.fit_candidate(name, rows), {}, cross_validated)
+    return choice.fit_fusion(rows, chosen, {"audio": "past"}, "SYNTHETIC", "simulated rows")
 
 
-@pytest.mark.parametrize("fit", stacking.STACKERS.values(), ids=stacking.STACKERS)
-def test_what_is_read_predicts_what_was_fitted_for_every_set_of_models(tmp_path, fit):
+@pytest.mark.parametrize("name", choice.CANDIDATES)
+def test_what_is_read_predicts_what_was_fitted_for_every_set_of_models(tmp_path, name):
     rows, test = simulate(400, (1.5, 1.2, 0.8)), simulate(50, (1.5, 1.2, 0.8), seed=1)
-    fitted = make_fusion(rows, fit)
+    fitted = make_fusion(rows, name)
     fitted.write(tmp_path / "fusion.json")
     read = fusion.load(tmp_path / "fusion.json")
     logits = dict(zip(MODELS, test.logits, strict=True))
     every = read.predict(dict(reversed(logits.items())))  # the order of the models is the file's
-    assert every == pytest.approx(fit(rows).predict(test.logits), abs=1e-12)
+    assert (every == choice.fit_candidate(name, rows).predict(test.logits)).all()
     for models in fusion.SETS:
         probabilities = read.predict({model: logits[model] for model in models})
         assert probabilities.shape == (50, 7)
@@ -43,7 +41,7 @@ def test_what_is_read_predicts_what_was_fitted_for_every_set_of_models(tmp_path,
 
 
 def test_no_model_and_an_unknown_one_are_no_fusion():
-    fitted = make_fusion(simulate(100, (1.5, 1.2, 0.8)), stacking.fit_log_pool)
+    fitted = make_fusion(simulate(100, (1.5, 1.2, 0.8)), POOL)
     for models in ({}, {"text": np.zeros((1, 7)), "video": np.zeros((1, 7))}):
         with pytest.raises(ValueError, match="any of text, audio, cmbert"):
             fitted.predict(models)
@@ -84,7 +82,7 @@ DAMAGES = {
 @pytest.mark.parametrize(("models", "key", "value"), DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_file_is_refused_by_its_name(tmp_path, models, key, value):
     path = tmp_path / "fusion.json"
-    make_fusion(simulate(100, (1.5, 1.2, 0.8)), stacking.fit_trees).write(path)
+    make_fusion(simulate(100, (1.5, 1.2, 0.8)), TREES).write(path)
     content = json.loads(path.read_text(encoding="utf-8"))
     content["fusions"][models][key] = value(content["fusions"][models][key])
     path.write_text(json.dumps(content), encoding="utf-8")
@@ -94,15 +92,8 @@ def test_a_damaged_file_is_refused_by_its_name(tmp_path, models, key, value):
 
 def test_a_file_of_something_else_is_refused(tmp_path):
     path = tmp_path / "fusion.json"
-    for text in ("[]", "{}", "null", '{"threshold": 1'):
+    shares = '{"threshold": NaN, "coverage": 0.8, "accuracy": 0.7, "temperatures": '
+    for text in ("[]", "{}", "null", shares, shares + '{"text": 1, "audio": 1, "cmbert": 1}}'):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=r"fusion\.json .*run ensemble\.py again"):
             fusion.load(path)
-
-
-def test_trees_of_no_circle_are_told_from_others():
-    node = np.array([[1, -1], [-1, -2]] + [[-1, -1]] * 5)
-    arrays = {"feature": np.zeros((7, 2), int), "threshold": np.zeros((7, 2))}
-    form = Trees(**arrays, left=node, right=node, leaf=np.zeros((7, 3)), shift=np.zeros(7))
-    assert form.check(1)
-    assert not Trees(**arrays, left=node, right=node, leaf=form.leaf[:6], shift=form.shift).check(1)
