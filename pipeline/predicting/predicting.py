@@ -11,27 +11,23 @@ Shapes: N utterances, S samples (int16, 16 kHz), C = 7 classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from scipy.special import softmax
 
-from pipeline.corpus.transcripts import STYLES, clean
+from pipeline.corpus.transcripts import STYLES
 from pipeline.evaluation import fusion
 from pipeline.evaluation.predictions import MODELS
-from pipeline.features.condition import find_unusual
-from pipeline.files import RATE, UserError, read_json
+from pipeline.files import UserError, read_json
 from pipeline.labels import LABELS
-from pipeline.predicting import recordings
-from pipeline.predicting.cutting import cut
 from pipeline.predicting.recordings import Recording
+from pipeline.predicting.utterances import Transcribe, Utterance, find_utterances
 
 MADE_BY = {"text": "text_train.py", "audio": "audio_train.py", "cmbert": "run_classifier.py"}
-NEEDS = {"text": (False, True), "audio": (True, False), "cmbert": (True, True)}  # voice, words
 TOGETHER = 32  # utterances that go through the networks at once
-LONG = 20.0  # seconds from which a recording without transcript is cut where it is silent
 
 
 @dataclass(frozen=True)
@@ -75,25 +71,6 @@ class Heard:
 
     voices: dict = field(default_factory=dict)
     turns: dict = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Utterance:
-    """A recording of one utterance: its samples (S,) or None, its words as the models read them."""
-
-    recording: Recording
-    samples: np.ndarray | None
-    text: str
-    remarks: tuple[str, ...]
-
-    def suits(self, model: str) -> bool:
-        """Tell whether the utterance has what a model needs."""
-        voice, words = NEEDS[model]
-        return (self.samples is not None or not voice) and (bool(self.text) or not words)
-
-    def tells(self, model: str) -> bool:
-        """Tell whether a model can learn from the utterance how its speaker sounds."""
-        return NEEDS[model][0] and self.samples is not None and bool(self.recording.speaker)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,50 +140,24 @@ def predict(
     run: Run,
     files: Iterable[Recording],
     heard: Heard | None = None,
-    transcribe: Callable[[np.ndarray], str] | None = None,
+    transcribe: Transcribe | None = None,
 ) -> Iterator[Answer]:
     """Yield an answer for every utterance of the recordings, in order.
 
-    A recording above LONG seconds without transcript is cut where it is silent. Nothing that comes
+    A long recording without transcript is cut where it is silent. Nothing that comes
     later changes an answer.
     heard: what was heard before; it is brought up to date, so that the next call can go on.
     transcribe: samples (S,) -> words, for recordings without transcript.
     """
     heard = heard or Heard()
     waiting = []
-    for utterance in find_utterances(run, files, transcribe):
+    for utterance in find_utterances(files, run.text_style, run.usual, transcribe):
         waiting.append(utterance)
         if len(waiting) == TOGETHER:
             yield from answer(run, waiting, heard)
             waiting = []
     if waiting:
         yield from answer(run, waiting, heard)
-
-
-def find_utterances(
-    run: Run, files: Iterable[Recording], transcribe: Callable | None
-) -> Iterator[Utterance]:
-    """Read recordings, cut the long ones, clean or recognise their words."""
-    for recording in files:
-        text = clean(recording.text, run.text_style)
-        remarks = ["nothing left of the transcript"] if recording.text and not text else []
-        if not recording.has_voice:
-            yield Utterance(recording, None, text, tuple(remarks))
-            continue
-        samples, found = recordings.read(recording)
-        long = len(samples) > LONG * RATE and recording.end is None
-        if long and text:
-            remarks.append(f"one verdict for {len(samples) / RATE:.0f} s")
-        for start, end in cut(samples) if long and not text else [(0, len(samples))]:
-            piece, own, words = samples[start:end], recording, text
-            if long and not text:
-                offset = recording.start or 0.0
-                own = replace(recording, start=offset + start / RATE, end=offset + end / RATE)
-            if transcribe and not text:
-                words = clean(transcribe(piece), run.text_style)
-            silent = [] if words else ["voice alone, no transcript"]
-            strange = [f"unlike the training: {how}" for how in find_unusual(piece, run.usual)]
-            yield Utterance(own, piece, words, (*remarks, *found, *strange, *silent))
 
 
 def answer(run: Run, utterances: list[Utterance], heard: Heard) -> Iterator[Answer]:
