@@ -32,7 +32,8 @@ from pipeline.files import UserError
 from pipeline.labels import LABELS
 from pipeline.learning import text
 from pipeline.learning.dataset import Training, Utterances
-from pipeline.learning.training import predict, train
+from pipeline.learning.recogniser import predict
+from pipeline.learning.training import train
 
 # --------------------------------------------------------------------------------------
 TEXT = "data/goemotions_ko_train.tsv"  # a path

@@ -1,4 +1,4 @@
-"""The text model: any BERT-type encoder, its tokenizer, and a classifier of seven emotions on top.
+"""The text model: any BERT-type encoder with its tokenizer, and a classifier of seven emotions.
 
 Shapes: B utterances, L tokens (padding included), D encoder width.
 """
@@ -13,13 +13,17 @@ import sentencepiece
 import torch
 from huggingface_hub import snapshot_download
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
 from transformers.utils import logging
 
 from models import ModelError, check_choice
+from models.tokenizer import (
+    SENTENCEPIECE_FILES,
+    SPECIAL_PIECES,
+    KoBERTTokenizer,
+    find_sentencepiece,
+)
 
-SPECIAL_PIECES = ("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]")  # KoBERT's ids 0 to 4
-SENTENCEPIECE_FILES = ("spiece.model", "*.spiece", "tokenizer_78b3253a26.model")
 # What the authors' tokenizer returns for skt/kobert-base-v1: (text, second text, ids).
 KNOWN_ANSWERS = (
     ("한국어 모델을 공유합니다.", None, [2, 4958, 6855, 2046, 7088, 1050, 7843, 54, 3]),
@@ -32,65 +36,6 @@ KNOWN_ANSWERS = (
 # On a CPU scaled_dot_product_attention is slower for short texts; None: the library's choice.
 ATTENTION = None if torch.cuda.is_available() else "eager"
 UNKNOWN_LIMIT = 0.05  # share of [UNK] among the tokens; Korean text of any topic stays under .01
-
-
-class KoBERTTokenizer:
-    """SentencePiece with KoBERT's special ids: `[CLS] pieces [SEP]`, token types 0.
-
-    The text is normalised by the SentencePiece model itself (NFKC). The tokenizers that
-    transformers would pick decompose Hangul first and return [UNK] for every Korean word.
-    """
-
-    unk_id, pad_id, cls_id, sep_id, mask_id = range(5)
-
-    def __init__(self, model: bytes):
-        self.model = model
-        self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-
-    @classmethod
-    def from_folder(cls, folder: Path | str) -> "KoBERTTokenizer":
-        """Load a folder's SentencePiece model; ModelError if there is none with KoBERT's ids."""
-        path = find_sentencepiece(folder)
-        if path is None:
-            names = ", ".join(SENTENCEPIECE_FILES)
-            raise ModelError(f"{folder} has no SentencePiece model (none of {names})")
-        tokenizer = cls(path.read_bytes())
-        if not tokenizer.has_kobert_ids():
-            raise ModelError(
-                f"{path} is not KoBERT's: its first pieces are {tokenizer.pieces(range(5))}, "
-                f"expected {list(SPECIAL_PIECES)}"
-            )
-        return tokenizer
-
-    def has_kobert_ids(self) -> bool:
-        return len(self) > 5 and tuple(self.pieces(range(5))) == SPECIAL_PIECES
-
-    def __len__(self) -> int:
-        return self.processor.get_piece_size()
-
-    def encode(
-        self, text: str, max_length: int | None = None, pair: str | None = None
-    ) -> list[int]:
-        """Return `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]` as ids.
-
-        Of what exceeds `max_length` ids, pieces are cut from the end of the longer text; the
-        special ids stay.
-        """
-        first = self.processor.encode(text)
-        second = self.processor.encode(pair) if pair is not None else []
-        specials = 2 if pair is None else 3
-        while max_length and first + second and len(first) + len(second) + specials > max_length:
-            (first if len(first) >= len(second) else second).pop()
-        ids = [self.cls_id, *first, self.sep_id]
-        return ids if pair is None else [*ids, *second, self.sep_id]
-
-    def pieces(self, ids: Iterable[int]) -> list[str]:
-        """Return the pieces behind the ids; a leading `▁` stands for the blank before a word."""
-        return [self.processor.id_to_piece(int(i)) for i in ids]
-
-    def files(self) -> dict[str, bytes]:
-        """Return the SentencePiece model under the hub's name: what load_tokenizer reads."""
-        return {"spiece.model": self.model}
 
 
 class HubTokenizer:
@@ -122,12 +67,6 @@ class HubTokenizer:
             return {path.name: path.read_bytes() for path in paths}
 
 
-def find_sentencepiece(folder: Path | str) -> Path | None:
-    """Return the SentencePiece model in a checkpoint's folder, None if there is none."""
-    found = (path for name in SENTENCEPIECE_FILES for path in sorted(Path(folder).glob(name)))
-    return next(found, None)
-
-
 def load_tokenizer(name: str) -> KoBERTTokenizer | HubTokenizer:
     """Load the tokenizer of a checkpoint, given by hub name or local folder.
 
@@ -146,7 +85,7 @@ def load_tokenizer(name: str) -> KoBERTTokenizer | HubTokenizer:
                 if Path(name).name == "kobert-base-v1":
                     check_known_answers(tokenizer)
                 return tokenizer
-        return HubTokenizer(AutoTokenizer.from_pretrained(name))
+        return HubTokenizer(AutoTokenizer.from_pretrained(name, trust_remote_code=False))
     except (OSError, ValueError, RuntimeError) as error:  # the last is SentencePiece's
         raise unreachable(name, "tokenizer", error) from None
 
@@ -227,12 +166,17 @@ def hide_bars_in_files() -> None:
 
 def build_encoder(config: dict, pooler: bool = False) -> nn.Module:
     """Build an encoder with random weights from `encoder.config.to_dict()` of another."""
-    options = {key: value for key, value in config.items() if key != "model_type"}
-    sizes = AutoConfig.for_model(config["model_type"], **options)
-    encoder = AutoModel.from_config(sizes, attn_implementation=ATTENTION)
+    encoder = AutoModel.from_config(read_sizes(config), attn_implementation=ATTENTION)
     if not pooler:
         remove_pooler(encoder)
     return encoder
+
+
+def read_sizes(config: dict) -> PreTrainedConfig:
+    """Return an encoder's configuration; what names code of the hub to be run is passed over."""
+    passed_over = ("model_type", "auto_map", "attn_implementation", "_attn_implementation")
+    options = {key: value for key, value in config.items() if key not in passed_over}
+    return AutoConfig.for_model(config["model_type"], **options)
 
 
 def remove_pooler(encoder: nn.Module) -> None:

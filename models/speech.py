@@ -6,10 +6,10 @@ Shapes: B clips, S samples (padding included), T frames of 20 ms, D width, K lay
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+from transformers import AutoFeatureExtractor, AutoModel
 
 from models import ModelError
-from models.kobert import hide_bars_in_files, unreachable
+from models.kobert import hide_bars_in_files, read_sizes, unreachable
 
 SHORTEST = 400  # samples; a shorter clip has no frame: zeros are appended
 
@@ -38,8 +38,7 @@ def load_speech_encoder(name: str) -> tuple[nn.Module, bool]:
 
 def build_speech_encoder(config: dict) -> nn.Module:
     """Build an encoder with random weights from `encoder.config.to_dict()` of another."""
-    options = {key: value for key, value in config.items() if key != "model_type"}
-    return AutoModel.from_config(AutoConfig.for_model(config["model_type"], **options))
+    return AutoModel.from_config(read_sizes(config))
 
 
 def encode(encoder: nn.Module, clips: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,8 @@ A script ends with
         config.run(main)
 
 and `--name value` (or `--name=value`) then replaces its constant NAME before main() runs;
-`--script.name value` is for one of several scripts that get the same command line. The block stands
-between two ruled lines, `# -----`.
+`--script.name value` is for one of several scripts that get the same command line; a yes/no setting
+alone, `--name`, means yes. The block stands between two ruled lines, `# -----`.
 """
 
 import ast
@@ -65,18 +65,25 @@ def convert(name: str, text: str, default: object) -> object:
 
 
 def parse(
-    arguments: list[str], defaults: dict, elsewhere: Collection[str] = (), stage: str = ""
+    arguments: list[str],
+    defaults: dict,
+    elsewhere: Collection[str] = (),
+    stage: str = "",
+    words: str = "",
 ) -> dict:
     """Return the overrides {lower-case name: converted value} that the arguments ask for.
 
     elsewhere: settings of other stages of the same command, as `name` and as `stage.name`, which
-    are passed over.  stage: this one's name.
+    are passed over.  stage: this one's name.  words: the tuple that takes what has no name.
     """
-    overrides = {}
-    words = iter(arguments)
-    for word in words:
+    overrides, waiting = {}, list(reversed(arguments))
+    while waiting:
+        word = waiting.pop()
         if not word.startswith("--"):
-            raise UserError(f"unexpected argument '{word}': settings are given as --name value")
+            if not words:
+                raise UserError(f"unexpected argument '{word}': settings are given as --name value")
+            overrides[words] = (*overrides.get(words, ()), word)
+            continue
         option, equals, text = word[2:].partition("=")
         full_name = option.replace("-", "_").lower()
         name = full_name.removeprefix(f"{stage}.")
@@ -87,8 +94,13 @@ def parse(
                 "(--help lists them all)"
             )
         if not equals:
-            text = next(words, None)
-            if text is None:
+            following = waiting[-1] if waiting else "--"
+            is_word = bool(words) and following.lower() not in BOOLEANS
+            if isinstance(defaults.get(name), bool) and (is_word or following.startswith("--")):
+                text = "yes"
+            elif waiting:
+                text = waiting.pop()
+            else:
                 raise UserError(f"--{option} needs a value")
         if name in defaults:
             overrides[name] = convert(option, text, defaults[name])
@@ -102,8 +114,11 @@ def help_text(namespace: dict) -> str:
     return "\n".join([namespace["__doc__"].strip(), "", title, "", *block])
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], words: str = "") -> None:
     """Run a script's main() under the command line's overrides, a UserError in one line.
+
+    words: the setting, a tuple, that takes the command line's words without a name. A script that
+    has one answers what it is asked: its overrides are not echoed.
 
     The environment's STAGES lists the scripts that get the same overrides (run_all.sh): a setting
     that this script lacks but one of them has is no error here.
@@ -121,9 +136,10 @@ def run(main: Callable[[], None]) -> None:
         for stage in stages if script.name in stages else ():
             names = [name.lower() for name in read_block(script.parent / stage)[1]]
             elsewhere.update(names, [f"{Path(stage).stem}.{name}" for name in names])
-        overrides = parse(sys.argv[1:], settings(namespace), elsewhere, script.stem)
+        overrides = parse(sys.argv[1:], settings(namespace), elsewhere, script.stem, words)
         for name, value in overrides.items():
-            print(f"setting {name.upper()} = {value!r} (was {namespace[name.upper()]!r})")
+            if not words:
+                print(f"setting {name.upper()} = {value!r} (was {namespace[name.upper()]!r})")
             namespace[name.upper()] = value
         main()
     except (UserError, ModelError) as error:

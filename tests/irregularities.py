@@ -170,7 +170,7 @@ CHANGES19 = [
     ),
     Change(
         "endless recording",
-        (("dropped", "Sess04_script01_M005", "recording longer than ten minutes"),),
+        (("dropped", "Sess04_script01_M005", "recording longer than 10 minutes"),),
         edit("Sess04_script01_M005", audio=Recording(samples_of(0), 1)),
         utterances=-1,
     ),

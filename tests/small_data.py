@@ -79,6 +79,12 @@ def write_data(folder: Path, rows: list[dict], ties: str = "first") -> Path:
         np.save(folder / f"{split}_audio.npy", audio)
         for name in (f"{split}.tsv", f"{split}_audio.npy"):
             hashes[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    manifest = {"files": hashes, "settings": {"ties": ties}, "synthetic": "tones of a test"}
+    manifest = {
+        "files": hashes,
+        "corpus": {"kind": "KEMDy19"},
+        "sessions": {split: list(sessions) for split, sessions in SESSIONS.items()},
+        "settings": {"ties": ties, "text": "spoken"},
+        "synthetic": "tones of a test",
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder

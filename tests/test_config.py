@@ -25,6 +25,7 @@ DEFAULTS = {
         (["--learning-rate=1"], {"learning_rate": 1.0}),
         (["--learning_rate", "3e-5"], {"learning_rate": 3e-5}),
         (["--shuffle", "no"], {"shuffle": False}),
+        (["--shuffle", "--epochs", "3"], {"shuffle": True, "epochs": 3}),
         (["--shuffle=TRUE"], {"shuffle": True}),
         (["--sessions", "1,2,3"], {"sessions": (1, 2, 3)}),
         (["--weights", "(1, .5)"], {"weights": (1.0, 0.5)}),
@@ -53,6 +54,13 @@ def test_conversion(arguments, expected):
 def test_errors_say_what_to_do(arguments, words):
     with pytest.raises(UserError, match=words):
         parse(arguments, DEFAULTS)
+
+
+def test_words_without_a_name_go_to_one_setting():
+    arguments = ["a.wav", "--shuffle", "b c.wav", "--epochs", "3", "--shuffle=no", "-"]
+    expected = {"files": ("a.wav", "b c.wav", "-"), "shuffle": False, "epochs": 3}
+    assert parse(arguments, {**DEFAULTS, "files": ()}, words="files") == expected
+    assert parse(["--shuffle"], DEFAULTS) == {"shuffle": True}
 
 
 def test_settings_of_other_stages_are_passed_over():

@@ -28,14 +28,15 @@ class RecordingError(Exception):
     """A recording that cannot be used; the message is the reason."""
 
 
-def measure(path: str) -> int:
+def measure(path: str, longest: int = LONGEST) -> int:
     """Return the length in samples at 16 kHz that the header promises.
 
-    Raises RecordingError for a recording that is unreadable, empty, truncated or endless.
+    Raises RecordingError for a recording that is unreadable, empty, truncated or longer than the
+    `longest`.
     """
     try:
         if length := plain_length(path):
-            return check_length(length)
+            return check_length(length, longest)
         info = soundfile.info(path)
     except (soundfile.SoundFileError, OSError) as error:
         raise RecordingError("recording unreadable") from error
@@ -44,13 +45,13 @@ def measure(path: str) -> int:
         raise RecordingError("recording truncated")
     if not info.frames:
         raise RecordingError("recording empty")
-    return check_length(resampled_length(info.frames, info.samplerate))
+    return check_length(resampled_length(info.frames, info.samplerate), longest)
 
 
-def check_length(length: int) -> int:
-    """Return a length in samples, or raise RecordingError for one that no utterance has."""
-    if length > LONGEST:
-        raise RecordingError("recording longer than ten minutes")
+def check_length(length: int, longest: int) -> int:
+    """Return a length in samples, or raise RecordingError for one above the longest."""
+    if length > longest:
+        raise RecordingError(f"recording longer than {longest // (60 * RATE)} minutes")
     return length
 
 

@@ -129,17 +129,40 @@ def load(folder: Path | str) -> Predictions:
     )
 
 
+def join(parts: list[Predictions]) -> Predictions:
+    """Return the rows of several runs (folds) as one, in order; no segment may be in two of them.
+
+    IDs and facts are kept if all parts have them; runs are those of the first.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    for part in parts[1:]:
+        for model in MODELS:
+            check_same_regime(first, part, model)
+    has_ids = all(part.ids is not None for part in parts)
+    seen = first.ids
+    for part in parts[1:] if has_ids else ():
+        path = part.folder / f"{MODELS[0]}_index.npy"
+        refuse(path, np.isin(part.ids, seen), "is a test row of an earlier folder too", part.ids)
+        seen = np.concatenate([seen, part.ids])
+    has_facts = all(part.facts is not None for part in parts)
+    return Predictions(
+        folder=first.folder,
+        truth=np.concatenate([part.truth for part in parts]),
+        logits=np.concatenate([part.logits for part in parts], axis=1),
+        ids=seen if has_ids else None,
+        facts=pd.concat([part.facts for part in parts], ignore_index=True) if has_facts else None,
+        runs=first.runs,
+    )
+
+
 def check_pair(test: Predictions, held_out: Predictions) -> None:
     """Refuse held-out rows of other data or another regime, and such as are test rows."""
     for model in MODELS:
         first = test.folder / f"{model}_run.json"
         check_same_data(first, test.runs[model], held_out.folder, model, held_out.runs[model])
-        ours, theirs = (rows.runs[model].get("known") for rows in (test, held_out))
-        if ours != theirs:
-            raise UserError(
-                f"{held_out.folder / first.name}: speakers known: {theirs}, in {first}: {ours}"
-                f"{again(model)}"
-            )
+        check_same_regime(test, held_out, model)
     if test.ids is not None and held_out.ids is not None:
         path = held_out.folder / f"{MODELS[0]}_index.npy"
         refuse(path, np.isin(held_out.ids, test.ids), "is a test row as well", held_out.ids)
@@ -227,6 +250,17 @@ def check_same_data(first: Path, run: dict, folder: Path, model: str, other: dic
         raise UserError(
             f"{folder / f'{model}_run.json'}, from row 0 on: made from other data (hash "
             f"{str(ours)[:12]}) than {first} ({str(theirs)[:12]}): run {MADE_BY[model]} again"
+        )
+
+
+def check_same_regime(first: Predictions, other: Predictions, model: str) -> None:
+    """Refuse outputs of a model that knew something else of the speakers."""
+    name = f"{model}_run.json"
+    ours, theirs = (rows.runs[model].get("known") for rows in (first, other))
+    if ours != theirs:
+        raise UserError(
+            f"{other.folder / name}: speakers known: {theirs}, in {first.folder / name}: {ours}"
+            f"{again(model)}"
         )
 
 

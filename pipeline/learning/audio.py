@@ -25,6 +25,7 @@ from models.speech import (
     load_speech_encoder,
 )
 from pipeline.features.clips import augmented, stretched
+from pipeline.features.condition import usual_range
 from pipeline.features.mel import Mel, add_deltas, log_mel
 from pipeline.features.paper import PAPER_BINS, paper_spectrogram
 from pipeline.files import RATE
@@ -39,12 +40,21 @@ from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances
 from pipeline.learning.profile import SpeakerProfile
 from pipeline.learning.recogniser import Change, Recogniser
-from pipeline.learning.voices import Average, known_sums, sums_of, turn_order, units_of
+from pipeline.learning.voices import (
+    Average,
+    known_sums,
+    make_profile,
+    read_profile,
+    sums_of,
+    turn_order,
+    units_of,
+)
 
 NAME = "audio"
 MADE_BY = "audio_train.py"
 TEMPOS = (1.0, 0.85, 1.15)  # at which a clip is heard; the logits are averaged
 PART = 4  # clips of a training batch that are padded together
+SAMPLED = 1000  # recordings by which it is measured what is usual
 
 
 def create(settings: dict) -> AudioModel:
@@ -76,8 +86,9 @@ def load(folder: Path) -> AudioModel:
 
 def compute_spectrograms(rows: Utterances, mel: Mel) -> list[np.ndarray]:
     """Return the log-mel spectrogram (T, F) of every row."""
-    bar = tqdm(range(len(rows)), desc="spectrograms", unit=" utt", disable=None, leave=False)
-    return [log_mel(rows.samples(row), mel) for row in bar]
+    clips = map(rows.samples, range(len(rows)))
+    shown = {"unit": " utt", "disable": None, "leave": False, "delay": 1}
+    return [log_mel(clip, mel) for clip in tqdm(clips, "spectrograms", len(rows), **shown)]
 
 
 def compute_encoded(
@@ -102,9 +113,15 @@ class AudioModel(Recogniser):
     """What models of the voice share: batches by seconds of audio."""
 
     BUDGET = "batch_seconds"
+    usual: dict[str, list[float]]  # how the recordings learned from sound: features/condition.py
 
     def describe(self) -> dict:
-        return {}
+        return {"usual": self.usual}
+
+    def calibrate(self, rows: Utterances) -> None:
+        """Measure how recordings sound, on SAMPLED of them at most."""
+        chosen = np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED)).round().astype(int)
+        self.usual = usual_range(map(rows.samples, chosen))
 
     def prepare(self, rows: Utterances) -> Utterances:
         return rows
@@ -129,7 +146,8 @@ class SpectrogramModel(AudioModel):
         self.network = TwoVoices(mel.bins, settings["dropout"])
 
     def describe(self) -> dict:
-        return {"mel": asdict(self.mel), "average": self.average.to_json()}
+        own = {"mel": asdict(self.mel), "average": self.average.to_json()}
+        return {**super().describe(), **own}
 
     def prepare(self, rows: Utterances) -> Utterances:
         spectrograms = compute_spectrograms(rows, self.mel)
@@ -137,6 +155,7 @@ class SpectrogramModel(AudioModel):
         return rows.with_features(spectrograms=spectrograms, sums=sums)
 
     def calibrate(self, rows: Utterances) -> None:
+        super().calibrate(rows)
         self.average = Average.of(torch.stack(rows.features["sums"]))
 
     def meet(self, rows: Utterances, *regimes: str) -> Utterances:
@@ -231,7 +250,7 @@ class SpectrogramModel(AudioModel):
 
         company: batches of one speaker's rows.  profile: what was known before them.
         """
-        before = profile.sums if profile else {}
+        before = read_profile(profile)
         chosen = np.concatenate(company)
         order = torch.from_numpy(turn_order(rows, chosen))
         own = torch.stack([rows.features["sums"][row] for row in chosen])
@@ -253,7 +272,7 @@ class SpectrogramModel(AudioModel):
             found, after = self.network.classify_speaker(*parts, order, clips, regime, layers)
             logits.append(found)
             heard |= {f"{tempo} layer{number}": sums for number, sums in enumerate(after)}
-        return torch.stack(logits).mean(0), SpeakerProfile(heard)
+        return torch.stack(logits).mean(0), make_profile(heard)
 
 
 class PaperModel(AudioModel):
@@ -283,7 +302,8 @@ class SpeechEncoderModel(AudioModel):
         self.network = SpeechClassifier(encoder, normalise, self.frozen, settings["dropout"])
 
     def describe(self) -> dict:
-        return {"encoder": self.network.encoder.config.to_dict(), "normalise": self.normalise}
+        encoder = self.network.encoder.config.to_dict()
+        return {**super().describe(), "encoder": encoder, "normalise": self.normalise}
 
     def prepare(self, rows: Utterances) -> Utterances:
         """Return the rows; where the encoder is frozen, with each layer's mean over the clip."""

@@ -28,8 +28,16 @@ from pipeline.learning.audio import compute_encoded, compute_spectrograms
 from pipeline.learning.batches import learning_random
 from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances
+from pipeline.learning.profile import SpeakerProfile
 from pipeline.learning.text import TokenReader
-from pipeline.learning.voices import Average, known_sums, sums_of, units_of
+from pipeline.learning.voices import (
+    Average,
+    known_sums,
+    make_profile,
+    read_profile,
+    sums_of,
+    units_of,
+)
 
 NAME = "cmbert"
 MADE_BY = "run_classifier.py"
@@ -124,7 +132,7 @@ class TokenVoiceModel(CMBERTModel):
             tokens = len(rows.features["token_ids"][row]) - 2
             if random and random.random() < self.settings["hide_words"]:
                 ids[1 : tokens + 1] = self.tokenizer.mask_id
-            heard = average_over_tokens(voice, tokens).reshape(tokens, -1)
+            heard = average_over_tokens(voice, tokens).reshape(tokens, self.width)
             place[1 : tokens + 1] = torch.from_numpy(heard)
         return {**batch, "audio": audio}
 
@@ -164,9 +172,11 @@ class AlignedModel(TokenVoiceModel):
         voice = Average.of(self.describe_rows(rows, self.level_units(rows, level, "all")))
         self.averages = level, voice
 
-    def level_units(self, rows: Utterances, average: Average, regime: str) -> list[tuple]:
+    def level_units(
+        self, rows: Utterances, average: Average, regime: str, before: Tensor | None = None
+    ) -> list[tuple]:
         """Return mean and deviation (F,) of the spectrograms at every row."""
-        known = known_sums(rows, torch.stack(rows.features["sums"]), regime)
+        known = known_sums(rows, torch.stack(rows.features["sums"]), regime, before)
         return list(zip(*units_of(known, average, self.mel.deviation_floor), strict=True))
 
     def describe_rows(self, rows: Utterances, units: list[tuple]) -> Tensor:
@@ -177,16 +187,42 @@ class AlignedModel(TokenVoiceModel):
 
     def meet(self, rows: Utterances, *regimes: str) -> Utterances:
         """Return the rows with their units under each regime: of spectrogram and description."""
-        met = []
-        for regime in regimes:
-            level, voice = self.averages
-            units = self.level_units(rows, level, regime)
-            known = known_sums(rows, self.describe_rows(rows, units), regime)
-            mean, deviation = units_of(known, voice, self.mel.deviation_floor)
-            shape = len(rows), 3, self.mel.bins
-            described = zip(mean.reshape(shape), deviation.reshape(shape), strict=True)
-            met.append(list(zip(units, described, strict=True)))
+        met = [self.units(rows, regime, {})[0] for regime in regimes]
         return rows.with_features(units=list(zip(*met, strict=True)))
+
+    def units(
+        self, rows: Utterances, regime: str, before: dict[str, Tensor]
+    ) -> tuple[list[tuple], dict[str, Tensor]]:
+        """Return each row's units of spectrogram and description, and all sums after the rows.
+
+        before: the sums of what was heard earlier, where all rows are of one speaker.
+        """
+        level, voice = self.averages
+        units = self.level_units(rows, level, regime, before.get("spectrogram"))
+        sums = self.describe_rows(rows, units)
+        known = known_sums(rows, sums, regime, before.get("description"))
+        mean, deviation = units_of(known, voice, self.mel.deviation_floor)
+        shape = len(rows), 3, self.mel.bins
+        described = zip(mean.reshape(shape), deviation.reshape(shape), strict=True)
+        own = {"spectrogram": torch.stack(rows.features["sums"]), "description": sums}
+        after = {name: each.sum(0) + before.get(name, 0) for name, each in own.items()}
+        return list(zip(units, described, strict=True)), after
+
+    def hear(
+        self,
+        rows: Utterances,
+        company: list[np.ndarray],
+        regime: str,
+        profile: SpeakerProfile | None = None,
+    ) -> tuple[Tensor, SpeakerProfile]:
+        """Return the logits of one speaker's clips, and what is known of the speaker after them.
+
+        rows: all of one speaker.  company, profile: as SpectrogramModel.hear has them.
+        """
+        units, after = self.units(rows, regime, read_profile(profile))
+        rows = rows.with_features(units=[(unit,) for unit in units])
+        logits = self.recognise(rows, company, regime, lambda inputs: inputs)
+        return logits, make_profile(after)
 
     def voice(self, rows: Utterances, row: int, random: np.random.Generator | None) -> np.ndarray:
         """Return the description (T, 3, F) in the speaker's units.

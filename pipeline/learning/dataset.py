@@ -25,7 +25,7 @@ class Utterances:
 
     table: one utterance a row, sorted by id.  audio: one int16 array (16 kHz) per source split; the
     row's recording is audio[split][first_sample : first_sample + sample_count].  data_hash: of the
-    preprocessed files.
+    preprocessed files.  source: the kind of corpus, its sessions by split, how texts were cleaned.
     features: name -> one entry a row; "token_ids" are of the words, all others of the voice.
     """
 
@@ -35,6 +35,7 @@ class Utterances:
     synthetic: str | None
     soft: bool
     features: dict[str, list] = field(default_factory=dict)
+    source: dict = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -122,9 +123,13 @@ def load_utterances(data: str | Path, *splits: str) -> Utterances:
     data_hash = hashlib.sha256(
         "".join(hashes[name] for name in sorted(hashes)).encode()
     ).hexdigest()
-    return Utterances(
-        table, audio, data_hash, manifest["synthetic"], manifest["settings"]["ties"] == "soft"
-    )
+    source = {
+        "corpus": manifest["corpus"]["kind"],
+        "sessions": manifest["sessions"],
+        "text": manifest["settings"]["text"],
+    }
+    soft = manifest["settings"]["ties"] == "soft"
+    return Utterances(table, audio, data_hash, manifest["synthetic"], soft, source=source)
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from pipeline.files import UserError, write_atomically
 
@@ -16,10 +16,12 @@ from pipeline.files import UserError, write_atomically
 class SpeakerProfile:
     """Sums over the clips heard so far by the name of what they are of (see models/speaker.py).
 
-    No label, no recording and no word is in it. It belongs to the model that made it.
+    No label, no recording and no word is in it. It belongs to the model that made it, which
+    `made_by` identifies.
     """
 
-    sums: dict[str, Tensor] = field(default_factory=dict)
+    sums: dict[str, np.ndarray] = field(default_factory=dict)
+    made_by: str = ""
 
     @property
     def clips(self) -> int:
@@ -29,17 +31,19 @@ class SpeakerProfile:
     def save(self, path: Path | str) -> None:
         """Write it as safetensors."""
         with write_atomically(path) as temporary:
-            save_file({name: sums.contiguous() for name, sums in self.sums.items()}, temporary)
+            save_file(self.sums, temporary, metadata={"made_by": self.made_by})
 
     @classmethod
     def load(cls, path: Path | str) -> SpeakerProfile:
         """Read a profile; UserError for a file that is none."""
         try:
-            sums = load_file(path)
-            if any(s.dtype != torch.float64 or s.ndim != 1 or len(s) < 4 for s in sums.values()):
+            with safe_open(path, "np") as stream:
+                sums = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+                made_by = stream.metadata()["made_by"]
+            if any(s.dtype != np.float64 or s.ndim != 1 or len(s) < 4 for s in sums.values()):
                 raise ValueError("not the sums of a speaker")
-            if not sums or not all(s.isfinite().all() for s in sums.values()):
+            if not sums or not all(np.isfinite(s).all() for s in sums.values()):
                 raise ValueError("no numbers in it")
         except Exception as error:
             raise UserError(f"{path} is no speaker profile: {error}") from None
-        return cls(sums)
+        return cls(sums, made_by)

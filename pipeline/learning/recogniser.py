@@ -3,7 +3,7 @@
 Each model's file has `NAME`, `MADE_BY` (the script that trains it), `create(settings)`, which
 starts from what was pretrained, and `load(folder)`, which loads what was trained; both return a
 Recogniser.
-Shapes: B utterances of a batch, C = 7 classes.
+Shapes: N rows, B utterances of a batch, C = 7 classes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from pipeline.files import UserError
+from pipeline.labels import LABELS
 from pipeline.learning.checkpoint import read_weights
 from pipeline.learning.dataset import Utterances
 
@@ -99,6 +102,39 @@ class Recogniser(ABC):
     def restore(self, folder: Path, made_by: str) -> None:
         """Take over the weights that a training left in its folder."""
         self.network.load_state_dict(read_weights(folder, made_by))
+
+
+def predict(
+    model: Recogniser,
+    rows: Utterances,
+    regime: str,
+    limits: tuple[int, int],
+    title: str,
+    change: Change = lambda inputs: inputs,
+) -> Tensor:
+    """Return logits (N, C) float32 of prepared rows in their order, each predicted once.
+
+    regime: what is known of the speakers (models/speaker.py).  limits: budget and rows of a batch.
+    """
+    rows = model.meet(rows, regime)
+    logits = torch.full((len(rows), len(LABELS)), torch.nan)
+    was_training = model.network.training
+    model.network.eval()
+    bar = tqdm(total=len(rows), desc=title, unit=" utt", disable=None, leave=False, delay=1)
+    with torch.inference_mode(), bar:
+        for company in model.companies(rows, *limits):
+            chosen = np.concatenate(company)
+            found = model.recognise(rows, company, regime, change)
+            logits[torch.from_numpy(chosen)] = found.float().cpu()
+            bar.update(len(chosen))
+    model.network.train(was_training)
+    if not logits.isfinite().all():
+        row = int((~logits.isfinite()).any(1).nonzero()[0])
+        raise UserError(
+            f"{title}: the output for {rows.ids[row]} is not a number: "
+            "train again with a lower learning rate"
+        )
+    return logits
 
 
 def to_device(batch: dict, device: torch.device) -> dict:

@@ -42,6 +42,7 @@ class Run:
             "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in identity.items()},
             "labels": list(LABELS),
             "data_hash": self.rows.data_hash,
+            "source": self.rows.source,
             "synthetic": self.rows.synthetic,
             "versions": {
                 "python": platform.python_version(),

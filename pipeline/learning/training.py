@@ -1,4 +1,4 @@
-"""The training loop of all models and of pretraining, and prediction with what it trained.
+"""The training loop of all models and of pretraining.
 
 Shapes: N rows, B rows of a batch, C = 7 classes.
 """
@@ -20,11 +20,11 @@ from tqdm import tqdm
 from models import check_choice
 from models.speaker import DEFAULT_REGIME
 from pipeline.evaluation import metrics
-from pipeline.files import UserError, write_json
+from pipeline.files import write_json
 from pipeline.labels import LABELS
 from pipeline.learning.checkpoint import State
-from pipeline.learning.dataset import Training, Utterances
-from pipeline.learning.recogniser import Change, Recogniser, to_device
+from pipeline.learning.dataset import Training
+from pipeline.learning.recogniser import Recogniser, predict, to_device
 
 
 class Task(Protocol):
@@ -235,39 +235,6 @@ def train(model: Recogniser, part: Training, rates: dict[str, float]) -> None:
     if part.chooses_epoch:
         model.network.load_state_dict(state.best_weights)
         print(f"best epoch: {state.best_round} of {state.round} (validation macro F1)")
-
-
-def predict(
-    model: Recogniser,
-    rows: Utterances,
-    regime: str,
-    limits: tuple[int, int],
-    title: str,
-    change: Change = lambda inputs: inputs,
-) -> Tensor:
-    """Return logits (N, C) float32 of prepared rows in their order, each predicted once.
-
-    regime: what is known of the speakers (models/speaker.py).  limits: budget and rows of a batch.
-    """
-    rows = model.meet(rows, regime)
-    logits = torch.full((len(rows), len(LABELS)), torch.nan)
-    was_training = model.network.training
-    model.network.eval()
-    bar = tqdm(total=len(rows), desc=title, unit=" utt", disable=None, leave=False)
-    with torch.inference_mode(), bar:
-        for company in model.companies(rows, *limits):
-            chosen = np.concatenate(company)
-            found = model.recognise(rows, company, regime, change)
-            logits[torch.from_numpy(chosen)] = found.float().cpu()
-            bar.update(len(chosen))
-    model.network.train(was_training)
-    if not logits.isfinite().all():
-        row = int((~logits.isfinite()).any(1).nonzero()[0])
-        raise UserError(
-            f"{title}: the output for {rows.ids[row]} is not a number: "
-            "train again with a lower learning rate"
-        )
-    return logits
 
 
 def progress(batches: list[np.ndarray], title: str, state: State) -> Iterator[np.ndarray]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models.speaker import known_at_each, known_moments
 from pipeline.learning.dataset import Utterances
+from pipeline.learning.profile import SpeakerProfile
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,29 @@ def turn_order(rows: Utterances, chosen: np.ndarray) -> np.ndarray:
     return np.lexsort([table["turn"], table["scenario"], table["session"]])
 
 
-def known_sums(rows: Utterances, sums: Tensor, regime: str) -> Tensor:
-    """Return what is known of the speaker at each row, (N, 2 + 2 F); sums: each row's own."""
+def known_sums(rows: Utterances, sums: Tensor, regime: str, before: Tensor | None = None) -> Tensor:
+    """Return what is known of the speaker at each row, (N, 2 + 2 F); sums: each row's own.
+
+    before (2 + 2 F,): of what was heard earlier, where all rows are of one speaker.
+    """
     known = torch.empty_like(sums)
     order = turn_order(rows, np.arange(len(rows)))
     speakers = rows.speakers[order]
     for speaker in np.unique(speakers):
         own = order[speakers == speaker]
-        known[own] = known_at_each(sums[own], regime)
+        known[own] = known_at_each(sums[own], regime, before)
     return known
+
+
+def read_profile(profile: SpeakerProfile | None) -> dict[str, Tensor]:
+    """Return the sums of what was heard earlier, by name."""
+    sums = profile.sums if profile else {}
+    return {name: torch.from_numpy(own) for name, own in sums.items()}
+
+
+def make_profile(sums: dict[str, Tensor]) -> SpeakerProfile:
+    """Return the profile of sums (K,), `read_profile`'s inverse."""
+    return SpeakerProfile({name: own.numpy() for name, own in sums.items()})
 
 
 def units_of(known: Tensor, average: Average, floor: float) -> tuple[np.ndarray, np.ndarray]:

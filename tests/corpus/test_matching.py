@@ -320,7 +320,7 @@ def test_ten_minutes_are_the_most_of_a_plain_wav_too(tmp_path):
         content = hostile.wav_bytes(np.zeros(frames, np.int16))
         (tmp_path / f"{frames}.wav").write_bytes(content)
     assert recordings.measure(f"{tmp_path}/{recordings.LONGEST}.wav") == 600 * 16000
-    with pytest.raises(recordings.RecordingError, match="longer than ten minutes"):
+    with pytest.raises(recordings.RecordingError, match="longer than 10 minutes"):
         recordings.measure(f"{tmp_path}/{recordings.LONGEST + 1}.wav")
 
 

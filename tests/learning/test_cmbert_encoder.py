@@ -13,7 +13,7 @@ from models.speaker import REGIMES
 from pipeline.files import read_json
 from pipeline.learning import cmbert
 from pipeline.learning.dataset import load_utterances
-from pipeline.learning.training import predict
+from pipeline.learning.recogniser import predict
 
 MODEL = KINDS["wav2vec2"][1]
 LIMITS = (2048, 24)

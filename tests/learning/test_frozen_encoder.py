@@ -11,7 +11,7 @@ from stage_settings import stage_settings
 
 from pipeline.learning import audio
 from pipeline.learning.dataset import load_utterances
-from pipeline.learning.training import predict
+from pipeline.learning.recogniser import predict
 
 MODEL = KINDS["wav2vec2"][1]
 LIMITS = (1000, 32)

@@ -18,7 +18,7 @@ from pipeline.learning import audio, cmbert, text
 from pipeline.learning.checkpoint import save_weights
 from pipeline.learning.dataset import load_utterances
 from pipeline.learning.profile import SpeakerProfile
-from pipeline.learning.training import predict
+from pipeline.learning.recogniser import predict
 
 ROWS = np.array([7, 0, 3])
 MEL = Mel()

@@ -20,8 +20,9 @@ from pipeline.files import read_json
 from pipeline.labels import LABELS
 from pipeline.learning import text
 from pipeline.learning.dataset import load_utterances
+from pipeline.learning.recogniser import predict
 from pipeline.learning.run import Run
-from pipeline.learning.training import predict, train
+from pipeline.learning.training import train
 
 MODELS = ("text", "audio", "cmbert")
 TRAIN = {"text": "text_train.py", "audio": "audio_train.py", "cmbert": "run_classifier.py"}
@@ -373,6 +374,9 @@ def test_the_ablation_has_the_three_regimes(outputs):
     whole = [row["known"] for row in rows if row["input"] == "words and voice"]
     assert sorted(whole) == ["all", "alone", "past"] and whole[0] == "past"
     assert len(rows) == 6
+    for row in rows:
+        low, high = row["macro_f1_ci"]
+        assert 0 <= low <= row["macro_f1"] <= high <= 1 and low < high
 
 
 # --- refusals

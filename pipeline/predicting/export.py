@@ -1,0 +1,153 @@
+"""A trained run as one folder to hand on: weights, configurations, fusion, ONNX graphs, a card."""
+
+import shutil
+from pathlib import Path
+
+from pipeline.evaluation.predictions import MODELS
+from pipeline.files import UserError, read_json, write_json, write_text
+from pipeline.learning.checkpoint import save_weights, write_files
+from pipeline.predicting.graphs import write_graph
+from pipeline.predicting.predicting import Run
+
+TITLES = {"text": "words", "audio": "voice", "cmbert": "words and voice (CM-BERT)"}
+CHECKPOINTS = ("bert", "encoder", "audio", "_name_or_path")  # may be the path of a folder
+SCORES = {"accuracy": "accuracy", "macro_f1": "macro F1", "uar": "UAR"}
+
+
+def export(run: Run, folder: Path | str) -> list[str]:
+    """Write all that predict.py needs to a new folder; return the models that have no graph."""
+    folder = Path(folder)
+    if folder.exists():
+        raise UserError(f"{folder} is there already: give a new folder, or remove it")
+    partial = folder.with_name(f".partial-{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    without = []
+    for name, config in run.configs.items():
+        model, place = run.networks.load(name), partial / name
+        save_weights(model.network, place / "model.safetensors")
+        write_files(place, model.files())
+        write_json(place / "config.json", without_paths(config))
+        if not write_graph(model, place / "model.onnx"):
+            without.append(name)
+    run.fusion.write(partial / "fusion.json")
+    scores = read_json(run.folder / "ensemble.json", "ensemble.py")
+    write_text(partial / "README.md", write_card(run, scores, without))
+    partial.rename(folder)
+    return without
+
+
+def without_paths(content: object) -> object:
+    """Return a configuration in which of this machine's folders only the last name is left."""
+    if not isinstance(content, dict):
+        return content
+    return {
+        key: Path(value).name if key in CHECKPOINTS and is_folder(value) else without_paths(value)
+        for key, value in content.items()
+    }
+
+
+def is_folder(value: object) -> bool:
+    return isinstance(value, str) and (Path(value).is_absolute() or Path(value).is_dir())
+
+
+def write_card(run: Run, scores: list[dict], without: list[str]) -> str:
+    """Return the model card: what it is, on what it was trained, how good it is, its limits."""
+    config = next(iter(run.configs.values()))
+    notice = f"**{run.synthetic}**\n\n" if run.synthetic else ""
+    missing = [model for model in MODELS if model not in run.models]
+    of_sessions = [
+        f"{split}: {', '.join(map(str, sessions)) or 'none'}"
+        for split, sessions in config["source"]["sessions"].items()
+    ]
+    fused = run.fusion.method(run.models)
+    facts = {
+        "emotions": ", ".join(config["labels"]),
+        "models": ", ".join(TITLES[model] for model in run.models),
+        "not in this folder": ", ".join(TITLES[model] for model in missing),
+        "fusion": f"{fused}, fitted on {run.fusion.fitted_on}",
+        "corpus": f"{config['source']['corpus']}, sessions by split: {'; '.join(of_sessions)}",
+        "known of a speaker in the scores": describe_known(scores),
+        "without ONNX graph": ", ".join(without),
+        "made with": ", ".join(f"{name} {version}" for name, version in config["versions"].items()),
+    }
+    rows = "\n".join(f"| {name} | {fact} |" for name, fact in facts.items() if fact)
+    return CARD.format(
+        notice=notice,
+        facts=rows,
+        scores=write_scores(scores),
+        threshold=run.fusion.threshold,
+        coverage=run.fusion.coverage,
+        accuracy=run.fusion.accuracy,
+        licence=OF_SYNTHETIC if run.synthetic else OF_CORPUS,
+    )
+
+
+def describe_known(scores: list[dict]) -> str:
+    known = scores[-1].get("known", {}).items()
+    return ", ".join(f"{model}: {regime}" for model, regime in known if regime)
+
+
+def write_scores(scores: list[dict]) -> str:
+    """Return the test scores as a table, each with its 95 % interval."""
+    lines = [f"| | {' | '.join(SCORES.values())} |", "|---|" + "---|" * len(SCORES)]
+    for row in scores:
+        cells = [show_score(row[name], row.get(f"{name}_ci")) for name in SCORES]
+        lines.append(f"| {row['method']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def show_score(score: float, interval: list[float] | None) -> str:
+    return f"{score:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+
+
+OF_CORPUS = (
+    "The corpus is licensed by its owner, ETRI, for research under an agreement. Ask ETRI before "
+    "these weights, which were learned from it, are passed on or used for anything else. "
+)
+OF_SYNTHETIC = (
+    "The corpus was spoken by a speech synthesiser, so no licence of a recording touches these "
+    "weights. "
+)
+CARD = """\
+# Korean emotion recognition from words, voice, or both
+
+{notice}| | |
+|---|---|
+{facts}
+
+## Scores
+
+On the test sessions, whose speakers no model has met; in brackets 95 % intervals.
+
+{scores}
+
+A verdict less certain than {threshold:.2f} is called uncertain. Of the rows that the fusion was
+fitted on, {coverage:.0%} are certain under cross-validation, and {accuracy:.0%} of these are right.
+
+## Use
+
+In a copy of the project's repository:
+
+```
+python predict.py recording.wav --text "what was said" --model THIS_FOLDER
+python predict.py recording.wav --text "what was said" --model THIS_FOLDER --onnx
+```
+
+`*/model.onnx` run in any language. Tokens are made by the tokenizer beside them, log-mel
+spectrograms with the constants under `mel` in `config.json` (`pipeline/features/mel.py`); `state`
+is zeros for a stranger, and `state_after` the next `state` of the same speaker. `fusion.json` holds
+how logits become probabilities (`pipeline/evaluation/fusion.py`).
+
+## Limits
+
+- Actors played these emotions; how people feel who do not act is another matter.
+- A verdict tells how an utterance would be labelled by the corpus' raters, and nothing about what
+  somebody feels. Do not decide about people by it.
+- Microphones, ages, dialects and topics unlike the corpus' make it worse; predict.py says so where
+  it notices.
+- The transcript is taken for what was said: where a recogniser errs, the emotion errs with it.
+
+## Licence
+
+{licence}The code is under the MIT licence.
+"""

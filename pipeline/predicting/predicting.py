@@ -1,0 +1,211 @@
+"""Load a trained run, and predict recordings with it.
+
+    from pipeline.predicting import Recording, load_run, predict
+
+    run = load_run("outputs")
+    for answer in predict(run, [Recording("talk.wav", text="정말 기뻐요")]):
+        print(answer.emotion, answer.confidence)
+
+Shapes: N utterances, S samples (int16, 16 kHz), C = 7 classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from scipy.special import softmax
+
+from pipeline.corpus.transcripts import STYLES
+from pipeline.evaluation import fusion
+from pipeline.evaluation.predictions import MODELS
+from pipeline.files import UserError, read_json
+from pipeline.labels import LABELS
+from pipeline.predicting.recordings import Recording
+from pipeline.predicting.utterances import Transcribe, Utterance, find_utterances
+
+MADE_BY = {"text": "text_train.py", "audio": "audio_train.py", "cmbert": "run_classifier.py"}
+TOGETHER = 32  # utterances that go through the networks at once
+
+
+@dataclass(frozen=True)
+class Run:
+    """Trained models that predict, and the fusion of them.
+
+    configs: model -> its config.json.  networks: has recognise(model, utterances, voices).
+    """
+
+    folder: Path
+    configs: dict[str, dict]
+    networks: object
+    fusion: fusion.Fusion
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return tuple(self.configs)
+
+    @property
+    def text_style(self) -> str:
+        """How transcripts are cleaned: as those that the models were trained on."""
+        return next(iter(self.configs.values()))["source"]["text"]
+
+    @property
+    def usual(self) -> dict[str, list[float]]:
+        """How the recordings sound that the audio model was trained on; empty without one."""
+        return self.configs.get("audio", {}).get("usual", {})
+
+    @property
+    def synthetic(self) -> str | None:
+        """What is to be said of models that no person's speech has trained; None else."""
+        return next(filter(None, (config["synthetic"] for config in self.configs.values())), None)
+
+
+@dataclass
+class Heard:
+    """What was heard so far: of every speaker, and in every dialogue.
+
+    voices: {(model, speaker): SpeakerProfile}.  turns: dialogue -> each turn's {model: logits (C,)}
+    """
+
+    voices: dict = field(default_factory=dict)
+    turns: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What an utterance tells.
+
+    recording: with its times, if it was cut out of a longer one.  text: the words as the models
+    read them.  logits, models: model -> logits (C,) and its calibrated probabilities (C,).
+    probabilities (C,): of the fusion, which `method` names.  uncertain: whether they tell too
+    little for a verdict.
+    """
+
+    recording: Recording
+    text: str
+    logits: dict[str, np.ndarray]
+    models: dict[str, np.ndarray]
+    probabilities: np.ndarray
+    method: str
+    uncertain: bool
+    remarks: tuple[str, ...]
+
+    @property
+    def emotion(self) -> str:
+        """The likeliest of LABELS."""
+        return LABELS[self.probabilities.argmax()]
+
+    @property
+    def confidence(self) -> float:
+        return float(self.probabilities.max())
+
+
+def load_run(folder: Path | str = "outputs", onnx: bool = False) -> Run:
+    """Load what the training scripts and ensemble.py left in a folder; some models may be missing.
+
+    No file in it can run code: weights are safetensors, the rest is JSON and a tokenizer's model.
+    onnx: run the graphs of an exported folder, without torch.
+    """
+    folder = Path(folder)
+    found = [model for model in MODELS if (folder / model / "config.json").is_file()]
+    if not found:
+        scripts = ", ".join(MADE_BY.values())
+        raise UserError(f"{folder} has no trained model: run {scripts} and ensemble.py first")
+    configs = {m: read_json(folder / m / "config.json", MADE_BY[m]) for m in found}
+    check_configs(folder, configs)
+    if onnx:  # each of the two is imported where it is used: torch takes seconds
+        from pipeline.predicting.runtime import Graphs as Networks
+    else:
+        from pipeline.predicting.networks import Networks
+    return Run(folder, configs, Networks(folder), fusion.load(folder / "fusion.json"))
+
+
+def check_configs(folder: Path, configs: dict[str, dict]) -> None:
+    """Refuse models that do not belong together, or were made by another version."""
+    for model, config in configs.items():
+        known = config.get("labels"), (config.get("source") or {}).get("text") in STYLES
+        if known != (list(LABELS), True):
+            raise UserError(
+                f"{folder / model}/config.json does not say which emotions the model knows or how "
+                f"it reads words: run {MADE_BY[model]} again"
+            )
+    if len({config["data_hash"] for config in configs.values()}) > 1:
+        names = ", ".join(configs)
+        raise UserError(f"{folder}: {names} were trained on different data: train them again")
+
+
+def predict(
+    run: Run,
+    files: Iterable[Recording],
+    heard: Heard | None = None,
+    transcribe: Transcribe | None = None,
+) -> Iterator[Answer]:
+    """Yield an answer for every utterance of the recordings, in order.
+
+    A long recording without transcript is cut where it is silent. Nothing that comes
+    later changes an answer.
+    heard: what was heard before; it is brought up to date, so that the next call can go on.
+    transcribe: samples (S,) -> words, for recordings without transcript.
+    """
+    heard = heard or Heard()
+    waiting = []
+    for utterance in find_utterances(files, run.text_style, run.usual, transcribe):
+        waiting.append(utterance)
+        if len(waiting) == TOGETHER:
+            yield from answer(run, waiting, heard)
+            waiting = []
+    if waiting:
+        yield from answer(run, waiting, heard)
+
+
+def answer(run: Run, utterances: list[Utterance], heard: Heard) -> Iterator[Answer]:
+    """Yield the answers to utterances, which go through each network together."""
+    logits = [{} for _ in utterances]
+    for model in run.models:
+        chosen = [place for place, u in enumerate(utterances) if u.suits(model) or u.tells(model)]
+        if chosen:
+            spoken = [utterances[place] for place in chosen]
+            found = run.networks.recognise(model, spoken, heard.voices)
+            for place, own in zip(chosen, found, strict=True):
+                if utterances[place].suits(model):
+                    logits[place][model] = own
+    for utterance, own in zip(utterances, logits, strict=True):
+        check_logits(run, utterance, own)
+        dialogue = utterance.recording.dialogue
+        turns = heard.turns.setdefault(dialogue, []) if dialogue else []
+        turns.append(own)
+        probabilities = fuse(run.fusion, turns)
+        yield Answer(
+            utterance.recording,
+            utterance.text,
+            own,
+            {m: softmax(own[m] / run.fusion.temperatures[m]) for m in own},
+            probabilities,
+            run.fusion.method(own),
+            bool(probabilities.max() < run.fusion.threshold),
+            utterance.remarks,
+        )
+
+
+def check_logits(run: Run, utterance: Utterance, logits: dict[str, np.ndarray]) -> None:
+    """Refuse an utterance that no model can judge, and a model that is broken."""
+    name = utterance.recording.path or f"'{utterance.recording.text}'"
+    if not logits:
+        missing = [MADE_BY[model] for model in MODELS if utterance.suits(model)]
+        raise UserError(
+            f"{name}: no model for it in {run.folder}, "
+            + (f"run {' or '.join(missing)}" if missing else "nothing was said in it")
+        )
+    for model, own in logits.items():
+        if not np.isfinite(own).all():
+            raise UserError(f"{name}: the output of {model} is no number: train it again")
+
+
+def fuse(fitted: fusion.Fusion, turns: list[dict[str, np.ndarray]]) -> np.ndarray:
+    """Return the probabilities (C,) of the last of a dialogue's turns, all given in order.
+
+    turns: {model: logits (C,)} each, of the models that the turn's voice and words allow.
+    """
+    return fitted.predict({model: own[None] for model, own in turns[-1].items()})[0]

@@ -1,0 +1,77 @@
+"""Recordings -> utterances that the networks can take: read, cut, cleaned, looked at.
+
+Shapes: S samples (int16, 16 kHz).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.corpus.transcripts import clean
+from pipeline.features.condition import find_unusual
+from pipeline.files import RATE
+from pipeline.predicting import recordings
+from pipeline.predicting.cutting import cut
+from pipeline.predicting.recordings import Recording
+
+NEEDS = {"text": (False, True), "audio": (True, False), "cmbert": (True, True)}  # voice, words
+LONG = 20.0  # seconds from which a recording without transcript is cut where it is silent
+
+Transcribe = Callable[[np.ndarray], str]  # samples (S,) -> words
+
+
+@dataclass(frozen=True, eq=False)
+class Utterance:
+    """A recording of one utterance: its samples (S,) or None, its words as the models read them."""
+
+    recording: Recording
+    samples: np.ndarray | None
+    text: str
+    remarks: tuple[str, ...]
+
+    def suits(self, model: str) -> bool:
+        """Tell whether the utterance has what a model needs."""
+        voice, words = NEEDS[model]
+        return (self.samples is not None or not voice) and (bool(self.text) or not words)
+
+    def tells(self, model: str) -> bool:
+        """Tell whether a model can learn from the utterance how its speaker sounds."""
+        return NEEDS[model][0] and self.samples is not None and bool(self.recording.speaker)
+
+
+def find_utterances(
+    files: Iterable[Recording], style: str, usual: dict, transcribe: Transcribe | None
+) -> Iterator[Utterance]:
+    """Yield the utterances of recordings, in order.
+
+    style: how words are cleaned (corpus/transcripts.py).  usual: how recordings are to sound
+    (features/condition.py).  transcribe: for recordings without transcript.
+    """
+    for recording in files:
+        text = clean(recording.text, style)
+        remarks = ["nothing left of the transcript"] if recording.text and not text else []
+        if not recording.has_voice:
+            yield Utterance(recording, None, text, tuple(remarks))
+            continue
+        samples, found = recordings.read(recording)
+        remarks += found
+        is_long = len(samples) > LONG * RATE and recording.end is None
+        if is_long and text:
+            remarks.append(f"one verdict for {len(samples) / RATE:.0f} s")
+        pieces = [(recording, samples)]
+        if is_long and not text:
+            pieces = cut_long(recording, samples)
+        for piece, voice in pieces:
+            words = text or (clean(transcribe(voice), style) if transcribe else "")
+            strange = [f"unlike the training: {how}" for how in find_unusual(voice, usual)]
+            silent = [] if words else ["voice alone, no transcript"]
+            yield Utterance(piece, voice, words, (*remarks, *strange, *silent))
+
+
+def cut_long(recording: Recording, samples: np.ndarray) -> Iterator[tuple[Recording, np.ndarray]]:
+    """Yield the utterances of a long recording, each with its times and samples."""
+    offset = recording.start or 0.0
+    for first, last in cut(samples):
+        times = {"start": offset + first / RATE, "end": offset + last / RATE}
+        yield replace(recording, **times), samples[first:last]

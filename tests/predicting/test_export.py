@@ -1,0 +1,219 @@
+"""A run handed on as one folder: it predicts the same, without torch too, and is safe to take."""
+
+import json
+import subprocess
+import sys
+from shutil import copytree
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from conftest import ROOT
+
+from pipeline.files import UserError
+from pipeline.predicting import Heard, Recording, load_run, predict
+from pipeline.predicting.export import export
+
+MODELS = ("text", "audio", "cmbert")
+
+
+@pytest.fixture(scope="module")
+def handed_on(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "handed on"
+    assert export(load_run(trained.outputs), folder) == []
+    return folder
+
+
+def recordings_of(talk, speaker=""):
+    return [Recording(row["path"], row["text"], speaker) for row in talk]
+
+
+def assert_same(answers, others, atol):
+    for one, other in zip(answers, others, strict=True):
+        assert one.logits.keys() == other.logits.keys()
+        for model in one.logits:
+            np.testing.assert_allclose(one.logits[model], other.logits[model], atol=atol)
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=atol)
+
+
+def test_the_folder_has_all_that_is_needed_and_nothing_else(handed_on):
+    files = {str(path.relative_to(handed_on)) for path in handed_on.rglob("*") if path.is_file()}
+    of_models = {
+        f"{model}/{name}"
+        for model in MODELS
+        for name in ("config.json", "model.safetensors", "model.onnx")
+    }
+    others = {"README.md", "fusion.json", "text/spiece.model", "cmbert/spiece.model"}
+    assert files == of_models | others
+
+
+def test_it_predicts_as_the_run_does(trained, handed_on, talk, tmp_path):
+    moved = copytree(handed_on, tmp_path / "elsewhere")
+    before = predict(load_run(trained.outputs), recordings_of(talk))
+    assert_same(predict(load_run(moved), recordings_of(talk)), before, atol=0)
+
+
+@pytest.mark.parametrize("speaker", ["", "Mina"])
+def test_the_graphs_give_what_the_networks_give(handed_on, talk, speaker):
+    """Strangers in batches of different lengths; a known voice turn by turn."""
+    files = recordings_of(talk, speaker)
+    networks = list(predict(load_run(handed_on), files))
+    assert set(networks[0].logits) == set(MODELS)
+    assert_same(predict(load_run(handed_on, onnx=True), files), networks, atol=1e-4)
+
+
+@pytest.mark.parametrize("samples", [10, 700, 5000, 40_000, 400_000])
+@pytest.mark.parametrize("words", ["네", "오늘은 정말 기분이 좋아요 " * 40])
+def test_lengths_are_free(handed_on, samples, words):
+    voice = (3000 * np.random.default_rng(0).standard_normal(samples)).astype(np.int16)
+    file = Recording(samples=voice, text=words, end=samples / 16_000)
+    answers = [list(predict(load_run(handed_on, onnx), [file])) for onnx in (False, True)]
+    assert_same(*answers, atol=1e-4)
+
+
+def test_a_voice_known_to_the_networks_is_known_to_the_graphs(handed_on, talk):
+    files, heard = recordings_of(talk, "Mina"), Heard()
+    list(predict(load_run(handed_on), files[:5], heard))
+    rest = [
+        list(predict(load_run(handed_on, onnx), files[5:], Heard(dict(heard.voices))))
+        for onnx in (False, True)
+    ]
+    assert_same(*rest, atol=1e-4)
+
+
+def test_a_graph_runs_by_itself(handed_on):
+    """As another language would run it: any batch, zeros for the state of strangers."""
+    session = onnxruntime.InferenceSession(handed_on / "audio" / "model.onnx")
+    parts = json.loads(session.get_modelmeta().custom_metadata_map["state"])
+    random = np.random.default_rng(0)
+    inputs = {
+        "spectrogram": random.standard_normal((3, 50, 64)).astype(np.float32),
+        "frame_counts": np.array([50, 20, 35]),
+        "state": np.zeros((3, sum(parts.values()))),
+    }
+    logits, state = session.run(["logits", "state_after"], inputs)
+    assert logits.shape == (3, 7) and state.shape == inputs["state"].shape
+    inputs["spectrogram"][1, 20:] = 99  # behind the clip's end
+    again, _ = session.run(None, inputs)
+    np.testing.assert_allclose(again, logits, atol=1e-5)
+
+
+WITHOUT_TORCH = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print(sorted({"torch", "transformers", "sklearn"} & set(sys.modules)))
+"""
+
+
+def test_graphs_run_without_torch_in_memory(handed_on, talk, tmp_path):
+    command = [sys.executable, "-c", WITHOUT_TORCH, "predict.py", talk[0]["path"], "--json"]
+    command += ["--text", talk[0]["text"], "--model", handed_on]
+    lines = {}
+    for more in ((), ("--onnx",)):
+        done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        lines[more] = done.stdout.splitlines()
+    assert "torch" in lines[()][-1]
+    assert lines["--onnx",][-1] == "[]"
+    found = json.loads(lines["--onnx",][0])["probabilities"]
+    assert found == pytest.approx(json.loads(lines[()][0])["probabilities"], abs=1e-4)
+
+
+def test_the_card_says_what_it_is(handed_on, trained):
+    card = (handed_on / "README.md").read_text(encoding="utf-8")
+    assert "**tones of a test**" in card  # a synthetic corpus is called so
+    assert "train: 1, 2; valid: 3; test: 4" in card
+    assert "audio: past, cmbert: past" in card
+    rows = json.loads((trained.outputs / "ensemble.json").read_text())
+    low, high = rows[-1]["accuracy_ci"]
+    assert f"| {rows[-1]['accuracy']:.3f} ({low:.3f} to {high:.3f}) |" in card
+    assert "licence" in card and "Limits" in card
+
+
+def test_no_path_of_this_machine_is_handed_on(handed_on, bert):
+    for path in handed_on.rglob("*.json"):
+        assert str(bert.parent) not in path.read_text()
+    settings = json.loads((handed_on / "text" / "config.json").read_text())["settings"]
+    assert settings["bert"] == bert.name
+
+
+def test_what_is_there_is_not_overwritten(trained, tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match="mine is there already"):
+        export(load_run(trained.outputs), tmp_path / "mine")
+
+
+# --- a folder that a stranger sends
+
+
+class Evil:
+    """Its pickle runs code."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.fixture
+def sent(handed_on, tmp_path):
+    return copytree(handed_on, tmp_path / "sent")
+
+
+def test_weights_that_are_a_pickle_run_no_code(sent, talk, tmp_path):
+    for model in MODELS:
+        for name in ("model.safetensors", "pytorch_model.bin", "state.pt"):
+            torch.save({"weights": Evil(tmp_path / "ran")}, sent / model / name)
+    with pytest.raises(UserError, match=r"model\.safetensors cannot be read"):
+        list(predict(load_run(sent), recordings_of(talk)))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("onnx", [False, True])
+def test_configurations_that_name_code_run_none(sent, talk, tmp_path, onnx):
+    code = f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n"
+    names = ("AutoModel", "AutoConfig", "AutoTokenizer")
+    for model in ("text", "cmbert"):
+        path = sent / model / "config.json"
+        config = json.loads(path.read_text())
+        config["encoder"]["auto_map"] = config["auto_map"] = dict.fromkeys(names, "evil.Evil")
+        config["encoder"]["attn_implementation"] = "evil/kernel"
+        path.write_text(json.dumps(config))
+        (sent / model / "evil.py").write_text(code)
+    answers = list(predict(load_run(sent, onnx), recordings_of(talk)))
+    assert len(answers) == len(talk)
+    for model in ("text", "cmbert"):  # a tokenizer of its own
+        (sent / model / "spiece.model").unlink()
+        own = {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", None]}}
+        (sent / model / "tokenizer_config.json").write_text(json.dumps(own))
+    with pytest.raises((UserError, ValueError), match="tokenizer"):
+        list(predict(load_run(sent, onnx), recordings_of(talk)))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_link_leads_no_voice_out_of_the_folder(sent, run_script, talk, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (sent / "speakers").symlink_to(outside)
+    done = run_script("predict.py", talk[0]["path"], "--speaker", "Mina", "--model", sent)
+    assert done.status == 2
+    assert "leads out of" in done.stderr
+    (sent / "speakers").unlink()
+    (sent / "speakers").mkdir()
+    (sent / "speakers" / "Mina.audio.safetensors").symlink_to(outside / "file")
+    done = run_script("predict.py", talk[0]["path"], "--speaker", "Mina", "--model", sent)
+    assert done.status == 0, done.stderr
+    assert list(outside.iterdir()) == []  # the link was replaced, not followed
+
+
+def test_a_graph_that_is_none_is_one_line(sent, talk, trained):
+    (sent / "audio" / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(UserError, match=r"model\.onnx cannot be read"):
+        list(predict(load_run(sent, onnx=True), recordings_of(talk)))
+    with pytest.raises(UserError, match="make it with predict.py --export"):
+        list(predict(load_run(trained.outputs, onnx=True), recordings_of(talk)))

@@ -1,0 +1,258 @@
+"""predict.py as a user runs it: what it prints, writes and refuses."""
+
+import csv
+import io
+import json
+from shutil import copytree
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from small_speech import TINY
+from transformers import (
+    Wav2Vec2Config,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    Wav2Vec2Processor,
+)
+
+from pipeline.labels import LABELS, LABELS_KO
+
+
+@pytest.fixture
+def ask(run_script, trained):
+    """Run predict.py on the trained run, which must succeed; return what it printed."""
+
+    def ask(*arguments):
+        done = run_script("predict.py", *arguments, "--model", trained.outputs)
+        assert done.status == 0, done.stderr
+        assert "tones of a test" in done.stderr  # what the run was trained on is said
+        return done.stdout
+
+    return ask
+
+
+def manifest(path, talk, *columns):
+    """Write the talk as a manifest with these columns."""
+    lines = ["\t".join(columns), *("\t".join(row[name] for name in columns) for row in talk)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_recording_is_one_readable_line(ask, talk):
+    (line,) = ask(talk[0]["path"], "--text", talk[0]["text"]).splitlines()
+    assert line.startswith(f"{talk[0]['path']}: ")
+    assert any(f"{ko} {en} 0." in line for ko, en in zip(LABELS_KO, LABELS, strict=True))
+    for model in ("text", "audio", "cmbert"):
+        assert f"{model} " in line
+    (line,) = ask(talk[0]["path"]).splitlines()
+    assert "[voice alone, no transcript]" in line and "cmbert" not in line
+    (line,) = ask("--text", talk[0]["text"]).splitlines()
+    assert line.startswith(f"'{talk[0]['text']}': ") and "audio" not in line
+
+
+@pytest.mark.parametrize("regime", ["alone", "past"])
+def test_a_manifest_gets_what_the_test_stage_wrote(ask, talk, expected, tmp_path, regime):
+    columns = ("path", "text", "speaker", "scenario")[: 2 if regime == "alone" else 3]
+    table = manifest(tmp_path / "list.tsv", talk, *columns)
+    answers = [json.loads(line) for line in ask("--manifest", table, "--json").splitlines()]
+    assert [answer["path"] for answer in answers] == [row["path"] for row in talk]
+    for row, answer in zip(talk, answers, strict=True):
+        for model in ("text", "audio", "cmbert"):
+            found = [answer["logits"][model][label] for label in LABELS]
+            tested = expected[regime, model][row["id"]]
+            np.testing.assert_allclose(found, tested, rtol=0, atol=1e-5)
+
+
+def test_json_and_tables_say_the_same(ask, talk, tmp_path):
+    folder = talk[0]["path"].rpartition("/")[0]
+    objects = [json.loads(line) for line in ask(folder, "--json").splitlines()]
+    printed = ask(folder, "--tsv", "-")
+    ask(folder, "--tsv", tmp_path / "answers.tsv")
+    assert (tmp_path / "answers.tsv").read_text(encoding="utf-8") == printed
+    rows = list(csv.DictReader(io.StringIO(printed), delimiter="\t"))
+    assert [row["path"] for row in rows] == sorted(row["path"] for row in talk)
+    for row, answer in zip(rows, objects, strict=True):
+        assert sum(answer["probabilities"].values()) == pytest.approx(1)
+        best = max(answer["probabilities"], key=answer["probabilities"].get)
+        assert answer["emotion"] == row["emotion"] == best
+        assert answer["emotion_ko"] == LABELS_KO[LABELS.index(best)]
+        assert float(row["confidence"]) == pytest.approx(answer["probabilities"][best], rel=1e-5)
+        assert float(row["audio_sad"]) == pytest.approx(answer["models"]["audio"]["sad"], rel=1e-5)
+        assert row["text_sad"] == ""  # no words, no part of the text model
+        assert row["remarks"] == "voice alone, no transcript"
+
+
+def test_a_kept_voice_is_known_the_better_the_more_was_heard(run_script, trained, talk, tmp_path):
+    """Turn by turn through files, each call a new process, as one manifest with a speaker."""
+    model = copytree(trained.outputs, tmp_path / "outputs")
+    mine = [row for row in talk if row["speaker"] == talk[0]["speaker"]]
+    found = []
+    for number, row in enumerate(mine, start=1):
+        arguments = ("--text", row["text"], "--speaker", "미나", "--json", "--model", model)
+        done = run_script("predict.py", row["path"], *arguments)
+        assert f"미나 is known from {number} utterance" in done.stderr
+        found.append(json.loads(done.stdout)["probabilities"])
+    table = manifest(tmp_path / "list.tsv", mine, "path", "text", "speaker")
+    done = run_script("predict.py", "--manifest", table, "--json", "--model", model)
+    for one, line in zip(found, done.stdout.splitlines(), strict=True):
+        assert one == pytest.approx(json.loads(line)["probabilities"], abs=1e-5)
+
+
+def test_a_voice_is_enrolled_from_a_folder(run_script, trained, talk, tmp_path):
+    """Enrolling starts anew, and gives what reading the same recordings one by one gives."""
+    model = copytree(trained.outputs, tmp_path / "outputs")
+    folder = talk[0]["path"].rpartition("/")[0]
+    for _ in range(2):
+        done = run_script("predict.py", "--speaker", "Mina", "--enrol", folder, "--model", model)
+        assert done.status == 0, done.stderr
+        assert done.stdout == ""
+        assert f"Mina is known from {len(talk)} utterances" in done.stderr
+    files = {path.name for path in (model / "speakers").iterdir()}
+    assert files == {"Mina.audio.safetensors", "Mina.cmbert.safetensors"}
+    stranger = run_script("predict.py", talk[0]["path"], "--model", model).stdout
+    known = run_script("predict.py", talk[0]["path"], "--speaker", "Mina", "--model", model).stdout
+    assert stranger != known.replace(" Mina:", ":")
+
+
+def refused(done, words):
+    assert done.status == 2, done.stdout
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "error: " in done.stderr and words in done.stderr
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", ".hidden", "x\n", "~/x", "\0"])
+def test_a_speakers_name_is_no_path(run_script, trained, talk, name):
+    arguments = (talk[0]["path"], f"--speaker={name}", "--model", trained.outputs)
+    done = run_script("predict.py", *arguments)
+    assert done.status == 2
+    assert "letters, digits, blanks" in done.stderr
+    assert not (trained.outputs / "speakers").exists()
+
+
+def test_a_voice_of_another_model_is_refused(run_script, trained, talk, tmp_path):
+    model = copytree(trained.outputs, tmp_path / "outputs")
+    arguments = (talk[0]["path"], "--speaker", "Mina", "--model", model)
+    assert run_script("predict.py", *arguments).status == 0
+    config = model / "audio" / "config.json"
+    config.write_text(config.read_text() + "\n")  # as if trained again
+    done = run_script("predict.py", *arguments)
+    assert done.status == 2
+    assert "Mina.audio.safetensors belongs to another audio model" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "nothing to predict: give recordings, --text or --manifest"),
+        (("nope.wav",), "nope.wav is missing"),
+        (("{wav}", "{wav}", "--text", "둘"), "--text is for one recording"),
+        (("{wav}", "--manifest", "x.tsv"), "give nothing beside it"),
+        (("{wav}", "--json", "--tsv", "-"), "--json or --tsv"),
+        (("{wav}", "--enrol", "{wav}"), "--enrol needs --speaker"),
+        (("{wav}", "--turns", "x.rttm", "--speaker", "Mina"), "leave --speaker out"),
+        (("{wav}", "--speker", "Mina"), "did you mean --speaker?"),
+        (("--manifest", "nope.tsv"), "nope.tsv cannot be read"),
+    ],
+)
+def test_a_mistake_is_one_line(run_script, trained, talk, arguments, words):
+    arguments = [word.format(wav=talk[0]["path"]) for word in arguments]
+    refused(run_script("predict.py", *arguments, "--model", trained.outputs), words)
+
+
+# --- long recordings, diarisers, recognisers
+
+
+@pytest.fixture(scope="module")
+def meeting(talk, tmp_path_factory):
+    """The talk as one recording with two seconds of silence between turns; each turn's times."""
+    pieces, turns, clock = [], [], 0
+    for row in talk:
+        pieces += [row["samples"], np.zeros(32_000, np.int16)]
+        turns.append((clock / 16_000, (clock + len(row["samples"])) / 16_000))
+        clock += len(row["samples"]) + 32_000
+    path = tmp_path_factory.mktemp("meeting") / "meeting.flac"
+    soundfile.write(path, np.concatenate(pieces), 16_000)
+    return path, turns
+
+
+def test_every_utterance_of_a_long_recording_has_its_line_and_times(ask, meeting):
+    path, turns = meeting
+    answers = [json.loads(line) for line in ask(path, "--json").splitlines()]
+    assert len(answers) == len(turns)
+    for answer, (start, end) in zip(answers, turns, strict=True):
+        assert (answer["start"], answer["end"]) == pytest.approx((start, end), abs=0.15)
+    first = ask(path).splitlines()[1]
+    minutes, rest = divmod(answers[1]["start"], 60)
+    assert first.startswith(f"{path} {minutes:.0f}:{rest:04.1f}-")
+
+
+def test_one_transcript_for_a_long_recording_is_one_verdict_and_said_so(ask, meeting):
+    (line,) = ask(meeting[0], "--text", "오늘은 정말 좋아요").splitlines()
+    assert "[one verdict for " in line
+
+
+def test_turns_of_a_diariser_are_known_voices(ask, meeting, talk, expected, tmp_path):
+    """With the true turns, a recording of the talk is the talk: the voice as the test heard it."""
+    path, turns = meeting
+    lines = [
+        f"SPEAKER meeting 1 {start:.6f} {end - start:.6f} <NA> <NA> {row['speaker']} <NA> <NA>"
+        for (start, end), row in zip(turns, talk, strict=True)
+    ]
+    (tmp_path / "meeting.rttm").write_text("\n".join(lines))
+    printed = ask(path, "--turns", tmp_path / "meeting.rttm", "--json")
+    for line, row in zip(printed.splitlines(), talk, strict=True):
+        answer = json.loads(line)
+        assert answer["speaker"] == f"meeting/{row['speaker']}"
+        found = [answer["logits"]["audio"][label] for label in LABELS]
+        np.testing.assert_allclose(found, expected["past", "audio"][row["id"]], atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def recogniser(tmp_path_factory):
+    """Folder of a tiny recogniser with random weights that writes Hangul."""
+    folder = tmp_path_factory.mktemp("recogniser")
+    letters = {letter: number for number, letter in enumerate(["[PAD]", "[UNK]", "|", *"오늘말"])}
+    (folder / "vocab.json").write_text(json.dumps(letters))
+    names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "word_delimiter_token": "|"}
+    tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"), **names)
+    torch.manual_seed(0)
+    Wav2Vec2ForCTC(Wav2Vec2Config(vocab_size=6, pad_token_id=0, **TINY)).save_pretrained(folder)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
+    Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(folder)
+    return folder
+
+
+def test_a_recogniser_gives_the_words(ask, talk, meeting, recogniser):
+    answer = json.loads(ask(talk[0]["path"], "--asr", recogniser, "--json"))
+    assert set(answer["text"]) <= set("오늘말 [UNK]") and answer["text"].strip()
+    assert set(answer["models"]) == {"text", "audio", "cmbert"}
+    same = json.loads(ask(talk[0]["path"], "--text", answer["text"], "--json"))
+    assert same["probabilities"] == pytest.approx(answer["probabilities"], abs=1e-6)
+    given = json.loads(ask(talk[0]["path"], "--asr", recogniser, "--text", "네", "--json"))
+    assert given["text"] == "네"  # a transcript is not recognised again
+    printed = ask(meeting[0], "--asr", recogniser, "--json")
+    texts = [json.loads(line)["text"] for line in printed.splitlines()]
+    assert len(texts) == len(talk) and len(set(texts)) > 1  # each utterance its own words
+
+
+def test_a_recogniser_runs_no_code_and_no_pickle(run_script, trained, talk, recogniser, tmp_path):
+    arguments = (talk[0]["path"], "--model", trained.outputs, "--asr")
+    pickled = copytree(recogniser, tmp_path / "pickled")
+    (pickled / "model.safetensors").unlink()
+    torch.save(torch.nn.Linear(1, 1), pickled / "pytorch_model.bin")
+    done = run_script("predict.py", *arguments, pickled)
+    assert done.status == 2 and "cannot load the recogniser" in done.stderr
+    coded = copytree(recogniser, tmp_path / "coded")
+    config = json.loads((coded / "config.json").read_text())
+    config |= {"auto_map": {"AutoModelForCTC": "evil.Evil"}, "model_type": "evil"}
+    (coded / "config.json").write_text(json.dumps(config))
+    (coded / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    done = run_script("predict.py", *arguments, coded)
+    assert done.status == 2 and "cannot load the recogniser" in done.stderr
+    assert not (tmp_path / "ran").exists()
+    done = run_script("predict.py", *arguments, tmp_path / "nothing")
+    assert done.status == 2 and "cannot load the recogniser" in done.stderr

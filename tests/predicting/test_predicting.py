@@ -1,0 +1,159 @@
+"""Loading a run and predicting recordings with it, against what the test stages wrote."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from pipeline.evaluation import fusion
+from pipeline.files import UserError
+from pipeline.predicting import Heard, Recording, load_run, predict
+
+MODELS = ("text", "audio", "cmbert")
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    return load_run(trained.outputs)
+
+
+def recordings_of(talk, regime, **left_out):
+    speakers = [row["speaker"] if regime == "past" else "" for row in talk]
+    return [
+        Recording(**{"path": row["path"], "text": row["text"], "speaker": speaker} | left_out)
+        for row, speaker in zip(talk, speakers, strict=True)
+    ]
+
+
+def assert_as_tested(answers, talk, expected, regime, models=MODELS, rtol=0):
+    assert len(answers) == len(talk)
+    for row, answer in zip(talk, answers, strict=True):
+        assert set(answer.logits) == set(models)
+        for model in models:
+            tested = expected[regime, model][row["id"]]
+            np.testing.assert_allclose(answer.logits[model], tested, rtol=rtol, atol=1e-5)
+
+
+@pytest.mark.parametrize("regime", ["alone", "past"])
+def test_the_test_rows_get_what_the_test_stage_gave_them(run, talk, expected, regime):
+    answers = list(predict(run, recordings_of(talk, regime)))
+    assert_as_tested(answers, talk, expected, regime)
+    of_row = {m: np.stack([expected[regime, m][row["id"]] for row in talk]) for m in MODELS}
+    fused = fusion.load(run.folder / "fusion.json").predict(of_row)
+    found = np.stack([answer.probabilities for answer in answers])
+    np.testing.assert_allclose(found, fused, atol=1e-5)
+
+
+def test_turn_by_turn_is_as_all_at_once(run, talk, expected):
+    """As a live conversation has it: one call a turn, going on from what was heard."""
+    heard = Heard()
+    answers = [
+        answer
+        for recording in recordings_of(talk, "past")
+        for answer in predict(run, [recording], heard)
+    ]
+    assert_as_tested(answers, talk, expected, "past", rtol=1e-5)
+
+
+def test_samples_are_as_good_as_a_file(run, talk):
+    row = talk[0]
+    both = {"samples": row["samples"]}, {"path": row["path"]}
+    for_samples, for_file = predict(run, [Recording(text=row["text"], **voice) for voice in both])
+    np.testing.assert_array_equal(for_samples.probabilities, for_file.probabilities)
+
+
+def test_without_words_the_voice_alone_is_judged_and_said_so(run, talk, expected):
+    answers = list(predict(run, recordings_of(talk, "alone", text="")))
+    assert_as_tested(answers, talk, expected, "alone", ["audio"])
+    for answer in answers:
+        assert any("voice alone" in remark for remark in answer.remarks)
+        assert answer.method == run.fusion.method(["audio"])
+
+
+def test_a_transcript_of_noise_only_counts_as_none(run, talk):
+    (answer,) = predict(run, [Recording(talk[0]["path"], text="b/ n/")])
+    assert set(answer.logits) == {"audio"}
+    assert "nothing left of the transcript" in answer.remarks
+
+
+def test_words_alone_are_judged_without_a_voice(run, talk, expected):
+    answers = list(predict(run, [Recording(text=row["text"]) for row in talk]))
+    assert_as_tested(answers, talk, expected, "alone", ["text"])
+
+
+def test_words_are_read_as_the_corpus_was(run, talk):
+    written = talk[0]["text"].split()
+    raw = " ".join(["b/", f"({written[0][:1]}+{written[0]})", *written[1:], "n/"])
+    tagged, plain = predict(run, [Recording(text=raw), Recording(text=talk[0]["text"])])
+    assert tagged.text == plain.text
+    np.testing.assert_array_equal(tagged.probabilities, plain.probabilities)
+
+
+def test_without_words_a_voice_becomes_known_to_every_model(run, talk):
+    """What CM-BERT knows of a speaker comes from utterances that it cannot judge, too."""
+    mine = [row for row in talk if row["speaker"] == talk[0]["speaker"]]
+    heard = Heard()
+    first = [Recording(row["path"], speaker="Mina") for row in mine[:-1]]
+    list(predict(run, first, heard))
+    clips = {model: heard.voices[model, "Mina"].clips for model in ("audio", "cmbert")}
+    assert clips == {"audio": len(mine) - 1, "cmbert": len(mine) - 1}
+    last = Recording(mine[-1]["path"], mine[-1]["text"], "Mina")
+    (known,) = predict(run, [last], heard)
+    (stranger,) = predict(run, [Recording(last.path, last.text)])
+    for model in ("audio", "cmbert"):
+        assert np.abs(known.logits[model] - stranger.logits[model]).max() > 1e-4
+
+
+def test_what_comes_later_changes_nothing(run, talk):
+    recordings = recordings_of(talk, "past")
+    (first, *_) = predict(run, recordings)
+    (alone,) = predict(run, recordings[:1])
+    np.testing.assert_allclose(first.probabilities, alone.probabilities, atol=1e-6)
+
+
+def test_missing_models_leave_the_fusion_of_the_others(trained, talk, expected, tmp_path):
+    outputs = shutil.copytree(trained.outputs, tmp_path / "outputs")
+    shutil.rmtree(outputs / "audio")
+    run = load_run(outputs)
+    answers = list(predict(run, recordings_of(talk, "alone")))
+    assert_as_tested(answers, talk, expected, "alone", ["text", "cmbert"])
+    assert answers[0].method == run.fusion.method(["text", "cmbert"])
+    with pytest.raises(UserError, match=r"no model for it in .*, run audio_train.py"):
+        list(predict(run, recordings_of(talk, "alone", text="")))
+
+
+def test_a_verdict_below_the_threshold_is_uncertain(trained, talk, tmp_path):
+    outputs = shutil.copytree(trained.outputs, tmp_path / "outputs")
+    content = json.loads((outputs / "fusion.json").read_text())
+    confidences = [
+        answer.confidence for answer in predict(load_run(outputs), recordings_of(talk, ""))
+    ]
+    content["threshold"] = float(np.median(confidences))
+    (outputs / "fusion.json").write_text(json.dumps(content))
+    for answer in predict(load_run(outputs), recordings_of(talk, "")):
+        assert answer.uncertain == (answer.confidence < content["threshold"])
+
+
+def test_models_of_different_data_are_refused(trained, tmp_path):
+    outputs = shutil.copytree(trained.outputs, tmp_path / "outputs")
+    path = outputs / "text" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data_hash": "another"}))
+    with pytest.raises(UserError, match="trained on different data"):
+        load_run(outputs)
+
+
+def test_a_folder_without_models_says_what_to_run(tmp_path):
+    with pytest.raises(UserError, match=r"no trained model: run text_train.py"):
+        load_run(tmp_path)
+
+
+def test_a_recording_unlike_the_training_is_said_to_be_so(run, talk):
+    """The limits travel with the audio model; the test rows themselves are within them."""
+    config = json.loads((run.folder / "audio" / "config.json").read_text())
+    assert set(config["usual"]) == {"level", "treble", "noise", "pitch"}
+    ordinary = predict(run, [Recording(row["path"], row["text"]) for row in talk])
+    assert not any("unlike" in remark for answer in ordinary for remark in answer.remarks)
+    quiet = talk[0]["samples"] // 100
+    (answer,) = predict(run, [Recording(samples=quiet, text=talk[0]["text"])])
+    assert any(remark.startswith("unlike the training: level -") for remark in answer.remarks)

@@ -1,0 +1,68 @@
+"""A trained run on the small data, and its test rows as files: what predict.py reads."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+TRAIN = ("text_train.py", "audio_train.py", "run_classifier.py")
+
+
+@dataclass
+class Trained:
+    """A run's folder, the folder of its data, and of the same run tested in regime `alone`."""
+
+    outputs: Path
+    data: Path
+    alone: Path
+
+
+@pytest.fixture(scope="session")
+def trained(data, bert, run_script, tmp_path_factory):
+    """Two epochs of every model, tested and fused; not to be changed."""
+    folder = tmp_path_factory.mktemp("predicting")
+    outputs, alone = folder / "outputs", folder / "alone"
+    for script in TRAIN:
+        arguments = ["--data", data, "--outputs", outputs, "--epochs", 2, "--batch-size", 8]
+        arguments += [] if script == "audio_train.py" else ["--bert", bert]
+        run(run_script, script, *arguments)
+    for script in ("text_test.py", "audio_test.py"):
+        run(run_script, script, "--data", data, "--outputs", outputs)
+    nowhere = folder / "no data for the report page"
+    run(run_script, "ensemble.py", "--data", nowhere, "--outputs", outputs)
+    shutil.copytree(outputs, alone)
+    both = ("--data", data, "--outputs", alone, "--known", "alone")
+    run(run_script, "audio_test.py", *both)
+    run(run_script, "run_classifier.py", *both, "--train", "no")
+    return Trained(outputs, data, alone)
+
+
+def run(run_script, *command):
+    done = run_script(*command)
+    assert done.status == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def talk(rows, tmp_path_factory):
+    """The test rows in the order of their turns, each with the path of its recording."""
+    folder = tmp_path_factory.mktemp("talk")
+    spoken = sorted((row for row in rows if row["split"] == "test"), key=lambda row: row["turn"])
+    for row in spoken:
+        row["path"] = str(folder / f"{row['id']}.wav")
+        soundfile.write(row["path"], row["samples"], 16_000)
+    return spoken
+
+
+@pytest.fixture(scope="session")
+def expected(trained):
+    """What the test stages wrote: (regime, model) -> {id: logits}."""
+    found = {}
+    for regime, folder in (("past", trained.outputs), ("alone", trained.alone)):
+        for model in ("text", "audio", "cmbert"):
+            ids = np.load(folder / f"{model}_index.npy")
+            logits = np.load(folder / f"{model}_output.npy")
+            found[regime, model] = dict(zip(ids.tolist(), logits, strict=True))
+    return found
