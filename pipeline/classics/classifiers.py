@@ -6,6 +6,8 @@ Shapes: N rows, C = 7 classes, F statistics of a clip.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from joblib import parallel_config
@@ -86,10 +88,13 @@ class VoiceClassifier:
         grid = {"C": STRENGTHS, "gamma": GAMMAS}
         self.model = choose(SVC(class_weight="balanced"), grid, features, labels, splits)
         self.chosen = self.model.best_params_
-        decisions = cross_val_predict(
-            self.model.best_estimator_, features, labels, cv=splits, method="decision_function"
-        )
-        decisions = decisions.clip(-1)  # the least there is, but for a class that a split lacks
+        with warnings.catch_warnings():
+            # A class that a split lacks has the lowest of all numbers there; cut off below.
+            warnings.filterwarnings("ignore", message="Number of classes in training fold")
+            decisions = cross_val_predict(
+                self.model.best_estimator_, features, labels, cv=splits, method="decision_function"
+            )
+        decisions = decisions.clip(-1)  # the least that a machine can say
         places = np.searchsorted(self.model.classes_, labels)
         (self.temperature,) = fit_temperatures(Rows(decisions[None], places, None))
 

@@ -1,6 +1,7 @@
 """The classic tools, run for real on small data: what they write, and what they may not know."""
 
 import json
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -101,7 +102,8 @@ def test_a_class_of_one_session_leaves_finite_probabilities(data, fit):
     """Where that session is left out, the class is not learned."""
     rare = fit.table["session"].eq(2) & fit.table["label"].eq("fear")
     fit = fit.select(~rare.to_numpy())
-    with pytest.warns(RuntimeWarning, match="class"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         voice = VoiceClassifier(fit, "past", deal_sessions(fit, 1))
     assert 0.05 < voice.temperature < 20
     assert np.isfinite(voice.recognise(load_utterances(data, "test"))).all()
