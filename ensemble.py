@@ -2,6 +2,7 @@
 
 Reads   OUTPUTS/{text,audio,cmbert}_{truth,pred,output,index}.npy, _rows.tsv    test rows
         OUTPUTS/valid/ the same                                 rows held out of training
+        OUTPUTS/baseline_{text,audio,both}_*.npy, if they are there: shown beside the others
 Writes  OUTPUTS/ensemble_{soft,weighted_soft,hard,stacking}_pred.npy (and _output.npy)
         OUTPUTS/fusion.json                                     what was fitted, to predict with
         OUTPUTS/ensemble.json, ensemble_details.json, ensemble.md, plots/, report.html
@@ -27,6 +28,7 @@ from pipeline.evaluation import (
     fitting,
     folds,
     page,
+    predictions,
     published,
     scoring,
     tables,
@@ -58,7 +60,8 @@ def compare_methods() -> None:
     choice.check_target(TARGET)
     parts = [folds.read(Path(folder.strip())) for folder in OUTPUTS.split(",")]
     test, learn, fitted_on, compared_by = folds.join(parts)
-    pred, probabilities, weighted, choices = fuse(test.logits, learn)
+    classics = predictions.join_baselines([part.test for part in parts])
+    pred, probabilities, weighted, choices = fuse(test.logits, classics, learn)
     known = {model: run.get("known") for model, run in test.runs.items()}
     synthetic = next(filter(None, (run.get("synthetic") for run in test.runs.values())), None)
     stored = [
@@ -81,16 +84,21 @@ def compare_methods() -> None:
     write_results(results, test, pred, probabilities)
 
 
-def fuse(logits: np.ndarray, learn) -> tuple[dict, dict, list, list]:
-    """Return predictions (N,) and probabilities (N, C) by method, the weights, the choices."""
+def fuse(logits: np.ndarray, classics: dict, learn) -> tuple[dict, dict, list, list]:
+    """Return predictions (N,) and probabilities (N, C) by method, the weights, the choices.
+
+    classics: logits (N, C) of the baselines, which are scored but never fused.
+    """
     probabilities = {"majority": learn(fitting.fit_majority)[0]}
+    probabilities |= {name: softmax(rows, axis=-1) for name, rows in classics.items()}
     probabilities |= dict(zip(MODELS, softmax(logits, axis=-1), strict=True))
     probabilities["soft"] = voting.vote_soft(logits)
     probabilities["weighted_soft"], weighted = learn(voting.fit_weighted_soft)
     probabilities["stacking"], choices = learn(partial(choice.choose, target=TARGET))
     pred = {method: values.argmax(axis=-1) for method, values in probabilities.items()}
     pred["hard"] = voting.vote_hard(logits)
-    return {method: pred[method] for method in tables.NAMES}, probabilities, weighted, choices
+    in_order = {method: pred[method] for method in tables.NAMES if method in pred}
+    return in_order, probabilities, weighted, choices
 
 
 def follow_paper(test: Predictions, learn) -> dict:
@@ -124,16 +132,16 @@ def write_results(results: dict, test: Predictions, pred: dict, probabilities: d
     write_json(outputs / "ensemble.json", [row | notice for row in rows])
     write_json(outputs / "ensemble_details.json", results)
     made = tables.make_tables(results)
-    write_text(outputs / "ensemble.md", tables.write_markdown(results["synthetic"], made))
-    # On the screen the scores stand last, where they are seen.
-    print(tables.write_markdown(results["synthetic"], [*made[1:], made[0]]))
+    every = [table for section in made.values() for table in section]
+    write_text(outputs / "ensemble.md", tables.write_markdown(results["synthetic"], every))
+    print(tables.write_markdown(results["synthetic"], [*made["scores"], *made["paper"]]))
     figures = plots.draw_all(outputs / "plots", results, test, pred, probabilities)
     figures |= training.draw_all(outputs / "plots", outputs)
     font = style.find_font()
     html = page.write_page(results, made, figures, test, pred, probabilities, Path(DATA), font)
     write_text(outputs / "report.html", html)
-    print(f"written: {outputs}/ensemble.json, ensemble.md, ensemble_*.npy and {outputs}/plots/")
-    print(f"look at: {outputs}/report.html")
+    print(f"written: {outputs}/ensemble.json, ensemble_details.json, ensemble_*.npy, plots/")
+    print(f"all tables: {outputs}/ensemble.md; with plots: {outputs}/report.html")
     score = next(row["accuracy"] for row in results["rows"] if row["method"] == "stacking")
     winner = results["learned"]["stacking"]["winner"]
     print(f"stacking: accuracy {score:.4f} by {winner}, chosen {results['compared_by']}")

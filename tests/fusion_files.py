@@ -56,6 +56,16 @@ def write_models(folder: Path, sessions, count, seed, truth=None, notice=NOTICE)
     return fitting
 
 
+def write_baselines(folder: Path, sessions, count, seed, right) -> None:
+    """Write the three classics' files beside the models'; `right` (N,): the labels they lean to."""
+    random = np.random.default_rng(seed)
+    run = {"data_hash": "d" * 64, "synthetic": NOTICE, "known": None}
+    truth = np.load(folder / "text_truth.npy")
+    for name in predictions.BASELINES:
+        logits = random.normal(size=(count, 7)) + np.eye(7)[right]
+        predictions.write(folder, name, name_segments(sessions, count), truth, logits, run)
+
+
 def write_data(data: Path, ids) -> None:
     """Write what the report page reads of preprocess.py's results."""
     data.mkdir(parents=True, exist_ok=True)

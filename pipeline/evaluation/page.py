@@ -54,7 +54,7 @@ nav a { margin-right: 16px; color: #2b6cb0; text-decoration: none; font-size: 14
 
 def write_page(
     results: dict,
-    tables: list[Table],
+    tables: dict[str, list[Table]],
     figures: dict[str, Path],
     test: Predictions,
     pred: dict,
@@ -64,15 +64,18 @@ def write_page(
 ) -> str:
     """Return the page; what is missing of `data` and of the figures is said and left out.
 
-    figures: title -> PNG; pred, probabilities: by method; data: the folder of preprocess.py; font:
-    a file with Hangul, of which the page embeds what it needs.
+    tables: by section; figures: title -> PNG; pred, probabilities: by method; data: the
+    folder of preprocess.py; font: a file with Hangul, of which the page embeds what it needs.
     """
     title = "Emotion recognition from text and voice: the ensemble"
+    parts = map(show_details, tables["parts"])
     runs = [(NAMES[model], run.get("settings", {})) for model, run in test.runs.items()]
     sections = {
-        "scores": ("Scores", show_scores(tables, figures)),
-        "classes": ("Classes", show_classes(tables, figures)),
-        "paper": ("The paper's procedure", show_table(tables[-1])),
+        "scores": ("Scores", show_scores(tables["scores"], figures)),
+        "fusion": ("Fusion", show_fusion(tables["fusion"], figures)),
+        "classes": ("Classes", show_classes(tables["classes"], figures)),
+        "parts": ("Parts", "\n".join(["<h2>Parts of the test rows</h2>", *parts])),
+        "paper": ("The paper's procedure", *map(show_table, tables["paper"])),
         "mistakes": ("Worst mistakes", show_mistakes(test, pred, probabilities["stacking"], data)),
         "training": ("Training", f"<h2>Training</h2>{show_training(figures)}"),
         "corpus": ("Corpus", f"<h2>Corpus</h2>{show_corpus(data)}"),
@@ -96,17 +99,25 @@ def write_page(
 
 
 def show_scores(tables: list[Table], figures: dict[str, Path]) -> str:
-    scores, intervals, comparisons, agreement, stackers, weights, *_ = tables
+    scores, comparisons = tables
     return "\n".join(
         [
             show_table(scores._replace(note=scores.note + BOLD)),
             show_figure(figures, "scores"),
-            show_details(intervals),
             show_table(comparisons),
+        ]
+    )
+
+
+def show_fusion(tables: list[Table], figures: dict[str, Path]) -> str:
+    agreement, candidates, weights = tables
+    return "\n".join(
+        [
+            "<h2>Fusion</h2>",
             show_figure(figures, "agreement"),
             show_details(agreement),
-            show_table(stackers),
-            show_table(weights),
+            show_details(candidates),
+            show_details(weights),
             show_figure(figures, "reliability"),
         ]
     )
@@ -114,7 +125,7 @@ def show_scores(tables: list[Table], figures: dict[str, Path]) -> str:
 
 def show_classes(tables: list[Table], figures: dict[str, Path]) -> str:
     plots = [show_figure(figures, name) for name in ("confusion", "per_class")]
-    return "\n".join([*plots, *map(show_details, tables[6:-1])])
+    return "\n".join(["<h2>Classes</h2>", *plots, *map(show_details, tables)])
 
 
 def show_training(figures: dict[str, Path]) -> str:

@@ -160,6 +160,17 @@ def join(parts: list[Predictions]) -> Predictions:
     )
 
 
+def join_baselines(parts: list[Predictions]) -> dict[str, np.ndarray]:
+    """Return the logits (N, 7) of each of BASELINES for the rows of all parts; {} without any."""
+    found = {part.folder: load_baselines(part.folder, part) for part in parts}
+    if not any(found.values()):
+        return {}
+    for folder, logits in found.items():
+        if not logits:
+            raise UserError(f"{folder} has no baselines, another folder has: run baseline.py there")
+    return {name: np.concatenate([rows[name] for rows in found.values()]) for name in BASELINES}
+
+
 def load_baselines(folder: Path | str, test: Predictions) -> dict[str, np.ndarray]:
     """Return the logits (N, 7) of each of BASELINES for the same test rows; {} if there are none.
 
