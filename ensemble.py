@@ -27,7 +27,9 @@ from pipeline.evaluation import (
     choice,
     fitting,
     folds,
+    origin,
     page,
+    parts,
     predictions,
     published,
     scoring,
@@ -35,6 +37,7 @@ from pipeline.evaluation import (
     voting,
 )
 from pipeline.evaluation.fitting import Rows
+from pipeline.evaluation.origin import Corpus
 from pipeline.evaluation.predictions import MODELS, Predictions
 from pipeline.figures import ensemble as plots
 from pipeline.figures import style, training
@@ -58,17 +61,19 @@ def main() -> None:
 def compare_methods() -> None:
     """Fuse, score and write: the whole stage."""
     choice.check_target(TARGET)
-    parts = [folds.read(Path(folder.strip())) for folder in OUTPUTS.split(",")]
-    test, learn, fitted_on, compared_by = folds.join(parts)
-    classics = predictions.join_baselines([part.test for part in parts])
+    every = [folds.read(Path(folder.strip())) for folder in OUTPUTS.split(",")]
+    runs = [part.test for part in every]
+    corpus = origin.read_corpus(DATA, runs)
+    test, learn, fitted_on, compared_by = folds.join(every)
+    classics = predictions.join_baselines(runs)
     pred, probabilities, weighted, choices = fuse(test.logits, classics, learn)
     known = {model: run.get("known") for model, run in test.runs.items()}
     synthetic = next(filter(None, (run.get("synthetic") for run in test.runs.values())), None)
     stored = [
         choice.fit_fusion(part.rows, chosen, known, synthetic, part.fitted_on)
-        for part, chosen in zip(parts, choices, strict=True)
+        for part, chosen in zip(every, choices, strict=True)
     ]
-    for part, fusion in zip(parts, stored, strict=True):
+    for part, fusion in zip(every, stored, strict=True):
         fusion.write(part.test.folder / "fusion.json")
     results = {
         "known": known,
@@ -80,8 +85,11 @@ def compare_methods() -> None:
         "runs": test.runs,
         "learned": choice.summarise(weighted, choices, stored),
         **scoring.evaluate(test, pred, probabilities, follow_paper(test, learn)),
+        "parts": parts.score_parts(test, pred, corpus.seen),
+        "ablation": origin.read_ablation(test.folder, test) if len(runs) == 1 else [],
+        "origin": origin.describe(runs, corpus),
     }
-    write_results(results, test, pred, probabilities)
+    write_results(results, corpus, test, pred, probabilities)
 
 
 def fuse(logits: np.ndarray, classics: dict, learn) -> tuple[dict, dict, list, list]:
@@ -116,7 +124,9 @@ def follow_paper(test: Predictions, learn) -> dict:
     }
 
 
-def write_results(results: dict, test: Predictions, pred: dict, probabilities: dict) -> None:
+def write_results(
+    results: dict, corpus: Corpus, test: Predictions, pred: dict, probabilities: dict
+) -> None:
     """Write predictions, tables, plots and the report page, and print the tables."""
     outputs = Path(RESULTS or OUTPUTS.split(",")[0].strip())
     for method in FUSED:
@@ -138,7 +148,7 @@ def write_results(results: dict, test: Predictions, pred: dict, probabilities: d
     figures = plots.draw_all(outputs / "plots", results, test, pred, probabilities)
     figures |= training.draw_all(outputs / "plots", outputs)
     font = style.find_font()
-    html = page.write_page(results, made, figures, test, pred, probabilities, Path(DATA), font)
+    html = page.write_page(results, made, figures, test, pred, probabilities, corpus, font)
     write_text(outputs / "report.html", html)
     print(f"written: {outputs}/ensemble.json, ensemble_details.json, ensemble_*.npy, plots/")
     print(f"all tables: {outputs}/ensemble.md; with plots: {outputs}/report.html")

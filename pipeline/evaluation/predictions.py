@@ -143,6 +143,8 @@ def join(parts: list[Predictions]) -> Predictions:
     for part in parts[1:]:
         for model in MODELS:
             check_same_regime(first, part, model)
+            if part.runs[model].get("synthetic") != first.runs[model].get("synthetic"):
+                raise UserError(f"{part.folder} is of another corpus than {first.folder}")
     has_ids = all(part.ids is not None for part in parts)
     seen = first.ids
     for part in parts[1:] if has_ids else ():

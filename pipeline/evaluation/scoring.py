@@ -82,9 +82,18 @@ def groups_of(test: Predictions, part: np.ndarray) -> tuple[np.ndarray, str]:
     return choose_groups(sessions, speakers, int(part.sum()))
 
 
-def score_part(test: Predictions, part: np.ndarray, pred: dict, probabilities: dict) -> dict:
-    """Score methods on the rows where `part` (N,) is true, with intervals over their sessions."""
-    groups, resampled = groups_of(test, part)
+def score_part(
+    test: Predictions,
+    part: np.ndarray,
+    pred: dict,
+    probabilities: dict,
+    grouped: tuple[np.ndarray, str] | None = None,
+) -> dict:
+    """Score methods on the rows where `part` (N,) is true, with intervals over their sessions.
+
+    grouped: other groups of these rows than sessions, and what they are.
+    """
+    groups, resampled = grouped or groups_of(test, part)
     scores = {}
     for method, labels in pred.items():
         values = probabilities.get(method)

@@ -25,6 +25,8 @@ KNOWN = {
     "past": "the earlier turns (past)",
     "all": "every utterance, later ones too, no label (all: transductive)",
 }
+# Columns where every part of the test rows has a line of its own.
+SHOWN = (*MODELS, "soft", "stacking")
 HEADERS = {
     "accuracy": "Accuracy",
     "f1": "F1",
@@ -69,14 +71,21 @@ def make_tables(results: dict) -> dict[str, list[Table]]:
             tabulate_weights(results),
         ],
         "classes": [tabulate_classes(results, "recall"), tabulate_classes(results, "f1")],
+        "ablation": [tabulate_ablation(results["ablation"])] if results["ablation"] else [],
         "parts": [
+            *[
+                tabulate_partition(partition, score)
+                for partition in results["parts"]
+                for score in ("accuracy", "macro_f1")
+            ],
             *([tabulate_untied(results["untied"])] if results["untied"] else []),
             *[tabulate_scenario(results, name) for name in results["scenarios"]],
         ],
+        "origin": [tabulate_origin(results["origin"])],
     }
     known = describe_known(results["known"])
     return {
-        name: [table._replace(note=table.note + known) for table in tables]
+        name: [table._replace(note=(table.note + known).strip()) for table in tables]
         for name, tables in sections.items()
     }
 
@@ -111,6 +120,35 @@ def tabulate_scores(results: dict) -> Table:
         note += f" Untied: accuracy on the {untied['rows']} rows without tied labels."
     best = {HEADERS[score]: NAMES[method] for score, method in results["best"].items() if method}
     return Table("Scores", note, header, rows, best)
+
+
+def tabulate_partition(partition: dict, score: str) -> Table:
+    """Tabulate one score on each of the parts that make up the test rows."""
+    rows = [
+        [f"{name} ({part['rows']})", *[with_interval(part["scores"][m], score) for m in SHOWN]]
+        for name, part in partition["parts"].items()
+    ]
+    note = f"Beside a name its test rows. {partition['note']} All scores: ensemble_details.json."
+    header = ["", *[NAMES[method] for method in SHOWN]]
+    return Table(f"{partition['title']}: {HEADERS[score]}", note, header, rows)
+
+
+def tabulate_ablation(ablation: list[dict]) -> Table:
+    scores = ("accuracy", "macro_f1", "uar")
+    rows = [
+        [
+            row["input"] + (f", known: {row['known']}" if row["known"] else ""),
+            *[with_interval(row, score) for score in scores],
+        ]
+        for row in ablation
+    ]
+    note = "The same trained CM-BERT on test rows that lack something. In brackets: 95 % intervals."
+    title = "What CM-BERT has of the voice and of the words"
+    return Table(title, note, ["", *[HEADERS[score] for score in scores]], rows)
+
+
+def tabulate_origin(origin: dict[str, str]) -> Table:
+    return Table("How this came about", "", ["", ""], [list(item) for item in origin.items()])
 
 
 def tabulate_untied(untied: dict) -> Table:

@@ -57,6 +57,9 @@ def draw_all(
             results["agreement"],
         ),
     }
+    single = [part for part in results["parts"] if part["title"] in ("By session", "By speaker")]
+    if single:
+        plots["Accuracy by session and by speaker"] = ("parts", draw_parts, single)
     return {
         title: save(folder / f"{name}.png", draw, *arguments)
         for title, (name, draw, *arguments) in plots.items()
@@ -85,6 +88,28 @@ def draw_scores(rows: list[dict]) -> Figure:
         axis.margins(x=0.12)
         axis.set_ylim(-0.5, len(rows) - 0.2)
     axes[0].set_yticks(range(len(rows)), [NAMES[row["method"]] for row in rows[::-1]])
+    return figure
+
+
+def draw_parts(partitions: list[dict]) -> Figure:
+    """Accuracy of the single models and of stacking on each session and each speaker."""
+    figure = Figure(figsize=(12, 3.1 * len(partitions)))
+    methods = (*MODELS, "stacking")
+    axes = figure.subplots(len(partitions), 1, squeeze=False).ravel()
+    for axis, partition in zip(axes, partitions, strict=True):
+        parts = partition["parts"]
+        for number, method in enumerate(methods):
+            value = np.array([part["scores"][method]["accuracy"] for part in parts.values()])
+            bounds = np.array([part["scores"][method]["accuracy_ci"] for part in parts.values()]).T
+            axis.errorbar(
+                np.arange(len(parts)) + 0.16 * (number - 1.5), value, np.abs(bounds - value),
+                fmt="o", markersize=5, linewidth=1.6, alpha=0.8, color=COLOURS[method],
+                label=NAMES[method],
+            )  # fmt: skip
+        axis.set_xticks(range(len(parts)), parts, rotation=90 if len(parts) > 12 else 0)
+        axis.set(title=partition["title"], ylabel="accuracy", ylim=(0, 1))
+        axis.grid(axis="y", alpha=0.3)
+    figure.axes[0].legend(ncols=4, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
     return figure
 
 

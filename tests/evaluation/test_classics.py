@@ -51,7 +51,7 @@ def test_each_network_is_tested_against_its_classic(finished):
 
 
 def test_classics_are_not_fused(finished, tmp_path, run_script):
-    """Held-out rows are the models'; a classic that is always right changes no fusion."""
+    """Other classics change no fusion, nor are theirs the held-out rows that models learn from."""
     outputs, done = finished
     assert "no held-out rows" in done.stdout
     truth = write_models(tmp_path, range(17, 21), 160, seed=1)
