@@ -44,7 +44,7 @@ from pipeline.figures import style, training
 from pipeline.files import write_array, write_json, write_text
 
 # ----------------------------------------------------------------------------------------------
-DATA = "data/processed"  # what preprocess.py wrote; for the report page only
+DATA = "data/processed"  # what preprocess.py wrote, for the report alone; of folds one each: "a,b"
 OUTPUTS = "outputs"  # the models' predictions; of several folds: "outputs/fold1,outputs/fold2"
 RESULTS = ""  # where tables and fused predictions go; empty: to OUTPUTS, of several the first
 TARGET = "accuracy+macro_f1"  # the fusion is chosen by their mean; accuracy, f1, macro_f1, uar
@@ -63,10 +63,11 @@ def compare_methods() -> None:
     choice.check_target(TARGET)
     every = [folds.read(Path(folder.strip())) for folder in OUTPUTS.split(",")]
     runs = [part.test for part in every]
-    corpus = origin.read_corpus(DATA, runs)
     test, learn, fitted_on, compared_by = folds.join(every)
+    corpus = origin.read_corpus(DATA, runs)
     classics = predictions.join_baselines(runs)
     pred, probabilities, weighted, choices = fuse(test.logits, classics, learn)
+    is_held_out = all(part.is_held_out for part in every)
     known = {model: run.get("known") for model, run in test.runs.items()}
     synthetic = next(filter(None, (run.get("synthetic") for run in test.runs.values())), None)
     stored = [
@@ -79,12 +80,14 @@ def compare_methods() -> None:
         "known": known,
         "synthetic": synthetic,
         "test": folds.describe(test),
+        "spread": folds.describe_spread(every, pred["stacking"]),
+        "is_held_out": is_held_out,
         "fitted_on": fitted_on,
         "compared_by": compared_by,
         "target": TARGET,
         "runs": test.runs,
         "learned": choice.summarise(weighted, choices, stored),
-        **scoring.evaluate(test, pred, probabilities, follow_paper(test, learn)),
+        **scoring.evaluate(test, pred, probabilities, follow_paper(test, learn, is_held_out)),
         "parts": parts.score_parts(test, pred, corpus.seen),
         "ablation": origin.read_ablation(test.folder, test) if len(runs) == 1 else [],
         "origin": origin.describe(runs, corpus),
@@ -109,15 +112,19 @@ def fuse(logits: np.ndarray, classics: dict, learn) -> tuple[dict, dict, list, l
     return in_order, probabilities, weighted, choices
 
 
-def follow_paper(test: Predictions, learn) -> dict:
+def follow_paper(test: Predictions, learn, is_held_out: bool) -> dict:
     """Predict by the published rules; the first learns from the labels that it is scored on."""
     rows = Rows(test.logits, test.truth, folds.choose_groups(test)[0])
     cross_validated = fitting.cross_fit(published.fit_published_stacking, rows)
     in_sample = published.fit_published_stacking(rows).predict(test.logits)
+    honest = {}
+    if is_held_out:
+        held_out = learn(published.fit_published_stacking)[0]
+        honest["stacking_honest"] = held_out.argmax(axis=-1)
     return {
         "stacking_in_sample": in_sample.argmax(axis=-1),
         "stacking_cross_validated": cross_validated.argmax(axis=-1),
-        "stacking_honest": learn(published.fit_published_stacking)[0].argmax(axis=-1),
+        **honest,
         "soft": published.published_soft(test.logits),
         "weighted_soft": published.published_weighted_soft(test.logits),
         "hard": published.published_hard(test.logits),

@@ -197,6 +197,8 @@ def test_permuted_test_labels_change_no_prediction(finished, tmp_path, run_scrip
         json.loads((folder / "ensemble_details.json").read_text(encoding="utf-8"))["paper"]
         for folder in (outputs, tmp_path)
     ]
+    # So does the same rule cross-validated on these rows, if only those of other groups.
+    assert details[1]["stacking_cross_validated"] != details[0]["stacking_cross_validated"]
     majority = np.bincount(truth).max() / len(truth)
     assert details[1]["stacking_in_sample"]["accuracy"] > majority + 0.03
     assert details[1]["stacking_honest"]["accuracy"] < majority
@@ -210,6 +212,9 @@ def test_test_files_of_the_original_code_are_enough(tmp_path, run_script):
     done = run_script("ensemble.py", "--outputs", tmp_path, "--data", tmp_path)
     assert done.status == 0, done.stderr
     assert "the test rows themselves, cross-validated by row (no segment IDs)" in done.stdout
+    written = (tmp_path / "ensemble.md").read_text(encoding="utf-8")
+    assert "a fit on the labels of the other groups' test rows" in written
+    assert "refitted on all of them" not in written and "honest" not in written
     assert "in-sample" in done.stdout and NOTICE not in done.stdout
     rows = json.loads((tmp_path / "ensemble.json").read_text(encoding="utf-8"))
     assert [row["method"] for row in rows] == METHODS
@@ -229,7 +234,8 @@ def test_one_speaker_and_one_scenario(tmp_path):
     test, learn, fitted_on, _ = folds.join([folds.read(tmp_path)])
     assert "cross-validated by row (there is one speaker)" in fitted_on
     pred, probabilities, *_ = ensemble.fuse(test.logits, {}, learn)
-    results = scoring.evaluate(test, pred, probabilities, ensemble.follow_paper(test, learn))
+    rules = ensemble.follow_paper(test, learn, is_held_out=False)
+    results = scoring.evaluate(test, pred, probabilities, rules)
     assert results["resampled"] == "40 rows (too narrow: one speaker)"
     assert results["scenarios"] == {}
 
