@@ -23,7 +23,7 @@ BOLD = (
 STYLE = """
 :root { --ink: #1f2933; --soft: #62707d; --line: #dde3e8; --accent: #c8423b; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1180px; padding: 28px 32px 80px; color: var(--ink);
+body { margin: 0 auto; max-width: 1400px; padding: 28px 32px 80px; color: var(--ink);
   font: 15px/1.55 "Embedded Korean", system-ui, -apple-system, "Segoe UI", "Malgun Gothic",
   sans-serif; }
 h1 { font-size: 30px; margin: 0 0 4px; } h2 { font-size: 20px; margin: 44px 0 6px; }
@@ -37,8 +37,8 @@ p { margin: 4px 0 10px; } .note { color: var(--soft); font-size: 13.5px; max-wid
 .card b { display: block; font-size: 28px; line-height: 1.2; color: var(--ink); }
 .card.main b { color: var(--accent); }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13.5px; margin: 8px 0; }
-th, td { padding: 5px 11px; border-bottom: 1px solid var(--line); text-align: right;
+table { border-collapse: collapse; font-size: 13px; margin: 8px 0; }
+th, td { padding: 4px 8px; border-bottom: 1px solid var(--line); text-align: right;
   font-variant-numeric: tabular-nums; white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; } tbody tr:hover { background: #f5f7f9; }
 th:first-child, td:first-child, .text td, .text th { text-align: left; }
