@@ -140,7 +140,8 @@ def show_ablation(tables: list[Table]) -> str:
 def show_origin(table: Table, test: Predictions) -> str:
     """Return how the results came about, down to every setting of the models."""
     runs = [(NAMES[model], run.get("settings", {})) for model, run in test.runs.items()]
-    return "\n".join([show_table(table, "text"), *starmap(show_settings, runs)])
+    said = "<p class=note>Settings of the models; of several folds, those of the first one's.</p>"
+    return "\n".join([show_table(table, "text"), said, *starmap(show_settings, runs)])
 
 
 def describe(results: dict) -> str:
