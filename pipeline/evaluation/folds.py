@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.evaluation import predictions
+from pipeline.evaluation import metrics, predictions
 from pipeline.evaluation.fitting import Rows, cross_fit
-from pipeline.evaluation.predictions import Predictions
+from pipeline.evaluation.predictions import MODELS, Predictions
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def read(outputs: Path) -> Fold:
     """Read the test rows and, if any model wrote them, the held-out rows."""
     test = predictions.load(outputs)
     print(f"test rows: {describe(test)} from {outputs}")
-    if not any((outputs / "valid").glob("*_output.npy")):
+    if not any((outputs / "valid" / f"{model}_output.npy").exists() for model in MODELS):
         print(f"no held-out rows in {outputs / 'valid'}: cross-validation on the test rows instead")
         groups, by = choose_groups(test)
         note = f"the test rows themselves, cross-validated {by}: other test labels are learned from"
@@ -49,9 +49,10 @@ def read(outputs: Path) -> Fold:
     settings = [run.get("settings", {}) for run in held_out.runs.values()]
     chose = "; they chose the models' epochs as well" * any(s.get("folds") == 0 for s in settings)
     note = f"held-out rows ({describe(held_out)}{chose})"
+    by += f" on the held-out rows{chose.replace('; they', ', which')}"
     print(f"{note} from {outputs / 'valid'}")
     rows = Rows(held_out.logits, held_out.truth, groups)
-    return Fold(rows, test, True, note, f"{by} on the held-out rows")
+    return Fold(rows, test, True, note, by)
 
 
 def describe(rows: Predictions) -> str:
@@ -73,6 +74,20 @@ def choose_groups(rows: Predictions) -> tuple[np.ndarray | None, str]:
     if len(np.unique(speakers)) >= 2:
         return speakers, "by speaker (there are fewer than three sessions)"
     return None, "by row (there is one speaker)"
+
+
+def describe_spread(folds: list[Fold], pred: np.ndarray) -> str:
+    """Say what a method's predictions (N,) of all folds' test rows are worth by fold; "" of one."""
+    if len(folds) == 1:
+        return ""
+    ends = np.cumsum([len(fold.test.truth) for fold in folds])[:-1]
+    parts = zip(folds, np.split(pred, ends), strict=True)
+    scores = [metrics.scores(fold.test.truth, own) for fold, own in parts]
+    said = []
+    for name, title in (("accuracy", "accuracy"), ("macro_f1", "macro F1"), ("uar", "UAR")):
+        values = [row[name] for row in scores]
+        said.append(f"{title} {np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}")
+    return f" Mean and standard deviation of stacking in the {len(folds)} folds: {', '.join(said)}."
 
 
 def join(folds: list[Fold]) -> tuple[Predictions, Callable, str, str]:

@@ -3,8 +3,8 @@
 For each model `{model}_truth.npy` (int64, N), `{model}_pred.npy` (int64, N), `{model}_output.npy`
 (float32 logits, N x 7), `{model}_index.npy` (segment IDs, N), `{model}_rows.tsv` (what is known of
 the N rows beside their truth: FACTS) and `{model}_run.json` (how they came about: data hash, seed,
-whether the corpus is synthetic). The last three may be missing, for all models alike. Rows are
-counted from 0.
+whether the corpus is synthetic). The last three may be missing, for all models alike. The same
+files of BASELINES may stand beside them. Rows are counted from 0.
 """
 
 import re
@@ -17,8 +17,10 @@ import pandas as pd
 from pipeline.files import UserError, read_array, read_json, write_array, write_json, write_text
 from pipeline.labels import LABELS
 
+MODELS = ("text", "audio", "cmbert")
+BASELINES = ("baseline_text", "baseline_audio", "baseline_both")
 MADE_BY = {"text": "text_test.py", "audio": "audio_test.py", "cmbert": "run_classifier.py"}
-MODELS = tuple(MADE_BY)
+MADE_BY |= dict.fromkeys(BASELINES, "baseline.py")
 
 # Of the table of preprocess.py. turn: 1, 2, ... within the dialogue, which is one scenario of one
 # session; labels: all that are tied, joined by ";".
@@ -107,7 +109,8 @@ def load(folder: Path | str) -> Predictions:
     has_run = any((folder / f"{model}_run.json").exists() for model in MODELS)
     names = ["truth", "pred", "output"] + ["index"] * has_index
     arrays, runs, facts = {}, {}, None
-    for model, stage in MADE_BY.items():
+    for model in MODELS:
+        stage = MADE_BY[model]
         arrays[model] = {name: read(folder / f"{model}_{name}.npy", stage) for name in names}
         check_one(folder, model, arrays[model])
         runs[model] = read_json(folder / f"{model}_run.json", stage) if has_run else {}
@@ -140,6 +143,8 @@ def join(parts: list[Predictions]) -> Predictions:
     for part in parts[1:]:
         for model in MODELS:
             check_same_regime(first, part, model)
+            if part.runs[model].get("synthetic") != first.runs[model].get("synthetic"):
+                raise UserError(f"{part.folder} is of another corpus than {first.folder}")
     has_ids = all(part.ids is not None for part in parts)
     seen = first.ids
     for part in parts[1:] if has_ids else ():
@@ -155,6 +160,49 @@ def join(parts: list[Predictions]) -> Predictions:
         facts=pd.concat([part.facts for part in parts], ignore_index=True) if has_facts else None,
         runs=first.runs,
     )
+
+
+def join_baselines(parts: list[Predictions]) -> dict[str, np.ndarray]:
+    """Return the logits (N, 7) of each of BASELINES for the rows of all parts; {} without any."""
+    found = {part.folder: load_baselines(part.folder, part) for part in parts}
+    if not any(found.values()):
+        return {}
+    for folder, logits in found.items():
+        if not logits:
+            raise UserError(f"{folder} has no baselines, another folder has: run baseline.py there")
+    return {name: np.concatenate([rows[name] for rows in found.values()]) for name in BASELINES}
+
+
+def load_baselines(folder: Path | str, test: Predictions) -> dict[str, np.ndarray]:
+    """Return the logits (N, 7) of each of BASELINES for the same test rows; {} if there are none.
+
+    What a baseline knows of the speakers must be what some model that hears them knows.
+    """
+    folder = Path(folder)
+    if not any((folder / f"{name}_output.npy").exists() for name in BASELINES):
+        return {}
+    first, found = MODELS[0], {}
+    ours = {"truth": test.truth} if test.ids is None else {"index": test.ids, "truth": test.truth}
+    heard = {run["known"] for run in test.runs.values() if run.get("known")}
+    for name in BASELINES:
+        stage = MADE_BY[name]
+        arrays = {
+            kind: read(folder / f"{name}_{kind}.npy", stage) for kind in (*ours, "pred", "output")
+        }
+        check_one(folder, name, arrays)
+        for kind in ours:
+            check_same_rows(folder, first, name, {first: ours, name: arrays}, kind)
+        path = folder / f"{name}_run.json"
+        run = read_json(path, stage)
+        check_same_data(test.folder / f"{first}_run.json", test.runs[first], folder, name, run)
+        if run.get("known") and heard and run["known"] not in heard:
+            others = " or ".join(sorted(heard))
+            raise UserError(
+                f"{path}: speakers known: {run['known']}, by the models {others}: "
+                f"run {stage} --known {others}"
+            )
+        found[name] = arrays["output"].astype(np.float64)
+    return found
 
 
 def check_pair(test: Predictions, held_out: Predictions) -> None:

@@ -46,5 +46,5 @@ def save(path: Path, draw: Callable[..., Figure], *arguments) -> Path:
     with matplotlib.rc_context(style):
         figure = draw(*arguments)
         with write_atomically(path) as temporary:
-            figure.savefig(temporary, dpi=130)
+            figure.savefig(temporary, dpi=110, pil_kwargs={"compress_level": 4})
     return path

@@ -46,7 +46,8 @@ def dump(stage: ModuleType, data: str, outputs: str, regime: str, limits: tuple[
         rows = others.table["session"].isin(sessions).to_numpy()
         _, model = load_trained(stage, part, test)
         logits[rows] = predict(model, others.select(rows), regime, limits, f"test {part.name}")
-    write(outputs / "valid", stage.NAME, "held-out", others, logits, run)
+    chose = " (they chose the epoch)" * (config["settings"]["folds"] == 0)
+    write(outputs / "valid", stage.NAME, f"held-out{chose}", others, logits, run)
 
 
 def load_trained(stage: ModuleType, folder: Path, rows: Utterances) -> tuple[dict, Recogniser]:

@@ -56,8 +56,8 @@ def test_rows_that_chose_the_epochs_are_said_to_have(tmp_path, capsys, trained_i
         path.write_text(json.dumps(run), encoding="utf-8")
     capsys.readouterr()
     fold = folds.read(tmp_path)
-    for text in (fold.fitted_on, capsys.readouterr().out):
-        assert ("they chose the models' epochs as well" in text) == said
+    for text in (fold.fitted_on, capsys.readouterr().out, fold.compared_by):
+        assert ("chose the models' epochs as well" in text) == said
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,10 @@ def test_of_several_folds_each_is_fused_by_its_own_held_out_rows(two_folds, tmp_
         assert not (place / name / "ensemble.json").exists()
     stacked = np.load(place / "all" / "ensemble_stacking_output.npy")
     assert stacked == pytest.approx(np.concatenate(parts), abs=1e-9)
-    alone = run_script("ensemble.py", "--outputs", place / "fold2", "--results", tmp_path)
+    alone = run_script(
+        "ensemble.py",
+        *("--outputs", place / "fold2", "--results", tmp_path, "--data", place / "none"),
+    )
     assert alone.status == 0, alone.stderr
     soft = np.load(place / "all" / "ensemble_weighted_soft_output.npy")
     assert (soft[80:] == np.load(tmp_path / "ensemble_weighted_soft_output.npy")).all()
@@ -114,6 +117,25 @@ def test_of_several_folds_all_test_rows_are_scored(two_folds):
     assert rows[-1]["accuracy"] == pytest.approx((truth == pred).mean())
     assert "160 rows of 4 sessions, 8 speakers" in done.stdout
     assert "of the same fold, of 2: held-out rows (120 rows of 3 sessions, 6 spe" in done.stdout
+    ends = [(truth[half] == pred[half]).mean() for half in (slice(80), slice(80, 160))]
+    spread = f"accuracy {np.mean(ends):.3f} ± {abs(ends[0] - ends[1]) / 2**0.5:.3f}, macro F1"
+    assert f"Mean and standard deviation of stacking in the 2 folds: {spread}" in done.stdout
+
+
+def test_of_several_folds_there_is_one_page_with_paired_tests_over_all_sessions(two_folds):
+    place, done = two_folds
+    details = json.loads((place / "all" / "ensemble_details.json").read_text(encoding="utf-8"))
+    assert details["resampled"].startswith("4 sessions")
+    assert ("cmbert", "text") in {(row["first"], row["second"]) for row in details["comparisons"]}
+    assert list(details["parts"][0]["parts"]) == ["17", "18", "19", "20"]
+    assert "By session: Accuracy" in (place / "all" / "report.html").read_text(encoding="utf-8")
+
+
+def test_folds_of_a_synthetic_and_a_real_corpus_are_not_joined(tmp_path, run_script):
+    for name, sessions, notice in (("fold1", range(1, 3), None), ("fold2", range(3, 5), "drawn")):
+        write_models(tmp_path / name, sessions, 40, seed=1, notice=notice)
+    done = run_script("ensemble.py", "--outputs", f"{tmp_path / 'fold1'},{tmp_path / 'fold2'}")
+    assert done.status == 2 and "fold2 is of another corpus than" in done.stderr
 
 
 def test_a_segment_that_two_folds_test_ends_in_one_line(tmp_path, run_script):
