@@ -157,9 +157,7 @@ def read_turns(
     return result
 
 
-def read_dialogue(
-    evidence: np.ndarray, turns: Turns, after: np.ndarray, whole: bool
-) -> np.ndarray:
+def read_dialogue(evidence: np.ndarray, turns: Turns, after: np.ndarray, whole: bool) -> np.ndarray:
     """Return P(label | evidence) of one dialogue's turns, (n, C); evidence (n, C): ~ P(. | label).
 
     A belief has an axis (S) for each speaker and a last one (1) that stands for no partner.
