@@ -38,7 +38,7 @@ def enumerate_paths(probabilities, speakers, transitions, base, whole) -> np.nda
     return result / result.sum(1, keepdims=True)
 
 
-@pytest.mark.parametrize("speakers", ["AABA", "ABAB", "AAA", "ABCA"])
+@pytest.mark.parametrize("speakers", ["AABA", "ABAB", "AAAA", "ABCA"])
 @pytest.mark.parametrize("whole", [False, True])
 def test_is_the_sum_over_all_sequences_of_labels(speakers, whole):
     probabilities, transitions = random_probabilities(4, 0), make_transitions(1)
@@ -129,7 +129,7 @@ def test_learns_transitions_that_are_there():
     dialogues, labels = draw_dialogues(Transitions(own, other), 200, 20, 0)
     found, _ = dialogue.learn_transitions(dialogues, labels, np.arange(200) % 10)
     after = found.after(np.full(C, 1 / C))
-    assert np.abs(after - Transitions(own, other).after(np.full(C, 1 / C)))[:C, :C].max() < 0.12
+    assert np.abs(after - Transitions(own, other).after(np.full(C, 1 / C)))[:C, :C].max() < 0.2
     assert not found.own[C].any() and not found.other[C].any()
 
 
