@@ -3,16 +3,18 @@
 Reads   OUTPUTS/{text,audio,cmbert}_{truth,pred,output,index}.npy, _rows.tsv    test rows
         OUTPUTS/valid/ the same                                 rows held out of training
 Writes  OUTPUTS/ensemble_{soft,weighted_soft,hard,stacking}_pred.npy (and _output.npy)
+        OUTPUTS/fusion.json                                     what was fitted, to predict with
         OUTPUTS/ensemble.json, ensemble_details.json, ensemble.md, plots/, report.html
 
     python ensemble.py
 
 Whatever is fitted is fitted on the held-out rows and never sees a test label. With the test files
-alone, the methods that learn are cross-validated on the test rows, and the tables say so. Only the
-report page looks at anything else (transcripts and counts in DATA, training curves in OUTPUTS).
+alone, the methods that learn are cross-validated on the test rows and do learn from test labels of
+other sessions; the tables say so. Of several folds each has a fusion of its own. Only the report
+page looks at anything else (transcripts and counts in DATA, training curves in OUTPUTS).
 """
 
-from itertools import combinations
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +23,12 @@ from threadpoolctl import threadpool_limits
 
 from pipeline import config
 from pipeline.evaluation import (
+    choice,
     fitting,
-    metrics,
+    folds,
     page,
-    predictions,
     published,
-    stacking,
+    scoring,
     tables,
     voting,
 )
@@ -38,9 +40,9 @@ from pipeline.files import write_array, write_json, write_text
 
 # ----------------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote; for the report page only
-OUTPUTS = "outputs"  # the models' predictions; results go here as well
-SEED = 1  # of the bootstrap
-RESAMPLES = 2000  # of the bootstrap
+OUTPUTS = "outputs"  # the models' predictions; of several folds: "outputs/fold1,outputs/fold2"
+RESULTS = ""  # where tables and fused predictions go; empty: to OUTPUTS, of several the first
+TARGET = "accuracy+macro_f1"  # the fusion is chosen by their mean; accuracy, f1, macro_f1, uar
 # ----------------------------------------------------------------------------------------------
 
 FUSED = ("soft", "weighted_soft", "hard", "stacking")
@@ -53,178 +55,62 @@ def main() -> None:
 
 def compare_methods() -> None:
     """Fuse, score and write: the whole stage."""
-    test, held_out = read_predictions(Path(OUTPUTS))
-    learn, fitted_on, compared_by = choose_rows(test, held_out)
-    pred, probabilities, learned = fuse(test.logits, learn)
+    choice.check_target(TARGET)
+    parts = [folds.read(Path(folder.strip())) for folder in OUTPUTS.split(",")]
+    test, learn, fitted_on, compared_by = folds.join(parts)
+    pred, probabilities, weighted, choices = fuse(test.logits, learn)
+    known = {model: run.get("known") for model, run in test.runs.items()}
+    synthetic = next(filter(None, (run.get("synthetic") for run in test.runs.values())), None)
+    stored = [
+        choice.fit_fusion(part.rows, chosen, known, synthetic, part.fitted_on)
+        for part, chosen in zip(parts, choices, strict=True)
+    ]
+    for part, fusion in zip(parts, stored, strict=True):
+        fusion.write(part.test.folder / "fusion.json")
     results = {
-        "known": {model: run.get("known") for model, run in test.runs.items()},
-        "synthetic": next(filter(None, (r.get("synthetic") for r in test.runs.values())), None),
-        "test": describe(test),
+        "known": known,
+        "synthetic": synthetic,
+        "test": folds.describe(test),
         "fitted_on": fitted_on,
         "compared_by": compared_by,
+        "target": TARGET,
         "runs": test.runs,
-        "learned": learned,
-        **evaluate(test, pred, probabilities),
-        "paper": follow_paper(test, learn),
+        "learned": choice.summarise(weighted, choices, stored),
+        **scoring.evaluate(test, pred, probabilities, follow_paper(test, learn)),
     }
     write_results(results, test, pred, probabilities)
 
 
-def read_predictions(outputs: Path) -> tuple[Predictions, Predictions | None]:
-    """Read the test rows and, if any model wrote them, the held-out rows."""
-    test = predictions.load(outputs)
-    print(f"test rows: {describe(test)} from {outputs}")
-    if not any((outputs / "valid").glob("*_output.npy")):
-        print(f"no held-out rows in {outputs / 'valid'}: cross-validation on the test rows instead")
-        return test, None
-    held_out = predictions.load(outputs / "valid")
-    predictions.check_pair(test, held_out)
-    print(f"held-out rows: {describe(held_out)} from {outputs / 'valid'}")
-    return test, held_out
-
-
-def describe(rows: Predictions) -> str:
-    """Say how many rows there are, of how many sessions and speakers."""
-    if rows.groups("speaker") is None:
-        return f"{len(rows.truth)} rows without known segment IDs"
-    numbers = {kind: len(np.unique(rows.groups(kind))) for kind in ("session", "speaker")}
-    counts = [f"{number} {kind}{'s' * (number > 1)}" for kind, number in numbers.items()]
-    return f"{len(rows.truth)} rows of {', '.join(counts)}"
-
-
-def choose_rows(test: Predictions, held_out: Predictions | None) -> tuple:
-    """Return learn(fit) -> (probabilities of the test rows, what was learned), and two notes."""
-    if held_out is not None:
-        speakers = held_out.groups("speaker")
-        rows = Rows(held_out.logits, held_out.truth, speakers)
-        by = "by row" if speakers is None else "by speaker"
-
-        def learn(fit) -> tuple[np.ndarray, dict]:
-            fitted = fit(rows)
-            return fitted.predict(test.logits), fitted.learned
-
-        return learn, f"held-out rows ({describe(held_out)})", f"{by} on the held-out rows"
-    sessions = test.groups("session")
-    rows = Rows(test.logits, test.truth, sessions)
-    by = "by row (no segment IDs)" if sessions is None else "by session"
-
-    def learn(fit) -> tuple[np.ndarray, dict]:
-        return fitting.cross_fit(fit, rows), fit(rows).learned
-
-    return learn, f"the test rows themselves, cross-validated {by}", f"{by} on the test rows"
-
-
-def fuse(logits: np.ndarray, learn) -> tuple[dict, dict, dict]:
-    """Return predictions (N,), probabilities (N, C) and what was learned, each by method."""
-    learned = {}
+def fuse(logits: np.ndarray, learn) -> tuple[dict, dict, list, list]:
+    """Return predictions (N,) and probabilities (N, C) by method, the weights, the choices."""
     probabilities = {"majority": learn(fitting.fit_majority)[0]}
     probabilities |= dict(zip(MODELS, softmax(logits, axis=-1), strict=True))
     probabilities["soft"] = voting.vote_soft(logits)
-    probabilities["weighted_soft"], learned["weighted_soft"] = learn(voting.fit_weighted_soft)
-    probabilities["stacking"], learned["stacking"] = learn(stacking.fit_stacking)
+    probabilities["weighted_soft"], weighted = learn(voting.fit_weighted_soft)
+    probabilities["stacking"], choices = learn(partial(choice.choose, target=TARGET))
     pred = {method: values.argmax(axis=-1) for method, values in probabilities.items()}
     pred["hard"] = voting.vote_hard(logits)
-    return {method: pred[method] for method in tables.NAMES}, probabilities, learned
-
-
-def evaluate(test: Predictions, pred: dict, probabilities: dict) -> dict:
-    """Score every method, with intervals, paired tests, classes and scenarios apart."""
-    speakers = test.groups("speaker")
-    if speakers is None or len(np.unique(speakers)) < 2:
-        groups, resampled = np.arange(len(test.truth)), "rows (too narrow: speakers are unknown)"
-    else:
-        groups = np.unique(speakers, return_inverse=True)[1]
-        resampled = f"{groups.max() + 1} speakers"
-    counts = metrics.draw_counts(groups.max() + 1, RESAMPLES, SEED)
-    rows = []
-    for method in pred:
-        scored = test.truth, pred[method], probabilities.get(method)
-        row = {"method": method, **metrics.scores(*scored)}
-        values = metrics.bootstrap(*scored, groups, counts)
-        for score in metrics.SCORES:
-            drawn = values.get(score)
-            row[f"{score}_ci"] = None if drawn is None else metrics.interval(drawn, counts.shape[1])
-        rows.append(row)
-    best = max(MODELS, key=lambda model: (pred[model] == test.truth).mean())
-    matrices = {method: metrics.confusion(test.truth, labels) for method, labels in pred.items()}
-    return {
-        "resampled": resampled,
-        "resamples": RESAMPLES,
-        "rows": rows,
-        "best_single": best,
-        "comparisons": {
-            other: metrics.compare(test.truth, pred["stacking"], pred[other], groups, counts)
-            for other in (best, "soft")
-        },
-        "support": np.bincount(test.truth, minlength=metrics.CLASSES).tolist(),
-        "per_class": {
-            method: {name: v.tolist() for name, v in metrics.class_scores(matrix).items()}
-            for method, matrix in matrices.items()
-        },
-        "scenarios": score_scenarios(test, pred),
-        "untied": score_untied(test, pred, probabilities),
-        "agreement": count_agreement(test.truth, pred),
-    }
-
-
-def score_scenarios(test: Predictions, pred: dict) -> dict:
-    """Score scripted and improvised dialogues apart, if the test rows have both."""
-    scenarios = test.groups("scenario")
-    if scenarios is None or len(np.unique(scenarios)) < 2:
-        return {}
-    parts = {name: scenarios == name for name in ("script", "impro")}
-    return {
-        name: {
-            "rows": int(part.sum()),
-            "scores": {m: metrics.scores(test.truth[part], p[part]) for m, p in pred.items()},
-        }
-        for name, part in parts.items()
-    }
-
-
-def score_untied(test: Predictions, pred: dict, probabilities: dict) -> dict | None:
-    """Score the rows on whose label the raters agreed; None if the ties are not known."""
-    if test.tied is None or test.tied.all():
-        return None
-    part = ~test.tied
-
-    def score(method: str) -> dict:
-        values = probabilities.get(method)
-        shown = None if values is None else values[part]
-        return metrics.scores(test.truth[part], pred[method][part], shown)
-
-    return {"rows": int(part.sum()), "scores": {method: score(method) for method in pred}}
-
-
-def count_agreement(truth: np.ndarray, pred: dict) -> list[dict]:
-    """Count rows by which models are right, from none to all three, and stacking's right ones."""
-    right = {method: labels == truth for method, labels in pred.items()}
-    parts = []
-    for number in range(len(MODELS) + 1):
-        for models in combinations(MODELS, number):
-            rows = np.all([right[model] == (model in models) for model in MODELS], axis=0)
-            stacking = int((rows & right["stacking"]).sum())
-            parts.append({"right": models, "rows": int(rows.sum()), "stacking": stacking})
-    return parts
+    return {method: pred[method] for method in tables.NAMES}, probabilities, weighted, choices
 
 
 def follow_paper(test: Predictions, learn) -> dict:
-    """Score the published rules; the first one learns from the labels that it is scored on."""
-    rows = Rows(test.logits, test.truth, None)
+    """Predict by the published rules; the first learns from the labels that it is scored on."""
+    rows = Rows(test.logits, test.truth, folds.choose_groups(test)[0])
+    cross_validated = fitting.cross_fit(published.fit_published_stacking, rows)
     in_sample = published.fit_published_stacking(rows).predict(test.logits)
-    pred = {
+    return {
         "stacking_in_sample": in_sample.argmax(axis=-1),
+        "stacking_cross_validated": cross_validated.argmax(axis=-1),
         "stacking_honest": learn(published.fit_published_stacking)[0].argmax(axis=-1),
         "soft": published.published_soft(test.logits),
         "weighted_soft": published.published_weighted_soft(test.logits),
         "hard": published.published_hard(test.logits),
     }
-    return {rule: metrics.scores(test.truth, labels) for rule, labels in pred.items()}
 
 
 def write_results(results: dict, test: Predictions, pred: dict, probabilities: dict) -> None:
     """Write predictions, tables, plots and the report page, and print the tables."""
-    outputs = Path(OUTPUTS)
+    outputs = Path(RESULTS or OUTPUTS.split(",")[0].strip())
     for method in FUSED:
         write_array(outputs / f"ensemble_{method}_pred.npy", pred[method])
         if method in probabilities:
@@ -248,6 +134,9 @@ def write_results(results: dict, test: Predictions, pred: dict, probabilities: d
     write_text(outputs / "report.html", html)
     print(f"written: {outputs}/ensemble.json, ensemble.md, ensemble_*.npy and {outputs}/plots/")
     print(f"look at: {outputs}/report.html")
+    score = next(row["accuracy"] for row in results["rows"] if row["method"] == "stacking")
+    winner = results["learned"]["stacking"]["winner"]
+    print(f"stacking: accuracy {score:.4f} by {winner}, chosen {results['compared_by']}")
 
 
 if __name__ == "__main__":

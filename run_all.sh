@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run every stage in sequence: corpus -> three models -> ensemble.
+# Run every stage in sequence: corpus -> classic tools and three models -> ensemble.
 #   ./run_all.sh [CORPUS] [--name value ...]
 # CORPUS: a KEMDy19 or KEMDy20 folder; without it the one folder data/KEMDy19*, else the synthetic
 # sample corpus, which is made first. Overrides go to every stage that has the setting.

@@ -24,6 +24,8 @@ from models import check_choice
 from models.speaker import REGIMES
 from pipeline import config
 from pipeline.evaluation import metrics
+from pipeline.evaluation.scoring import choose_groups
+from pipeline.evaluation.tables import with_interval
 from pipeline.figures import style
 from pipeline.figures.attention import draw_attention
 from pipeline.files import UserError, write_json
@@ -117,13 +119,15 @@ def ablate(model: cmbert.CMBERTModel, test: Utterances) -> None:
         ("words masked", KNOWN, test, model.mask_words),
     ]
     results = []
+    groups, resampled = choose_groups(test.table["session"], test.speakers, len(test))
+    print(f"ablation, in brackets 95 % intervals over {resampled}:")
     for name, regime, rows, change in variants:
         logits = predict(model, rows, regime, (BATCH_TOKENS, BATCH_SIZE), name, change)
-        scores = metrics.scores(rows.labels, logits.argmax(1).numpy())
+        scores = metrics.measure(rows.labels, logits.argmax(1).numpy(), None, groups)
         results.append({"input": name, "known": model.known(regime), **scores})
         print(
             f"{name:>26}, speakers known: {model.known(regime):5}: accuracy "
-            f"{scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}"
+            f"{with_interval(scores, 'accuracy')}, macro F1 {with_interval(scores, 'macro_f1')}"
         )
     path = Path(OUTPUTS) / "cmbert" / "ablation.json"
     write_json(path, results)

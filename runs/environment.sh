@@ -31,14 +31,14 @@ stage() { echo; echo "== python $*"; python "$@" ${overrides[@]+"${overrides[@]}
 # run_models [ARGUMENTS]: every stage behind preprocess.py, with these arguments where they apply
 run_models() {
   local script
-  for script in text_train text_test audio_train audio_test run_classifier ensemble; do
+  for script in baseline text_train text_test audio_train audio_test run_classifier ensemble; do
     stage $script.py "$@"
   done
 }
 
 # Scripts that get the same overrides: each passes over what only another one knows.
-export STAGES="sample_corpus.py preprocess.py text_train.py text_test.py audio_train.py audio_test.py
-  run_classifier.py ensemble.py"
+export STAGES="sample_corpus.py preprocess.py baseline.py text_train.py text_test.py audio_train.py
+  audio_test.py run_classifier.py ensemble.py"
 
 make_environment() {
   cd "$(dirname "${BASH_SOURCE[0]}")/.."

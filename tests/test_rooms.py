@@ -8,7 +8,11 @@ from conftest import ROOT
 
 LOOSE = {"config", "files", "labels"}
 NO_TORCH = ("corpus", "evaluation")
-LEAVES = {"sample": "sample_corpus.py", "pretraining": "text_pretrain.py"}
+LEAVES = {
+    "sample": "sample_corpus.py",
+    "pretraining": "text_pretrain.py",
+    "classics": "baseline.py",
+}
 TORCH = {"torch", "transformers", "accelerate", "safetensors"}
 
 

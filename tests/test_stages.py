@@ -41,6 +41,7 @@ def places(tmp_path_factory):
     printed = {}
     run("sample_corpus.py", "--corpus", corpus, "--sessions", 6, "--utterances", 20)
     printed["preprocess"] = run("preprocess.py", "--corpus", corpus, *both)
+    printed["baseline"] = run("baseline.py", *both)
     texts = pd.concat(read_table(data, split)["text"] for split in ("train", "valid"))
     make_small_encoder(texts, root / "bert", seed=1)
     printed["text"] = run("text_train.py", *both, "--bert", root / "bert", "--epochs", 2)
@@ -48,7 +49,7 @@ def places(tmp_path_factory):
     printed["audio"] = run("audio_train.py", *both, "--epochs", 1)
     printed["audio_test"] = run("audio_test.py", *both)
     printed["cmbert"] = run("run_classifier.py", *both, "--bert", root / "bert", "--epochs", 1)
-    printed["ensemble"] = run("ensemble.py", *both, "--resamples", 100)
+    printed["ensemble"] = run("ensemble.py", *both)
     return corpus, data, outputs, printed
 
 
@@ -56,7 +57,7 @@ def test_every_stage_writes_what_the_next_one_reads(places):
     _, data, outputs, _ = places
     for folder, split in ((outputs, "test"), (outputs / "valid", "valid")):
         table = read_table(data, split)
-        for model in MODELS:
+        for model in (*MODELS, "baseline_text", "baseline_audio", "baseline_both"):
             output = np.load(folder / f"{model}_output.npy")
             assert output.shape == (len(table), 7)
             assert output.dtype == np.float32
@@ -78,7 +79,7 @@ def test_the_table_has_every_row_with_intervals(places):
 
 def test_a_synthetic_corpus_is_called_so_wherever_scores_are_printed(places):
     printed = places[3]
-    for stage in ("text_test", "audio_test", "cmbert", "ensemble"):
+    for stage in ("baseline", "text_test", "audio_test", "cmbert", "ensemble"):
         assert "ynthetic" in printed[stage]
     # nor do its scores stand beside the published ones
     assert ".7269" not in printed["ensemble"]

@@ -1,21 +1,20 @@
 """What fusion methods that learn share: rows to learn from, what was fitted, cross-validation.
 
-A method that learns is a function `fit(rows) -> Fitted`; what it returns predicts from logits
-alone, so it cannot see the labels of the rows it predicts. `cross_fit` predicts every row by a
-method that was fitted without the row's group.
+A method that learns is a function `fit(rows)` whose result predicts from logits alone, so it cannot
+see the labels of the rows it predicts. `cross_fit` predicts every row by a method that was fitted
+without the row's group.
 Shapes: M = 3 models (predictions.MODELS), N rows, C = 7 labels.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 from sklearn.model_selection import GroupKFold
 
-from pipeline.evaluation.predictions import MODELS
 from pipeline.labels import LABELS
 
 FOLDS = 5
@@ -23,7 +22,7 @@ FOLDS = 5
 LIGHTGBM = {"random_state": 0, "deterministic": True, "force_row_wise": True, "n_jobs": 1}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # the same object or another: what is fitted can be cached
 class Rows:
     """Rows to learn from: logits (M, N, C), truth (N,), groups (N,) or None if unknown."""
 
@@ -36,31 +35,49 @@ class Rows:
         groups = None if self.groups is None else self.groups[chosen]
         return Rows(self.logits[:, chosen], self.truth[chosen], groups)
 
+    @cached_property
+    def temperatures(self) -> np.ndarray:
+        """The T of each model that makes softmax(logits / T) most likely, (M,)."""
+        return fit_temperatures(self)
+
+    def hear(self, models: list[int]) -> "Rows":
+        """Return the same rows with the logits of these models only."""
+        return Rows(self.logits[models], self.truth, self.groups)
+
 
 class Fitted(NamedTuple):
-    """A fitted method: predict(logits (M, N, C)) -> probabilities (N, C), and what was learned."""
+    """A fitted method: predict(logits (M, N, C)) -> probabilities (N, C)."""
 
     predict: Callable[[np.ndarray], np.ndarray]
-    learned: dict
 
 
 def fit_majority(rows: Rows) -> Fitted:
     """Predict the shares of the labels, whatever the models say."""
     shares = np.bincount(rows.truth, minlength=len(LABELS)) / len(rows.truth)
-    learned = {"label": LABELS[int(shares.argmax())]}
-    return Fitted(lambda logits: np.tile(shares, (logits.shape[1], 1)), learned)
+    return Fitted(lambda logits: np.tile(shares, (logits.shape[1], 1)))
 
 
 def fit_temperatures(rows: Rows) -> np.ndarray:
     """Return for each model the T that makes softmax(logits / T) most likely, (M,)."""
+    every_row = np.arange(len(rows.truth))
 
     def loss(log_temperature: float, logits: np.ndarray) -> float:
-        log_probabilities = log_softmax(logits / np.exp(log_temperature), axis=-1)
-        return -log_probabilities[np.arange(len(rows.truth)), rows.truth].mean()
+        scores = logits / np.exp(log_temperature)  # (C, N): sums over labels are fast this way
+        return (logsumexp(scores) - scores[rows.truth, every_row]).mean()
 
+    settings = {"bounds": (-3, 3), "options": {"xatol": 1e-3}}
     return np.exp(
-        [minimize_scalar(loss, bounds=(-3, 3), args=(logits,)).x for logits in rows.logits]
+        [
+            minimize_scalar(loss, args=(np.ascontiguousarray(logits.T),), **settings).x
+            for logits in rows.logits
+        ]
     )
+
+
+def logsumexp(scores: np.ndarray) -> np.ndarray:
+    """Return log(sum(exp(scores))) over the first axis."""
+    largest = scores.max(axis=0)
+    return largest + np.log(np.exp(scores - largest).sum(axis=0))
 
 
 def fit_classifier(model, features: Callable[[np.ndarray], np.ndarray], rows: Rows) -> Fitted:
@@ -74,32 +91,30 @@ def fit_classifier(model, features: Callable[[np.ndarray], np.ndarray], rows: Ro
         probabilities[:, model.classes_] = model.predict_proba(features(logits))
         return probabilities
 
-    return Fitted(predict, {})
+    return Fitted(predict)
 
 
-def deal_folds(rows: Rows) -> np.ndarray:
-    """Return the fold of every row, (N,): whole groups if there are any, else label by label."""
-    if rows.groups is not None and (number := len(np.unique(rows.groups))) > 1:
-        fold = np.empty(len(rows.truth), np.int64)
-        splits = GroupKFold(min(FOLDS, number)).split(rows.truth, groups=rows.groups)
-        for k, (_, test) in enumerate(splits):
-            fold[test] = k
-        return fold
+def deal_folds(rows: Rows, deal: int = 0) -> np.ndarray:
+    """Return the fold of every row, (N,): whole groups if there are two, else rows of each label.
+
+    Another number `deal` deals anew.
+    """
     fold = np.empty(len(rows.truth), np.int64)
-    fold[np.argsort(rows.truth, kind="stable")] = np.arange(len(rows.truth)) % FOLDS
+    if rows.groups is not None and (number := len(np.unique(rows.groups))) > 1:
+        dealer = GroupKFold(min(FOLDS, number), shuffle=True, random_state=deal)
+        for k, (_, inside) in enumerate(dealer.split(rows.truth, groups=rows.groups)):
+            fold[inside] = k
+        return fold
+    by_label = np.lexsort((np.random.default_rng(deal).random(len(fold)), rows.truth))
+    fold[by_label] = np.arange(len(fold)) % FOLDS
     return fold
 
 
-def cross_fit(fit: Callable[[Rows], Fitted], rows: Rows) -> np.ndarray:
+def cross_fit(fit: Callable, rows: Rows, deal: int = 0) -> np.ndarray:
     """Return probabilities (N, C), each row's by a method fitted on the other folds."""
-    fold, probabilities = deal_folds(rows), np.empty((len(rows.truth), len(LABELS)))
+    fold, probabilities = deal_folds(rows, deal), np.empty((len(rows.truth), len(LABELS)))
     for k in np.unique(fold):
         inside = fold == k
         rest = rows.take(~inside) if inside.sum() < len(inside) else rows
         probabilities[inside] = fit(rest).predict(rows.logits[:, inside])
     return probabilities
-
-
-def name(values: np.ndarray) -> dict:
-    """Name one number per model, for people and JSON."""
-    return dict(zip(MODELS, values.tolist(), strict=True))

@@ -1,12 +1,16 @@
-"""Scores of predictions, their intervals over speakers, and paired tests of two methods.
+"""Scores of predictions, their intervals over sessions, and paired tests of two methods.
 
-Every score but ECE is a function of the confusion matrix, so the same code serves one prediction
-and a bootstrap of thousands: a resample's matrix is a weighted sum of the speakers' matrices.
-Shapes: N rows, C = 7 labels, G groups (speakers), R resamples, B confidence bins.
+An interval comes from leaving out one session at a time: both speakers of a session share scripts
+and a partner, so that rows and speakers are no independent witnesses. Every score but ECE is a
+function of the confusion matrix, and a session is left out by subtracting its matrix.
+Shapes: N rows, C = 7 labels, G groups (sessions), B confidence bins.
 """
 
+from typing import NamedTuple
+
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr, stdtrit  # Student's t: its distribution, its quantiles
+from scipy.stats import binomtest
 
 from pipeline.labels import LABELS
 
@@ -82,63 +86,158 @@ def calibration_error(truth: np.ndarray, pred: np.ndarray, probabilities: np.nda
     return float(np.abs(gaps).sum() / max(len(bins), 1))
 
 
-def draw_counts(groups: int, resamples: int, seed: int) -> np.ndarray:
-    """Draw how often each group occurs in each bootstrap resample, (R, G)."""
-    random = np.random.default_rng(seed)
-    return random.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
+class Estimate(NamedTuple):
+    """A score (...) and what it would be without each group (G, ...) and without each row (N, ...).
 
-
-def bootstrap(truth, pred, probabilities, groups: np.ndarray, counts: np.ndarray) -> dict:
-    """Return every score of every resample, {name: (R,)}.
-
-    groups (N,): the number 0..G-1 of each row's group; counts (R, G) from `draw_counts`. The same
-    counts for two methods make their difference a paired bootstrap.
+    Two of the same rows can be subtracted: the difference of two methods, paired.
     """
-    number = counts.shape[1]
-    cells = groups * CLASSES**2 + truth * CLASSES + pred
-    matrices = np.bincount(cells, minlength=number * CLASSES**2).reshape(number, CLASSES**2)
-    weights = counts.astype(np.float64)  # BLAS multiplies floats only; sums stay exact below 2**53
-    result = score_matrices((weights @ matrices).reshape(-1, CLASSES, CLASSES))
+
+    value: np.ndarray
+    without_group: np.ndarray
+    without_row: np.ndarray
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        return Estimate(*(ours - theirs for ours, theirs in zip(self, other, strict=True)))
+
+    @property
+    def errors(self) -> tuple[np.ndarray, np.ndarray]:
+        """The jackknife's standard errors, over groups and over rows, (...) each.
+
+        Around the score itself, not the mean of the others: where groups are few it errs upwards
+        (MacKinnon, Nielsen and Webb, 2023: Fast and reliable jackknife and bootstrap methods for
+        cluster-robust inference).
+        """
+        return tuple(
+            np.sqrt((1 - 1 / len(without)) * np.square(without - self.value).sum(axis=0))
+            for without in (self.without_group, self.without_row)
+        )
+
+    @property
+    def freedom(self) -> tuple[int, int]:
+        """Degrees of freedom of the errors: one less than groups, than rows."""
+        return max(len(self.without_group) - 1, 1), max(len(self.without_row) - 1, 1)
+
+    @property
+    def reach(self) -> np.ndarray:
+        """How far the true score may be, with 95 % confidence: a quantile of t times the error.
+
+        The larger one of groups and rows: a few groups agree by chance now and then, and could
+        make anything certain; independent rows would be the least doubt there can be.
+        """
+        quantiles = stdtrit(self.freedom, 0.975)
+        return np.maximum(*(q * error for q, error in zip(quantiles, self.errors, strict=True)))
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of a difference, below .05 where its reach does not touch 0."""
+        if not self.value:
+            return 1.0
+        with np.errstate(divide="ignore"):
+            ratios = np.abs(self.value) / self.errors
+        return float(2 * stdtr(self.freedom, -ratios).max())
+
+
+def estimate(score, truth: np.ndarray, pred: np.ndarray, groups: np.ndarray) -> dict:
+    """Return {name: Estimate} of every score that `score` makes of confusion matrices.
+
+    score: `score_matrices` or `class_scores`; groups (N,): the number 0..G-1 of each row's group.
+    """
+    cells, number = truth * CLASSES + pred, groups.max() + 1
+    own = np.bincount(groups * CLASSES**2 + cells, minlength=number * CLASSES**2)
+    own = own.reshape(number, CLASSES, CLASSES)
+    one = np.eye(CLASSES**2, dtype=np.int64).reshape(-1, CLASSES, CLASSES)  # a row of each cell
+    total = own.sum(axis=0)
+    value, without_group, without_cell = map(score, (total, total - own, total - one))
+    return {
+        name: Estimate(value[name], without_group[name], without_cell[name][cells])
+        for name in value
+    }
+
+
+def estimate_calibration(truth, pred, probabilities, groups: np.ndarray) -> Estimate:
+    """Return the expected calibration error as an Estimate."""
+    bins, confidence, correct = calibration_bins(truth, pred, probabilities)
+    gaps, number = correct - confidence, groups.max() + 1
+    own = np.bincount(groups * BINS + bins, weights=gaps, minlength=number * BINS)
+    own, rows = own.reshape(number, BINS), len(bins)
+    total = own.sum(axis=0)
+    size = np.abs(total).sum()
+    without_row = size - np.abs(total[bins]) + np.abs(total[bins] - gaps)
+    return Estimate(
+        size / rows,
+        np.abs(total - own).sum(axis=1) / np.maximum(rows - np.bincount(groups), 1),
+        without_row / max(rows - 1, 1),
+    )
+
+
+def estimate_all(truth, pred, probabilities, groups: np.ndarray) -> dict:
+    """Return {name: Estimate} of every score; no `ece` without probabilities."""
+    estimates = estimate(score_matrices, truth, pred, groups)
     if probabilities is not None:
-        bins, confidence, correct = calibration_bins(truth, pred, probabilities)
-        gaps = np.bincount(
-            groups * BINS + bins, weights=correct - confidence, minlength=number * BINS
-        ).reshape(number, BINS)
-        rows = np.maximum(weights @ np.bincount(groups, minlength=number), 1)
-        result["ece"] = np.abs(weights @ gaps).sum(axis=1) / rows
+        estimates["ece"] = estimate_calibration(truth, pred, probabilities, groups)
+    return estimates
+
+
+def share_interval(score: Estimate, rows: np.ndarray) -> np.ndarray:
+    """Return the 95 % interval of a share of rows, or a mean of such shares, (..., 2).
+
+    Wilson's, with as many independent rows as would give the score its reach (Franco, Little, Louis
+    and Slud, 2019: Comparative study of confidence intervals for proportions in complex sample
+    surveys). It stays within 0..1. Where all rows or none are right, and every error is 0, they
+    count as independent: `rows` (...), of which the share is.
+    """
+    share, quantile = score.value, stdtrit(score.freedom[0], 0.975)
+    spread = share * (1 - share)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        excess = np.where(spread > 0, score.reach**2 / spread, quantile**2 / np.maximum(rows, 1e-9))
+    middle, width = share + excess / 2, np.sqrt(excess * spread + excess**2 / 4)
+    return np.stack([middle - width, middle + width], axis=-1) / (1 + excess)[..., None]
+
+
+def plain_interval(score: Estimate, lowest: float) -> list[float]:
+    """Return the 95 % interval of a difference or an ECE, [low, high] within lowest..1."""
+    bounds = [score.value - score.reach, score.value + score.reach]
+    return np.clip(bounds, lowest, 1).tolist()
+
+
+def measure(truth, pred, probabilities, groups: np.ndarray) -> dict:
+    """Return every score with its 95 % interval: {name: float, name_ci: [low, high]} or None."""
+    result = {}
+    estimates = estimate_all(truth, pred, probabilities, groups)
+    for name in SCORES:
+        found = estimates.get(name)
+        result |= {name: None, f"{name}_ci": None}
+        if found is not None:
+            result[name] = float(found.value)
+            bounds = plain_interval(found, 0) if name == "ece" else share_interval(found, len(pred))
+            result[f"{name}_ci"] = list(map(float, bounds))
     return result
 
 
-def interval(values: np.ndarray, groups: int) -> list[float]:
-    """Return the 95 % interval of bootstrap values (R,) drawn from so many groups.
+def measure_classes(truth, pred, groups: np.ndarray) -> dict:
+    """Return precision, recall and f1 of each class with intervals: {name: C, name_ci: C x 2}."""
+    result, matrix = {}, confusion(truth, pred)
+    rows = {"precision": matrix.sum(axis=0), "recall": matrix.sum(axis=1), "f1": matrix.sum(axis=1)}
+    for name, found in estimate(class_scores, truth, pred, groups).items():
+        result[name] = found.value.tolist()
+        result[f"{name}_ci"] = share_interval(found, rows[name]).tolist()
+    return result
 
-    Percentiles, moved outwards for few groups: with eight speakers the plain ones cover about 89 %
-    (the "expanded percentile interval" of Hesterberg, 2015: What teachers should know about the
-    bootstrap).
-    At least two groups.
+
+def compare(truth, pred, other, groups: np.ndarray) -> dict:
+    """Compare two predictions of the same rows: by groups, and row by row (McNemar's test).
+
+    Returns, for accuracy, macro_f1 and uar, the difference (first less second), its interval and p,
+    which are one paired t test with one degree of freedom less than groups (Cameron and Miller,
+    2015: A practitioner's guide to cluster-robust inference); and McNemar's exact p with the
+    numbers of rows that only one of the two has right.
     """
-    width = stats.t.ppf(0.975, groups - 1) * np.sqrt(groups / (groups - 1))
-    tail = stats.norm.cdf(-width)
-    return [float(bound) for bound in np.quantile(values, [tail, 1 - tail])]
-
-
-def compare(truth, pred, other, groups: np.ndarray, counts: np.ndarray) -> dict:
-    """Compare two predictions of the same rows: paired bootstrap over groups, and McNemar's test.
-
-    Returns, for accuracy, macro_f1 and uar, the difference (first less second), its interval and p
-    (a t test with the bootstrap's standard error and one degree of freedom less than groups); and
-    McNemar's exact p with the numbers of rows that only one of the two has right.
-    """
-    point, point_other = scores(truth, pred), scores(truth, other)
-    ours = bootstrap(truth, pred, None, groups, counts)
-    theirs = bootstrap(truth, other, None, groups, counts)
-    number, result = counts.shape[1], {}
+    ours, theirs = (estimate(score_matrices, truth, labels, groups) for labels in (pred, other))
+    result = {}
     for name in ("accuracy", "macro_f1", "uar"):
-        differences, difference = ours[name] - theirs[name], point[name] - point_other[name]
-        error = differences.std() * np.sqrt(number / (number - 1))
-        p = 2 * stats.t.sf(abs(difference) / error, number - 1) if error else float(not difference)
-        result |= {name: difference, f"{name}_p": float(p)}
-        result[f"{name}_ci"] = interval(differences, number)
+        difference = ours[name] - theirs[name]
+        result |= {name: float(difference.value), f"{name}_p": difference.p}
+        result[f"{name}_ci"] = plain_interval(difference, -1)
     first_only = int(((pred == truth) & (other != truth)).sum())
     second_only = int(((pred != truth) & (other == truth)).sum())
     result |= {"first_only": first_only, "second_only": second_only}
@@ -150,4 +249,4 @@ def mcnemar(first_only: int, second_only: int) -> float:
     """Return the two-sided exact p of McNemar's test from the numbers of discordant rows."""
     if first_only + second_only == 0:
         return 1.0
-    return float(stats.binomtest(first_only, first_only + second_only).pvalue)
+    return float(binomtest(first_only, first_only + second_only).pvalue)

@@ -11,11 +11,15 @@ import pandas as pd
 from fontTools import subset
 
 from pipeline.evaluation.predictions import MODELS, Predictions
-from pipeline.evaluation.tables import NAMES, Table, number
+from pipeline.evaluation.tables import NAMES, Table, interval, number
 from pipeline.files import UserError, read_json
 from pipeline.labels import LABELS, LABELS_KO
 
 WORST = 20  # mistakes shown
+BOLD = (
+    " Bold: better than every other row beyond doubt (the paired test of the comparisons below, "
+    "p < .05 against each). Without bold no row is, whichever figure is the largest."
+)
 
 STYLE = """
 :root { --ink: #1f2933; --soft: #62707d; --line: #dde3e8; --accent: #c8423b; }
@@ -95,7 +99,7 @@ def show_scores(tables: list[Table], figures: dict[str, Path]) -> str:
     scores, intervals, comparisons, agreement, stackers, weights, *_ = tables
     return "\n".join(
         [
-            show_table(scores, best=True),
+            show_table(scores._replace(note=scores.note + BOLD)),
             show_figure(figures, "scores"),
             show_details(intervals),
             show_table(comparisons),
@@ -147,26 +151,28 @@ def show_cards(results: dict) -> str:
     """The four numbers to look at first."""
     rows = {row["method"]: row for row in results["rows"]}
     stacking, single = rows["stacking"], rows[results["best_single"]]
-    low, high = stacking["accuracy_ci"]
     paper = results["paper"]["stacking_in_sample"]
+    winner = results["learned"]["stacking"]["winner"]
+    chosen = f"Stacking, accuracy; {winner}, chosen {results['compared_by']}"
     cards = [
-        ("main", stacking, f"Stacking, accuracy (95 %: {low:.3f} to {high:.3f})"),
+        ("main", stacking, chosen),
         ("", single, f"Best single model: {NAMES[results['best_single']]}"),
         ("", rows["majority"], "Always the most frequent emotion"),
         ("", paper, "The paper's stacking rule: in-sample, not comparable"),
     ]
     shown = [
-        f'<div class="card {kind}"><b>{number(row["accuracy"])}</b>{escape(text)}</div>'
+        f'<div class="card {kind}"><b>{number(row["accuracy"])}</b>{escape(text)}'
+        f" (95 %: {interval(row['accuracy_ci'])})</div>"
         for kind, row, text in cards
     ]
     return f"<div class=cards>{''.join(shown)}</div>"
 
 
-def show_table(table: Table, best: bool = False, kind: str = "") -> str:
-    """Return title, note and table; `best` prints the best number of each column in bold."""
+def show_table(table: Table, kind: str = "") -> str:
+    """Return title, note and table."""
     return (
         f"<h2>{escape(table.title)}</h2><p class=note>{escape(table.note)}</p>"
-        f"{show_rows(table, best, kind)}"
+        f"{show_rows(table, kind)}"
     )
 
 
@@ -178,18 +184,14 @@ def show_details(table: Table) -> str:
     )
 
 
-def show_rows(table: Table, best: bool = False, kind: str = "") -> str:
-    columns = list(zip(*table.rows, strict=True))
-    winners = [None] + [
-        (min if title == "ECE" else max)(set(column) - {"-"}) if best else None
-        for title, column in zip(table.header[1:], columns[1:], strict=True)
-    ]
+def show_rows(table: Table, kind: str = "") -> str:
+    best = [table.best.get(title) for title in table.header]
     head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
     lines = []
     for row in table.rows:
         cells = [
-            f"<td{' class=best' * (cell == winner)}>{escape(cell)}</td>"
-            for cell, winner in zip(row, winners, strict=True)
+            f"<td{' class=best' * (winner == row[0])}>{escape(cell)}</td>"
+            for cell, winner in zip(row, best, strict=True)
         ]
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return (

@@ -3,8 +3,8 @@
 For each model `{model}_truth.npy` (int64, N), `{model}_pred.npy` (int64, N), `{model}_output.npy`
 (float32 logits, N x 7), `{model}_index.npy` (segment IDs, N), `{model}_rows.tsv` (what is known of
 the N rows beside their truth: FACTS) and `{model}_run.json` (how they came about: data hash, seed,
-whether the corpus is synthetic). The last three may be missing, for all models alike. Rows are
-counted from 0.
+whether the corpus is synthetic). The last three may be missing, for all models alike. The same
+files of BASELINES may stand beside them. Rows are counted from 0.
 """
 
 import re
@@ -17,8 +17,10 @@ import pandas as pd
 from pipeline.files import UserError, read_array, read_json, write_array, write_json, write_text
 from pipeline.labels import LABELS
 
+MODELS = ("text", "audio", "cmbert")
+BASELINES = ("baseline_text", "baseline_audio", "baseline_both")
 MADE_BY = {"text": "text_test.py", "audio": "audio_test.py", "cmbert": "run_classifier.py"}
-MODELS = tuple(MADE_BY)
+MADE_BY |= dict.fromkeys(BASELINES, "baseline.py")
 
 # Of the table of preprocess.py. turn: 1, 2, ... within the dialogue, which is one scenario of one
 # session; labels: all that are tied, joined by ";".
@@ -107,7 +109,8 @@ def load(folder: Path | str) -> Predictions:
     has_run = any((folder / f"{model}_run.json").exists() for model in MODELS)
     names = ["truth", "pred", "output"] + ["index"] * has_index
     arrays, runs, facts = {}, {}, None
-    for model, stage in MADE_BY.items():
+    for model in MODELS:
+        stage = MADE_BY[model]
         arrays[model] = {name: read(folder / f"{model}_{name}.npy", stage) for name in names}
         check_one(folder, model, arrays[model])
         runs[model] = read_json(folder / f"{model}_run.json", stage) if has_run else {}
@@ -129,17 +132,72 @@ def load(folder: Path | str) -> Predictions:
     )
 
 
+def join(parts: list[Predictions]) -> Predictions:
+    """Return the rows of several runs (folds) as one, in order; no segment may be in two of them.
+
+    IDs and facts are kept if all parts have them; runs are those of the first.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    for part in parts[1:]:
+        for model in MODELS:
+            check_same_regime(first, part, model)
+    has_ids = all(part.ids is not None for part in parts)
+    seen = first.ids
+    for part in parts[1:] if has_ids else ():
+        path = part.folder / f"{MODELS[0]}_index.npy"
+        refuse(path, np.isin(part.ids, seen), "is a test row of an earlier folder too", part.ids)
+        seen = np.concatenate([seen, part.ids])
+    has_facts = all(part.facts is not None for part in parts)
+    return Predictions(
+        folder=first.folder,
+        truth=np.concatenate([part.truth for part in parts]),
+        logits=np.concatenate([part.logits for part in parts], axis=1),
+        ids=seen if has_ids else None,
+        facts=pd.concat([part.facts for part in parts], ignore_index=True) if has_facts else None,
+        runs=first.runs,
+    )
+
+
+def load_baselines(folder: Path | str, test: Predictions) -> dict[str, np.ndarray]:
+    """Return the logits (N, 7) of each of BASELINES for the same test rows; {} if there are none.
+
+    What a baseline knows of the speakers must be what some model that hears them knows.
+    """
+    folder = Path(folder)
+    if not any((folder / f"{name}_output.npy").exists() for name in BASELINES):
+        return {}
+    first, found = MODELS[0], {}
+    ours = {"truth": test.truth} if test.ids is None else {"index": test.ids, "truth": test.truth}
+    heard = {run["known"] for run in test.runs.values() if run.get("known")}
+    for name in BASELINES:
+        stage = MADE_BY[name]
+        arrays = {
+            kind: read(folder / f"{name}_{kind}.npy", stage) for kind in (*ours, "pred", "output")
+        }
+        check_one(folder, name, arrays)
+        for kind in ours:
+            check_same_rows(folder, first, name, {first: ours, name: arrays}, kind)
+        path = folder / f"{name}_run.json"
+        run = read_json(path, stage)
+        check_same_data(test.folder / f"{first}_run.json", test.runs[first], folder, name, run)
+        if run.get("known") and heard and run["known"] not in heard:
+            others = " or ".join(sorted(heard))
+            raise UserError(
+                f"{path}: speakers known: {run['known']}, by the models {others}: "
+                f"run {stage} --known {others}"
+            )
+        found[name] = arrays["output"].astype(np.float64)
+    return found
+
+
 def check_pair(test: Predictions, held_out: Predictions) -> None:
     """Refuse held-out rows of other data or another regime, and such as are test rows."""
     for model in MODELS:
         first = test.folder / f"{model}_run.json"
         check_same_data(first, test.runs[model], held_out.folder, model, held_out.runs[model])
-        ours, theirs = (rows.runs[model].get("known") for rows in (test, held_out))
-        if ours != theirs:
-            raise UserError(
-                f"{held_out.folder / first.name}: speakers known: {theirs}, in {first}: {ours}"
-                f"{again(model)}"
-            )
+        check_same_regime(test, held_out, model)
     if test.ids is not None and held_out.ids is not None:
         path = held_out.folder / f"{MODELS[0]}_index.npy"
         refuse(path, np.isin(held_out.ids, test.ids), "is a test row as well", held_out.ids)
@@ -227,6 +285,17 @@ def check_same_data(first: Path, run: dict, folder: Path, model: str, other: dic
         raise UserError(
             f"{folder / f'{model}_run.json'}, from row 0 on: made from other data (hash "
             f"{str(ours)[:12]}) than {first} ({str(theirs)[:12]}): run {MADE_BY[model]} again"
+        )
+
+
+def check_same_regime(first: Predictions, other: Predictions, model: str) -> None:
+    """Refuse outputs of a model that knew something else of the speakers."""
+    name = f"{model}_run.json"
+    ours, theirs = (rows.runs[model].get("known") for rows in (first, other))
+    if ours != theirs:
+        raise UserError(
+            f"{other.folder / name}: speakers known: {theirs}, in {first.folder / name}: {ours}"
+            f"{again(model)}"
         )
 
 

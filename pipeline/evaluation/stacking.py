@@ -1,120 +1,114 @@
-"""Stacking: a model over the three models' outputs, the likeliest of several.
+"""Stacking: models over the models' outputs, each fitted to likelihood and drawn towards the vote.
 
-Shapes: M = 3 models (predictions.MODELS), N rows, C = 7 labels, K = 3 x 7 features.
+Shapes: M = 3 models (predictions.MODELS), N rows, C = 7 labels, K = (M + 1) x C + 1 features.
 """
 
-from collections.abc import Callable
+from functools import lru_cache
 
+import lightgbm
 import numpy as np
-from lightgbm import LGBMClassifier
 from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
 
-from pipeline.evaluation import metrics
-from pipeline.evaluation.fitting import (
-    LIGHTGBM,
-    Fitted,
-    Rows,
-    cross_fit,
-    fit_classifier,
-    fit_temperatures,
-)
-from pipeline.evaluation.predictions import MODELS
-from pipeline.labels import LABELS
+from pipeline.evaluation.fitting import LIGHTGBM, Rows, logsumexp
+from pipeline.evaluation.fusion import CLASSES, Linear, Trees, log_features, probability_features
+from pipeline.evaluation.voting import fit_soft
 
-# Probability below which a wrong certainty costs no more, where methods are compared.
-SMALLEST = 1e-6
+# Precisions of normal priors, chosen on simulated models and on out-of-fold rows of training
+# sessions (runs/LOG.md).
+PRECISION = 32  # of the pool's weights, around 1 / M, and of its biases, around 0
+DISTANCE = 400  # of the logistic regression's weights, around the pool's
+TREES = {"num_boost_round": 20, "learning_rate": 0.15, "num_leaves": 4, "max_depth": 2}
 
 
-def fit_log_pool(rows: Rows) -> Fitted:
+@lru_cache(maxsize=1)  # two other methods start from it
+def fit_log_pool(rows: Rows) -> Linear:
     """Add the models' log-probabilities, each times a weight, plus a bias per label.
 
     It is Bayes' rule for models that err independently given the label. Ten numbers, drawn towards
     the plain mean: safe with few rows.
     """
-    identity = np.eye(len(LABELS))
-    start = np.vstack([*[identity / len(MODELS)] * len(MODELS), np.zeros(len(LABELS))])
-    directions = np.zeros((len(MODELS) + len(LABELS), *start.shape))
-    for m in range(len(MODELS)):
-        directions[m, m * len(LABELS) : (m + 1) * len(LABELS)] = identity
-    directions[len(MODELS) :, -1] = identity
-    features = make_log_features(rows)
-    return fit_softmax_regression(features, rows, start, directions.reshape(len(directions), -1), 1)
+    models, identity = len(rows.logits), np.eye(CLASSES)
+    zeros = np.zeros_like(identity)
+    start = np.vstack([*[identity / models] * models, zeros, zeros[:1]])
+    directions = np.zeros((models + CLASSES, *start.shape))
+    for m in range(models):
+        directions[m, m * CLASSES : (m + 1) * CLASSES] = identity
+    directions[models:, -1] = identity
+    inputs = log_features(rows.logits, rows.temperatures)
+    directions = directions.reshape(len(directions), -1)
+    return Linear(rows.temperatures, fit_matrix(inputs, rows.truth, start, directions, PRECISION))
 
 
-def fit_logistic(rows: Rows) -> Fitted:
+def fit_half_pool(rows: Rows) -> Linear:
+    """Take the geometric mean of the pool and of soft voting, each as certain as it may be.
+
+    Where rows are few and the pool's assumption fails, it is soft voting that does not.
+    """
+    matrix = fit_log_pool(rows).matrix / 2
+    matrix[-1 - CLASSES : -1] = np.eye(CLASSES) * fit_soft(rows).power / 2
+    return Linear(rows.temperatures, matrix)
+
+
+def fit_logistic(rows: Rows) -> Linear:
     """Multinomial logistic regression on calibrated log-probabilities, drawn towards the pool.
 
-    All 22 x 7 weights are free, so a model may be trusted for one label and not for another; the
-    more rows there are, the further the weights leave the pool's.
+    All weights are free, so a model may be trusted for one label and not for another; the more rows
+    there are, the further the weights leave the pool's.
     """
-    start = fit_log_pool(rows).learned["matrix"]
-    return fit_softmax_regression(make_log_features(rows), rows, start, np.eye(start.size), 100)
+    pool = fit_log_pool(rows)
+    inputs, directions = log_features(rows.logits, pool.temperatures), np.eye(pool.matrix.size)
+    matrix = fit_matrix(inputs, rows.truth, pool.matrix, directions, DISTANCE)
+    return Linear(pool.temperatures, matrix)
 
 
-def make_log_features(rows: Rows) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the function logits (M, N, C) -> calibrated log-probabilities and a 1, (N, K + 1)."""
-    temperatures = fit_temperatures(rows)[:, None, None]
+def fit_matrix(
+    inputs: np.ndarray,
+    truth: np.ndarray,
+    start: np.ndarray,
+    directions: np.ndarray,
+    precision: float,
+) -> np.ndarray:
+    """Return the matrix (K, C) of softmax(inputs @ matrix), start + steps @ directions.
 
-    def features(logits: np.ndarray) -> np.ndarray:
-        return np.hstack(
-            [*log_softmax(logits / temperatures, axis=-1), np.ones((logits.shape[1], 1))]
-        )
-
-    return features
-
-
-def fit_softmax_regression(
-    features: Callable, rows: Rows, start: np.ndarray, directions: np.ndarray, precision: float
-) -> Fitted:
-    """Fit softmax(features @ matrix), where matrix = start + steps @ directions.
-
-    start (K + 1, C); directions (D, (K + 1) x C): how the matrix may move away from its start. The
-    steps (D,) maximise likelihood times normal priors with mean 0 and the given precision.
+    inputs (N, K); start (K, C); directions (D, K x C): how the matrix may move away from its start.
+    The steps (D,) maximise likelihood times normal priors with mean 0 and the given precision.
     """
-    inputs, target, count = features(rows.logits), np.eye(len(LABELS))[rows.truth], len(rows.truth)
+    every_row, columns = np.arange(len(truth)), np.ascontiguousarray(inputs.T)
 
     def move(steps: np.ndarray) -> np.ndarray:
         return start + (steps @ directions).reshape(start.shape)
 
     def loss(steps: np.ndarray) -> tuple[float, np.ndarray]:
-        log_probabilities = log_softmax(inputs @ move(steps), axis=-1)
-        slope = inputs.T @ (np.exp(log_probabilities) - target)
-        value = -(log_probabilities * target).sum() + precision * steps @ steps / 2
-        return value / count, (directions @ slope.ravel() + precision * steps) / count
+        log_probabilities = move(steps).T @ columns  # (C, N): sums over labels are fast this way
+        log_probabilities -= logsumexp(log_probabilities)
+        error = np.exp(log_probabilities)
+        error[truth, every_row] -= 1
+        slope = directions @ (columns @ error.T).ravel() + precision * steps
+        value = precision * steps @ steps / 2 - log_probabilities[truth, every_row].sum()
+        return value / len(truth), slope / len(truth)
 
-    found = minimize(loss, np.zeros(len(directions)), jac=True, method="L-BFGS-B")
-    matrix = move(found.x)
-    return Fitted(lambda logits: softmax(features(logits) @ matrix, axis=-1), {"matrix": matrix})
+    return move(minimize(loss, np.zeros(len(directions)), jac=True, method="L-BFGS-B").x)
 
 
-def fit_trees(rows: Rows) -> Fitted:
-    """Small gradient-boosted trees on the models' probabilities, (N, K)."""
-    model = LGBMClassifier(
-        n_estimators=60, learning_rate=0.05, num_leaves=6, max_bin=63, verbose=-1, **LIGHTGBM
+def fit_trees(rows: Rows) -> Trees:
+    """Small gradient-boosted trees on the models' probabilities, (N, M x C)."""
+    data = lightgbm.Dataset(probability_features(rows.logits), rows.truth)
+    task = {"objective": "multiclass", "num_class": CLASSES, "max_bin": 31, "verbose": -1}
+    return read_trees(lightgbm.train({**task, **LIGHTGBM, **TREES}, data).model_to_string())
+
+
+def read_trees(text: str) -> Trees:
+    """Return the trees of LightGBM's own format; one of a single leaf gets a node of no effect."""
+    names = ("split_feature", "threshold", "left_child", "right_child", "leaf_value")
+    arrays = {name: [] for name in names}
+    for tree in text.split("\nTree=")[1:]:
+        fields = dict(line.split("=", 1) for line in tree.splitlines() if "=" in line)
+        for name in names:
+            width, fill = TREES["num_leaves"] - (name != "leaf_value"), -("child" in name)
+            values = [float(value) for value in fields[name].split()]
+            arrays[name].append(values + [float(fill)] * (width - len(values)))
+    feature, left, right = (
+        np.array(arrays[name], np.int64) for name in ("split_feature", "left_child", "right_child")
     )
-    return fit_classifier(model, lambda logits: np.hstack(softmax(logits, axis=-1)), rows)
-
-
-STACKERS = {
-    "log-linear pool": fit_log_pool,
-    "logistic regression": fit_logistic,
-    "LightGBM": fit_trees,
-}
-
-
-def fit_stacking(rows: Rows) -> Fitted:
-    """Compare the stackers by cross-validation over groups, and refit the likeliest on all rows."""
-    candidates = {}
-    for stacker, fit in STACKERS.items():
-        probabilities = cross_fit(fit, rows)
-        of_truth = probabilities[np.arange(len(rows.truth)), rows.truth]
-        scores = metrics.scores(rows.truth, probabilities.argmax(axis=-1))
-        candidates[stacker] = {
-            "log_loss": float(-np.log(np.maximum(of_truth, SMALLEST)).mean()),
-            "accuracy": scores["accuracy"],
-            "macro_f1": scores["macro_f1"],
-        }
-    winner = min(candidates, key=lambda stacker: candidates[stacker]["log_loss"])
-    fitted = STACKERS[winner](rows)
-    return fitted._replace(learned={"winner": winner, "candidates": candidates})
+    threshold, leaf = np.array(arrays["threshold"]), np.array(arrays["leaf_value"])
+    return Trees(feature, threshold, left, right, leaf, np.zeros(CLASSES))

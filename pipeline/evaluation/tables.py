@@ -34,6 +34,7 @@ HEADERS = {
 # The published rules, and the accuracy that the paper reports for each on KEMDy19.
 PAPER = {
     "stacking_in_sample": ("Stacking, in-sample as published", ".7269"),
+    "stacking_cross_validated": ("Stacking, same rule, cross-validated on these rows", "-"),
     "stacking_honest": ("Stacking, same rule, honest", "-"),
     "soft": ("Soft voting, as published", ".6914"),
     "weighted_soft": ("Weighted soft voting, as published", ".7012"),
@@ -42,16 +43,20 @@ PAPER = {
 
 
 class Table(NamedTuple):
-    """A titled table: header and rows of text, the first column names the row."""
+    """A titled table: header and rows of text, the first column names the row.
+
+    best: column -> the row that is best beyond doubt there; other columns have none.
+    """
 
     title: str
     note: str
     header: list[str]
     rows: list[list[str]]
+    best: dict[str, str] = {}
 
 
 def make_tables(results: dict) -> list[Table]:
-    """Return every table of the ensemble's results (see ensemble.py, `evaluate`)."""
+    """Return every table of the ensemble's results (see scoring.py, `evaluate`)."""
     tables = [
         tabulate_scores(results),
         tabulate_intervals(results),
@@ -94,16 +99,30 @@ def tabulate_scores(results: dict) -> Table:
         for row, scores in zip(rows, untied["scores"].values(), strict=True):
             row.append(number(scores["accuracy"]))
         note += f" Untied: accuracy on the {untied['rows']} rows without tied labels."
-    return Table("Scores", note, header, rows)
+    best = {HEADERS[score]: NAMES[method] for score, method in results["best"].items() if method}
+    return Table("Scores", note, header, rows, best)
 
 
 def tabulate_untied(untied: dict) -> Table:
-    rows = [
-        [NAMES[method], *[number(scores[score]) for score in SCORES]]
-        for method, scores in untied["scores"].items()
-    ]
     note = f"The {untied['rows']} test rows with one label, to which half of the literature keeps."
-    return Table("Without tied rows", note, ["", *HEADERS.values()], rows)
+    return tabulate_part("Without tied rows", note, untied, SCORES)
+
+
+def tabulate_scenario(results: dict, name: str) -> Table:
+    part = results["scenarios"][name]
+    title = {"script": "Scripted dialogues only", "impro": "Improvised dialogues only"}[name]
+    scores = tuple(score for score in SCORES if score != "ece")
+    return tabulate_part(title, f"{part['rows']} test rows.", part, scores)
+
+
+def tabulate_part(title: str, note: str, part: dict, scores: tuple[str, ...]) -> Table:
+    """Tabulate the scores of some of the test rows, each with its interval."""
+    rows = [
+        [NAMES[method], *[with_interval(values, score) for score in scores]]
+        for method, values in part["scores"].items()
+    ]
+    note += f" In brackets: 95 % intervals over {part['resampled']}."
+    return Table(title, note, ["", *[HEADERS[score] for score in scores]], rows)
 
 
 def tabulate_intervals(results: dict) -> Table:
@@ -111,8 +130,17 @@ def tabulate_intervals(results: dict) -> Table:
         [NAMES[row["method"]], *[interval(row[f"{score}_ci"]) for score in SCORES]]
         for row in results["rows"]
     ]
-    note = f"Bootstrap over {results['resampled']}, {results['resamples']} resamples."
-    return Table("95 % intervals", note, ["", *HEADERS.values()], rows)
+    header = ["", *HEADERS.values()]
+    note = (
+        f"Over {results['resampled']}, leaving out one at a time (jackknife, Student's t). The ECE "
+        "of few rows is too high on average, which its interval does not mend."
+    )
+    if untied := results["untied"]:
+        header.append("Untied")
+        for row, scores in zip(rows, untied["scores"].values(), strict=True):
+            row.append(interval(scores["accuracy_ci"]))
+        note += f" Untied: over {untied['resampled']}."
+    return Table("95 % intervals", note, header, rows)
 
 
 def tabulate_comparisons(results: dict) -> Table:
@@ -120,13 +148,13 @@ def tabulate_comparisons(results: dict) -> Table:
     for other, row in results["comparisons"].items():
         against = f"against {NAMES[other]}: "
         for score in ("accuracy", "macro_f1", "uar"):
-            difference, bounds = f"{row[score]:+.4f}", interval(row[f"{score}_ci"])
-            rows.append([against + HEADERS[score], difference, bounds, p_value(row[f"{score}_p"])])
+            low, high = row[f"{score}_ci"]
+            cells = [f"{row[score]:+.4f}", f"{low:+.4f} to {high:+.4f}", p_value(row[f"{score}_p"])]
+            rows.append([against + HEADERS[score], *cells])
         discordant = f"{row['first_only']} : {row['second_only']}"
         rows.append([against + "McNemar", discordant, "-", p_value(row["mcnemar_p"])])
     note = (
-        f"Difference, 95 % interval and p by paired bootstrap over {results['resampled']} (p: t "
-        "test with the bootstrap's standard error). "
+        f"Difference, 95 % interval and p: one paired t test over {results['resampled']}. "
         "McNemar: rows that only stacking : only the other has right, and the exact p, which takes "
         f"rows for independent. Best single model: {NAMES[results['best_single']]} (by test "
         "accuracy: the hardest to beat)."
@@ -145,18 +173,25 @@ def tabulate_agreement(results: dict) -> Table:
 
 
 def tabulate_candidates(results: dict) -> Table:
-    stacking = results["learned"]["stacking"]
-    ranked = sorted(stacking["candidates"].items(), key=lambda item: item[1]["log_loss"])
+    stacking, certain = results["learned"]["stacking"], results["learned"]["certain"]
+    scores = list(dict.fromkeys([*results["target"].split("+"), "accuracy", "macro_f1"]))
+    ranked = sorted(stacking["candidates"].items(), key=lambda item: -item[1]["lead"])
     rows = [
-        [name, number(row["log_loss"]), number(row["accuracy"]), number(row["macro_f1"])]
+        [name, f"{row['lead']:+.4f}", f"{row['error']:.4f}", *[number(row[s]) for s in scores]]
         for name, row in ranked
     ]
-    lead = ranked[1][1]["log_loss"] - ranked[0][1]["log_loss"]
+    target = " and ".join(HEADERS[score] for score in results["target"].split("+"))
     note = (
-        f"Cross-validated {results['compared_by']}. {stacking['winner']} wins by {lead:.4f} in log "
-        "loss and is refitted on all of them."
+        f"Cross-validated {results['compared_by']}. Lead: in the mean of {target}, over the usual "
+        f"choice ({stacking['usual']}), which stays unless another leads by {stacking['errors']:g} "
+        f"standard errors. Chosen: {stacking['winner']}, refitted on all of them. Of these rows "
+        f"{certain['coverage']:.0%} are fused with a confidence of at least "
+        f"{certain['threshold']:.3f}; {certain['accuracy']:.1%} of those are right. Below, a "
+        "verdict is called uncertain. Logistic regression and LightGBM compete where there are at "
+        "least five groups."
     )
-    return Table("Choice of the stacker", note, ["", "Log loss", "Accuracy", "Macro F1"], rows)
+    header = ["", "Lead", "Standard error", *[HEADERS[score] for score in scores]]
+    return Table("Choice of the stacker", note, header, rows)
 
 
 def tabulate_weights(results: dict) -> Table:
@@ -171,28 +206,18 @@ def tabulate_weights(results: dict) -> Table:
 
 def tabulate_classes(results: dict, score: str) -> Table:
     rows = [
-        [NAMES[method], *[number(value) for value in values[score]]]
+        [NAMES[method], *map(shown, values[score], values[f"{score}_ci"])]
         for method, values in results["per_class"].items()
     ]
     header = ["", *[f"{name} ({n})" for name, n in zip(LABELS, results["support"], strict=True)]]
-    return Table(f"{HEADERS[score]} by class", "In brackets: test rows.", header, rows)
-
-
-def tabulate_scenario(results: dict, name: str) -> Table:
-    scores = [score for score in SCORES if score != "ece"]
-    part = results["scenarios"][name]
-    rows = [
-        [NAMES[method], *[number(values[score]) for score in scores]]
-        for method, values in part["scores"].items()
-    ]
-    title = {"script": "Scripted dialogues only", "impro": "Improvised dialogues only"}[name]
-    return Table(title, f"{part['rows']} test rows.", ["", *[HEADERS[s] for s in scores]], rows)
+    note = f"In brackets: test rows; 95 % intervals over {results['resampled']}."
+    return Table(f"{HEADERS[score]} by class", note, header, rows)
 
 
 def tabulate_paper(results: dict) -> Table:
     paper, scores = results["paper"], ("accuracy", "f1", "precision", "recall")
     rows = [
-        [name, *[number(paper[rule][score]) for score in scores], published]
+        [name, *[with_interval(paper[rule], score) for score in scores], published]
         for rule, (name, published) in PAPER.items()
     ]
     header = ["", *[HEADERS[score] for score in scores], "Paper, KEMDy19"]
@@ -207,8 +232,10 @@ def tabulate_paper(results: dict) -> Table:
     )
     note = (
         "The published rules on the same test rows. As published, stacking is fitted and scored on "
-        f"the same test labels; honest, the same rule is fitted on {results['fitted_on']}. Hard "
-        "voting's published weights always choose the text model's label."
+        "the same test labels; cross-validated, on the test labels of other groups of the same "
+        f"rows; honest, the same rule is fitted on {results['fitted_on']}. Hard "
+        "voting's published weights always choose the text model's label. In brackets: 95 % "
+        f"intervals over {results['resampled']}."
     )
     return Table(title, note, header, rows)
 
@@ -219,6 +246,14 @@ def number(value: float | None) -> str:
 
 def interval(bounds: list | None) -> str:
     return "-" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
+def with_interval(scores: dict, score: str) -> str:
+    return shown(scores[score], scores[f"{score}_ci"])
+
+
+def shown(value: float | None, bounds: list | None) -> str:
+    return "-" if value is None else f"{value:.3f} ({bounds[0]:.2f}-{bounds[1]:.2f})"
 
 
 def p_value(value: float) -> str:

@@ -7,6 +7,8 @@ import numpy as np
 from accelerate import Accelerator
 
 from pipeline.evaluation import metrics, predictions
+from pipeline.evaluation.scoring import choose_groups
+from pipeline.evaluation.tables import with_interval
 from pipeline.files import UserError
 from pipeline.labels import LABELS
 from pipeline.learning.checkpoint import read_config
@@ -65,12 +67,13 @@ def write(
 ) -> None:
     """Write one set of predictions and print its scores."""
     predictions.write(folder, model, rows.ids, rows.labels, logits, run, rows.table)
-    scores = metrics.scores(rows.labels, logits.argmax(1))
+    groups, resampled = choose_groups(rows.table["session"], rows.speakers, len(rows))
+    scores = metrics.measure(rows.labels, logits.argmax(1), None, groups)
     label = f" [{rows.synthetic}]" if rows.synthetic else ""
     known = f", speakers known: {run['known']}" if run["known"] else ""
     print(
-        f"{kind}: {rows}{known}: accuracy {scores['accuracy']:.4f}, "
-        f"weighted F1 {scores['f1']:.4f}, macro F1 {scores['macro_f1']:.4f}, "
-        f"UAR {scores['uar']:.4f}{label}"
+        f"{kind}: {rows}{known}: accuracy {with_interval(scores, 'accuracy')}, "
+        f"weighted F1 {with_interval(scores, 'f1')}, macro F1 {with_interval(scores, 'macro_f1')}, "
+        f"UAR {with_interval(scores, 'uar')}; 95 % intervals over {resampled}{label}"
     )
     print(f"wrote {folder}/{model}_truth.npy, _pred.npy, _output.npy, _index.npy, _rows.tsv")

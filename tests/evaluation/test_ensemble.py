@@ -9,7 +9,7 @@ from fusion_files import NOTICE, write_models
 from sklearn.metrics import accuracy_score, f1_score
 
 import ensemble
-from pipeline.evaluation import fitting, predictions, published, voting
+from pipeline.evaluation import folds, fusion, predictions, published, scoring, voting
 from runs import summarise
 
 METHODS = ["majority", "text", "audio", "cmbert", "soft", "weighted_soft", "hard", "stacking"]
@@ -23,7 +23,7 @@ def finished(tmp_path_factory, run_script):
     outputs = tmp_path_factory.mktemp("outputs")
     write_models(outputs, range(17, 21), 240, seed=1)
     write_models(outputs / "valid", range(11, 17), 360, seed=2)
-    arguments = ("--outputs", outputs, "--resamples", 300, "--data", outputs / "none")
+    arguments = ("--outputs", outputs, "--data", outputs / "none")
     return outputs, run_script("ensemble.py", *arguments)
 
 
@@ -67,6 +67,25 @@ def test_the_rows_are_the_contract(finished):
     assert by_method["stacking"]["accuracy"] > max(singles)
 
 
+def test_the_stored_fusion_predicts_what_stacking_did(finished):
+    outputs, done = finished
+    stored = fusion.load(outputs / "fusion.json")
+    logits = {model: np.load(outputs / f"{model}_output.npy") for model in predictions.MODELS}
+    stacked = np.load(outputs / "ensemble_stacking_output.npy")
+    assert stored.predict(logits) == pytest.approx(stacked, abs=1e-9)
+    assert stored.synthetic == NOTICE and stored.fitted_on.startswith("held-out rows (360 rows")
+    last = done.stdout.strip().splitlines()[-1]
+    how = f"{stored.method(logits)}, chosen by session on the held-out rows"
+    assert f"by {how}" in last
+    assert f"accuracy; {how}" in (outputs / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_target_of_other_scores_ends_in_one_line(finished, run_script):
+    done = run_script("ensemble.py", "--outputs", finished[0], "--target", "ece")
+    assert done.status == 2 and done.stderr.count("\n") == 1
+    assert "TARGET = 'ece': any of accuracy, f1, macro_f1, uar" in done.stderr
+
+
 def test_scores_without_tied_rows_stand_beside_the_others(finished):
     outputs, done = finished
     rows = json.loads((outputs / "ensemble.json").read_text(encoding="utf-8"))
@@ -78,6 +97,23 @@ def test_scores_without_tied_rows_stand_beside_the_others(finished):
             pred = np.load(outputs / f"ensemble_{row['method']}_pred.npy")[kept]
             assert row["untied"]["accuracy"] == pytest.approx(accuracy_score(truth, pred))
     assert "accuracy on the 225 rows without tied labels" in done.stdout
+
+
+def test_every_score_of_every_table_has_its_interval(finished):
+    outputs, done = finished
+    details = json.loads((outputs / "ensemble_details.json").read_text(encoding="utf-8"))
+    parts = [part["scores"] for part in (*details["scenarios"].values(), details["untied"])]
+    for scores in (*parts, details["paper"], details["per_class"]):
+        for row in scores.values():
+            for name in {"accuracy", "f1", "precision", "recall"} & set(row):
+                value, bounds = np.array(row[name]), np.array(row[f"{name}_ci"])
+                low, high = np.moveaxis(bounds, -1, 0)
+                assert (low >= 0).all() and (low <= value + 1e-9).all()
+                assert (value <= high + 1e-9).all() and (high <= 1 + 1e-9).all()
+    accuracy = details["paper"]["soft"]["accuracy"]
+    low, high = details["paper"]["soft"]["accuracy_ci"]
+    assert f"{accuracy:.3f} ({low:.2f}-{high:.2f})" in done.stdout
+    assert done.stdout.count("4 sessions (few: others may differ by more than these show)") >= 6
 
 
 def test_the_table_says_what_is_known_of_the_speakers(finished, tmp_path, run_script):
@@ -92,7 +128,7 @@ def test_the_table_says_what_is_known_of_the_speakers(finished, tmp_path, run_sc
 
     for folder in (tmp_path, tmp_path / "valid"):
         set_regime(folder, text=None, audio="all", cmbert="past")
-    arguments = ("--outputs", tmp_path, "--resamples", 20, "--data", tmp_path)
+    arguments = ("--outputs", tmp_path, "--data", tmp_path)
     done = run_script("ensemble.py", *arguments)
     assert done.status == 0, done.stderr
     said = "every utterance, later ones too, no label (all: transductive) in Audio; the earlier "
@@ -113,7 +149,7 @@ def test_without_facts_nothing_is_said_of_ties(tmp_path, run_script):
     write_models(tmp_path, range(17, 21), 120, seed=1)
     for path in tmp_path.glob("*_rows.tsv"):
         path.unlink()
-    done = run_script("ensemble.py", "--outputs", tmp_path, "--resamples", 20, "--data", tmp_path)
+    done = run_script("ensemble.py", "--outputs", tmp_path, "--data", tmp_path)
     assert done.status == 0, done.stderr
     rows = json.loads((tmp_path / "ensemble.json").read_text(encoding="utf-8"))
     assert all(row["untied"] is None for row in rows)
@@ -127,7 +163,7 @@ def test_permuted_test_labels_change_no_prediction(finished, tmp_path, run_scrip
     assert (other != truth).any()
     write_models(tmp_path, range(17, 21), 240, seed=1, truth=other)
     write_models(tmp_path / "valid", range(11, 17), 360, seed=2)
-    done = run_script("ensemble.py", "--outputs", tmp_path, "--resamples", 20, "--data", tmp_path)
+    done = run_script("ensemble.py", "--outputs", tmp_path, "--data", tmp_path)
     assert done.status == 0, done.stderr
     names = [f"ensemble_{method}_pred.npy" for method in FUSED]
     names += [f"ensemble_{method}_output.npy" for method in FUSED if method != "hard"]
@@ -151,24 +187,12 @@ def test_permuted_test_labels_change_no_prediction(finished, tmp_path, run_scrip
     assert details[1]["stacking_honest"]["accuracy"] < majority
 
 
-def load_results(folder, count, index, held_out=0):
-    write_models(folder, range(17, 21), count, seed=1, notice=None)
-    if held_out:
-        write_models(folder / "valid", range(11, 17), held_out, seed=2)
-    if not index:
-        for model in predictions.MODELS:
-            (folder / f"{model}_index.npy").unlink()
-            (folder / f"{model}_run.json").unlink()
-    test, valid = ensemble.read_predictions(folder)
-    return test, *ensemble.choose_rows(test, valid)
-
-
 def test_test_files_of_the_original_code_are_enough(tmp_path, run_script):
     write_models(tmp_path, range(17, 21), 240, seed=1)
     for model in predictions.MODELS:
         (tmp_path / f"{model}_index.npy").unlink()
         (tmp_path / f"{model}_run.json").unlink()
-    done = run_script("ensemble.py", "--outputs", tmp_path, "--resamples", 20, "--data", tmp_path)
+    done = run_script("ensemble.py", "--outputs", tmp_path, "--data", tmp_path)
     assert done.status == 0, done.stderr
     assert "the test rows themselves, cross-validated by row (no segment IDs)" in done.stdout
     assert "in-sample" in done.stdout and NOTICE not in done.stdout
@@ -180,33 +204,6 @@ def test_test_files_of_the_original_code_are_enough(tmp_path, run_script):
     assert (tmp_path / "report.html").exists()
 
 
-def test_with_test_files_alone_learning_leaves_each_session_out(tmp_path):
-    test, learn, fitted_on, _ = load_results(tmp_path, 80, index=True)
-    assert "cross-validated by session" in fitted_on
-    sessions, seen = test.groups("session"), []
-
-    def spy(rows):
-        seen.append(set(rows.groups))
-        return fitting.fit_majority(rows)
-
-    probabilities, _ = learn(spy)
-    assert sorted(map(len, seen)) == [3, 3, 3, 3, 4]
-    left_out = "Sess18"
-    shares = np.bincount(test.truth[sessions != left_out], minlength=7)
-    assert (probabilities[sessions == left_out] == shares / shares.sum()).all()
-
-
-def test_held_out_rows_are_all_that_learning_sees(tmp_path):
-    test, learn, fitted_on, _ = load_results(tmp_path, 80, index=True, held_out=72)
-    assert fitted_on == "held-out rows (72 rows of 6 sessions, 12 speakers)"
-
-    def spy(rows):
-        assert len(rows.truth) == 72 and len(set(rows.groups)) == 12
-        return fitting.fit_majority(rows)
-
-    assert learn(spy)[0].shape == (80, 7)
-
-
 def test_one_speaker_and_one_scenario(tmp_path):
     run = {"data_hash": "d", "synthetic": None}
     ids = [f"Sess01_script01_F{number:03d}" for number in range(1, 41)]
@@ -214,11 +211,11 @@ def test_one_speaker_and_one_scenario(tmp_path):
     logits = np.random.default_rng(0).normal(size=(40, 7)) + 2 * np.eye(7)[truth]
     for model in predictions.MODELS:
         predictions.write(tmp_path, model, ids, truth, logits, run)
-    test, held_out = ensemble.read_predictions(tmp_path)
-    learn = ensemble.choose_rows(test, held_out)[0]
-    pred, probabilities, _ = ensemble.fuse(test.logits, learn)
-    results = ensemble.evaluate(test, pred, probabilities)
-    assert results["resampled"].startswith("rows")
+    test, learn, fitted_on, _ = folds.join([folds.read(tmp_path)])
+    assert "cross-validated by row (there is one speaker)" in fitted_on
+    pred, probabilities, *_ = ensemble.fuse(test.logits, learn)
+    results = scoring.evaluate(test, pred, probabilities, ensemble.follow_paper(test, learn))
+    assert results["resampled"] == "40 rows (too narrow: one speaker)"
     assert results["scenarios"] == {}
 
 
@@ -256,7 +253,7 @@ def test_agreement_by_hand():
         "cmbert": np.array([0, 1, 1, 1, 1]),
         "stacking": np.array([0, 1, 0, 1, 1]),
     }
-    counted = {part["right"]: part for part in ensemble.count_agreement(truth, pred)}
+    counted = {part["right"]: part for part in scoring.count_agreement(truth, pred)}
     assert len(counted) == 8
     assert {models: (p["rows"], p["stacking"]) for models, p in counted.items() if p["rows"]} == {
         (): (2, 1),

@@ -11,7 +11,8 @@ import pytest
 from fusion_files import write_data, write_history, write_models
 
 from pipeline.evaluation import metrics, predictions
-from pipeline.evaluation.page import embed_font, show_mistakes
+from pipeline.evaluation.page import embed_font, show_mistakes, show_rows
+from pipeline.evaluation.tables import Table
 from pipeline.figures import ensemble as plots
 from pipeline.figures import style
 from pipeline.labels import LABELS, LABELS_KO
@@ -46,7 +47,7 @@ def page(tmp_path_factory, run_script):
     write_models(outputs / "valid", range(11, 17), 120, seed=2)
     write_data(outputs / "data", np.load(outputs / "text_index.npy"))
     write_history(outputs)
-    arguments = ("--outputs", outputs, "--data", outputs / "data", "--resamples", 50)
+    arguments = ("--outputs", outputs, "--data", outputs / "data")
     done = run_script("ensemble.py", *arguments)
     assert done.status == 0, done.stderr
     return outputs / "report.html"
@@ -96,6 +97,14 @@ def test_the_worst_mistakes_are_the_surest_wrong_rows(tmp_path):
     assert "2 of 60 test rows are wrong" in html
     other = show_mistakes(test, pred, probabilities, tmp_path / "nowhere")
     assert "No transcripts" in other and str(test.ids[41]) in other
+
+
+def test_bold_is_who_is_best_beyond_doubt_alone(page):
+    table = Table("Scores", "", ["", "Accuracy", "UAR"], [["A", ".7", ".5"], ["B", ".7", ".6"]])
+    assert "class=best" not in show_rows(table)
+    html = show_rows(table._replace(best={"Accuracy": "A"}))
+    assert html.count("class=best") == 1 and "<td>A</td><td class=best>.7</td>" in html
+    assert "Bold: better than every other row beyond doubt" in page.read_text(encoding="utf-8")
 
 
 def draw_everything(folder):

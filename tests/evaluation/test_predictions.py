@@ -225,3 +225,73 @@ def test_diverged_logits_are_not_written(tmp_path):
     with pytest.raises(UserError, match="row 1"):
         predictions.write(tmp_path, "text", IDS[:2], [0, 1], logits, RUN)
     assert not list(tmp_path.glob("*"))
+
+
+def write_baselines(folder, truth, ids=IDS, run=RUN):
+    random = np.random.default_rng(1)
+    for name in predictions.BASELINES:
+        predictions.write(folder, name, ids, truth, random.normal(size=(len(ids), 7)), run)
+
+
+def test_baselines_are_read_where_they_are_there(tmp_path):
+    truth = write_all(tmp_path)
+    test = predictions.load(tmp_path)
+    assert predictions.load_baselines(tmp_path, test) == {}
+    write_baselines(tmp_path, truth)
+    read = predictions.load_baselines(tmp_path, test)
+    assert list(read) == ["baseline_text", "baseline_audio", "baseline_both"]
+    for name, logits in read.items():
+        assert (logits == np.load(tmp_path / f"{name}_output.npy")).all()
+    assert (predictions.load(tmp_path).logits == test.logits).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("text_index", swap, rf"baseline_text_index.npy, row 5: '{IDS[9]}' where text_index.npy"),
+        ("both_truth", lambda a: (a + 1) % 7, "baseline_both_truth.npy, row 0: .*text_truth.npy"),
+        ("audio_output", put((3, 2), np.nan), r"baseline_audio_output.npy, row 3 .*not a finite"),
+        ("audio_pred", lambda a: (a + 1) % 7, r"baseline_audio_pred.npy, row 0 .*not the largest"),
+    ],
+)
+def test_baselines_of_other_rows_are_refused(tmp_path, name, change, message):
+    write_baselines(tmp_path, write_all(tmp_path))
+    damage(tmp_path / f"baseline_{name}.npy", change)
+    with pytest.raises(UserError, match=rf"{message}.*run baseline.py again"):
+        predictions.load_baselines(tmp_path, predictions.load(tmp_path))
+
+
+def test_a_missing_file_of_a_baseline_names_the_stage(tmp_path):
+    write_baselines(tmp_path, write_all(tmp_path))
+    (tmp_path / "baseline_audio_output.npy").unlink()
+    with pytest.raises(UserError, match="baseline_audio_output.npy is missing: run baseline.py"):
+        predictions.load_baselines(tmp_path, predictions.load(tmp_path))
+
+
+def test_baselines_of_other_data_are_refused(tmp_path):
+    write_baselines(tmp_path, write_all(tmp_path), run=RUN | {"data_hash": "b" * 64})
+    with pytest.raises(UserError, match=r"baseline_text_run.json, .*other data.*run baseline.py"):
+        predictions.load_baselines(tmp_path, predictions.load(tmp_path))
+
+
+@pytest.mark.parametrize("audio", ["past", "alone"])
+def test_baselines_that_know_what_no_model_knows_are_refused(tmp_path, audio):
+    """A speech encoder hears each clip alone; CM-BERT beside it may know the speaker's past."""
+    write_baselines(tmp_path, write_all(tmp_path), run=RUN | {"known": "past"})
+    for model, known in (("audio", audio), ("cmbert", "past")):
+        (tmp_path / f"{model}_run.json").write_text(json.dumps(RUN | {"known": known}))
+    assert len(predictions.load_baselines(tmp_path, predictions.load(tmp_path))) == 3
+    (tmp_path / "cmbert_run.json").write_text(json.dumps(RUN | {"known": "alone"}))
+    (tmp_path / "audio_run.json").write_text(json.dumps(RUN | {"known": "alone"}))
+    message = "baseline_text_run.json: speakers known: past.*run baseline.py --known alone"
+    with pytest.raises(UserError, match=message):
+        predictions.load_baselines(tmp_path, predictions.load(tmp_path))
+
+
+def test_baselines_beside_files_of_the_original_code(tmp_path):
+    truth = write_all(tmp_path)
+    write_baselines(tmp_path, truth)
+    for model in predictions.MODELS:
+        (tmp_path / f"{model}_index.npy").unlink()
+        (tmp_path / f"{model}_run.json").unlink()
+    assert len(predictions.load_baselines(tmp_path, predictions.load(tmp_path))) == 3

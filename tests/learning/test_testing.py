@@ -373,6 +373,9 @@ def test_the_ablation_has_the_three_regimes(outputs):
     whole = [row["known"] for row in rows if row["input"] == "words and voice"]
     assert sorted(whole) == ["all", "alone", "past"] and whole[0] == "past"
     assert len(rows) == 6
+    for row in rows:
+        low, high = row["macro_f1_ci"]
+        assert 0 <= low <= row["macro_f1"] <= high <= 1 and low < high
 
 
 # --- refusals

@@ -1,0 +1,1 @@
+"""Classic recognisers, which the networks have to beat."""
