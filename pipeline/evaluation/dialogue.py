@@ -11,6 +11,7 @@ or that nothing was said yet.
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.model_selection import GroupKFold
@@ -187,3 +188,38 @@ def read_dialogue(evidence: np.ndarray, turns: Turns, after: np.ndarray, whole: 
             message = np.einsum("cb...,abc->ab...", message, table)
             message = np.moveaxis(message / message.max(), (0, 1), (own, partner))
     return result
+
+
+def cut_table(table: pd.DataFrame) -> tuple[list[Turns], np.ndarray]:
+    """Return the dialogues of a table with session, scenario, turn, speaker; their sessions."""
+    names = table["session"].astype(str) + " " + table["scenario"].astype(str)
+    found = cut_dialogues(*(np.asarray(each) for each in (names, table["turn"], table["speaker"])))
+    sessions = table["session"].astype(str).to_numpy()
+    return found, np.array([sessions[turns.rows[0]] for turns in found])
+
+
+def cross_read(
+    probabilities: np.ndarray, facts: pd.DataFrame, told: pd.DataFrame
+) -> dict[str, np.ndarray]:
+    """Return {"past", "whole"}: P(label) of held-out rows (N, C), their own session's labels unused.
+
+    probabilities (N, C): of the rows by themselves; facts: of these rows; told: session, scenario,
+    turn, speaker and label (a number) of all turns of the training sessions.
+    """
+    dialogues, sessions = cut_table(facts)
+    labels, (known, theirs) = told["label"].to_numpy(), cut_table(told)
+    base = probabilities.mean(0)
+    found = {"past": probabilities.copy(), "whole": probabilities.copy()}
+    names = np.unique(sessions)
+    for part in np.array_split(names, min(FOLDS, len(names))):
+        own = [turns for turns, name in zip(dialogues, sessions, strict=True) if name in part]
+        rest = ~np.isin(theirs, part)
+        if not rest.any():  # one session is all there is
+            continue
+        others = [turns for turns, other in zip(known, rest, strict=True) if other]
+        transitions, _ = learn_transitions(others, labels, theirs[rest])
+        rows = np.concatenate([turns.rows for turns in own])
+        for kind, values in found.items():
+            read = read_turns(probabilities, own, transitions, base, kind == "whole")
+            values[rows] = read[rows]
+    return found
