@@ -2,6 +2,7 @@
 
 Reads   OUTPUTS/{text,audio,cmbert}_{truth,pred,output,index}.npy, _rows.tsv    test rows
         OUTPUTS/valid/ the same                                 rows held out of training
+        OUTPUTS/baseline_{text,audio,both}_*.npy, if they are there: shown beside the others
 Writes  OUTPUTS/ensemble_{soft,weighted_soft,hard,stacking}_pred.npy (and _output.npy)
         OUTPUTS/fusion.json                                     what was fitted, to predict with
         OUTPUTS/ensemble.json, ensemble_details.json, ensemble.md, plots/, report.html
@@ -26,13 +27,17 @@ from pipeline.evaluation import (
     choice,
     fitting,
     folds,
+    origin,
     page,
+    parts,
+    predictions,
     published,
     scoring,
     tables,
     voting,
 )
 from pipeline.evaluation.fitting import Rows
+from pipeline.evaluation.origin import Corpus
 from pipeline.evaluation.predictions import MODELS, Predictions
 from pipeline.figures import ensemble as plots
 from pipeline.figures import style, training
@@ -56,16 +61,19 @@ def main() -> None:
 def compare_methods() -> None:
     """Fuse, score and write: the whole stage."""
     choice.check_target(TARGET)
-    parts = [folds.read(Path(folder.strip())) for folder in OUTPUTS.split(",")]
-    test, learn, fitted_on, compared_by = folds.join(parts)
-    pred, probabilities, weighted, choices = fuse(test.logits, learn)
+    every = [folds.read(Path(folder.strip())) for folder in OUTPUTS.split(",")]
+    runs = [part.test for part in every]
+    corpus = origin.read_corpus(DATA, runs)
+    test, learn, fitted_on, compared_by = folds.join(every)
+    classics = predictions.join_baselines(runs)
+    pred, probabilities, weighted, choices = fuse(test.logits, classics, learn)
     known = {model: run.get("known") for model, run in test.runs.items()}
     synthetic = next(filter(None, (run.get("synthetic") for run in test.runs.values())), None)
     stored = [
         choice.fit_fusion(part.rows, chosen, known, synthetic, part.fitted_on)
-        for part, chosen in zip(parts, choices, strict=True)
+        for part, chosen in zip(every, choices, strict=True)
     ]
-    for part, fusion in zip(parts, stored, strict=True):
+    for part, fusion in zip(every, stored, strict=True):
         fusion.write(part.test.folder / "fusion.json")
     results = {
         "known": known,
@@ -77,20 +85,28 @@ def compare_methods() -> None:
         "runs": test.runs,
         "learned": choice.summarise(weighted, choices, stored),
         **scoring.evaluate(test, pred, probabilities, follow_paper(test, learn)),
+        "parts": parts.score_parts(test, pred, corpus.seen),
+        "ablation": origin.read_ablation(test.folder, test) if len(runs) == 1 else [],
+        "origin": origin.describe(runs, corpus),
     }
-    write_results(results, test, pred, probabilities)
+    write_results(results, corpus, test, pred, probabilities)
 
 
-def fuse(logits: np.ndarray, learn) -> tuple[dict, dict, list, list]:
-    """Return predictions (N,) and probabilities (N, C) by method, the weights, the choices."""
+def fuse(logits: np.ndarray, classics: dict, learn) -> tuple[dict, dict, list, list]:
+    """Return predictions (N,) and probabilities (N, C) by method, the weights, the choices.
+
+    classics: logits (N, C) of the baselines, which are scored but never fused.
+    """
     probabilities = {"majority": learn(fitting.fit_majority)[0]}
+    probabilities |= {name: softmax(rows, axis=-1) for name, rows in classics.items()}
     probabilities |= dict(zip(MODELS, softmax(logits, axis=-1), strict=True))
     probabilities["soft"] = voting.vote_soft(logits)
     probabilities["weighted_soft"], weighted = learn(voting.fit_weighted_soft)
     probabilities["stacking"], choices = learn(partial(choice.choose, target=TARGET))
     pred = {method: values.argmax(axis=-1) for method, values in probabilities.items()}
     pred["hard"] = voting.vote_hard(logits)
-    return {method: pred[method] for method in tables.NAMES}, probabilities, weighted, choices
+    in_order = {method: pred[method] for method in tables.NAMES if method in pred}
+    return in_order, probabilities, weighted, choices
 
 
 def follow_paper(test: Predictions, learn) -> dict:
@@ -108,7 +124,9 @@ def follow_paper(test: Predictions, learn) -> dict:
     }
 
 
-def write_results(results: dict, test: Predictions, pred: dict, probabilities: dict) -> None:
+def write_results(
+    results: dict, corpus: Corpus, test: Predictions, pred: dict, probabilities: dict
+) -> None:
     """Write predictions, tables, plots and the report page, and print the tables."""
     outputs = Path(RESULTS or OUTPUTS.split(",")[0].strip())
     for method in FUSED:
@@ -124,16 +142,16 @@ def write_results(results: dict, test: Predictions, pred: dict, probabilities: d
     write_json(outputs / "ensemble.json", [row | notice for row in rows])
     write_json(outputs / "ensemble_details.json", results)
     made = tables.make_tables(results)
-    write_text(outputs / "ensemble.md", tables.write_markdown(results["synthetic"], made))
-    # On the screen the scores stand last, where they are seen.
-    print(tables.write_markdown(results["synthetic"], [*made[1:], made[0]]))
+    every = [table for section in made.values() for table in section]
+    write_text(outputs / "ensemble.md", tables.write_markdown(results["synthetic"], every))
+    print(tables.write_markdown(results["synthetic"], [*made["scores"], *made["paper"]]))
     figures = plots.draw_all(outputs / "plots", results, test, pred, probabilities)
     figures |= training.draw_all(outputs / "plots", outputs)
     font = style.find_font()
-    html = page.write_page(results, made, figures, test, pred, probabilities, Path(DATA), font)
+    html = page.write_page(results, made, figures, test, pred, probabilities, corpus, font)
     write_text(outputs / "report.html", html)
-    print(f"written: {outputs}/ensemble.json, ensemble.md, ensemble_*.npy and {outputs}/plots/")
-    print(f"look at: {outputs}/report.html")
+    print(f"written: {outputs}/ensemble.json, ensemble_details.json, ensemble_*.npy, plots/")
+    print(f"all tables: {outputs}/ensemble.md; with plots: {outputs}/report.html")
     score = next(row["accuracy"] for row in results["rows"] if row["method"] == "stacking")
     winner = results["learned"]["stacking"]["winner"]
     print(f"stacking: accuracy {score:.4f} by {winner}, chosen {results['compared_by']}")

@@ -90,3 +90,8 @@ def sha256(path: Path | str) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def hash_data(files: dict[str, str]) -> str:
+    """Return one hash of preprocessed data from those of its files (a manifest's `files`)."""
+    return hashlib.sha256("".join(files[name] for name in sorted(files)).encode()).hexdigest()

@@ -1,5 +1,6 @@
 """Files of three simulated models, as the test stages write them, for the ensemble's tests."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -56,11 +57,34 @@ def write_models(folder: Path, sessions, count, seed, truth=None, notice=NOTICE)
     return fitting
 
 
-def write_data(data: Path, ids) -> None:
-    """Write what the report page reads of preprocess.py's results."""
+def write_baselines(folder: Path, sessions, count, seed, right) -> None:
+    """Write the three classics' files beside the models'; `right` (N,): the labels they lean to."""
+    random = np.random.default_rng(seed)
+    run = {"data_hash": "d" * 64, "synthetic": NOTICE, "known": None}
+    truth = np.load(folder / "text_truth.npy")
+    for name in predictions.BASELINES:
+        logits = random.normal(size=(count, 7)) + np.eye(7)[right]
+        predictions.write(folder, name, name_segments(sessions, count), truth, logits, run)
+
+
+def write_data(data: Path, outputs: Path, fingerprint: str = "f", also_train: int = 0) -> None:
+    """Write what preprocess.py would have left of the test rows in `outputs`, which get its hash.
+
+    also_train: the first rows' transcripts are those of training rows as well.
+    """
     data.mkdir(parents=True, exist_ok=True)
-    lines = [f'{segment}\t<b>그럼 "{row}" & 슬픔</b>' for row, segment in enumerate(ids)]
-    (data / "test.tsv").write_text("\n".join(["id\ttext", *lines]) + "\n", encoding="utf-8")
+    texts = {
+        segment: f'<b>그럼 "{row}" & 슬픔</b>'
+        for row, segment in enumerate(np.load(outputs / "text_index.npy"))
+    }
+    trained = {f"train{row}": text for row, text in enumerate([*texts.values()][:also_train])}
+    splits = {"train": trained | {"train": "안녕"}, "valid": {"valid": "그래"}, "test": texts}
+    files = {}
+    for split, rows in splits.items():
+        lines = [f"{segment}\t{text}" for segment, text in rows.items()]
+        content = "\n".join(["id\ttext", *lines]) + "\n"
+        (data / f"{split}.tsv").write_text(content, encoding="utf-8")
+        files[f"{split}.tsv"] = hashlib.sha256(content.encode()).hexdigest()
     counts = {
         "split": {"train": 700, "valid": 70, "test": 140},
         "class": {
@@ -70,12 +94,18 @@ def write_data(data: Path, ids) -> None:
         "seconds": {"train": 7200, "valid": 720, "test": 1800},
     }
     manifest = {
-        "corpus": {"kind": "KEMDy19", "name": "KEMDy19_v1_3"},
+        "corpus": {"kind": "KEMDy19", "name": "KEMDy19_v1_3", "fingerprint": fingerprint},
         "counts": counts,
         "dropped": [{}, {}],
         "repaired": [{}],
+        "files": files,
     }
     (data / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    every = "".join(files[name] for name in sorted(files)).encode()
+    for path in (*outputs.glob("*_run.json"), *outputs.glob("valid/*_run.json")):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        run["data_hash"] = hashlib.sha256(every).hexdigest()
+        path.write_text(json.dumps(run), encoding="utf-8")
 
 
 def write_history(outputs: Path) -> None:

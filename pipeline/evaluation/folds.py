@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.evaluation import predictions
 from pipeline.evaluation.fitting import Rows, cross_fit
-from pipeline.evaluation.predictions import Predictions
+from pipeline.evaluation.predictions import MODELS, Predictions
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def read(outputs: Path) -> Fold:
     """Read the test rows and, if any model wrote them, the held-out rows."""
     test = predictions.load(outputs)
     print(f"test rows: {describe(test)} from {outputs}")
-    if not any((outputs / "valid").glob("*_output.npy")):
+    if not any((outputs / "valid" / f"{model}_output.npy").exists() for model in MODELS):
         print(f"no held-out rows in {outputs / 'valid'}: cross-validation on the test rows instead")
         groups, by = choose_groups(test)
         note = f"the test rows themselves, cross-validated {by}: other test labels are learned from"

@@ -7,12 +7,11 @@ from itertools import starmap
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from fontTools import subset
 
+from pipeline.evaluation.origin import Corpus
 from pipeline.evaluation.predictions import MODELS, Predictions
-from pipeline.evaluation.tables import NAMES, Table, interval, number
-from pipeline.files import UserError, read_json
+from pipeline.evaluation.tables import NAMES, Table, describe_known, interval, number
 from pipeline.labels import LABELS, LABELS_KO
 
 WORST = 20  # mistakes shown
@@ -54,33 +53,36 @@ nav a { margin-right: 16px; color: #2b6cb0; text-decoration: none; font-size: 14
 
 def write_page(
     results: dict,
-    tables: list[Table],
+    tables: dict[str, list[Table]],
     figures: dict[str, Path],
     test: Predictions,
     pred: dict,
     probabilities: dict,
-    data: Path,
+    corpus: Corpus,
     font: Path | None,
 ) -> str:
-    """Return the page; what is missing of `data` and of the figures is said and left out.
+    """Return the page; what is missing of the corpus and of the figures is said and left out.
 
-    figures: title -> PNG; pred, probabilities: by method; data: the folder of preprocess.py; font:
+    tables: by section; figures: title -> PNG; pred, probabilities: by method; font:
     a file with Hangul, of which the page embeds what it needs.
     """
     title = "Emotion recognition from text and voice: the ensemble"
-    runs = [(NAMES[model], run.get("settings", {})) for model, run in test.runs.items()]
+    mistakes = show_mistakes(test, pred, probabilities["stacking"], corpus)
     sections = {
-        "scores": ("Scores", show_scores(tables, figures)),
-        "classes": ("Classes", show_classes(tables, figures)),
-        "paper": ("The paper's procedure", show_table(tables[-1])),
-        "mistakes": ("Worst mistakes", show_mistakes(test, pred, probabilities["stacking"], data)),
-        "training": ("Training", f"<h2>Training</h2>{show_training(figures)}"),
-        "corpus": ("Corpus", f"<h2>Corpus</h2>{show_corpus(data)}"),
-        "settings": ("Settings", "\n".join(["<h2>Settings</h2>", *starmap(show_settings, runs)])),
+        "scores": ("Scores", show_scores(tables["scores"], figures)),
+        "fusion": ("Fusion", show_fusion(tables["fusion"], figures)),
+        "classes": ("Classes", show_classes(tables["classes"], figures)),
+        "parts": ("Parts", show_parts(tables["parts"], figures)),
+        "ablation": ("Ablation", show_ablation(tables["ablation"])),
+        "paper": ("The paper's procedure", show_table(tables["paper"][0])),
+        "mistakes": ("Worst mistakes", mistakes),
+        "training": ("Training", show_training(figures)),
+        "corpus": ("Corpus", show_corpus(corpus)),
+        "origin": ("Origin", show_origin(tables["origin"][0], test)),
     }
     links = [f"<a href=#{anchor}>{escape(name)}</a>" for anchor, (name, _) in sections.items()]
     body = [
-        f"<h1>{title}</h1><p class=note>{escape(results['test'])}</p>",
+        f"<h1>{title}</h1><p class=note>{escape(describe(results))}</p>",
         banner(results["synthetic"]),
         f"<nav>{''.join(links)}</nav>",
         show_cards(results),
@@ -96,17 +98,25 @@ def write_page(
 
 
 def show_scores(tables: list[Table], figures: dict[str, Path]) -> str:
-    scores, intervals, comparisons, agreement, stackers, weights, *_ = tables
+    scores, comparisons = tables
     return "\n".join(
         [
             show_table(scores._replace(note=scores.note + BOLD)),
             show_figure(figures, "scores"),
-            show_details(intervals),
             show_table(comparisons),
+        ]
+    )
+
+
+def show_fusion(tables: list[Table], figures: dict[str, Path]) -> str:
+    agreement, candidates, weights = tables
+    return "\n".join(
+        [
+            "<h2>Fusion</h2>",
             show_figure(figures, "agreement"),
             show_details(agreement),
-            show_table(stackers),
-            show_table(weights),
+            show_details(candidates),
+            show_details(weights),
             show_figure(figures, "reliability"),
         ]
     )
@@ -114,13 +124,35 @@ def show_scores(tables: list[Table], figures: dict[str, Path]) -> str:
 
 def show_classes(tables: list[Table], figures: dict[str, Path]) -> str:
     plots = [show_figure(figures, name) for name in ("confusion", "per_class")]
-    return "\n".join([*plots, *map(show_details, tables[6:-1])])
+    return "\n".join(["<h2>Classes</h2>", *plots, *map(show_details, tables)])
+
+
+def show_parts(tables: list[Table], figures: dict[str, Path]) -> str:
+    plot = show_figure(figures, "parts")
+    return "\n".join(["<h2>Parts of the test rows</h2>", plot, *map(show_details, tables)])
+
+
+def show_ablation(tables: list[Table]) -> str:
+    missing = "<h2>Ablation</h2><p class=note>No ablation of these very predictions.</p>"
+    return "".join(map(show_table, tables)) or missing
+
+
+def show_origin(table: Table, test: Predictions) -> str:
+    """Return how the results came about, down to every setting of the models."""
+    runs = [(NAMES[model], run.get("settings", {})) for model, run in test.runs.items()]
+    return "\n".join([show_table(table, "text"), *starmap(show_settings, runs)])
+
+
+def describe(results: dict) -> str:
+    """Return the line under the title: the rows, what is known of speakers, when, how, of what."""
+    origin = results["origin"]
+    made = "; ".join(f"{name.lower()}: {origin[name]}" for name in ("Date", "Command", "Commit"))
+    return f"{results['test']}.{describe_known(results['known'])} {made}; data: {origin['Data']}."
 
 
 def show_training(figures: dict[str, Path]) -> str:
-    if not any(path.stem == "training" for path in figures.values()):
-        return "<p class=note>No training curves: the models left no history.json.</p>"
-    return show_figure(figures, "training")
+    missing = "<p class=note>No training curves: the models left no history.json.</p>"
+    return f"<h2>Training</h2>{show_figure(figures, 'training') or missing}"
 
 
 def banner(notice: str | None) -> str:
@@ -201,9 +233,9 @@ def show_rows(table: Table, kind: str = "") -> str:
 
 
 def show_figure(figures: dict[str, Path], name: str) -> str:
-    """Return a plot with its title, the PNG inside the page."""
-    title, path = next((title, path) for title, path in figures.items() if path.stem == name)
-    return f"<h3>{escape(title)}</h3>{show_image(path, title)}"
+    """Return a plot with its title, the PNG inside the page; nothing if there is none."""
+    found = [(title, path) for title, path in figures.items() if path.stem == name]
+    return "".join(f"<h3>{escape(title)}</h3>{show_image(path, title)}" for title, path in found)
 
 
 def show_image(path: Path, title: str) -> str:
@@ -211,9 +243,9 @@ def show_image(path: Path, title: str) -> str:
     return f'<img alt="{escape(title)}" src="data:image/png;base64,{content}">'
 
 
-def show_mistakes(test: Predictions, pred: dict, probabilities: np.ndarray, data: Path) -> str:
+def show_mistakes(test: Predictions, pred: dict, probabilities: np.ndarray, corpus: Corpus) -> str:
     """Return the wrong rows that stacking was surest of, with transcript and every model's word."""
-    transcripts = read_transcripts(data, test)
+    transcripts = corpus.transcripts
     wrong = np.flatnonzero(pred["stacking"] != test.truth)
     surest = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:WORST]
     rows = []
@@ -225,7 +257,7 @@ def show_mistakes(test: Predictions, pred: dict, probabilities: np.ndarray, data
         rows.append([segment, said, *labels, f"{probabilities[row].max():.2f}", *models])
     note = f"{len(wrong)} of {len(test.truth)} test rows are wrong; these are the surest of them."
     if transcripts is None:
-        note += f" No transcripts: {data / 'test.tsv'} does not hold these test rows."
+        note += f" {corpus.missing}."
     header = ["Segment", "Transcript", "True", "Stacking", "Confidence", "Text", "Audio", "CM-BERT"]
     return show_table(Table("Worst mistakes", note, header, rows), kind="text")
 
@@ -234,38 +266,27 @@ def both(label: int) -> str:
     return f"{LABELS[label]} {LABELS_KO[label]}"
 
 
-def read_transcripts(data: Path, test: Predictions) -> np.ndarray | None:
-    """Return the test rows' transcripts in their order, or None if `data` has other rows."""
-    if not (data / "test.tsv").is_file() or test.ids is None:
-        return None
-    table = pd.read_csv(data / "test.tsv", sep="\t", keep_default_na=False, quoting=3)
-    table = table.set_index("id")["text"]
-    return table[test.ids].to_numpy() if np.isin(test.ids, table.index).all() else None
-
-
-def show_corpus(data: Path) -> str:
-    """Return the counts of the manifest: utterances by split and class, and what was left out."""
-    try:
-        manifest = read_json(data / "manifest.json", "preprocess.py")
-    except UserError as error:
-        return f"<p class=note>{escape(str(error))}</p>"
-    counts = manifest["counts"]
-    rows = [
-        [
-            split,
-            *[str(counts["class"][split][label]) for label in LABELS],
-            str(counts["split"][split]),
-            f"{counts['seconds'][split] / 3600:.2f}",
-        ]
-        for split in counts["split"]
-    ]
+def show_corpus(corpus: Corpus) -> str:
+    """Return the counts of the manifests: utterances by split and class, and what was left out."""
+    parts = ["<h2>Corpus</h2>", f"<p class=note>{escape(corpus.missing)}</p>"]
     header = ["", *[both(label) for label in range(len(LABELS))], "utterances", "hours"]
-    corpus = manifest["corpus"]
-    note = (
-        f"{corpus['kind']} ({corpus['name']}); {len(manifest['dropped'])} annotated utterances "
-        f"dropped and {len(manifest['repaired'])} repaired: {data / 'manifest.json'} lists each."
-    )
-    return f"<p class=note>{escape(note)}</p>{show_rows(Table('', '', header, rows))}"
+    for folder, manifest in corpus.manifests.items():
+        counts, source = manifest["counts"], manifest["corpus"]
+        rows = [
+            [
+                split,
+                *[str(counts["class"][split][label]) for label in LABELS],
+                str(counts["split"][split]),
+                f"{counts['seconds'][split] / 3600:.2f}",
+            ]
+            for split in counts["split"]
+        ]
+        note = (
+            f"{source['kind']} ({source['name']}); {len(manifest['dropped'])} annotated utterances "
+            f"dropped and {len(manifest['repaired'])} repaired: {folder}/manifest.json lists each."
+        )
+        parts.append(f"<p class=note>{escape(note)}</p>{show_rows(Table('', '', header, rows))}")
+    return "\n".join(parts)
 
 
 def show_settings(title: str, settings: dict) -> str:

@@ -143,6 +143,8 @@ def join(parts: list[Predictions]) -> Predictions:
     for part in parts[1:]:
         for model in MODELS:
             check_same_regime(first, part, model)
+            if part.runs[model].get("synthetic") != first.runs[model].get("synthetic"):
+                raise UserError(f"{part.folder} is of another corpus than {first.folder}")
     has_ids = all(part.ids is not None for part in parts)
     seen = first.ids
     for part in parts[1:] if has_ids else ():
@@ -158,6 +160,17 @@ def join(parts: list[Predictions]) -> Predictions:
         facts=pd.concat([part.facts for part in parts], ignore_index=True) if has_facts else None,
         runs=first.runs,
     )
+
+
+def join_baselines(parts: list[Predictions]) -> dict[str, np.ndarray]:
+    """Return the logits (N, 7) of each of BASELINES for the rows of all parts; {} without any."""
+    found = {part.folder: load_baselines(part.folder, part) for part in parts}
+    if not any(found.values()):
+        return {}
+    for folder, logits in found.items():
+        if not logits:
+            raise UserError(f"{folder} has no baselines, another folder has: run baseline.py there")
+    return {name: np.concatenate([rows[name] for rows in found.values()]) for name in BASELINES}
 
 
 def load_baselines(folder: Path | str, test: Predictions) -> dict[str, np.ndarray]:

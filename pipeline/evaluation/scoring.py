@@ -8,6 +8,16 @@ from pipeline.evaluation import metrics
 from pipeline.evaluation.predictions import MODELS, Predictions
 
 FEW = 5  # sessions, up to which the caption warns
+# Compared besides stacking and the best single model: what the fusion gains over a plain vote, what
+# the voice adds to the words, and what each network is worth beside its classic.
+PAIRS = (
+    ("stacking", "soft"),
+    ("stacking", "text"),
+    ("cmbert", "text"),
+    ("text", "baseline_text"),
+    ("audio", "baseline_audio"),
+    ("stacking", "baseline_both"),
+)
 
 
 def evaluate(test: Predictions, pred: dict, probabilities: dict, rules: dict) -> dict:
@@ -24,10 +34,15 @@ def evaluate(test: Predictions, pred: dict, probabilities: dict, rules: dict) ->
         "rows": [{"method": method, **row} for method, row in scored.items()],
         "best": find_best(test.truth, pred, probabilities, groups),
         "best_single": best,
-        "comparisons": {
-            other: metrics.compare(test.truth, pred["stacking"], pred[other], groups)
-            for other in (best, "soft")
-        },
+        "comparisons": [
+            {
+                "first": first,
+                "second": second,
+                **metrics.compare(test.truth, pred[first], pred[second], groups),
+            }
+            for first, second in dict.fromkeys([("stacking", best), *PAIRS])
+            if second in pred
+        ],
         "support": np.bincount(test.truth, minlength=metrics.CLASSES).tolist(),
         "per_class": {
             method: metrics.measure_classes(test.truth, labels, groups)
@@ -67,9 +82,18 @@ def groups_of(test: Predictions, part: np.ndarray) -> tuple[np.ndarray, str]:
     return choose_groups(sessions, speakers, int(part.sum()))
 
 
-def score_part(test: Predictions, part: np.ndarray, pred: dict, probabilities: dict) -> dict:
-    """Score methods on the rows where `part` (N,) is true, with intervals over their sessions."""
-    groups, resampled = groups_of(test, part)
+def score_part(
+    test: Predictions,
+    part: np.ndarray,
+    pred: dict,
+    probabilities: dict,
+    grouped: tuple[np.ndarray, str] | None = None,
+) -> dict:
+    """Score methods on the rows where `part` (N,) is true, with intervals over their sessions.
+
+    grouped: other groups of these rows than sessions, and what they are.
+    """
+    groups, resampled = grouped or groups_of(test, part)
     scores = {}
     for method, labels in pred.items():
         values = probabilities.get(method)

@@ -11,12 +11,12 @@ BY_RUN = ("accuracy", "macro_f1", "uar")  # scores of which every run is shown
 
 def summarise(runs: dict[str, list[dict]]) -> dict:
     """Return mean and deviation by method and score, and every run; runs: name -> ensemble.json."""
-    methods = {}
-    for position, method in enumerate(NAMES):
-        rows = [run[position] for run in runs.values()]
-        if any(row["method"] != method for row in rows):
-            raise UserError(f"row {position} of an ensemble.json is not '{method}': run it again")
-        methods[method] = {score: describe([row[score] for row in rows]) for score in SCORES}
+    every = {name: {row["method"]: row for row in run} for name, run in runs.items()}
+    methods = [method for method in NAMES if any(method in rows for rows in every.values())]
+    for name, rows in every.items():
+        for method in methods:
+            if method not in rows:
+                raise UserError(f"{name}/ensemble.json has no row '{method}', another has")
     first, *others = [row for run in runs.values() for row in run]
     if any(row.get("known") != first.get("known") for row in others):
         raise UserError("the runs know different things of the speakers: test them alike (KNOWN)")
@@ -24,7 +24,10 @@ def summarise(runs: dict[str, list[dict]]) -> dict:
         "synthetic": next((row["synthetic"] for row in (first, *others) if row["synthetic"]), None),
         "known": first.get("known") or {},
         "runs": list(runs),
-        "methods": methods,
+        "methods": {
+            method: {s: describe([rows[method][s] for rows in every.values()]) for s in SCORES}
+            for method in methods
+        },
     }
 
 

@@ -8,6 +8,9 @@ from pipeline.labels import LABELS
 
 NAMES = {
     "majority": "Always majority",
+    "baseline_text": "Words: TF-IDF + logistic regression",
+    "baseline_audio": "Voice: statistics + support vectors",
+    "baseline_both": "Mean of both classics",
     "text": "Text",
     "audio": "Audio",
     "cmbert": "Text-audio (CM-BERT)",
@@ -22,6 +25,8 @@ KNOWN = {
     "past": "the earlier turns (past)",
     "all": "every utterance, later ones too, no label (all: transductive)",
 }
+# Columns where every part of the test rows has a line of its own.
+SHOWN = (*MODELS, "soft", "stacking")
 HEADERS = {
     "accuracy": "Accuracy",
     "f1": "F1",
@@ -55,23 +60,34 @@ class Table(NamedTuple):
     best: dict[str, str] = {}
 
 
-def make_tables(results: dict) -> list[Table]:
-    """Return every table of the ensemble's results (see scoring.py, `evaluate`)."""
-    tables = [
-        tabulate_scores(results),
-        tabulate_intervals(results),
-        tabulate_comparisons(results),
-        tabulate_agreement(results),
-        tabulate_candidates(results),
-        tabulate_weights(results),
-        tabulate_classes(results, "recall"),
-        tabulate_classes(results, "f1"),
-        *([tabulate_untied(results["untied"])] if results["untied"] else []),
-        *[tabulate_scenario(results, name) for name in results["scenarios"]],
-        tabulate_paper(results),
-    ]
+def make_tables(results: dict) -> dict[str, list[Table]]:
+    """Return every table of the ensemble's results (see scoring.py, `evaluate`) by section."""
+    sections = {
+        "scores": [tabulate_scores(results), tabulate_comparisons(results)],
+        "paper": [tabulate_paper(results)],
+        "fusion": [
+            tabulate_agreement(results),
+            tabulate_candidates(results),
+            tabulate_weights(results),
+        ],
+        "classes": [tabulate_classes(results, "recall"), tabulate_classes(results, "f1")],
+        "ablation": [tabulate_ablation(results["ablation"])] if results["ablation"] else [],
+        "parts": [
+            *[
+                tabulate_partition(partition, score)
+                for partition in results["parts"]
+                for score in ("accuracy", "macro_f1")
+            ],
+            *([tabulate_untied(results["untied"])] if results["untied"] else []),
+            *[tabulate_scenario(results, name) for name in results["scenarios"]],
+        ],
+        "origin": [tabulate_origin(results["origin"])],
+    }
     known = describe_known(results["known"])
-    return [table._replace(note=table.note + known) for table in tables]
+    return {
+        name: [table._replace(note=(table.note + known).strip()) for table in tables]
+        for name, tables in sections.items()
+    }
 
 
 def describe_known(known: dict) -> str:
@@ -86,21 +102,53 @@ def describe_known(known: dict) -> str:
 
 def tabulate_scores(results: dict) -> Table:
     rows = [
-        [NAMES[row["method"]], *[number(row[score]) for score in SCORES]] for row in results["rows"]
+        [NAMES[row["method"]], *[with_interval(row, score) for score in SCORES]]
+        for row in results["rows"]
     ]
     header = ["", *HEADERS.values()]
     note = (
         f"{results['test']}. F1, precision and recall are weighted by class; UAR is the mean "
-        "recall of the classes; ECE is the expected calibration error (lower is better). Majority, "
-        f"weights and stacking are fitted on {results['fitted_on']}."
+        "recall of the classes; ECE is the expected calibration error (lower is better; of few "
+        f"rows it is too high on average). In brackets: 95 % intervals over {results['resampled']},"
+        " leaving out one at a time (jackknife, Student's t). Majority, weights and stacking are "
+        f"fitted on {results['fitted_on']}."
     )
     if untied := results["untied"]:
         header.append("Untied")
         for row, scores in zip(rows, untied["scores"].values(), strict=True):
-            row.append(number(scores["accuracy"]))
+            row.append(with_interval(scores, "accuracy"))
         note += f" Untied: accuracy on the {untied['rows']} rows without tied labels."
     best = {HEADERS[score]: NAMES[method] for score, method in results["best"].items() if method}
     return Table("Scores", note, header, rows, best)
+
+
+def tabulate_partition(partition: dict, score: str) -> Table:
+    """Tabulate one score on each of the parts that make up the test rows."""
+    rows = [
+        [f"{name} ({part['rows']})", *[with_interval(part["scores"][m], score) for m in SHOWN]]
+        for name, part in partition["parts"].items()
+    ]
+    note = f"Beside a name its test rows. {partition['note']} All scores: ensemble_details.json."
+    header = ["", *[NAMES[method] for method in SHOWN]]
+    return Table(f"{partition['title']}: {HEADERS[score]}", note, header, rows)
+
+
+def tabulate_ablation(ablation: list[dict]) -> Table:
+    scores = ("accuracy", "macro_f1", "uar")
+    rows = [
+        [
+            row["input"] + (f", known: {row['known']}" if row["known"] else ""),
+            *[with_interval(row, score) for score in scores],
+        ]
+        for row in ablation
+    ]
+    note = "The same trained CM-BERT on test rows that lack something. In brackets: 95 % intervals."
+    title = "What CM-BERT has of the voice and of the words"
+    return Table(title, note, ["", *[HEADERS[score] for score in scores]], rows)
+
+
+def tabulate_origin(origin: dict[str, str]) -> Table:
+    return Table("How this came about", "", ["", ""], [list(item) for item in origin.items()])
 
 
 def tabulate_untied(untied: dict) -> Table:
@@ -125,41 +173,27 @@ def tabulate_part(title: str, note: str, part: dict, scores: tuple[str, ...]) ->
     return Table(title, note, ["", *[HEADERS[score] for score in scores]], rows)
 
 
-def tabulate_intervals(results: dict) -> Table:
-    rows = [
-        [NAMES[row["method"]], *[interval(row[f"{score}_ci"]) for score in SCORES]]
-        for row in results["rows"]
-    ]
-    header = ["", *HEADERS.values()]
-    note = (
-        f"Over {results['resampled']}, leaving out one at a time (jackknife, Student's t). The ECE "
-        "of few rows is too high on average, which its interval does not mend."
-    )
-    if untied := results["untied"]:
-        header.append("Untied")
-        for row, scores in zip(rows, untied["scores"].values(), strict=True):
-            row.append(interval(scores["accuracy_ci"]))
-        note += f" Untied: over {untied['resampled']}."
-    return Table("95 % intervals", note, header, rows)
-
-
 def tabulate_comparisons(results: dict) -> Table:
+    scores = ("accuracy", "macro_f1", "uar")
     rows = []
-    for other, row in results["comparisons"].items():
-        against = f"against {NAMES[other]}: "
-        for score in ("accuracy", "macro_f1", "uar"):
-            low, high = row[f"{score}_ci"]
-            cells = [f"{row[score]:+.4f}", f"{low:+.4f} to {high:+.4f}", p_value(row[f"{score}_p"])]
-            rows.append([against + HEADERS[score], *cells])
-        discordant = f"{row['first_only']} : {row['second_only']}"
-        rows.append([against + "McNemar", discordant, "-", p_value(row["mcnemar_p"])])
+    for pair in results["comparisons"]:
+        cells = [f"{NAMES[pair['first']]} against {NAMES[pair['second']]}"]
+        for score in scores:
+            low, high = pair[f"{score}_ci"]
+            cells += [
+                f"{pair[score]:+.3f} ({low:+.3f} to {high:+.3f})",
+                p_value(pair[f"{score}_p"]),
+            ]
+        only = f"{pair['first_only']} : {pair['second_only']}"
+        rows.append([*cells, only, p_value(pair["mcnemar_p"])])
     note = (
-        f"Difference, 95 % interval and p: one paired t test over {results['resampled']}. "
-        "McNemar: rows that only stacking : only the other has right, and the exact p, which takes "
-        f"rows for independent. Best single model: {NAMES[results['best_single']]} (by test "
-        "accuracy: the hardest to beat)."
+        "Difference, in brackets its 95 % interval, and p: one paired t test over "
+        f"{results['resampled']}. Only: rows that only the first : only the second has right, with "
+        "McNemar's exact p, which takes rows for independent. Best single model: "
+        f"{NAMES[results['best_single']]} (by test accuracy: the hardest to beat)."
     )
-    return Table("Is stacking better?", note, ["Stacking", "Difference", "95 %", "p"], rows)
+    header = ["", *[cell for score in scores for cell in (HEADERS[score], "p")], "Only", "McNemar"]
+    return Table("Who is better?", note, header, rows)
 
 
 def tabulate_agreement(results: dict) -> Table:

@@ -6,13 +6,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pipeline.evaluation import metrics
-from pipeline.evaluation.predictions import MODELS, Predictions
+from pipeline.evaluation.predictions import BASELINES, MODELS, Predictions
 from pipeline.evaluation.tables import NAMES
 from pipeline.figures.style import class_names, save
 from pipeline.labels import LABELS
 
 COLOURS = {
     "majority": "#b8b8b8",
+    "baseline_text": "#9db7d1",
+    "baseline_audio": "#f6cf9d",
+    "baseline_both": "#8a8a8a",
     "text": "#4c78a8",
     "audio": "#f2a541",
     "cmbert": "#54a24b",
@@ -26,7 +29,13 @@ COLOURS = {
 def draw_all(
     folder: Path, results: dict, test: Predictions, pred: dict, probabilities: dict
 ) -> dict[str, Path]:
-    """Write every plot of the ensemble; return {what it shows: its file}."""
+    """Write every plot of the ensemble; return {what it shows: its file}.
+
+    What is there to be beaten has scores alone: its classes are left to the tables.
+    """
+    beaten = ("majority", *BASELINES)
+    pred = without(pred, beaten)
+    probabilities = without(probabilities, beaten)
     plots = {
         "Scores with 95 % intervals": ("scores", draw_scores, results["rows"]),
         "Confusion matrices: rows, and share of the true class": (
@@ -35,7 +44,7 @@ def draw_all(
             test.truth,
             pred,
         ),
-        "F1 by class": ("per_class", draw_classes, results["per_class"]),
+        "F1 by class": ("per_class", draw_classes, without(results["per_class"], beaten)),
         "Reliability: is a confidence of .7 right in 70 % of cases?": (
             "reliability",
             draw_reliability,
@@ -48,15 +57,22 @@ def draw_all(
             results["agreement"],
         ),
     }
+    single = [part for part in results["parts"] if part["title"] in ("By session", "By speaker")]
+    if single:
+        plots["Accuracy by session and by speaker"] = ("parts", draw_parts, single)
     return {
         title: save(folder / f"{name}.png", draw, *arguments)
         for title, (name, draw, *arguments) in plots.items()
     }
 
 
+def without(by_method: dict, left_out: tuple[str, ...]) -> dict:
+    return {method: value for method, value in by_method.items() if method not in left_out}
+
+
 def draw_scores(rows: list[dict]) -> Figure:
     """Accuracy, macro F1 and UAR of every method as points with their intervals."""
-    figure = Figure(figsize=(11, 3.4))
+    figure = Figure(figsize=(11, 0.6 + 0.35 * len(rows)))
     axes = figure.subplots(1, 3, sharey=True)
     for axis, score in zip(axes, ("accuracy", "macro_f1", "uar"), strict=True):
         for place, row in enumerate(rows[::-1]):
@@ -75,12 +91,33 @@ def draw_scores(rows: list[dict]) -> Figure:
     return figure
 
 
+def draw_parts(partitions: list[dict]) -> Figure:
+    """Accuracy of the single models and of stacking on each session and each speaker."""
+    figure = Figure(figsize=(12, 3.1 * len(partitions)))
+    methods = (*MODELS, "stacking")
+    axes = figure.subplots(len(partitions), 1, squeeze=False).ravel()
+    for axis, partition in zip(axes, partitions, strict=True):
+        parts = partition["parts"]
+        for number, method in enumerate(methods):
+            value = np.array([part["scores"][method]["accuracy"] for part in parts.values()])
+            bounds = np.array([part["scores"][method]["accuracy_ci"] for part in parts.values()]).T
+            axis.errorbar(
+                np.arange(len(parts)) + 0.16 * (number - 1.5), value, np.abs(bounds - value),
+                fmt="o", markersize=5, linewidth=1.6, alpha=0.8, color=COLOURS[method],
+                label=NAMES[method],
+            )  # fmt: skip
+        axis.set_xticks(range(len(parts)), parts, rotation=90 if len(parts) > 12 else 0)
+        axis.set(title=partition["title"], ylabel="accuracy", ylim=(0, 1))
+        axis.grid(axis="y", alpha=0.3)
+    figure.axes[0].legend(ncols=4, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
+    return figure
+
+
 def draw_confusion(truth: np.ndarray, pred: dict) -> Figure:
-    """One matrix a method, always-majority left out: true class down, predicted class across."""
-    methods = [method for method in pred if method != "majority"]
+    """One matrix a method: true class down, predicted class across."""
     figure = Figure(figsize=(17, 8.6))
     axes = figure.subplots(2, 4).ravel()
-    for axis, method in zip(axes, methods, strict=False):
+    for axis, method in zip(axes, pred, strict=False):
         counts = metrics.confusion(truth, pred[method])
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -95,7 +132,7 @@ def draw_confusion(truth: np.ndarray, pred: dict) -> Figure:
         axis.set_title(f"{NAMES[method]}: accuracy {np.trace(counts) / len(truth):.3f}")
         axis.set_xlabel("predicted")
         axis.set_ylabel("true")
-    for axis in axes[len(methods) :]:
+    for axis in axes[len(pred) :]:
         axis.set_axis_off()
     legend = "in a cell: rows,\nand their share of the true class\n(the shade)"
     axes[-1].text(0.5, 0.5, legend, ha="center", va="center", fontsize=11, color="#62707d")
@@ -120,11 +157,9 @@ def draw_classes(per_class: dict) -> Figure:
 
 def draw_reliability(truth: np.ndarray, probabilities: dict) -> Figure:
     """Accuracy against confidence; a point's area is its share of the rows."""
-    methods = [method for method in probabilities if method != "majority"]
     figure = Figure(figsize=(12, 7))
     axes = figure.subplots(2, 3, sharex=True, sharey=True).ravel()
-    for axis, method in zip(axes, methods, strict=True):
-        values = probabilities[method]
+    for axis, (method, values) in zip(axes, probabilities.items(), strict=True):
         pred = values.argmax(axis=-1)
         bins, confidence, correct = metrics.calibration_bins(truth, pred, values)
         rows = np.bincount(bins, minlength=metrics.BINS)

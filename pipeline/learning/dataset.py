@@ -5,14 +5,13 @@ Shapes: N utterances, S samples, C = 7 classes.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from pipeline.files import UserError, read_array, read_json, sha256
+from pipeline.files import UserError, hash_data, read_array, read_json, sha256
 from pipeline.labels import LABELS
 
 MADE_BY = "preprocess.py"
@@ -119,12 +118,8 @@ def load_utterances(data: str | Path, *splits: str) -> Utterances:
         tables.append(table.assign(split=split))
         audio[split] = read_array(data / f"{split}_audio.npy", MADE_BY, mmap=True)
     table = pd.concat(tables).sort_values("id", kind="stable").reset_index(drop=True)
-    data_hash = hashlib.sha256(
-        "".join(hashes[name] for name in sorted(hashes)).encode()
-    ).hexdigest()
-    return Utterances(
-        table, audio, data_hash, manifest["synthetic"], manifest["settings"]["ties"] == "soft"
-    )
+    soft = manifest["settings"]["ties"] == "soft"
+    return Utterances(table, audio, hash_data(hashes), manifest["synthetic"], soft)
 
 
 def read_table(path: Path) -> pd.DataFrame:

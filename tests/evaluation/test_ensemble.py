@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 import ensemble
 from pipeline.evaluation import folds, fusion, predictions, published, scoring, voting
+from pipeline.files import UserError
 from runs import summarise
 
 METHODS = ["majority", "text", "audio", "cmbert", "soft", "weighted_soft", "hard", "stacking"]
@@ -30,10 +31,20 @@ def finished(tmp_path_factory, run_script):
 def test_the_script_ends_well_and_says_that_the_data_are_synthetic(finished):
     outputs, done = finished
     assert (done.status, done.stderr) == (0, "")
-    for text in (done.stdout, (outputs / "ensemble.md").read_text(encoding="utf-8")):
+    written = (outputs / "ensemble.md").read_text(encoding="utf-8")
+    for text in (done.stdout, written):
         assert text.count(NOTICE) == 2
         assert "stacking row is in-sample" in text
-        assert "Scripted dialogues only" in text and "Improvised dialogues only" in text
+    assert "Scripted dialogues only" in written and "Improvised dialogues only" in written
+
+
+def test_the_screen_has_three_tables_and_the_way_to_the_others(finished):
+    outputs, done = finished
+    titles = [line for line in done.stdout.splitlines() if line.startswith("## ")]
+    assert [title[:15] for title in titles] == ["## Scores", "## Who is bette", "## The paper's "]
+    for name in ("ensemble.md", "report.html"):
+        assert f"{outputs}/{name}" in done.stdout
+    assert done.stdout.strip().splitlines()[-1].startswith("stacking: accuracy ")
 
 
 def test_the_rows_are_the_contract(finished):
@@ -113,7 +124,11 @@ def test_every_score_of_every_table_has_its_interval(finished):
     accuracy = details["paper"]["soft"]["accuracy"]
     low, high = details["paper"]["soft"]["accuracy_ci"]
     assert f"{accuracy:.3f} ({low:.2f}-{high:.2f})" in done.stdout
-    assert done.stdout.count("4 sessions (few: others may differ by more than these show)") >= 6
+    scores = details["rows"][1]
+    low, high = scores["uar_ci"]
+    assert f"{scores['uar']:.3f} ({low:.2f}-{high:.2f})" in done.stdout
+    written = (outputs / "ensemble.md").read_text(encoding="utf-8")
+    assert written.count("4 sessions (few: others may differ by more than these show)") >= 6
 
 
 def test_the_table_says_what_is_known_of_the_speakers(finished, tmp_path, run_script):
@@ -213,7 +228,7 @@ def test_one_speaker_and_one_scenario(tmp_path):
         predictions.write(tmp_path, model, ids, truth, logits, run)
     test, learn, fitted_on, _ = folds.join([folds.read(tmp_path)])
     assert "cross-validated by row (there is one speaker)" in fitted_on
-    pred, probabilities, *_ = ensemble.fuse(test.logits, learn)
+    pred, probabilities, *_ = ensemble.fuse(test.logits, {}, learn)
     results = scoring.evaluate(test, pred, probabilities, ensemble.follow_paper(test, learn))
     assert results["resampled"] == "40 rows (too narrow: one speaker)"
     assert results["scenarios"] == {}
@@ -263,11 +278,9 @@ def test_agreement_by_hand():
     }
 
 
-def make_run(accuracy):
+def make_run(accuracy, methods=METHODS):
     row = dict.fromkeys(SCORES, accuracy) | {"synthetic": NOTICE}
-    rows = [row | {"method": method} for method in METHODS]
-    rows[METHODS.index("hard")]["ece"] = None
-    return rows
+    return [row | {"method": m} | ({"ece": None} if m == "hard" else {}) for m in methods]
 
 
 def test_summary_over_runs_by_hand(tmp_path, run_script):
@@ -286,6 +299,17 @@ def test_summary_over_runs_by_hand(tmp_path, run_script):
     assert accuracy["mean"] == pytest.approx(0.6)
     assert accuracy["deviation"] == pytest.approx(0.1)
     assert summary["methods"]["hard"]["ece"]["mean"] is None
+
+
+def test_a_summary_goes_by_the_names_of_the_rows():
+    classics = [*METHODS, *predictions.BASELINES]
+    runs = {"seed1": make_run(0.5, classics), "seed2": make_run(0.7, classics[::-1])}
+    runs["seed2"][-1]["accuracy"] = 0.2  # majority, the last row here
+    methods = summarise.summarise(runs)["methods"]
+    assert methods["majority"]["accuracy"]["values"] == [0.5, 0.2]
+    assert methods["baseline_audio"]["accuracy"]["values"] == [0.5, 0.7]
+    with pytest.raises(UserError, match="seed3/ensemble.json has no row 'baseline_text'"):
+        summarise.summarise(runs | {"seed3": make_run(0.6)})
 
 
 def test_one_run_has_no_deviation():

@@ -11,6 +11,7 @@ import pytest
 from fusion_files import write_data, write_history, write_models
 
 from pipeline.evaluation import metrics, predictions
+from pipeline.evaluation.origin import Corpus
 from pipeline.evaluation.page import embed_font, show_mistakes, show_rows
 from pipeline.evaluation.tables import Table
 from pipeline.figures import ensemble as plots
@@ -45,7 +46,7 @@ def page(tmp_path_factory, run_script):
     outputs = tmp_path_factory.mktemp("outputs")
     write_models(outputs, range(17, 21), 140, seed=1)
     write_models(outputs / "valid", range(11, 17), 120, seed=2)
-    write_data(outputs / "data", np.load(outputs / "text_index.npy"))
+    write_data(outputs / "data", outputs)
     write_history(outputs)
     arguments = ("--outputs", outputs, "--data", outputs / "data")
     done = run_script("ensemble.py", *arguments)
@@ -62,9 +63,11 @@ def test_the_page_needs_nothing_but_itself(page):
 
 def test_the_page_has_every_part(page):
     html = page.read_text(encoding="utf-8")
-    assert html.count("data:image/png;base64,") == 6
+    assert html.count("data:image/png;base64,") == 7
     for part in (
         "SYNTHETIC", "Always majority", "Stacking", "95 % intervals", "McNemar", "in-sample",
+        "By speaker: Accuracy", "Transcripts seen and unseen in training", "hash ",
+        "python ensemble.py --outputs",
         "Worst mistakes", "KEMDy19_v1_3", "2 annotated utterances dropped and 1 repaired",
         "<td>epochs</td>",
     ):  # fmt: skip
@@ -81,7 +84,7 @@ def test_transcripts_are_shown_as_text(page):
 def test_the_worst_mistakes_are_the_surest_wrong_rows(tmp_path):
     write_models(tmp_path, range(17, 21), 60, seed=1)
     test = predictions.load(tmp_path)
-    write_data(tmp_path / "data", test.ids)
+    corpus = Corpus(transcripts=np.array([f'그럼 "{row}"' for row in range(60)]))
     pred = {
         model: labels.copy() for model, labels in zip(predictions.MODELS, test.pred, strict=True)
     }
@@ -90,13 +93,13 @@ def test_the_worst_mistakes_are_the_surest_wrong_rows(tmp_path):
     for row, confidence in ((3, 0.8), (41, 0.9)):
         pred["stacking"][row] = (test.truth[row] + 1) % 7
         probabilities[row, pred["stacking"][row]] = confidence
-    html = show_mistakes(test, pred, probabilities, tmp_path / "data")
+    html = show_mistakes(test, pred, probabilities, corpus)
     shown = re.findall(r"<tr><td>(Sess\w+)</td><td>([^<]*)</td>", html)
     assert [segment for segment, _ in shown] == [test.ids[41], test.ids[3]]
     assert "그럼 &quot;41&quot;" in shown[0][1]
     assert "2 of 60 test rows are wrong" in html
-    other = show_mistakes(test, pred, probabilities, tmp_path / "nowhere")
-    assert "No transcripts" in other and str(test.ids[41]) in other
+    other = show_mistakes(test, pred, probabilities, Corpus(missing="no transcripts"))
+    assert "no transcripts." in other and str(test.ids[41]) in other
 
 
 def test_bold_is_who_is_best_beyond_doubt_alone(page):
@@ -125,7 +128,8 @@ def draw_everything(folder):
         {"right": (), "rows": 0, "stacking": 0},
         {"right": ("text",), "rows": 3, "stacking": 1},
     ]
-    results = {"rows": rows, "per_class": per_class, "agreement": agreement}
+    single = {"title": "By session", "parts": {"17": {"scores": {r["method"]: r for r in rows}}}}
+    results = {"rows": rows, "per_class": per_class, "agreement": agreement, "parts": [single]}
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         return plots.draw_all(folder, results, test, pred, probabilities)
@@ -135,13 +139,13 @@ def test_plots_have_korean_names_without_boxes(tmp_path):
     if style.find_font() is None:
         pytest.skip("koreanize-matplotlib is not installed: plots fall back to English names")
     assert style.class_names() == LABELS_KO
-    assert len(draw_everything(tmp_path)) == 5
+    assert len(draw_everything(tmp_path)) == 6
 
 
 def test_plots_fall_back_to_english_names(tmp_path, monkeypatch):
     monkeypatch.setattr(style, "find_font", lambda: None)
     assert style.class_names() == LABELS
-    assert len(draw_everything(tmp_path)) == 5
+    assert len(draw_everything(tmp_path)) == 6
     assert embed_font(None, "슬픔") == ""
 
 
@@ -156,6 +160,7 @@ def test_a_browser_renders_the_page_without_network(page, tmp_path):
     title = re.search(r"<title>(\{.*?\})</title>", done.stdout)
     assert title, done.stderr
     seen = json.loads(title[1])
-    # Tables: 6 on scores and methods, 4 by class and scenario, paper, mistakes, corpus, 3 settings.
-    expected = {"images": 6, "broken": 0, "tables": 16, "bold": 4, "wide": False, "loaded": 0}
+    # Tables: 2 of scores, 3 on the fusion, 2 by class, 4 x 2 + 3 on parts, paper, mistakes, corpus,
+    # origin, 3 settings.
+    expected = {"images": 7, "broken": 0, "tables": 25, "bold": 4, "wide": False, "loaded": 0}
     assert seen == expected | {"fonts": ["loaded"] if style.find_font() else []}

@@ -1,0 +1,140 @@
+"""What stands behind the scores: the command, the code, the preprocessed data, the ablation."""
+
+import platform
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.evaluation import metrics
+from pipeline.evaluation.predictions import MODELS, Predictions
+from pipeline.files import UserError, hash_data, read_json, sha256
+
+PACKAGES = ("numpy", "scipy", "scikit-learn", "lightgbm")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The data that the predictions were made from, as far as it is at hand.
+
+    manifests: of preprocess.py, by folder; transcripts (N,) of the test rows, and whether they are
+    those of a training row as well, (N,) bool; missing: why there is nothing of all that, or "".
+    """
+
+    manifests: dict[Path, dict] = field(default_factory=dict)
+    transcripts: np.ndarray | None = None
+    seen: np.ndarray | None = None
+    missing: str = ""
+
+
+def read_corpus(data: str, parts: list[Predictions]) -> Corpus:
+    """Read the folders of preprocess.py, one for each run (fold); other data are refused."""
+    folders = [Path(folder.strip()) for folder in data.split(",")]
+    folders *= len(parts) if len(folders) == 1 else 1
+    if len(folders) != len(parts):
+        raise UserError(f"DATA = '{data}': {len(folders)} folders, OUTPUTS has {len(parts)}")
+    manifests, transcripts, seen = {}, [], []
+    for folder, part in zip(folders, parts, strict=True):
+        if part.ids is None or part.runs[MODELS[0]].get("data_hash") is None:
+            return Corpus(missing=f"{part.folder} does not tell what data it was made from")
+        if not (folder / "manifest.json").is_file():
+            return Corpus(missing=f"{folder}/manifest.json is missing: no transcripts, no counts")
+        manifests[folder] = read_manifest(folder, part)
+        texts = read_texts(folder, "test", manifests[folder]).loc[part.ids]
+        # Of a model for the ensemble of folds, the validation sessions are training rows too.
+        has_folds = any(run.get("settings", {}).get("folds") for run in part.runs.values())
+        splits = ("train", "valid") if has_folds else ("train",)
+        learned = [read_texts(folder, split, manifests[folder]) for split in splits]
+        transcripts.append(texts.to_numpy())
+        seen.append(texts.isin(pd.concat(learned)).to_numpy())
+    first = next(iter(manifests))
+    for folder, manifest in manifests.items():
+        if manifest["corpus"]["fingerprint"] != manifests[first]["corpus"]["fingerprint"]:
+            raise UserError(f"{folder} is of another corpus than {first}: folds share one corpus")
+    return Corpus(manifests, np.concatenate(transcripts), np.concatenate(seen))
+
+
+def read_manifest(folder: Path, part: Predictions) -> dict:
+    """Read what `folder` holds, and refuse other data than the predictions were made from."""
+    manifest = read_json(folder / "manifest.json", "preprocess.py")
+    ours, theirs = hash_data(manifest["files"]), part.runs[MODELS[0]]["data_hash"]
+    if ours != theirs:
+        raise UserError(
+            f"{folder / 'manifest.json'}: other data (hash {ours[:12]}) than the predictions in "
+            f"{part.folder} were made from ({theirs[:12]}): give theirs with --data, or --data none"
+        )
+    return manifest
+
+
+def read_texts(folder: Path, split: str, manifest: dict) -> pd.Series:
+    """Return the transcripts of a split by segment ID."""
+    path = folder / f"{split}.tsv"
+    if not path.is_file() or sha256(path) != manifest["files"][path.name]:
+        raise UserError(f"{path} is not what manifest.json says: run preprocess.py again")
+    table = pd.read_csv(path, sep="\t", quoting=3, keep_default_na=False, dtype={"text": str})
+    return table.set_index("id")["text"]
+
+
+def read_ablation(outputs: Path, test: Predictions) -> list[dict]:
+    """Return the rows of CM-BERT's ablation if it is of these predictions, else nothing."""
+    path = outputs / "cmbert" / "ablation.json"
+    if not path.is_file():
+        return []
+    rows = read_json(path, "run_classifier.py")
+    known = test.runs["cmbert"].get("known")
+    whole = [row for row in rows if (row["input"], row["known"]) == ("words and voice", known)]
+    own = metrics.scores(test.truth, test.pred[MODELS.index("cmbert")])
+    same = [all(np.isclose(row[s], own[s]) for s in ("accuracy", "macro_f1")) for row in whole]
+    if any(same) and "accuracy_ci" in rows[0]:
+        return rows
+    print(f"{path} is of another run than cmbert_pred.npy: left out")
+    return []
+
+
+def describe(parts: list[Predictions], corpus: Corpus) -> dict[str, str]:
+    """Return, for people, when, by what and of what these scores were made."""
+    runs = parts[0].runs[MODELS[0]]
+    hashes = dict.fromkeys(part.runs[MODELS[0]].get("data_hash", "unknown") for part in parts)
+    kinds = dict.fromkeys(
+        f"{manifest['corpus']['kind']} ({manifest['corpus']['name']})"
+        for manifest in corpus.manifests.values()
+    )
+    here = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {
+        "Date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        "Command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "Commit": find_commit(),
+        "Data": f"{', '.join(kinds) or corpus.missing}; hash {', '.join(h[:12] for h in hashes)}",
+        "Versions": list_versions(here),
+        "Versions of the models": list_versions(runs.get("versions", {})) or "not on record",
+    }
+
+
+def list_versions(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
+
+
+def find_commit() -> str:
+    """Return the commit of this project's code and whether it was changed; "unknown" without git.
+
+    Another repository around the project's folder is not asked.
+    """
+    command = ["git", f"--git-dir={ROOT / '.git'}", f"--work-tree={ROOT}", "describe"]
+    try:
+        done = subprocess.run(
+            [*command, "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        return "unknown"
+    if done.returncode:
+        return "unknown"
+    name = done.stdout.strip()
+    changed = name.endswith("-dirty")
+    return name.removesuffix("-dirty") + (", with changes" if changed else ", unchanged")
