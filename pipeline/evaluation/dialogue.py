@@ -190,36 +190,44 @@ def read_dialogue(evidence: np.ndarray, turns: Turns, after: np.ndarray, whole: 
     return result
 
 
+@dataclass(frozen=True)
+class Dialogue:
+    """What a stored fusion knows of conversations.
+
+    base (C,): mean probabilities of the turns by themselves; past, whole: whether the turns until
+    now, or all of them, told held-out rows more than each by itself.
+    """
+
+    transitions: Transitions
+    base: np.ndarray
+    past: bool
+    whole: bool
+
+    def read(self, probabilities: np.ndarray, dialogues: list[Turns], kind: str) -> np.ndarray:
+        """Return P(label) of rows (N, C) by the `past` or the `whole` dialogue; as is if unused."""
+        if not getattr(self, kind):
+            return probabilities
+        return read_turns(probabilities, dialogues, self.transitions, self.base, kind == "whole")
+
+    def to_json(self) -> dict:
+        tables = {name: getattr(self.transitions, name).tolist() for name in ("own", "other")}
+        return {**tables, "base": self.base.tolist(), "past": self.past, "whole": self.whole}
+
+    @classmethod
+    def from_json(cls, content: dict) -> "Dialogue":
+        """Read it; anything odd is a KeyError, TypeError or ValueError."""
+        own, other, base = (np.array(content[name], float) for name in ("own", "other", "base"))
+        shapes = own.shape, other.shape, base.shape
+        if shapes != ((C + 1, C), (C + 1, C), (C,)) or not (base > 0).all():
+            raise ValueError("no transitions between the emotions")
+        if not all(np.isfinite(each).all() for each in (own, other, base)):
+            raise ValueError("transitions that are no numbers")
+        return cls(Transitions(own, other), base, bool(content["past"]), bool(content["whole"]))
+
+
 def cut_table(table: pd.DataFrame) -> tuple[list[Turns], np.ndarray]:
     """Return the dialogues of a table with session, scenario, turn, speaker; their sessions."""
     names = table["session"].astype(str) + " " + table["scenario"].astype(str)
     found = cut_dialogues(*(np.asarray(each) for each in (names, table["turn"], table["speaker"])))
     sessions = table["session"].astype(str).to_numpy()
     return found, np.array([sessions[turns.rows[0]] for turns in found])
-
-
-def cross_read(
-    probabilities: np.ndarray, facts: pd.DataFrame, told: pd.DataFrame
-) -> dict[str, np.ndarray]:
-    """Return {"past", "whole"}: P(label) of held-out rows (N, C), their own session's labels unused.
-
-    probabilities (N, C): of the rows by themselves; facts: of these rows; told: session, scenario,
-    turn, speaker and label (a number) of all turns of the training sessions.
-    """
-    dialogues, sessions = cut_table(facts)
-    labels, (known, theirs) = told["label"].to_numpy(), cut_table(told)
-    base = probabilities.mean(0)
-    found = {"past": probabilities.copy(), "whole": probabilities.copy()}
-    names = np.unique(sessions)
-    for part in np.array_split(names, min(FOLDS, len(names))):
-        own = [turns for turns, name in zip(dialogues, sessions, strict=True) if name in part]
-        rest = ~np.isin(theirs, part)
-        if not rest.any():  # one session is all there is
-            continue
-        others = [turns for turns, other in zip(known, rest, strict=True) if other]
-        transitions, _ = learn_transitions(others, labels, theirs[rest])
-        rows = np.concatenate([turns.rows for turns in own])
-        for kind, values in found.items():
-            read = read_turns(probabilities, own, transitions, base, kind == "whole")
-            values[rows] = read[rows]
-    return found
