@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from pipeline.evaluation import metrics, predictions
 from pipeline.evaluation.fitting import Rows, cross_fit
@@ -17,13 +18,17 @@ from pipeline.evaluation.predictions import MODELS, Predictions
 
 @dataclass(frozen=True)
 class Fold:
-    """One run of the models: the rows to learn from, the test rows, and two notes for people."""
+    """One run of the models: the rows to learn from, the test rows, and two notes for people.
+
+    facts: of the rows to learn from, see Predictions.
+    """
 
     rows: Rows
     test: Predictions
     is_held_out: bool
     fitted_on: str
     compared_by: str
+    facts: pd.DataFrame | None
 
     def learn(self, fit: Callable) -> tuple:
         """Return probabilities of the test rows (N, C), and what was fitted on all rows."""
@@ -42,7 +47,7 @@ def read(outputs: Path) -> Fold:
         groups, by = choose_groups(test)
         note = f"the test rows themselves, cross-validated {by}: other test labels are learned from"
         rows = Rows(test.logits, test.truth, groups)
-        return Fold(rows, test, False, note, f"{by} on the test rows")
+        return Fold(rows, test, False, note, f"{by} on the test rows", test.facts)
     held_out = predictions.load(outputs / "valid")
     predictions.check_pair(test, held_out)
     groups, by = choose_groups(held_out)
@@ -52,7 +57,7 @@ def read(outputs: Path) -> Fold:
     by += f" on the held-out rows{chose.replace('; they', ', which')}"
     print(f"{note} from {outputs / 'valid'}")
     rows = Rows(held_out.logits, held_out.truth, groups)
-    return Fold(rows, test, True, note, by)
+    return Fold(rows, test, True, note, by, held_out.facts)
 
 
 def describe(rows: Predictions) -> str:

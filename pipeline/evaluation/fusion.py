@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import log_softmax, logsumexp, softmax
 
+from pipeline.evaluation.dialogue import Dialogue, Turns
 from pipeline.evaluation.predictions import MODELS
 from pipeline.files import UserError, read_json, write_json
 from pipeline.labels import LABELS
@@ -153,7 +154,8 @@ class Fusion:
     methods, forms: by set of models; temperatures: of each model; known: what each model knows of
     a speaker; synthetic: a notice or None; fitted_on: for people. A verdict less certain than
     threshold is uncertain; coverage and accuracy (0 to 1): the share of the rows fitted on that are
-    certain, and how many of these are right, both under cross-validation.
+    certain, and how many of these are right, both under cross-validation. dialogue: what is known
+    of conversations, None if nothing.
     """
 
     methods: dict
@@ -165,12 +167,23 @@ class Fusion:
     threshold: float
     coverage: float
     accuracy: float
+    dialogue: Dialogue | None = None
 
     def predict(self, logits: dict[str, np.ndarray]) -> np.ndarray:
         """Return probabilities (N, C) of {model: logits (N, C)}, any of the models."""
         models = name_set(logits)
         stacked = np.stack([np.asarray(logits[model], np.float64) for model in models])
         return self.forms[models].predict(stacked)
+
+    def read_turn(self, speakers: list[str], probabilities: np.ndarray) -> np.ndarray:
+        """Return P(label) of a dialogue's last turn by all turns until then, (C,).
+
+        speakers: who spoke each of the n turns; probabilities (n, C): `predict` of each by itself.
+        """
+        if self.dialogue is None:
+            return probabilities[-1]
+        turns = Turns.of(np.arange(len(speakers)), np.array(speakers))
+        return self.dialogue.read(probabilities, [turns], "past")[-1]
 
     def method(self, models: Collection[str]) -> str:
         """Say how these models' outputs are fused."""
@@ -185,9 +198,10 @@ class Fusion:
         others = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("methods", "forms")
+            if field.name not in ("methods", "forms", "dialogue")
         }
-        write_json(path, {**others, "fusions": fusions})
+        dialogue = self.dialogue and self.dialogue.to_json()
+        write_json(path, {**others, "dialogue": dialogue, "fusions": fusions})
 
 
 def name_set(models: Collection[str]) -> tuple[str, ...]:
@@ -234,6 +248,7 @@ def load(path: Path | str) -> Fusion:
             known=dict(content["known"]),
             synthetic=content["synthetic"],
             fitted_on=str(content["fitted_on"]),
+            dialogue=content["dialogue"] and Dialogue.from_json(content["dialogue"]),
             **numbers,
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:

@@ -1,0 +1,105 @@
+"""The fusion that reads the conversation: fitted, judged on held-out rows, and applied.
+
+How emotions follow one another is learned from the labels of the training sessions; whether that
+helps is judged on held-out rows, by transitions of other sessions than theirs.
+Shapes: N rows, C = 7 labels.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pipeline.evaluation import dialogue, metrics
+from pipeline.evaluation.choice import Choice
+from pipeline.evaluation.dialogue import FOLDS, Dialogue
+from pipeline.evaluation.folds import Fold
+
+KINDS = ("past", "whole")
+SMALLEST = 1e-6  # probability below which a wrong certainty costs no more
+
+
+class Reading(NamedTuple):
+    """P(label) of the test rows by kind, (N, C); what is stored; what was learned, for tables."""
+
+    probabilities: dict[str, np.ndarray]
+    dialogue: Dialogue
+    learned: dict
+
+
+def read_fold(
+    fold: Fold, choice: Choice, told: pd.DataFrame | None, plain: np.ndarray
+) -> Reading | None:
+    """Read the test rows' dialogues; None where the order of the turns is not on record.
+
+    plain (N, C): the fusion's probabilities of the test rows. told: every labelled turn of the
+    training sessions (session, scenario, turn, speaker, label by number); without it those rows
+    tell how emotions follow one another that the fusion was fitted on.
+    """
+    if fold.facts is None or fold.test.facts is None:
+        return None
+    if told is None or not fold.is_held_out:
+        told = fold.facts.assign(label=fold.rows.truth)
+    crossed = cross_read(choice.cross_validated, fold.facts, told)
+    judged = judge(fold.rows.truth, choice.cross_validated, crossed)
+    found, sessions = dialogue.cut_table(told)
+    labels = told["label"].to_numpy()
+    transitions, learned = dialogue.learn_transitions(found, labels, sessions)
+    helps = {kind: judged[kind]["lead"] > -judged[kind]["error"] for kind in KINDS}
+    stored = Dialogue(transitions, choice.cross_validated.mean(0), **helps)
+    learned |= {"turns": len(told), "dialogues": len(found), "held_out": judged, "used": helps}
+    if not fold.is_held_out:  # the rows that were fitted on are the test rows
+        chosen = {kind: crossed[kind] if helps[kind] else plain for kind in KINDS}
+        return Reading(chosen, stored, learned)
+    dialogues, _ = dialogue.cut_table(fold.test.facts)
+    return Reading({kind: stored.read(plain, dialogues, kind) for kind in KINDS}, stored, learned)
+
+
+def cross_read(
+    probabilities: np.ndarray, facts: pd.DataFrame, told: pd.DataFrame
+) -> dict[str, np.ndarray]:
+    """Return P(label) of rows (N, C) by kind; of a session's labels its own rows learn nothing.
+
+    probabilities (N, C): of the rows by themselves; facts: of these rows; told: see `read_fold`.
+    Where one session is all that is told, its rows stay as they are.
+    """
+    dialogues, sessions = dialogue.cut_table(facts)
+    known, theirs = dialogue.cut_table(told)
+    labels, base = told["label"].to_numpy(), probabilities.mean(0)
+    found = {kind: probabilities.copy() for kind in KINDS}
+    names = np.unique(sessions)
+    for part in np.array_split(names, min(FOLDS, len(names))):
+        rest = ~np.isin(theirs, part)
+        if not rest.any():
+            continue
+        own = [turns for turns, name in zip(dialogues, sessions, strict=True) if name in part]
+        others = [turns for turns, other in zip(known, rest, strict=True) if other]
+        transitions, _ = dialogue.learn_transitions(others, labels, theirs[rest])
+        rows = np.concatenate([turns.rows for turns in own])
+        for kind, values in found.items():
+            read = dialogue.read_turns(probabilities, own, transitions, base, kind == "whole")
+            values[rows] = read[rows]
+    return found
+
+
+def judge(truth: np.ndarray, plain: np.ndarray, read: dict[str, np.ndarray]) -> dict:
+    """Return log loss, accuracy and macro F1 by kind; lead: how much log loss it saves, and error.
+
+    error: the lead's standard error, rows taken as independent.
+    """
+    losses = {
+        kind: -np.log(np.maximum(values[np.arange(len(truth)), truth], SMALLEST))
+        for kind, values in {"plain": plain, **read}.items()
+    }
+    judged = {}
+    for kind, values in {"plain": plain, **read}.items():
+        scores = metrics.scores(truth, values.argmax(axis=-1))
+        saved = losses["plain"] - losses[kind]
+        judged[kind] = {
+            "log_loss": float(losses[kind].mean()),
+            "accuracy": scores["accuracy"],
+            "macro_f1": scores["macro_f1"],
+            "lead": float(saved.mean()),
+            "error": float(saved.std() / np.sqrt(len(saved))),
+        }
+    return judged

@@ -1,0 +1,119 @@
+"""The fusion that reads the conversation: what it gains, what it may look at, when it stays out."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import softmax
+
+from pipeline.evaluation import choice, conversation
+from pipeline.evaluation.dialogue import C, Transitions
+from pipeline.evaluation.fitting import Rows
+from pipeline.evaluation.folds import Fold
+from pipeline.evaluation.predictions import Predictions
+
+LENGTH = 20  # turns of a dialogue, two of which make a session
+
+
+def draw_session(session: int, strength: float, random) -> pd.DataFrame:
+    """Two dialogues of two who take turns; an emotion lasts with the one who has it."""
+    own = np.zeros((C + 1, C))
+    own[:C] = strength * np.eye(C)
+    after = Transitions(own, np.zeros((C + 1, C))).after(np.full(C, 1 / C))
+    rows = []
+    for scenario in ("impro01", "script01"):
+        last = [C, C]
+        for turn in range(LENGTH):
+            speaker = turn % 2
+            last[speaker] = random.choice(C, p=after[last[speaker], C])
+            name = f"Sess{session:02d}{'FM'[speaker]}"
+            rows.append((session, scenario, turn + 1, name, last[speaker]))
+    return pd.DataFrame(rows, columns=["session", "scenario", "turn", "speaker", "label"])
+
+
+def make_fold(strength: float, held: int = 4, seed: int = 0) -> tuple[Fold, pd.DataFrame]:
+    """Held-out sessions, test sessions, and every labelled turn of 12 training sessions."""
+    random = np.random.default_rng(seed)
+    tables = [draw_session(session, strength, random) for session in range(1, 25)]
+    told, test = pd.concat(tables[:12], ignore_index=True), pd.concat(tables[12:])
+    facts = pd.concat(tables[12 - held : 12], ignore_index=True)
+    sets = []
+    for table in (facts, test):
+        truth = table["label"].to_numpy()
+        sets.append((random.normal(size=(3, len(truth), C)) + 1.1 * np.eye(C)[truth], truth))
+    (logits, truth), (test_logits, test_truth) = sets
+    rows = Rows(logits, truth, facts["session"].to_numpy())
+    predicted = Predictions(Path(), test_truth, test_logits, None, test.reset_index(drop=True), {})
+    return Fold(rows, predicted, True, "", "", facts.drop(columns="label")), told
+
+
+def read(fold: Fold, told: pd.DataFrame | None) -> tuple:
+    chosen = choice.choose(fold.rows, "accuracy")
+    plain = chosen.predict(fold.test.logits)
+    return plain, conversation.read_fold(fold, chosen, told, plain)
+
+
+def accuracy(fold: Fold, probabilities: np.ndarray) -> float:
+    return (probabilities.argmax(axis=1) == fold.test.truth).mean()
+
+
+@pytest.mark.parametrize("has_data", [True, False])
+def test_the_past_helps_and_the_whole_more(has_data):
+    fold, told = make_fold(2.5)
+    plain, reading = read(fold, told if has_data else None)
+    found = {kind: accuracy(fold, values) for kind, values in reading.probabilities.items()}
+    assert found["past"] > accuracy(fold, plain) + 0.03
+    assert found["whole"] > found["past"]
+    assert reading.dialogue.past and reading.dialogue.whole
+
+
+def test_where_turns_tell_nothing_nothing_is_lost():
+    for seed in range(4):
+        fold, told = make_fold(0.0, held=1, seed=seed)
+        plain, reading = read(fold, told)
+        for values in reading.probabilities.values():
+            assert accuracy(fold, values) > accuracy(fold, plain) - 0.005
+
+
+def test_what_harms_held_out_rows_is_left_out():
+    """Training sessions in which an emotion lasts, held-out ones in which it never does."""
+    fold, told = make_fold(4.0)
+    mixed = fold.facts.assign(label=fold.rows.truth).sample(frac=1, random_state=0)
+    shuffled = fold.facts.assign(turn=mixed["turn"].to_numpy(), speaker=mixed["speaker"].to_numpy())
+    fold.facts["turn"], fold.facts["speaker"] = shuffled["turn"], shuffled["speaker"]
+    plain, reading = read(fold, told)
+    assert not reading.dialogue.past and not reading.dialogue.whole
+    assert np.array_equal(reading.probabilities["whole"], plain)
+
+
+def test_no_test_label_is_seen():
+    fold, told = make_fold(2.0)
+    _, reading = read(fold, told)
+    other = np.random.default_rng(0).permutation(fold.test.truth)
+    facts = fold.test.facts.assign(label=other)
+    permuted = replace(fold, test=replace(fold.test, truth=other, facts=facts))
+    _, again = read(permuted, told)
+    for kind in conversation.KINDS:
+        assert np.array_equal(reading.probabilities[kind], again.probabilities[kind])
+
+
+def test_held_out_rows_are_judged_without_their_own_sessions_labels():
+    fold, told = make_fold(2.0)
+    probabilities = softmax(fold.rows.logits.sum(axis=0), axis=-1)
+    own = told["session"] == 12
+    found = conversation.cross_read(probabilities, fold.facts, told)
+    changed = told.assign(label=np.where(own, (told["label"] + 1) % C, told["label"]))
+    again = conversation.cross_read(probabilities, fold.facts, changed)
+    mine = (fold.facts["session"] == 12).to_numpy()
+    assert np.array_equal(found["past"][mine], again["past"][mine])
+    assert not np.array_equal(found["past"][~mine], again["past"][~mine])
+
+
+def test_without_turns_there_is_no_conversation():
+    fold, told = make_fold(2.0)
+    plain = softmax(fold.test.logits.sum(axis=0), axis=-1)
+    chosen = choice.choose(fold.rows, "accuracy")
+    unknown = Fold(fold.rows, fold.test, True, "", "", None)
+    assert conversation.read_fold(unknown, chosen, told, plain) is None
