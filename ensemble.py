@@ -4,6 +4,7 @@ Reads   OUTPUTS/{text,audio,cmbert}_{truth,pred,output,index}.npy, _rows.tsv    
         OUTPUTS/valid/ the same                                 rows held out of training
         OUTPUTS/baseline_{text,audio,both}_*.npy, if they are there: shown beside the others
 Writes  OUTPUTS/ensemble_{soft,weighted_soft,hard,stacking}_pred.npy (and _output.npy)
+        OUTPUTS/ensemble_dialogue_{past,whole}_*.npy            where the order of turns is known
         OUTPUTS/fusion.json                                     what was fitted, to predict with
         OUTPUTS/ensemble.json, ensemble_details.json, ensemble.md, plots/, report.html
 
@@ -15,6 +16,7 @@ other sessions; the tables say so. Of several folds each has a fusion of its own
 page looks at anything else (transcripts and counts in DATA, training curves in OUTPUTS).
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +26,9 @@ from threadpoolctl import threadpool_limits
 
 from pipeline import config
 from pipeline.evaluation import (
+    changes,
     choice,
+    conversation,
     fitting,
     folds,
     origin,
@@ -44,13 +48,14 @@ from pipeline.figures import style, training
 from pipeline.files import write_array, write_json, write_text
 
 # ----------------------------------------------------------------------------------------------
-DATA = "data/processed"  # what preprocess.py wrote, for the report alone; of folds one each: "a,b"
+DATA = "data/processed"  # what preprocess.py wrote, for dialogues and the report; of folds "a,b"
 OUTPUTS = "outputs"  # the models' predictions; of several folds: "outputs/fold1,outputs/fold2"
 RESULTS = ""  # where tables and fused predictions go; empty: to OUTPUTS, of several the first
+CONTEXT = True  # also fuse by the turns around: Dialogue (past), Dialogue (whole)
 TARGET = "accuracy+macro_f1"  # the fusion is chosen by their mean; accuracy, f1, macro_f1, uar
 # ----------------------------------------------------------------------------------------------
 
-FUSED = ("soft", "weighted_soft", "hard", "stacking")
+FUSED = ("soft", "weighted_soft", "hard", "stacking", "dialogue_past", "dialogue_whole")
 
 
 def main() -> None:
@@ -67,6 +72,13 @@ def compare_methods() -> None:
     corpus = origin.read_corpus(DATA, runs)
     classics = predictions.join_baselines(runs)
     pred, probabilities, weighted, choices = fuse(test.logits, classics, learn)
+    readings = []
+    if CONTEXT:
+        plain = probabilities["stacking"]
+        readings = conversation.read_folds(every, choices, corpus.told, plain)
+    for kind in conversation.KINDS if readings else ():
+        values = np.concatenate([reading.probabilities[kind] for reading in readings])
+        probabilities[f"dialogue_{kind}"], pred[f"dialogue_{kind}"] = values, values.argmax(axis=-1)
     is_held_out = all(part.is_held_out for part in every)
     known = {model: run.get("known") for model, run in test.runs.items()}
     synthetic = next(filter(None, (run.get("synthetic") for run in test.runs.values())), None)
@@ -74,8 +86,11 @@ def compare_methods() -> None:
         choice.fit_fusion(part.rows, chosen, known, synthetic, part.fitted_on)
         for part, chosen in zip(every, choices, strict=True)
     ]
-    for part, fusion in zip(every, stored, strict=True):
-        fusion.write(part.test.folder / "fusion.json")
+    dialogues = [reading.dialogue for reading in readings] or [None] * len(stored)
+    for part, fusion, dialogue in zip(every, stored, dialogues, strict=True):
+        replace(fusion, dialogue=dialogue).write(part.test.folder / "fusion.json")
+    learned = choice.summarise(weighted, choices, stored)
+    learned["conversation"] = conversation.summarise(readings) if readings else None
     results = {
         "known": known,
         "synthetic": synthetic,
@@ -86,7 +101,7 @@ def compare_methods() -> None:
         "compared_by": compared_by,
         "target": TARGET,
         "runs": test.runs,
-        "learned": choice.summarise(weighted, choices, stored),
+        "learned": learned,
         **scoring.evaluate(test, pred, probabilities, follow_paper(test, learn, is_held_out)),
         "parts": parts.score_parts(test, pred, corpus.seen),
         "ablation": origin.read_ablation(test.folder, test) if len(runs) == 1 else [],
@@ -136,7 +151,7 @@ def write_results(
 ) -> None:
     """Write predictions, tables, plots and the report page, and print the tables."""
     outputs = Path(RESULTS or OUTPUTS.split(",")[0].strip())
-    for method in FUSED:
+    for method in (method for method in FUSED if method in pred):
         write_array(outputs / f"ensemble_{method}_pred.npy", pred[method])
         if method in probabilities:
             write_array(outputs / f"ensemble_{method}_output.npy", probabilities[method])
@@ -149,6 +164,8 @@ def write_results(
     write_json(outputs / "ensemble.json", [row | notice for row in rows])
     write_json(outputs / "ensemble_details.json", results)
     made = tables.make_tables(results)
+    if talk := results["learned"]["conversation"]:
+        made["conversation"] = changes.tabulate(talk, test, pred, probabilities, corpus)
     every = [table for section in made.values() for table in section]
     write_text(outputs / "ensemble.md", tables.write_markdown(results["synthetic"], every))
     print(tables.write_markdown(results["synthetic"], [*made["scores"], *made["paper"]]))

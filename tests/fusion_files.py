@@ -12,6 +12,7 @@ from pipeline.labels import LABELS
 
 SHARES = np.array([0.4, 0.19, 0.15, 0.1, 0.08, 0.04, 0.04])
 STRENGTHS = {"text": 1.6, "audio": 1.1, "cmbert": 1.3}
+TOLD = {"train": 91, "valid": 92, "test": 93}  # sessions of the tables' other rows
 NOTICE = "SYNTHETIC: drawn at random"
 
 
@@ -81,8 +82,10 @@ def write_data(data: Path, outputs: Path, fingerprint: str = "f", also_train: in
     splits = {"train": trained | {"train": "안녕"}, "valid": {"valid": "그래"}, "test": texts}
     files = {}
     for split, rows in splits.items():
-        lines = [f"{segment}\t{text}" for segment, text in rows.items()]
-        content = "\n".join(["id\ttext", *lines]) + "\n"
+        turns = f"{TOLD[split]}\timpro01\t1\tSess{TOLD[split]:02d}F\tsad"
+        lines = [f"{segment}\t{text}\t{turns}" for segment, text in rows.items()]
+        header = "id\ttext\tsession\tscenario\tturn\tspeaker\tlabel"
+        content = "\n".join([header, *lines]) + "\n"
         (data / f"{split}.tsv").write_text(content, encoding="utf-8")
         files[f"{split}.tsv"] = hashlib.sha256(content.encode()).hexdigest()
     counts = {

@@ -19,6 +19,24 @@ KINDS = ("past", "whole")
 SMALLEST = 1e-6  # probability below which a wrong certainty costs no more
 
 
+def read_folds(
+    folds: list[Fold], choices: list[Choice], told: list[pd.DataFrame], plain: np.ndarray
+) -> list["Reading"]:
+    """Read the test rows of every fold; [] where the order of the turns is not on record.
+
+    told: see `read_fold`, for each fold, or empty; plain (N, C): the fusion's, of all folds.
+    """
+    ends = np.cumsum([len(fold.test.truth) for fold in folds])
+    parts = zip(
+        folds, choices, told or [None] * len(folds), np.split(plain, ends[:-1]), strict=True
+    )
+    readings = [read_fold(*part) for part in parts]
+    if None not in readings:
+        return readings
+    print("no dialogue rows: *_rows.tsv, which tells the order of the turns, is missing")
+    return []
+
+
 class Reading(NamedTuple):
     """P(label) of the test rows by kind, (N, C); what is stored; what was learned, for tables."""
 
@@ -48,6 +66,7 @@ def read_fold(
     helps = {kind: judged[kind]["lead"] > -judged[kind]["error"] for kind in KINDS}
     stored = Dialogue(transitions, choice.cross_validated.mean(0), **helps)
     learned |= {"turns": len(told), "dialogues": len(found), "held_out": judged, "used": helps}
+    learned |= {name: getattr(transitions, name).tolist() for name in ("own", "other")}
     if not fold.is_held_out:  # the rows that were fitted on are the test rows
         chosen = {kind: crossed[kind] if helps[kind] else plain for kind in KINDS}
         return Reading(chosen, stored, learned)
@@ -103,3 +122,22 @@ def judge(truth: np.ndarray, plain: np.ndarray, read: dict[str, np.ndarray]) -> 
             "error": float(saved.std() / np.sqrt(len(saved))),
         }
     return judged
+
+
+def summarise(readings: list[Reading]) -> dict:
+    """Return what was learned, for tables: of several folds the means."""
+    first, every = readings[0].learned, [reading.learned for reading in readings]
+    return {
+        "turns": [learned["turns"] for learned in every],
+        "precision": [learned["precision"] for learned in every],
+        "used": {kind: [learned["used"][kind] for learned in every] for kind in KINDS},
+        "own": np.mean([learned["own"] for learned in every], axis=0).tolist(),
+        "other": np.mean([learned["other"] for learned in every], axis=0).tolist(),
+        "held_out": {
+            kind: {
+                score: float(np.mean([learned["held_out"][kind][score] for learned in every]))
+                for score in scores
+            }
+            for kind, scores in first["held_out"].items()
+        },
+    }

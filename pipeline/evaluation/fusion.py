@@ -6,7 +6,7 @@ Shapes: M = the models of the set, in the order of predictions.MODELS, N rows, C
 """
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -175,7 +175,7 @@ class Fusion:
         stacked = np.stack([np.asarray(logits[model], np.float64) for model in models])
         return self.forms[models].predict(stacked)
 
-    def read_turn(self, speakers: list[str], probabilities: np.ndarray) -> np.ndarray:
+    def read_turn(self, speakers: Sequence[str], probabilities: np.ndarray) -> np.ndarray:
         """Return P(label) of a dialogue's last turn by all turns until then, (C,).
 
         speakers: who spoke each of the n turns; probabilities (n, C): `predict` of each by itself.

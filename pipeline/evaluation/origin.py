@@ -15,7 +15,10 @@ import pandas as pd
 from pipeline.evaluation import metrics
 from pipeline.evaluation.predictions import MODELS, Predictions
 from pipeline.files import UserError, hash_data, read_json, sha256
+from pipeline.labels import LABELS
 
+SPLITS = ("train", "valid", "test")
+TURNS = ["session", "scenario", "turn", "speaker", "label"]
 PACKAGES = ("numpy", "scipy", "scikit-learn", "lightgbm")
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,12 +28,15 @@ class Corpus:
     """The data that the predictions were made from, as far as it is at hand.
 
     manifests: of preprocess.py, by folder; transcripts (N,) of the test rows, and whether they are
-    those of a training row as well, (N,) bool; missing: why there is nothing of all that, or "".
+    those of a training row as well, (N,) bool; told: for each run all turns of its training and
+    validation sessions (session, scenario, turn, speaker, label by number); missing: why there is
+    nothing of all that, or "".
     """
 
     manifests: dict[Path, dict] = field(default_factory=dict)
     transcripts: np.ndarray | None = None
     seen: np.ndarray | None = None
+    told: list[pd.DataFrame] = field(default_factory=list)
     missing: str = ""
 
 
@@ -40,25 +46,28 @@ def read_corpus(data: str, parts: list[Predictions]) -> Corpus:
     folders *= len(parts) if len(folders) == 1 else 1
     if len(folders) != len(parts):
         raise UserError(f"DATA = '{data}': {len(folders)} folders, OUTPUTS has {len(parts)}")
-    manifests, transcripts, seen = {}, [], []
+    manifests, transcripts, seen, told = {}, [], [], []
     for folder, part in zip(folders, parts, strict=True):
         if part.ids is None or part.runs[MODELS[0]].get("data_hash") is None:
             return Corpus(missing=f"{part.folder} does not tell what data it was made from")
         if not (folder / "manifest.json").is_file():
             return Corpus(missing=f"{folder}/manifest.json is missing: no transcripts, no counts")
         manifests[folder] = read_manifest(folder, part)
-        texts = read_texts(folder, "test", manifests[folder]).loc[part.ids]
+        tables = {split: read_table(folder, split, manifests[folder]) for split in SPLITS}
+        texts = tables["test"]["text"].loc[part.ids]
         # Of a model for the ensemble of folds, the validation sessions are training rows too.
         has_folds = any(run.get("settings", {}).get("folds") for run in part.runs.values())
         splits = ("train", "valid") if has_folds else ("train",)
-        learned = [read_texts(folder, split, manifests[folder]) for split in splits]
+        learned = pd.concat([tables[split]["text"] for split in splits])
         transcripts.append(texts.to_numpy())
-        seen.append(texts.isin(pd.concat(learned)).to_numpy())
+        seen.append(texts.isin(learned).to_numpy())
+        turns = pd.concat([tables["train"], tables["valid"]], ignore_index=True)[TURNS]
+        told.append(turns.assign(label=turns["label"].map(LABELS.index)))
     first = next(iter(manifests))
     for folder, manifest in manifests.items():
         if manifest["corpus"]["fingerprint"] != manifests[first]["corpus"]["fingerprint"]:
             raise UserError(f"{folder} is of another corpus than {first}: folds share one corpus")
-    return Corpus(manifests, np.concatenate(transcripts), np.concatenate(seen))
+    return Corpus(manifests, np.concatenate(transcripts), np.concatenate(seen), told)
 
 
 def read_manifest(folder: Path, part: Predictions) -> dict:
@@ -73,13 +82,13 @@ def read_manifest(folder: Path, part: Predictions) -> dict:
     return manifest
 
 
-def read_texts(folder: Path, split: str, manifest: dict) -> pd.Series:
-    """Return the transcripts of a split by segment ID."""
+def read_table(folder: Path, split: str, manifest: dict) -> pd.DataFrame:
+    """Return the rows of a split by segment ID."""
     path = folder / f"{split}.tsv"
     if not path.is_file() or sha256(path) != manifest["files"][path.name]:
         raise UserError(f"{path} is not what manifest.json says: run preprocess.py again")
     table = pd.read_csv(path, sep="\t", quoting=3, keep_default_na=False, dtype={"text": str})
-    return table.set_index("id")["text"]
+    return table.set_index("id")
 
 
 def read_ablation(outputs: Path, test: Predictions) -> list[dict]:

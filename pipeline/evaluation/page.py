@@ -71,6 +71,7 @@ def write_page(
     sections = {
         "scores": ("Scores", show_scores(tables["scores"], figures)),
         "fusion": ("Fusion", show_fusion(tables["fusion"], figures)),
+        **show_conversation(tables.get("conversation"), figures),
         "classes": ("Classes", show_classes(tables["classes"], figures)),
         "parts": ("Parts", show_parts(tables["parts"], figures)),
         "ablation": ("Ablation", show_ablation(tables["ablation"])),
@@ -120,6 +121,16 @@ def show_fusion(tables: list[Table], figures: dict[str, Path]) -> str:
             show_figure(figures, "reliability"),
         ]
     )
+
+
+def show_conversation(tables: list[Table] | None, figures: dict[str, Path]) -> dict:
+    """Return the section of the conversation, if the order of the turns was read."""
+    if not tables:
+        return {}
+    held_out, changed = tables
+    plot = show_figure(figures, "transitions")
+    parts = ["<h2>Conversation</h2>", show_table(held_out), plot, show_table(changed, "text")]
+    return {"conversation": ("Conversation", "\n".join(parts))}
 
 
 def show_classes(tables: list[Table], figures: dict[str, Path]) -> str:

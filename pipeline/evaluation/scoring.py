@@ -9,7 +9,7 @@ from pipeline.evaluation.predictions import MODELS, Predictions
 
 FEW = 5  # sessions, up to which the caption warns
 # Compared besides stacking and the best single model: what the fusion gains over a plain vote, what
-# the voice adds to the words, and what each network is worth beside its classic.
+# the voice adds to the words, what each network is worth beside its classic, what turns around add.
 PAIRS = (
     ("stacking", "soft"),
     ("stacking", "text"),
@@ -17,6 +17,8 @@ PAIRS = (
     ("text", "baseline_text"),
     ("audio", "baseline_audio"),
     ("stacking", "baseline_both"),
+    ("dialogue_past", "stacking"),
+    ("dialogue_whole", "stacking"),
 )
 
 
@@ -41,7 +43,7 @@ def evaluate(test: Predictions, pred: dict, probabilities: dict, rules: dict) ->
                 **metrics.compare(test.truth, pred[first], pred[second], groups),
             }
             for first, second in dict.fromkeys([("stacking", best), *PAIRS])
-            if second in pred
+            if first in pred and second in pred
         ],
         "support": np.bincount(test.truth, minlength=metrics.CLASSES).tolist(),
         "per_class": {

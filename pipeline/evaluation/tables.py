@@ -18,6 +18,8 @@ NAMES = {
     "weighted_soft": "Weighted soft voting",
     "hard": "Hard voting",
     "stacking": "Stacking",
+    "dialogue_past": "Dialogue (past)",
+    "dialogue_whole": "Dialogue (whole)",
 }
 # What models know of a test speaker (models/speaker.py).
 KNOWN = {

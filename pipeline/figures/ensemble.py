@@ -23,6 +23,8 @@ COLOURS = {
     "weighted_soft": "#9d7cc1",
     "hard": "#6f4e99",
     "stacking": "#c8423b",
+    "dialogue_past": "#8c2d26",
+    "dialogue_whole": "#3f1411",
 }
 
 
@@ -31,9 +33,10 @@ def draw_all(
 ) -> dict[str, Path]:
     """Write every plot of the ensemble; return {what it shows: its file}.
 
-    What is there to be beaten has scores alone: its classes are left to the tables.
+    What is there to be beaten and what reads the conversation has scores alone: their classes are
+    left to the tables.
     """
-    beaten = ("majority", *BASELINES)
+    beaten = ("majority", *BASELINES, "dialogue_past", "dialogue_whole")
     pred = without(pred, beaten)
     probabilities = without(probabilities, beaten)
     plots = {
@@ -60,6 +63,9 @@ def draw_all(
     single = [part for part in results["parts"] if part["title"] in ("By session", "By speaker")]
     if single:
         plots["Accuracy by session and by speaker"] = ("parts", draw_parts, single)
+    if learned := results["learned"].get("conversation"):
+        title = "How emotions follow one another: times as likely as usual"
+        plots[title] = ("transitions", draw_transitions, learned)
     return {
         title: save(folder / f"{name}.png", draw, *arguments)
         for title, (name, draw, *arguments) in plots.items()
@@ -180,6 +186,24 @@ def draw_reliability(truth: np.ndarray, probabilities: dict) -> Figure:
         axis.set_xlabel("confidence")
     for axis in axes[::3]:
         axis.set_ylabel("share that is right")
+    return figure
+
+
+def draw_transitions(learned: dict) -> Figure:
+    """How much likelier a label is after the speaker's own last one, and after the partner's."""
+    figure = Figure(figsize=(12, 5))
+    names = {"own": "the speaker's own last turn", "other": "the partner's last turn"}
+    for axis, (name, title) in zip(figure.subplots(1, 2), names.items(), strict=True):
+        ratios = np.array(learned[name])[: len(LABELS)]
+        axis.imshow(ratios, cmap="RdBu_r", vmin=-1.5, vmax=1.5)
+        for (row, column), ratio in np.ndenumerate(ratios):
+            ink = "white" if abs(ratio) > 1 else "black"
+            axis.text(
+                column, row, f"{np.exp(ratio):.2f}", color=ink, fontsize=8, ha="center", va="center"
+            )
+        axis.set_xticks(range(len(LABELS)), class_names(), fontsize=8)
+        axis.set_yticks(range(len(LABELS)), class_names(), fontsize=8)
+        axis.set(xlabel="this turn", ylabel=title)
     return figure
 
 

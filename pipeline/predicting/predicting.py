@@ -66,7 +66,8 @@ class Run:
 class Heard:
     """What was heard so far: of every speaker, and in every dialogue.
 
-    voices: {(model, speaker): SpeakerProfile}.  turns: dialogue -> each turn's {model: logits (C,)}
+    voices: {(model, speaker): SpeakerProfile}.  turns: dialogue -> each
+    turn's speaker and probabilities (C,) by itself.
     """
 
     voices: dict = field(default_factory=dict)
@@ -175,8 +176,8 @@ def answer(run: Run, utterances: list[Utterance], heard: Heard) -> Iterator[Answ
         check_logits(run, utterance, own)
         dialogue = utterance.recording.dialogue
         turns = heard.turns.setdefault(dialogue, []) if dialogue else []
-        turns.append(own)
-        probabilities = fuse(run.fusion, turns)
+        turns.append((utterance.recording.speaker, fuse(run.fusion, own)))
+        probabilities = read_turn(run.fusion, turns)
         yield Answer(
             utterance.recording,
             utterance.text,
@@ -203,9 +204,16 @@ def check_logits(run: Run, utterance: Utterance, logits: dict[str, np.ndarray]) 
             raise UserError(f"{name}: the output of {model} is no number: train it again")
 
 
-def fuse(fitted: fusion.Fusion, turns: list[dict[str, np.ndarray]]) -> np.ndarray:
+def fuse(fitted: fusion.Fusion, logits: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the probabilities (C,) of one utterance by itself; {model: logits (C,)}."""
+    return fitted.predict({model: own[None] for model, own in logits.items()})[0]
+
+
+def read_turn(fitted: fusion.Fusion, turns: list[tuple[str, np.ndarray]]) -> np.ndarray:
     """Return the probabilities (C,) of the last of a dialogue's turns, all given in order.
 
-    turns: {model: logits (C,)} each, of the models that the turn's voice and words allow.
+    turns: each one's speaker and its probabilities by itself. Where somebody has no name it is not
+    known who speaks to whom, and the turn stands by itself.
     """
-    return fitted.predict({model: own[None] for model, own in turns[-1].items()})[0]
+    speakers, probabilities = zip(*turns, strict=True)
+    return fitted.read_turn(speakers, np.stack(probabilities)) if all(speakers) else turns[-1][1]
