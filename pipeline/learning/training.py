@@ -27,6 +27,9 @@ from pipeline.learning.dataset import Training
 from pipeline.learning.recogniser import Recogniser, predict, to_device
 
 
+STEADY = 3  # epochs over which the validation score is averaged
+
+
 class Task(Protocol):
     """What the loop learns: batches, their losses, and what is done after each round."""
 
@@ -205,15 +208,17 @@ class Classification:
 
     def measure(self, state: State) -> None:
         """Score the validation rows, if there are any; write history.json."""
-        scores, held_out = {}, self.part.held_out
+        scores, steady, held_out = {}, None, self.part.held_out
         if self.part.chooses_epoch:
             logits = predict(self.model, held_out, DEFAULT_REGIME, self.limits, "validation")
             scores = validation_scores(logits, held_out.labels)
+            recent = [*state.history[1 - STEADY :], scores]
+            steady = sum(entry["macro_f1"] for entry in recent) / len(recent)
         rate = state.optimizer.param_groups[0]["initial_lr"] * self.factor(state.step)
         record = {**state.means, "learning_rate": rate, **scores}
         shown = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
         print(f"epoch {state.round + 1}: {shown}", flush=True)
-        state.end_round({"epoch": state.round + 1, **record}, scores.get("macro_f1"))
+        state.end_round({"epoch": state.round + 1, **record}, steady)
         if self.accelerator.is_main_process:
             history = {"epochs": state.history, "best_epoch": state.best_round}
             write_json(self.part.folder / "history.json", history)
@@ -222,7 +227,8 @@ class Classification:
 def train(model: Recogniser, part: Training, rates: dict[str, float]) -> None:
     """Train a model in place; leave it with the best epoch's weights, or the last epoch's.
 
-    The best epoch has the highest macro F1 on the validation rows, if there are any; PATIENCE
+    The best epoch has the highest macro F1 on the validation rows, if there are any, in the mean
+    with the two epochs before it: of a few hundred rows one epoch's is mostly chance. PATIENCE
     epochs without a better one end the training. Goes on from state.pt in the part's folder.
     """
     task = Classification(model, part, rates)
