@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
-from sklearn.model_selection import GroupKFold
 
 from pipeline.labels import LABELS
 
@@ -124,6 +123,8 @@ def learn_transitions(
 
     groups: a name for each dialogue, its session. Returns them and the log loss by precision.
     """
+    from sklearn.model_selection import GroupKFold  # takes a second, and predicting needs none
+
     counts = np.stack([count_transitions([turns], labels) for turns in dialogues])
     if len(np.unique(groups)) < 2:
         groups = np.arange(len(dialogues))

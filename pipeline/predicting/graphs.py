@@ -9,6 +9,7 @@ numbers of the state.
 
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from models.alexnet import HALF_TRUST
+from models.alexnet import HALF_TRUST, KERNELS
 from models.speaker import clip_sums, known_moments
 from pipeline.files import write_atomically
-from pipeline.learning.audio import SpectrogramModel
+from pipeline.learning.audio import TEMPOS, SpectrogramModel
 from pipeline.learning.cmbert import AlignedModel
 from pipeline.learning.recogniser import Recogniser
 from pipeline.learning.text import TextModel
@@ -50,6 +51,18 @@ def slopes(frames: Tensor, counts: Tensor) -> Tensor:
     return (at(1) - at(-1) + 2 * (at(2) - at(-2))) / 10
 
 
+def stretched(frames: Tensor, counts: Tensor, tempo: float) -> tuple[Tensor, Tensor]:
+    """Return features.clips.stretched of (B, T, F), whose first `counts` (B,) frames are real."""
+    after = (counts.double() / tempo).round().long().clamp(min=1)
+    steps = (counts - 1) / (after - 1).clamp(min=1).double()
+    places = torch.arange(math.ceil(frames.shape[1] / tempo))[None] * steps[:, None]
+    below = places.floor().long().minimum(counts[:, None] - 1)
+    above = (below + 1).minimum(counts[:, None] - 1)
+    weight = (places - below).clamp(max=1).float()[..., None]  # behind the clip's end anything
+    at = [frames.gather(1, p[..., None].expand(-1, -1, frames.shape[2])) for p in (below, above)]
+    return at[0] * (1 - weight) + at[1] * weight, after
+
+
 def frame_sums(frames: Tensor, counts: Tensor) -> Tensor:
     """Return what clips (B, T, D) add to what is known of their speakers, (B, 2 + 2 D)."""
     return clip_sums(frames.transpose(1, 2)[..., None], counts)
@@ -72,7 +85,7 @@ class Units(nn.Module):
 class AudioGraph(nn.Module):
     """SpectrogramModel.hear, each clip of its own speaker with a state.
 
-    The state: sums of the known voice's five layers and of the spectrogram.
+    The state: sums of the known voice's five layers at each tempo and of the spectrogram.
     """
 
     def __init__(self, model: SpectrogramModel):
@@ -83,7 +96,11 @@ class AudioGraph(nn.Module):
         self.register_buffer("corpus_mean", mean)
         self.register_buffer("corpus_deviation", deviation)
         widths = [norm.num_features for norm in model.network.known.norms]
-        self.state = {f"layer{n}": 2 + 2 * width for n, width in enumerate(widths)}
+        self.state = {
+            f"{tempo} layer{number}": 2 + 2 * width
+            for tempo in TEMPOS
+            for number, width in enumerate(widths)
+        }
         self.state["spectrogram"] = 2 + 2 * model.mel.bins
 
     def features(self, level: Tensor, counts: Tensor) -> Tensor:
@@ -92,26 +109,34 @@ class AudioGraph(nn.Module):
         curve = self.mel.curve_scale * slopes(slope, counts)
         return torch.stack([level, self.mel.slope_scale * slope, curve], dim=1)
 
+    def hear_known(self, heard: Tensor, counts: Tensor, before: list) -> tuple[Tensor, list]:
+        """Return the logits (B, C) of the known voice's network, and the layers' sums after it."""
+        after = []
+
+        def moments(number: int, parts: list) -> list:
+            after.append(before[number] + clip_sums(*parts[0]))
+            norm = self.network.known.norms[number]
+            return [known_moments(after[-1], norm.running_mean, norm.running_var)]
+
+        (maps,) = self.network.known.convolve([(heard, counts)], moments)
+        return self.network.known.classify(*maps), after
+
     def forward(self, spectrogram: Tensor, frame_counts: Tensor, state: Tensor) -> tuple:
         """(B, T, F), (B,), (B, K) -> logits (B, C), state after the clips (B, K)."""
         *layers, level = state.split(list(self.state.values()), dim=1)
         level = level + frame_sums(spectrogram, frame_counts)
         mean, deviation = self.units(level)
-        stranger = (spectrogram - self.corpus_mean) / self.corpus_deviation
-        heard = self.features((spectrogram - mean) / deviation, frame_counts)
-        after = []
-
-        def moments(number: int, parts: list) -> list:
-            after.append(layers[number] + clip_sums(*parts[0]))
-            norm = self.network.known.norms[number]
-            return [known_moments(after[-1], norm.running_mean, norm.running_var)]
-
-        (maps,) = self.network.known.convolve([(heard, frame_counts)], moments)
         trust = (level[:, :1] / (level[:, :1] + HALF_TRUST)).float()
-        logits = trust * self.network.known.classify(*maps) + (1 - trust) * self.network.stranger(
-            self.features(stranger, frame_counts), frame_counts
-        )
-        return logits, torch.cat([*after, level], dim=1)
+        logits, states = [], []
+        for tempo in TEMPOS:
+            clip, counts = stretched(spectrogram, frame_counts, tempo)
+            stranger = self.features((clip - self.corpus_mean) / self.corpus_deviation, counts)
+            heard = self.features((clip - mean) / deviation, counts)
+            before, layers = layers[: len(KERNELS)], layers[len(KERNELS) :]
+            known, after = self.hear_known(heard, counts, before)
+            logits.append(trust * known + (1 - trust) * self.network.stranger(stranger, counts))
+            states += after
+        return torch.stack(logits).mean(0), torch.cat([*states, level], dim=1)
 
 
 class CMBERTGraph(nn.Module):

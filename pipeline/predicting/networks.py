@@ -16,8 +16,9 @@ from pipeline.learning.dataset import Utterances
 from pipeline.learning.profile import SpeakerProfile
 from pipeline.learning.recogniser import Recogniser, predict
 
-# Tokens or seconds, and utterances, of a batch: the speed depends on them, not the result.
-LIMITS = {"text": (4096, 64), "audio": (240, 32), "cmbert": (4096, 64)}
+# Tokens or seconds, and utterances, of a batch: the speed depends on them, not the result. The maps
+# of more than a few clips outgrow a processor's cache.
+LIMITS = {"text": (4096, 64), "audio": (40, 8), "cmbert": (4096, 64)}
 
 
 class Networks:
