@@ -1,0 +1,71 @@
+"""Show a trained run on a local page: speak, and see what each model makes of it.
+
+Reads   OUTPUTS: what the training scripts and ensemble.py wrote; EXAMPLES, if they are there
+Writes  nothing: a visitor's conversation lives in memory, Gradio's copies are deleted
+
+    pip install -r requirements-demo.txt
+    python demo.py
+    python demo.py --asr openai/whisper-small
+
+The page needs no network, and tells nobody anything.
+"""
+
+import os
+from pathlib import Path
+
+from pipeline import config
+from pipeline.files import UserError
+from pipeline.predicting import load_run
+
+# --------------------------------------------------------------------------------------
+OUTPUTS = "outputs"  # a folder of trained models
+EXAMPLES = "data/sample"  # corpus whose last session can be tried; "": no examples
+HOST = "127.0.0.1"  # this computer alone; 0.0.0.0: whoever reaches it (a microphone needs https)
+PORT = 7860
+MOST_SECONDS = 60.0  # of a recording
+MOST_MEGABYTES = 20.0
+ASR = ""  # recogniser for what has no transcript, a hub name or folder: openai/whisper-small ...
+# --------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before it is imported
+    try:
+        from pipeline.demo import page
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        raise UserError("gradio is missing: pip install -r requirements-demo.txt") from None
+    from pipeline.demo.conversation import Limits, find_examples
+
+    run = load_run(OUTPUTS)
+    transcribe = None
+    if ASR:
+        from pipeline.predicting.transcribing import load_recogniser  # here: takes seconds
+
+        transcribe = load_recogniser(ASR)
+    examples = find_examples(Path(EXAMPLES)) if EXAMPLES else []
+    limits = Limits(MOST_SECONDS, MOST_MEGABYTES)
+    made = page.make_page(run, limits, transcribe, ASR, examples)
+    print(f"open http://{HOST}:{PORT} in a browser; Ctrl+C ends it", flush=True)
+    try:
+        made.launch(
+            server_name=HOST,
+            server_port=PORT,
+            share=False,
+            ssr_mode=False,
+            mcp_server=False,
+            run_history=False,
+            enable_monitoring=False,
+            footer_links=[],
+            quiet=True,
+            max_file_size=f"{MOST_MEGABYTES:g}mb",
+            theme=page.THEME,
+            css=page.CSS,
+        )
+    except OSError as error:
+        raise UserError(f"port {PORT} of {HOST} cannot be used ({error}): give --port") from None
+
+
+if __name__ == "__main__":
+    config.run(main)
