@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,8 +42,11 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 PATIENCE = 120  # seconds until the page is there, and for an answer
-SIZE = 1280, 1180  # pixels
-COLOURS = 128  # of the picture: few make it small
+SIZE = 1280, 900  # pixels of the window, which grows with the page
+MARGIN = 150  # pixels of a window that are not its page
+SETTLED = 2  # seconds until bars have grown and pictures are loaded
+WIDTH = 900  # pixels of the picture
+COLOURS = 256  # of the picture: few make it small
 
 
 def main() -> None:
@@ -57,9 +61,13 @@ def main() -> None:
         for turn, (path, words, speaker) in enumerate(examples, start=1):
             speak(page, path, words, speaker)
             wait_for_turns(page, turn)
+        height = page.execute_script("return document.documentElement.scrollHeight")
+        page.set_window_size(SIZE[0], height + MARGIN)
+        time.sleep(SETTLED)
         picture = Image.open(io.BytesIO(page.get_screenshot_as_png())).convert("RGB")
     content = io.BytesIO()
-    picture.quantize(COLOURS).save(content, "PNG", optimize=True)
+    picture.thumbnail((WIDTH, picture.height))
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
     write_bytes(PICTURE, content.getvalue())
     print(f"wrote {PICTURE}, {len(content.getvalue()) // 1000} kB")
 

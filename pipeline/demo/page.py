@@ -36,6 +36,7 @@ CSS = """
          padding: .6em 1em; border-radius: 4px}
 #verdict {min-height: 4.5em}
 .picture img {padding-top: 2.2em}
+.picture:not(.fullscreen) img {max-height: 360px; object-fit: contain}
 footer {display: none !important}
 """
 
@@ -52,9 +53,8 @@ def make_page(
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 asked, judge, anew = ask(limits, asr, examples)
-                spectrogram = picture("스펙트로그램 · spectrogram (log-mel)")
             with gr.Column(scale=3, min_width=420):
-                shown = [*show_verdict(), spectrogram]
+                shown = [*show_verdict(), picture("스펙트로그램 · spectrogram (log-mel)")]
         shown.append(picture("CM-BERT가 주목한 말 · what CM-BERT attends to"))
         shown.append(picture("대화 · conversation"))
         shown.append(table := show_turns())
@@ -100,7 +100,7 @@ def ask(limits: Limits, asr: str, examples: list) -> tuple[list, gr.Button, gr.B
     )
     with gr.Row():
         judge = gr.Button("판정 · Judge", variant="primary", elem_id="judge")
-        anew = gr.Button("새 대화 · New conversation")
+        anew = gr.Button("새 대화 · New talk")
     asked = [recording, words, speaker]
     if examples:
         labels = [f"{who}: {said}" for _, said, who in examples]
