@@ -67,7 +67,7 @@ def main() -> None:
         picture = Image.open(io.BytesIO(page.get_screenshot_as_png())).convert("RGB")
     content = io.BytesIO()
     picture.thumbnail((WIDTH, picture.height))
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
+    picture.quantize(COLOURS, kmeans=3).save(content, "PNG", optimize=True)
     write_bytes(PICTURE, content.getvalue())
     print(f"wrote {PICTURE}, {len(content.getvalue()) // 1000} kB")
 

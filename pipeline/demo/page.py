@@ -44,7 +44,7 @@ footer {display: none !important}
 def make_page(
     run: Run, limits: Limits, transcribe: Callable | None, asr: str, examples: list
 ) -> gr.Blocks:
-    """Build the page. A visitor's conversation lives in memory, until the page is closed."""
+    """Build the page. A visitor's conversation lives in memory alone."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(FORGET, FORGET)) as page:
         gr.Markdown(f"# {TITLE}")
         for remark in remarks_on(run):
