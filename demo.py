@@ -27,6 +27,9 @@ MOST_MEGABYTES = 20.0
 ASR = ""  # recogniser for what has no transcript, a hub name or folder: openai/whisper-small ...
 # --------------------------------------------------------------------------------------
 
+# What Gradio could do beside showing the page, whatever the environment says
+PRIVATE = ("share", "ssr_mode", "mcp_server", "run_history", "enable_monitoring")
+
 
 def main() -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before it is imported
@@ -39,6 +42,8 @@ def main() -> None:
     from pipeline.demo.conversation import Limits, find_examples
 
     run = load_run(OUTPUTS)
+    for model in run.models:  # now, so that the first visitor neither waits nor meets a broken one
+        run.networks.load(model)
     transcribe = None
     if ASR:
         from pipeline.predicting.transcribing import load_recogniser  # here: takes seconds
@@ -47,24 +52,22 @@ def main() -> None:
     examples = find_examples(Path(EXAMPLES)) if EXAMPLES else []
     limits = Limits(MOST_SECONDS, MOST_MEGABYTES)
     made = page.make_page(run, limits, transcribe, ASR, examples)
-    print(f"open http://{HOST}:{PORT} in a browser; Ctrl+C ends it", flush=True)
     try:
         made.launch(
             server_name=HOST,
             server_port=PORT,
-            share=False,
-            ssr_mode=False,
-            mcp_server=False,
-            run_history=False,
-            enable_monitoring=False,
-            footer_links=[],
-            quiet=True,
             max_file_size=f"{MOST_MEGABYTES:g}mb",
             theme=page.THEME,
             css=page.CSS,
+            footer_links=[],
+            prevent_thread_lock=True,
+            quiet=True,
+            **dict.fromkeys(PRIVATE, False),
         )
-    except OSError as error:
-        raise UserError(f"port {PORT} of {HOST} cannot be used ({error}): give --port") from None
+    except OSError:
+        raise UserError(f"port {PORT} of {HOST} cannot be used: give another --port") from None
+    print(f"open http://{HOST}:{PORT} in a browser; Ctrl+C ends it", flush=True)
+    made.block_thread()
 
 
 if __name__ == "__main__":

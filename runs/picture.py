@@ -7,6 +7,7 @@ Writes  PICTURE
 """
 
 import io
+import os
 import shutil
 import socket
 import subprocess
@@ -85,17 +86,18 @@ def serve(*arguments: str) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "demo.py", "--port", str(port), *arguments]
-    demo = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        for line in demo.stdout:
-            if line.startswith("open http"):
-                break
-        else:
-            raise UserError("demo.py does not start")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        demo.terminate()
-        demo.wait()
+    with tempfile.TemporaryDirectory() as copies:
+        environment = {**os.environ, "GRADIO_TEMP_DIR": copies}
+        demo = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        try:
+            if not any(line.startswith("open http") for line in demo.stdout):
+                raise UserError("demo.py does not start")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            demo.terminate()
+            demo.wait()
 
 
 @contextmanager

@@ -52,9 +52,18 @@ def test_attention_is_over_the_words_of_the_turn(run, talk):
         assert own.maps["fused"].shape == (len(own.pieces),) * 2
         assert own.maps["fused"].sum(1) == pytest.approx(1, abs=1e-5)
     listen(run, spoken, Recording(talk[0]["path"]), LIMITS)  # CM-BERT has no words to attend to
-    listen(run, spoken, Recording(text="왜"), LIMITS)
+    listen(run, spoken, Recording(text="왜"), LIMITS)  # nor a voice
     assert all(not own.pieces and not own.maps for own in spoken.turns[2:])
     assert spoken.turns[3].samples is None
+
+
+def test_what_is_not_typed_is_recognised(run, talk):
+    spoken = Conversation()
+    for text in ("", "왜"):
+        recording = turn(talk[0], text=text)
+        listen(run, spoken, recording, LIMITS, transcribe=lambda samples: f"밥은 {len(samples)}")
+    count = len(talk[0]["samples"])
+    assert [each.answer.text for each in spoken.turns] == [f"밥은 {count}", "왜"]
 
 
 def test_a_long_recording_is_several_turns(run, talk, tmp_path):

@@ -25,6 +25,8 @@ def test_without_gradio_it_says_what_to_install(run_script, trained, monkeypatch
 
 needed = all(map(find_spec, ("gradio", "selenium")))
 if needed:
+    from selenium.webdriver.support.ui import WebDriverWait
+
     from runs.picture import browse, find_browser, serve, speak, wait_for, wait_for_turns
 
     needed = all(find_browser())
@@ -41,6 +43,16 @@ def page(trained):
         yield page
 
 
+def wait_for_text(page, selector, words):
+    """Wait until an element says some words; return all that it says."""
+
+    def said(page):
+        text = page.find_element("css selector", selector).text
+        return text if words in text else None
+
+    return WebDriverWait(page, 60).until(said, f"{selector} does not say {words}")
+
+
 @in_browser
 def test_a_recording_gets_its_verdict(page, trained, talk):
     run = load_run(trained.outputs)
@@ -48,9 +60,8 @@ def test_a_recording_gets_its_verdict(page, trained, talk):
     for turn, answer in enumerate(predict(run, spoken), start=1):
         speak(page, answer.recording.path, answer.recording.text, "Mina")
         wait_for_turns(page, turn)
-        verdict = page.find_element("id", "verdict").text
+        verdict = wait_for_text(page, "#verdict", f"{answer.confidence:.0%}")
         assert f"{KOREAN[answer.emotion]} {answer.emotion}" in verdict
-        assert f"{answer.confidence:.0%}" in verdict
         assert ("불확실 uncertain" in verdict) == answer.uncertain
     cells = [wait_for(page, f"#turns [data-testid='cell-1-{column}']").text for column in range(4)]
     assert cells == ["2", "Mina", "2", talk[1]["text"]]
@@ -66,7 +77,7 @@ def test_a_recording_gets_its_verdict(page, trained, talk):
 def test_too_long_a_recording_is_refused_clearly(page, tmp_path):
     soundfile.write(tmp_path / "long.wav", [0.0] * 176_000, 16_000)
     speak(page, str(tmp_path / "long.wav"))
-    assert "long.wav is 11 s long: give at most 10 s" in wait_for(page, ".toast-body").text
+    wait_for_text(page, ".toast-wrap", "long.wav is 11 s long: give at most 10 s")
 
 
 @in_browser
