@@ -39,7 +39,7 @@ def main() -> None:
         if error.name != "gradio":
             raise
         raise UserError("gradio is missing: pip install -r requirements-demo.txt") from None
-    from pipeline.demo.conversation import Limits, find_examples
+    from pipeline.demo.conversation import find_examples
 
     run = load_run(OUTPUTS)
     for model in run.models:  # now, so that the first visitor neither waits nor meets a broken one
@@ -50,13 +50,12 @@ def main() -> None:
 
         transcribe = load_recogniser(ASR)
     examples = find_examples(Path(EXAMPLES)) if EXAMPLES else []
-    limits = Limits(MOST_SECONDS, MOST_MEGABYTES)
-    made = page.make_page(run, limits, transcribe, ASR, examples)
+    made = page.make_page(run, MOST_SECONDS, transcribe, ASR, examples)
     try:
         made.launch(
             server_name=HOST,
             server_port=PORT,
-            max_file_size=f"{MOST_MEGABYTES:g}mb",
+            max_file_size=round(MOST_MEGABYTES * 1e6),
             theme=page.THEME,
             css=page.CSS,
             footer_links=[],

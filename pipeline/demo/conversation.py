@@ -23,14 +23,6 @@ from pipeline.predicting.utterances import find_utterances
 LETTERS = 500  # of a transcript; no model reads more than 128 tokens
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How long and how large a recording may be."""
-
-    seconds: float
-    megabytes: float
-
-
 @dataclass(frozen=True, eq=False)
 class Turn:
     """An utterance of the conversation, and what was made of it.
@@ -59,14 +51,15 @@ def listen(
     run: Run,
     talk: Conversation,
     recording: Recording,
-    limits: Limits,
+    longest: float,
     transcribe: Callable[[np.ndarray], str] | None = None,
 ) -> None:
     """Add a recording's utterances to a conversation, each as a turn.
 
-    transcribe: samples (S,) -> words, for a recording without transcript.
+    longest: seconds that the recording may have.  transcribe: samples (S,) -> words, for one
+    without transcript.
     """
-    check(recording, limits)
+    check(recording, longest)
     recording = replace(recording, dialogue="conversation")
     for utterance in find_utterances([recording], run.text_style, run.usual, transcribe):
         with watch_attention(run) as seen:
@@ -81,8 +74,8 @@ def listen(
         talk.turns.append(Turn(own, utterance.samples, known, pieces, maps))
 
 
-def check(recording: Recording, limits: Limits) -> None:
-    """Refuse what is too long or too large, and nothing at all."""
+def check(recording: Recording, longest: float) -> None:
+    """Refuse what is too long, and nothing at all."""
     if len(recording.text) > LETTERS:
         raise UserError(f"{len(recording.text)} letters: give at most {LETTERS}")
     if not recording.path:
@@ -90,16 +83,13 @@ def check(recording: Recording, limits: Limits) -> None:
             raise UserError("nothing to judge: speak, drop a recording, or type some words")
         return
     path = Path(recording.path)
-    if path.stat().st_size > limits.megabytes * 1e6:
-        raise UserError(f"{path.name} is larger than {limits.megabytes:g} MB: give a part of it")
     try:
         seconds = recordings.measure(str(path)) / RATE
     except RecordingError as error:
         raise UserError(f"{path.name}: {error}: give a WAV, FLAC, OGG or MP3 file") from None
-    if seconds > limits.seconds:
+    if seconds > longest:
         raise UserError(
-            f"{path.name} is {seconds:.0f} s long: give at most {limits.seconds:g} s, or use "
-            "predict.py"
+            f"{path.name} is {seconds:.0f} s long: give at most {longest:g} s, or use predict.py"
         )
 
 

@@ -7,7 +7,7 @@ from functools import partial
 import gradio as gr
 import numpy as np
 
-from pipeline.demo.conversation import LETTERS, Conversation, Limits, Turn, listen
+from pipeline.demo.conversation import LETTERS, Conversation, Turn, listen
 from pipeline.evaluation.predictions import MODELS
 from pipeline.features.mel import Mel, log_mel
 from pipeline.figures.attention import draw_attention
@@ -42,7 +42,7 @@ footer {display: none !important}
 
 
 def make_page(
-    run: Run, limits: Limits, transcribe: Callable | None, asr: str, examples: list
+    run: Run, longest: float, transcribe: Callable | None, asr: str, examples: list
 ) -> gr.Blocks:
     """Build the page. A visitor's conversation lives in memory alone."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(FORGET, FORGET)) as page:
@@ -52,7 +52,7 @@ def make_page(
         talk = gr.State()
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
-                asked, judge, anew = ask(limits, asr, examples)
+                asked, judge, anew = ask(longest, asr, examples)
             with gr.Column(scale=3, min_width=420):
                 shown = [*show_verdict(), picture("스펙트로그램 · spectrogram (log-mel)")]
         shown.append(picture("CM-BERT가 주목한 말 · what CM-BERT attends to"))
@@ -61,7 +61,7 @@ def make_page(
         # One at a time: neither matplotlib's style nor the watched network is for two threads.
         quiet = {"api_visibility": "private", "concurrency_id": "models", "concurrency_limit": 1}
         outputs = [talk, *shown]
-        speak = partial(hear, run, limits, transcribe)
+        speak = partial(hear, run, longest, transcribe)
         judge.click(speak, [talk, *asked], outputs, **quiet)
         table.select(look_back, [talk], outputs, show_progress="hidden", **quiet)
         anew.click(lambda: show(Conversation()), None, outputs, **quiet)
@@ -76,13 +76,13 @@ def remarks_on(run: Run) -> list[str]:
     return [remark for remark in (synthetic, lacking) if remark]
 
 
-def ask(limits: Limits, asr: str, examples: list) -> tuple[list, gr.Button, gr.Button]:
+def ask(longest: float, asr: str, examples: list) -> tuple[list, gr.Button, gr.Button]:
     """Lay out what a visitor gives: recording, words, speaker, and the two buttons."""
     recording = gr.Audio(
         sources=["upload", "microphone"],
         type="filepath",
         format="wav",
-        label=f"목소리 · voice (≤ {limits.seconds:g} s, {limits.megabytes:g} MB)",
+        label=f"목소리 · voice (≤ {longest:g} s)",
         buttons=[],
         elem_id="recording",
     )
@@ -134,12 +134,12 @@ def show_turns() -> gr.Dataframe:
     )
 
 
-def hear(run: Run, limits: Limits, transcribe, talk, path, words, speaker) -> list:
+def hear(run: Run, longest: float, transcribe, talk, path, words, speaker) -> list:
     """Take what a visitor gave into the conversation, None for a new one, and show it."""
     talk = talk or Conversation()
     try:
         recording = Recording(path or "", words.strip(), speaker.strip())
-        listen(run, talk, recording, limits, transcribe)
+        listen(run, talk, recording, longest, transcribe)
     except UserError as error:
         raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from None
     return show(talk)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.demo.conversation import Conversation, Limits, find_examples, listen
+from pipeline.demo.conversation import Conversation, find_examples, listen
 from pipeline.files import UserError
 from pipeline.predicting import Recording, load_run, predict
 
-LIMITS = Limits(60, 20)
+LONGEST = 60  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_turn_by_turn_is_all_at_once(run, talk):
     recordings = [turn(row, speaker=who) for row, who in zip(talk, names, strict=False)]
     spoken = Conversation()
     for recording in recordings:
-        listen(run, spoken, recording, LIMITS)
+        listen(run, spoken, recording, LONGEST)
     assert [each.known for each in spoken.turns] == [1, 1, 2, 2, 0]
     for one, other in zip(spoken.turns, predict(run, recordings), strict=True):
         assert one.answer.probabilities == pytest.approx(other.probabilities, abs=1e-5)
@@ -36,7 +36,7 @@ def test_turn_by_turn_is_all_at_once(run, talk):
 def test_conversations_know_nothing_of_each_other(run, talk):
     first, second = Conversation(), Conversation()
     for own in (first, first, second):
-        listen(run, own, turn(talk[0], speaker="Mina"), LIMITS)
+        listen(run, own, turn(talk[0], speaker="Mina"), LONGEST)
     assert [each.known for each in first.turns] == [1, 2]
     assert [each.known for each in second.turns] == [1]
     mine, yours = (own.turns[0].answer.probabilities for own in (first, second))
@@ -45,14 +45,14 @@ def test_conversations_know_nothing_of_each_other(run, talk):
 
 def test_attention_is_over_the_words_of_the_turn(run, talk):
     spoken = Conversation()
-    listen(run, spoken, turn(talk[0], text="오늘은 밥은 먹었니"), LIMITS)
-    listen(run, spoken, turn(talk[1], text="왜"), LIMITS)
+    listen(run, spoken, turn(talk[0], text="오늘은 밥은 먹었니"), LONGEST)
+    listen(run, spoken, turn(talk[1], text="왜"), LONGEST)
     for own, text in zip(spoken.turns, ("오늘은밥은먹었니", "왜"), strict=True):
         assert "".join(own.pieces).replace("▁", "") == f"[CLS]{text}[SEP]"
         assert own.maps["fused"].shape == (len(own.pieces),) * 2
         assert own.maps["fused"].sum(1) == pytest.approx(1, abs=1e-5)
-    listen(run, spoken, Recording(talk[0]["path"]), LIMITS)  # CM-BERT has no words to attend to
-    listen(run, spoken, Recording(text="왜"), LIMITS)  # nor a voice
+    listen(run, spoken, Recording(talk[0]["path"]), LONGEST)  # CM-BERT has no words to attend to
+    listen(run, spoken, Recording(text="왜"), LONGEST)  # nor a voice
     assert all(not own.pieces and not own.maps for own in spoken.turns[2:])
     assert spoken.turns[3].samples is None
 
@@ -61,7 +61,7 @@ def test_what_is_not_typed_is_recognised(run, talk):
     spoken = Conversation()
     for text in ("", "왜"):
         recording = turn(talk[0], text=text)
-        listen(run, spoken, recording, LIMITS, transcribe=lambda samples: f"밥은 {len(samples)}")
+        listen(run, spoken, recording, LONGEST, transcribe=lambda samples: f"밥은 {len(samples)}")
     count = len(talk[0]["samples"])
     assert [each.answer.text for each in spoken.turns] == [f"밥은 {count}", "왜"]
 
@@ -71,33 +71,32 @@ def test_a_long_recording_is_several_turns(run, talk, tmp_path):
     pieces = [part for row in talk for part in (row["samples"], pause)]
     soundfile.write(tmp_path / "long.wav", np.concatenate(pieces), 16_000)
     spoken = Conversation()
-    listen(run, spoken, Recording(str(tmp_path / "long.wav"), speaker="Mina"), LIMITS)
+    listen(run, spoken, Recording(str(tmp_path / "long.wav"), speaker="Mina"), LONGEST)
     assert [each.known for each in spoken.turns] == list(range(1, len(talk) + 1))
 
 
 @pytest.mark.parametrize(
-    ("recording", "limits", "words"),
+    ("recording", "longest", "words"),
     [
-        (Recording(), LIMITS, "nothing to judge"),
-        (Recording(text="가" * 501), LIMITS, "501 letters: give at most 500"),
-        (Recording("{}"), Limits(0.5, 20), r"talk.wav is 2 s long: give at most 0.5 s"),
-        (Recording("{}"), Limits(60, 0.01), r"^talk.wav is larger than 0.01 MB"),
+        (Recording(), LONGEST, "nothing to judge"),
+        (Recording(text="가" * 501), LONGEST, "501 letters: give at most 500"),
+        (Recording("{}"), 0.5, r"^talk.wav is 2 s long: give at most 0.5 s"),
     ],
 )
-def test_what_is_too_much_is_refused_and_nothing_kept(run, tmp_path, recording, limits, words):
+def test_what_is_too_much_is_refused_and_nothing_kept(run, tmp_path, recording, longest, words):
     path = tmp_path / "talk.wav"
     soundfile.write(path, np.zeros(32_000), 16_000)
     spoken = Conversation()
     recording = Recording(recording.path.format(path), recording.text)
     with pytest.raises(UserError, match=words):
-        listen(run, spoken, recording, limits)
+        listen(run, spoken, recording, longest)
     assert spoken == Conversation()
 
 
 def test_a_file_of_something_else_is_named_without_its_folder(run, tmp_path):
     (tmp_path / "talk.wav").write_bytes(b"no recording")
     with pytest.raises(UserError, match="^talk.wav: recording unreadable: give a WAV"):
-        listen(run, Conversation(), Recording(str(tmp_path / "talk.wav")), LIMITS)
+        listen(run, Conversation(), Recording(str(tmp_path / "talk.wav")), LONGEST)
 
 
 def test_examples_are_the_last_sessions_turns_in_turn(tmp_path):

@@ -36,7 +36,8 @@ in_browser = pytest.mark.skipif(not needed, reason="gradio, selenium or chromium
 @pytest.fixture(scope="module")
 def page(trained):
     """The page of the trained run in a browser."""
-    arguments = ("--outputs", str(trained.outputs), "--examples", "", "--most-seconds", "10")
+    arguments = ["--outputs", str(trained.outputs), "--examples", ""]
+    arguments += ["--most-seconds", "10", "--most-megabytes", "0.5"]
     with serve(*arguments) as address, browse() as page:
         page.get(address)
         wait_for(page, "#judge")
@@ -74,10 +75,14 @@ def test_a_recording_gets_its_verdict(page, trained, talk):
 
 
 @in_browser
-def test_too_long_a_recording_is_refused_clearly(page, tmp_path):
+def test_too_long_or_large_a_recording_is_refused_clearly(page, tmp_path):
     soundfile.write(tmp_path / "long.wav", [0.0] * 176_000, 16_000)
     speak(page, str(tmp_path / "long.wav"))
     wait_for_text(page, ".toast-wrap", "long.wav is 11 s long: give at most 10 s")
+    soundfile.write(tmp_path / "large.wav", [0.0] * 300_000, 16_000)
+    page.get(page.current_url)  # anew, with no recording in it
+    wait_for(page, "#recording input[type=file]").send_keys(str(tmp_path / "large.wav"))
+    wait_for_text(page, ".toast-wrap", "exceed the maximum allowed size of 488")
 
 
 @in_browser
