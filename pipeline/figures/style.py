@@ -1,19 +1,23 @@
-"""What all plots share: fonts, style, saving.
+"""What all plots share: fonts, style, saving, painting.
 
 Class names are Korean where the font in the package koreanize-matplotlib is found, else English.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pipeline.files import write_atomically
 from pipeline.labels import LABELS, LABELS_KO
 
+RESOLUTION = 130  # dots per inch
 STYLE = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
@@ -39,12 +43,29 @@ def class_names() -> tuple[str, ...]:
 
 def save(path: Path, draw: Callable[..., Figure], *arguments) -> Path:
     """Draw a figure in the project's style and write it as PNG."""
+    with in_style():
+        figure = draw(*arguments)
+        with write_atomically(path) as temporary:
+            figure.savefig(temporary, dpi=RESOLUTION, pil_kwargs={"compress_level": 4})
+    return path
+
+
+def paint(draw: Callable[..., Figure], *arguments) -> np.ndarray:
+    """Draw a figure in the project's style; return its pixels, (height, width, 3) uint8."""
+    with in_style():
+        figure = draw(*arguments)
+        figure.set_dpi(RESOLUTION)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+@contextmanager
+def in_style() -> Iterator[None]:
+    """Draw what is drawn in the block in the project's style."""
     style = dict(STYLE)
     if font := find_font():
         font_manager.fontManager.addfont(font)
         style["font.family"] = [font_manager.FontProperties(fname=font).get_name(), "DejaVu Sans"]
     with matplotlib.rc_context(style):
-        figure = draw(*arguments)
-        with write_atomically(path) as temporary:
-            figure.savefig(temporary, dpi=110, pil_kwargs={"compress_level": 4})
-    return path
+        yield

@@ -26,7 +26,6 @@ from pipeline.learning.checkpoint import State
 from pipeline.learning.dataset import Training
 from pipeline.learning.recogniser import Recogniser, predict, to_device
 
-
 STEADY = 3  # epochs over which the validation score is averaged
 
 

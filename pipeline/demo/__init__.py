@@ -1,0 +1,1 @@
+"""A trained run and a browser -> a page that listens: demo.py."""

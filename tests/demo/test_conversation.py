@@ -1,0 +1,113 @@
+"""A conversation of the demo: the same answers as predict's, turn by turn; attention; limits."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from pipeline.demo.conversation import Conversation, find_examples, listen
+from pipeline.files import UserError
+from pipeline.predicting import Recording, load_run, predict
+
+LONGEST = 60  # seconds
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    return load_run(trained.outputs)
+
+
+def turn(row, **changes):
+    return Recording(**{"path": row["path"], "text": row["text"], **changes})
+
+
+def test_turn_by_turn_is_all_at_once(run, talk):
+    """Speakers are known as predict knows them, and strangers stay strangers."""
+    names = [row["speaker"] for row in talk[:4]] + [""]
+    recordings = [turn(row, speaker=who) for row, who in zip(talk, names, strict=False)]
+    spoken = Conversation()
+    for recording in recordings:
+        listen(run, spoken, recording, LONGEST)
+    assert [each.known for each in spoken.turns] == [1, 1, 2, 2, 0]
+    for one, other in zip(spoken.turns, predict(run, recordings), strict=True):
+        assert one.answer.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+        assert one.answer.remarks == other.remarks
+
+
+def test_conversations_know_nothing_of_each_other(run, talk):
+    first, second = Conversation(), Conversation()
+    for own in (first, first, second):
+        listen(run, own, turn(talk[0], speaker="Mina"), LONGEST)
+    assert [each.known for each in first.turns] == [1, 2]
+    assert [each.known for each in second.turns] == [1]
+    mine, yours = (own.turns[0].answer.probabilities for own in (first, second))
+    np.testing.assert_array_equal(mine, yours)
+
+
+def test_attention_is_over_the_words_of_the_turn(run, talk):
+    spoken = Conversation()
+    listen(run, spoken, turn(talk[0], text="오늘은 밥은 먹었니"), LONGEST)
+    listen(run, spoken, turn(talk[1], text="왜"), LONGEST)
+    for own, text in zip(spoken.turns, ("오늘은밥은먹었니", "왜"), strict=True):
+        assert "".join(own.pieces).replace("▁", "") == f"[CLS]{text}[SEP]"
+        assert own.maps["fused"].shape == (len(own.pieces),) * 2
+        assert own.maps["fused"].sum(1) == pytest.approx(1, abs=1e-5)
+    listen(run, spoken, Recording(talk[0]["path"]), LONGEST)  # CM-BERT has no words to attend to
+    listen(run, spoken, Recording(text="왜"), LONGEST)  # nor a voice
+    assert all(not own.pieces and not own.maps for own in spoken.turns[2:])
+    assert spoken.turns[3].samples is None
+
+
+def test_what_is_not_typed_is_recognised(run, talk):
+    spoken = Conversation()
+    for text in ("", "왜"):
+        recording = turn(talk[0], text=text)
+        listen(run, spoken, recording, LONGEST, transcribe=lambda samples: f"밥은 {len(samples)}")
+    count = len(talk[0]["samples"])
+    assert [each.answer.text for each in spoken.turns] == [f"밥은 {count}", "왜"]
+
+
+def test_a_long_recording_is_several_turns(run, talk, tmp_path):
+    pause = np.zeros(32_000, np.int16)
+    pieces = [part for row in talk for part in (row["samples"], pause)]
+    soundfile.write(tmp_path / "long.wav", np.concatenate(pieces), 16_000)
+    spoken = Conversation()
+    listen(run, spoken, Recording(str(tmp_path / "long.wav"), speaker="Mina"), LONGEST)
+    assert [each.known for each in spoken.turns] == list(range(1, len(talk) + 1))
+
+
+@pytest.mark.parametrize(
+    ("recording", "longest", "words"),
+    [
+        (Recording(), LONGEST, "nothing to judge"),
+        (Recording(text="가" * 501), LONGEST, "501 letters: give at most 500"),
+        (Recording("{}"), 0.5, r"^talk.wav is 2 s long: give at most 0.5 s"),
+    ],
+)
+def test_what_is_too_much_is_refused_and_nothing_kept(run, tmp_path, recording, longest, words):
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, np.zeros(32_000), 16_000)
+    spoken = Conversation()
+    recording = Recording(recording.path.format(path), recording.text)
+    with pytest.raises(UserError, match=words):
+        listen(run, spoken, recording, longest)
+    assert spoken == Conversation()
+
+
+def test_a_file_of_something_else_is_named_without_its_folder(run, tmp_path):
+    (tmp_path / "talk.wav").write_bytes(b"no recording")
+    with pytest.raises(UserError, match="^talk.wav: recording unreadable: give a WAV"):
+        listen(run, Conversation(), Recording(str(tmp_path / "talk.wav")), LONGEST)
+
+
+def test_examples_are_the_last_sessions_turns_in_turn(tmp_path):
+    for name in ("Sess01_script01_F001", "Sess02_script01_M001", "Sess02_script01_F001",
+                 "Sess02_script01_F002", "Sess02_script02_F001"):  # fmt: skip
+        folder = tmp_path / "wav" / f"Session{name[4:6]}" / name[:-5]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.wav").touch()
+        (folder / f"{name}.txt").write_text(f"{name}의 말\n", encoding="cp949")
+    found = find_examples(tmp_path)
+    names = ["Sess02_script01_F001", "Sess02_script01_M001", "Sess02_script01_F002"]
+    assert [said for _, said, _ in found] == [f"{name}의 말" for name in names]
+    assert [who for _, _, who in found] == ["F", "M", "F"]
+    assert find_examples(tmp_path / "nowhere") == []

@@ -1,0 +1,102 @@
+"""demo.py in a browser, with a real file; without Gradio it says what to install."""
+
+import json
+import re
+import sys
+from importlib.util import find_spec
+
+import pytest
+import soundfile
+
+from pipeline.labels import LABELS
+from pipeline.predicting import Recording, load_run, predict
+from pipeline.predicting.answers import KOREAN
+
+
+def test_without_gradio_it_says_what_to_install(run_script, trained, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "pipeline.demo.page", raising=False)
+    done = run_script("demo.py", "--outputs", trained.outputs)
+    assert done.status == 2
+    assert done.stderr == (
+        "demo.py: error: gradio is missing: pip install -r requirements-demo.txt\n"
+    )
+
+
+needed = all(map(find_spec, ("gradio", "selenium")))
+if needed:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    from runs.picture import browse, find_browser, serve, speak, wait_for, wait_for_turns
+
+    needed = all(find_browser())
+in_browser = pytest.mark.skipif(not needed, reason="gradio, selenium or chromium is missing")
+
+
+@pytest.fixture(scope="module")
+def page(trained):
+    """The page of the trained run in a browser."""
+    arguments = ["--outputs", str(trained.outputs), "--examples", ""]
+    arguments += ["--most-seconds", "10", "--most-megabytes", "0.5"]
+    with serve(*arguments) as address, browse() as page:
+        page.get(address)
+        wait_for(page, "#judge")
+        yield page
+
+
+def wait_for_text(page, selector, words):
+    """Wait until an element says some words; return all that it says."""
+
+    def said(page):
+        text = page.find_element("css selector", selector).text
+        return text if words in text else None
+
+    return WebDriverWait(page, 60).until(said, f"{selector} does not say {words}")
+
+
+@in_browser
+def test_a_recording_gets_its_verdict(page, trained, talk):
+    run = load_run(trained.outputs)
+    spoken = [Recording(row["path"], row["text"], "Mina") for row in talk[:2]]
+    for turn, answer in enumerate(predict(run, spoken), start=1):
+        speak(page, answer.recording.path, answer.recording.text, "Mina")
+        wait_for_turns(page, turn)
+        verdict = wait_for_text(page, "#verdict", f"{answer.confidence:.0%}")
+        assert f"{KOREAN[answer.emotion]} {answer.emotion}" in verdict
+        assert ("불확실 uncertain" in verdict) == answer.uncertain
+    cells = [wait_for(page, f"#turns [data-testid='cell-1-{column}']").text for column in range(4)]
+    assert cells == ["2", "Mina", "2", talk[1]["text"]]
+    bars = [
+        bar.text for bar in page.find_elements("css selector", "[data-testid$='confidence-set']")
+    ]
+    assert len(bars) == 4 * len(LABELS)
+    assert len(page.find_elements("css selector", ".picture img")) == 3
+    assert "tones of a test" in page.find_element("css selector", ".banner").text
+
+
+@in_browser
+def test_too_long_or_large_a_recording_is_refused_clearly(page, tmp_path):
+    soundfile.write(tmp_path / "long.wav", [0.0] * 176_000, 16_000)
+    speak(page, str(tmp_path / "long.wav"))
+    wait_for_text(page, ".toast-wrap", "long.wav is 11 s long: give at most 10 s")
+    soundfile.write(tmp_path / "large.wav", [0.0] * 300_000, 16_000)
+    page.get(page.current_url)  # anew, with no recording in it
+    wait_for(page, "#recording input[type=file]").send_keys(str(tmp_path / "large.wav"))
+    wait_for_text(page, ".toast-wrap", "exceed the maximum allowed size of 488")
+
+
+@in_browser
+def test_nothing_is_wrong_and_nobody_else_is_asked(page):
+    """After all that the other tests did."""
+    errors = [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not errors
+    messages = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    sent = {
+        message["params"].get("request", message["params"]).get("url", "")
+        for message in messages
+        if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated")
+    }
+    hosts = {
+        found[1] for found in map(re.compile(r"(?:http|ws)s?://([^/:]+)").match, sent) if found
+    }
+    assert hosts == {"127.0.0.1"}
