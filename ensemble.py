@@ -164,8 +164,8 @@ def write_results(
     write_json(outputs / "ensemble.json", [row | notice for row in rows])
     write_json(outputs / "ensemble_details.json", results)
     made = tables.make_tables(results)
-    if talk := results["learned"]["conversation"]:
-        made["conversation"] = changes.tabulate(talk, test, pred, probabilities, corpus)
+    if results["learned"]["conversation"]:
+        made["conversation"] = changes.tabulate(results, test, pred, probabilities, corpus)
     every = [table for section in made.values() for table in section]
     write_text(outputs / "ensemble.md", tables.write_markdown(results["synthetic"], every))
     print(tables.write_markdown(results["synthetic"], [*made["scores"], *made["paper"]]))

@@ -4,7 +4,7 @@ import numpy as np
 
 from pipeline.evaluation.origin import Corpus
 from pipeline.evaluation.predictions import Predictions
-from pipeline.evaluation.tables import NAMES, Table, number
+from pipeline.evaluation.tables import NAMES, Table, describe_known, number
 from pipeline.labels import LABELS, LABELS_KO
 
 EXAMPLES = 10  # changed verdicts shown
@@ -12,11 +12,13 @@ ROWS = {"plain": "Stacking", "past": "Dialogue (past)", "whole": "Dialogue (whol
 
 
 def tabulate(
-    learned: dict, test: Predictions, pred: dict, probabilities: dict, corpus: Corpus
+    results: dict, test: Predictions, pred: dict, probabilities: dict, corpus: Corpus
 ) -> list[Table]:
-    """Return the tables; learned: see conversation.summarise; pred, probabilities: by method."""
+    """Return the tables; results: see ensemble.py; pred, probabilities: by method."""
+    held_out = tabulate_held_out(results["learned"]["conversation"])
     changed = tabulate_changes(test, pred, probabilities, corpus)
-    return [tabulate_held_out(learned), changed]
+    known = describe_known(results["known"])
+    return [table._replace(note=table.note + known) for table in (held_out, changed)]
 
 
 def tabulate_held_out(learned: dict) -> Table:

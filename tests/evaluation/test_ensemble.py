@@ -13,9 +13,11 @@ from pipeline.evaluation import folds, fusion, predictions, published, scoring, 
 from pipeline.files import UserError
 from runs import summarise
 
+DIALOGUE = ["dialogue_past", "dialogue_whole"]
 METHODS = ["majority", "text", "audio", "cmbert", "soft", "weighted_soft", "hard", "stacking"]
+METHODS += DIALOGUE
 SCORES = ["accuracy", "f1", "precision", "recall", "macro_f1", "uar", "ece"]
-FUSED = ("soft", "weighted_soft", "hard", "stacking")
+FUSED = ("soft", "weighted_soft", "hard", "stacking", *DIALOGUE)
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def test_the_page_needs_nothing_but_itself(page):
 
 def test_the_page_has_every_part(page):
     html = page.read_text(encoding="utf-8")
-    assert html.count("data:image/png;base64,") == 7
+    assert html.count("data:image/png;base64,") == 8
     for part in (
         "SYNTHETIC", "Always majority", "Stacking", "95 % intervals", "McNemar", "in-sample",
         "By speaker: Accuracy", "Transcripts seen and unseen in training", "hash ",
@@ -129,7 +129,9 @@ def draw_everything(folder):
         {"right": ("text",), "rows": 3, "stacking": 1},
     ]
     single = {"title": "By session", "parts": {"17": {"scores": {r["method"]: r for r in rows}}}}
+    talk = {name: random.normal(size=(8, 7)).tolist() for name in ("own", "other")}
     results = {"rows": rows, "per_class": per_class, "agreement": agreement, "parts": [single]}
+    results["learned"] = {"conversation": talk}
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         return plots.draw_all(folder, results, test, pred, probabilities)
@@ -139,13 +141,13 @@ def test_plots_have_korean_names_without_boxes(tmp_path):
     if style.find_font() is None:
         pytest.skip("koreanize-matplotlib is not installed: plots fall back to English names")
     assert style.class_names() == LABELS_KO
-    assert len(draw_everything(tmp_path)) == 6
+    assert len(draw_everything(tmp_path)) == 7
 
 
 def test_plots_fall_back_to_english_names(tmp_path, monkeypatch):
     monkeypatch.setattr(style, "find_font", lambda: None)
     assert style.class_names() == LABELS
-    assert len(draw_everything(tmp_path)) == 6
+    assert len(draw_everything(tmp_path)) == 7
     assert embed_font(None, "슬픔") == ""
 
 
@@ -160,7 +162,7 @@ def test_a_browser_renders_the_page_without_network(page, tmp_path):
     title = re.search(r"<title>(\{.*?\})</title>", done.stdout)
     assert title, done.stderr
     seen = json.loads(title[1])
-    # Tables: 2 of scores, 3 on the fusion, 2 by class, 4 x 2 + 3 on parts, paper, mistakes, corpus,
-    # origin, 3 settings.
-    expected = {"images": 7, "broken": 0, "tables": 25, "bold": 4, "wide": False, "loaded": 0}
+    # Tables: 2 of scores, 3 on the fusion, 2 on the conversation, 2 by class, 4 x 2 + 3 on parts,
+    # paper, mistakes, corpus, origin, 3 settings.
+    expected = {"images": 8, "broken": 0, "tables": 27, "bold": 4, "wide": False, "loaded": 0}
     assert seen == expected | {"fonts": ["loaded"] if style.find_font() else []}
