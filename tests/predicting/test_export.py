@@ -63,7 +63,7 @@ def test_the_graphs_give_what_the_networks_give(handed_on, talk, speaker):
     assert_same(predict(load_run(handed_on, onnx=True), files), networks, atol=1e-4)
 
 
-@pytest.mark.parametrize("samples", [10, 700, 5000, 40_000, 400_000])
+@pytest.mark.parametrize("samples", [10, 700, 5000, 40_000, 960_000])
 @pytest.mark.parametrize("words", ["네", "오늘은 정말 기분이 좋아요 " * 40])
 def test_lengths_are_free(handed_on, samples, words):
     voice = (3000 * np.random.default_rng(0).standard_normal(samples)).astype(np.int16)
