@@ -223,7 +223,9 @@ class Dialogue:
             raise ValueError("no transitions between the emotions")
         if not all(np.isfinite(each).all() for each in (own, other, base)):
             raise ValueError("transitions that are no numbers")
-        return cls(Transitions(own, other), base, bool(content["past"]), bool(content["whole"]))
+        if not {content["past"], content["whole"]} <= {True, False}:
+            raise ValueError("not said whether the conversation is used")
+        return cls(Transitions(own, other), base, content["past"], content["whole"])
 
 
 def cut_table(table: pd.DataFrame) -> tuple[list[Turns], np.ndarray]:

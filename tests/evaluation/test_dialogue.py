@@ -1,13 +1,17 @@
 """The conversation: order of turns, transitions, and Bayes' rule over a dialogue."""
 
+import json
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 from scipy.special import softmax
+from test_stacking import simulate
 
-from pipeline.evaluation import dialogue
-from pipeline.evaluation.dialogue import C, Transitions, Turns
+from pipeline.evaluation import choice, dialogue, fusion
+from pipeline.evaluation.dialogue import C, Dialogue, Transitions, Turns
+from pipeline.files import UserError
 
 
 def make_transitions(seed: int) -> Transitions:
@@ -140,3 +144,41 @@ def test_learns_nothing_where_turns_tell_nothing():
     found, learned = dialogue.learn_transitions(dialogues, labels, np.arange(20) % 5)
     assert np.abs(np.stack([found.own, found.other])).max() < 0.2
     assert learned["losses"][dialogue.PRECISIONS[0]] > learned["losses"][learned["precision"]]
+
+
+def test_what_is_stored_reads_a_dialogue_turn_by_turn_as_in_one_pass(tmp_path):
+    rows = simulate(200, (1.5, 1.2, 0.8))
+    chosen = choice.choose(rows, "accuracy")
+    stored = Dialogue(make_transitions(2), np.full(C, 1 / C), past=True, whole=True)
+    fitted = choice.fit_fusion(rows, chosen, {}, None, "simulated rows")
+    replace(fitted, dialogue=stored).write(tmp_path / "fusion.json")
+    read = fusion.load(tmp_path / "fusion.json")
+    probabilities, names = random_probabilities(9, 3), list("ABABBACBA")
+    turns = Turns.of(np.arange(9), np.array(names))
+    whole = stored.read(probabilities, [turns], "past")
+    one_by_one = [read.read_turn(names[:n], probabilities[:n]) for n in range(1, 10)]
+    assert np.allclose(one_by_one, whole, atol=1e-12)
+    assert not np.allclose(whole, probabilities)
+
+
+def test_a_kind_that_is_not_used_leaves_the_probabilities():
+    stored = Dialogue(make_transitions(2), np.full(C, 1 / C), past=False, whole=True)
+    probabilities, turns = random_probabilities(4, 5), Turns.of(np.arange(4), np.array([*"ABAB"]))
+    assert stored.read(probabilities, [turns], "past") is probabilities
+    assert not np.allclose(stored.read(probabilities, [turns], "whole"), probabilities)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"own": [[0.0] * C]}, {"base": [0.0] * C}, {"other": [["x"] * C] * (C + 1)}, {"past": None}],
+)
+def test_damaged_transitions_are_refused(tmp_path, damage):
+    rows = simulate(200, (1.5, 1.2, 0.8))
+    fitted = choice.fit_fusion(rows, choice.choose(rows, "accuracy"), {}, None, "rows")
+    stored = Dialogue(make_transitions(2), np.full(C, 1 / C), past=True, whole=True)
+    replace(fitted, dialogue=stored).write(tmp_path / "fusion.json")
+    content = json.loads((tmp_path / "fusion.json").read_text())
+    content["dialogue"] |= damage
+    (tmp_path / "fusion.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"fusion\.json is damaged"):
+        fusion.load(tmp_path / "fusion.json")
