@@ -129,13 +129,15 @@ def learn_transitions(
     if len(np.unique(groups)) < 2:
         groups = np.arange(len(dialogues))
     losses = dict.fromkeys(PRECISIONS, 0.0)
-    splits = GroupKFold(min(FOLDS, len(np.unique(groups)))).split(groups, groups=groups)
+    parts = min(FOLDS, len(np.unique(groups)))
+    # One dialogue cannot tell how it would be elsewhere: nothing is learned from it.
+    splits = GroupKFold(parts).split(groups, groups=groups) if parts > 1 else ()
     for rest, held in splits:
         seen, unseen = counts[rest].sum(0), counts[held].sum(0)
         for precision in PRECISIONS:
             base, transitions = fit_transitions(seen, precision)
             losses[precision] -= (np.log(transitions.after(base)) * unseen).sum() / counts.sum()
-    best = min(PRECISIONS, key=losses.get)
+    best = min(PRECISIONS, key=losses.get) if parts > 1 else PRECISIONS[-1]
     return fit_transitions(counts.sum(0), best)[1], {"precision": best, "losses": losses}
 
 

@@ -137,6 +137,12 @@ def test_learns_transitions_that_are_there():
     assert not found.own[C].any() and not found.other[C].any()
 
 
+def test_one_dialogue_tells_nothing_of_others():
+    turns = Turns.of(np.arange(20), np.arange(20) % 2)
+    found, _ = dialogue.learn_transitions([turns], np.repeat(np.arange(2), 10), np.zeros(1))
+    assert np.abs(np.stack([found.own, found.other])).max() < 1e-3
+
+
 def test_learns_nothing_where_turns_tell_nothing():
     """Labels drawn independently: the narrowest prior tells other sessions best."""
     nothing = Transitions(*np.zeros((2, C + 1, C)))
