@@ -151,6 +151,8 @@ def write_results(
 ) -> None:
     """Write predictions, tables, plots and the report page, and print the tables."""
     outputs = Path(RESULTS or OUTPUTS.split(",")[0].strip())
+    for path in outputs.glob("ensemble_dialogue_*.npy"):  # an earlier run may have had them
+        path.unlink()
     for method in (method for method in FUSED if method in pred):
         write_array(outputs / f"ensemble_{method}_pred.npy", pred[method])
         if method in probabilities:

@@ -206,11 +206,21 @@ def test_permuted_test_labels_change_no_prediction(finished, tmp_path, run_scrip
     assert details[1]["stacking_honest"]["accuracy"] < majority
 
 
+def test_the_conversation_can_be_left_out(finished, tmp_path, run_script):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    arguments = ("--outputs", tmp_path, "--data", tmp_path, "--context", "no")
+    assert run_script("ensemble.py", *arguments).status == 0
+    rows = json.loads((tmp_path / "ensemble.json").read_text(encoding="utf-8"))
+    assert [row["method"] for row in rows] == [m for m in METHODS if m not in DIALOGUE]
+    assert fusion.load(tmp_path / "fusion.json").dialogue is None
+
+
 def test_test_files_of_the_original_code_are_enough(tmp_path, run_script):
     write_models(tmp_path, range(17, 21), 240, seed=1)
     for model in predictions.MODELS:
         (tmp_path / f"{model}_index.npy").unlink()
         (tmp_path / f"{model}_run.json").unlink()
+    (tmp_path / "ensemble_dialogue_past_pred.npy").touch()
     done = run_script("ensemble.py", "--outputs", tmp_path, "--data", tmp_path)
     assert done.status == 0, done.stderr
     assert "the test rows themselves, cross-validated by row (no segment IDs)" in done.stdout
@@ -219,7 +229,9 @@ def test_test_files_of_the_original_code_are_enough(tmp_path, run_script):
     assert "refitted on all of them" not in written and "honest" not in written
     assert "in-sample" in done.stdout and NOTICE not in done.stdout
     rows = json.loads((tmp_path / "ensemble.json").read_text(encoding="utf-8"))
-    assert [row["method"] for row in rows] == METHODS
+    assert [row["method"] for row in rows] == [m for m in METHODS if m not in DIALOGUE]
+    assert "no dialogue rows" in done.stdout
+    assert not [*tmp_path.glob("ensemble_dialogue_*")]  # those of an earlier run are gone
     logits = np.stack([np.load(tmp_path / f"{m}_output.npy") for m in predictions.MODELS])
     soft = voting.vote_soft(logits.astype(np.float64)).argmax(axis=1)
     assert (np.load(tmp_path / "ensemble_soft_pred.npy") == soft).all()
