@@ -12,8 +12,9 @@ Writes  OUTPUTS/ensemble_{soft,weighted_soft,hard,stacking}_pred.npy (and _outpu
 
 Whatever is fitted is fitted on the held-out rows and never sees a test label. With the test files
 alone, the methods that learn are cross-validated on the test rows and do learn from test labels of
-other sessions; the tables say so. Of several folds each has a fusion of its own. Only the report
-page looks at anything else (transcripts and counts in DATA, training curves in OUTPUTS).
+other sessions; the tables say so. Of several folds each has a fusion of its own. The dialogue rows
+learn from the labels of the training sessions in DATA how emotions follow one another; else only
+the report page looks at anything else (transcripts and counts in DATA, curves in OUTPUTS).
 """
 
 from dataclasses import replace
@@ -76,9 +77,9 @@ def compare_methods() -> None:
     if CONTEXT:
         plain = probabilities["stacking"]
         readings = conversation.read_folds(every, choices, corpus.told, plain)
-    for kind in conversation.KINDS if readings else ():
-        values = np.concatenate([reading.probabilities[kind] for reading in readings])
-        probabilities[f"dialogue_{kind}"], pred[f"dialogue_{kind}"] = values, values.argmax(axis=-1)
+        read = conversation.join(readings)
+        probabilities |= read
+        pred |= {method: values.argmax(axis=-1) for method, values in read.items()}
     is_held_out = all(part.is_held_out for part in every)
     known = {model: run.get("known") for model, run in test.runs.items()}
     synthetic = next(filter(None, (run.get("synthetic") for run in test.runs.values())), None)

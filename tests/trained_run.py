@@ -50,8 +50,8 @@ def talk(rows, tmp_path_factory):
     """The test rows in the order of their turns, each with the path of its recording."""
     folder = tmp_path_factory.mktemp("talk")
     spoken = sorted((row for row in rows if row["split"] == "test"), key=lambda row: row["turn"])
+    spoken = [row | {"path": str(folder / f"{row['id']}.wav")} for row in spoken]
     for row in spoken:
-        row["path"] = str(folder / f"{row['id']}.wav")
         soundfile.write(row["path"], row["samples"], 16_000)
     return spoken
 

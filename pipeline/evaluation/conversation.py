@@ -45,6 +45,14 @@ class Reading(NamedTuple):
     learned: dict
 
 
+def join(readings: list[Reading]) -> dict[str, np.ndarray]:
+    """Return the probabilities (N, C) of all folds' test rows by method; {} without readings."""
+    return {
+        f"dialogue_{kind}": np.concatenate([reading.probabilities[kind] for reading in readings])
+        for kind in (KINDS if readings else ())
+    }
+
+
 def read_fold(
     fold: Fold, choice: Choice, told: pd.DataFrame | None, plain: np.ndarray
 ) -> Reading | None:
@@ -65,7 +73,7 @@ def read_fold(
     transitions, learned = dialogue.learn_transitions(found, labels, sessions)
     helps = {kind: judged[kind]["lead"] > -judged[kind]["error"] for kind in KINDS}
     stored = Dialogue(transitions, choice.cross_validated.mean(0), **helps)
-    learned |= {"turns": len(told), "dialogues": len(found), "held_out": judged, "used": helps}
+    learned |= {"turns": len(told), "held_out": judged, "used": helps}
     learned |= {name: getattr(transitions, name).tolist() for name in ("own", "other")}
     if not fold.is_held_out:  # the rows that were fitted on are the test rows
         chosen = {kind: crossed[kind] if helps[kind] else plain for kind in KINDS}

@@ -66,8 +66,8 @@ class Run:
 class Heard:
     """What was heard so far: of every speaker, and in every dialogue.
 
-    voices: {(model, speaker): SpeakerProfile}.  turns: dialogue -> each
-    turn's speaker and probabilities (C,) by itself.
+    voices: {(model, speaker): SpeakerProfile}.  turns: dialogue -> each turn's speaker and its
+    probabilities (C,) by itself.
     """
 
     voices: dict = field(default_factory=dict)
@@ -80,8 +80,8 @@ class Answer:
 
     recording: with its times, if it was cut out of a longer one.  text: the words as the models
     read them.  logits, models: model -> logits (C,) and its calibrated probabilities (C,).
-    probabilities (C,): of the fusion, which `method` names.  uncertain: whether they tell too
-    little for a verdict.
+    probabilities (C,): of the fusion, which `method` names, and of the dialogue's turns until then,
+    if its speakers are named.  uncertain: whether they tell too little for a verdict.
     """
 
     recording: Recording
@@ -145,8 +145,8 @@ def predict(
 ) -> Iterator[Answer]:
     """Yield an answer for every utterance of the recordings, in order.
 
-    A long recording without transcript is cut where it is silent. Nothing that comes
-    later changes an answer.
+    A long recording without transcript is cut where it is silent. Nothing that comes later changes
+    an answer.
     heard: what was heard before; it is brought up to date, so that the next call can go on.
     transcribe: samples (S,) -> words, for recordings without transcript.
     """

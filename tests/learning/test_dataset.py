@@ -92,11 +92,10 @@ def test_targets_are_one_hot_or_shares_of_votes(tmp_path, data, rows):
     np.testing.assert_allclose(soft.targets[0], expected, rtol=1e-6)
 
 
-def test_hash_tells_data_apart(tmp_path):
-    one = write_data(tmp_path / "one", make_rows())
-    same = write_data(tmp_path / "same", make_rows())
+def test_hash_tells_data_apart(tmp_path, data, rows):
+    same = write_data(tmp_path / "same", rows)
     other = write_data(tmp_path / "other", make_rows(seed=1))
-    hashes = [load_utterances(folder, "valid").data_hash for folder in (one, same, other)]
+    hashes = [load_utterances(folder, "valid").data_hash for folder in (data, same, other)]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
