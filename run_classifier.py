@@ -143,7 +143,7 @@ def plot_attention(model: cmbert.CMBERTModel, test: Utterances) -> None:
     if ATTENTION not in test.ids:
         raise UserError(f"ATTENTION = '{ATTENTION}' is no test utterance: see {DATA}/test.tsv")
     row = np.flatnonzero(test.ids == ATTENTION)
-    batch = to_device(model.inputs(model.meet(test, KNOWN), row, False), model.device)
+    batch = to_device(model.inputs(model.meet(test, KNOWN), row), model.device)
     with torch.inference_mode():
         logits, maps = model.network.eval().explain(**batch)
     tokens = test.features["token_ids"][row[0]]

@@ -24,6 +24,7 @@ from transformers import BertConfig, BertModel
 from models.kobert import ATTENTION, load_encoder, load_tokenizer, train_tokenizer
 from pipeline import config
 from pipeline.files import UserError, sha256
+from pipeline.learning import processes
 from pipeline.learning.checkpoint import State
 from pipeline.learning.training import learn
 from pipeline.pretraining.lines import encode_corpus, read_lines
@@ -83,7 +84,8 @@ def main() -> None:
     state = State(folder / "state.pt", network, task.optimizer, task.identity)
     if state.load(partial(check_unfinished, state.path, task.identity)):
         print(f"{state.path}: going on after step {state.step}")
-    learn(task, state, task.accelerator, precision=PRECISION, clip=CLIP)
+    learn(task, state, seed=SEED, precision=PRECISION, clip=CLIP)
+    processes.leave()
     state.path.unlink()
     print(f"wrote {folder}: config.json, model.safetensors, tokenizer, history.json")
 

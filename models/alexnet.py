@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models import check_choice
+from models.processes import total
 from models.speaker import clip_sums, known_at_each, known_moments
 
 CHANNELS = (3, 64, 192, 384, 256, 256)
@@ -211,12 +212,16 @@ class MaskedBatchNorm(nn.BatchNorm2d):
         return maps * factor[..., None, None] + offset[..., None, None]
 
     def learn(self, parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Return mean and variance (C,) of a training batch; the running ones follow slowly."""
+        """Return mean and variance (C,) of a training batch; the running ones follow slowly.
+
+        Of the whole batch, if several processes have it in parts.
+        """
         parts = [(maps.float(), counts) for maps, counts in parts]
-        frames = sum(counts.sum() * maps.shape[3] for maps, counts in parts)
-        mean = sum(mask_frames(*part).sum((0, 2, 3)) for part in parts) / frames
+        frames = total(sum(counts.sum() * maps.shape[3] for maps, counts in parts))
+        mean = total(sum(mask_frames(*part).sum((0, 2, 3)) for part in parts)) / frames
         centred = [(maps - mean[:, None, None], counts) for maps, counts in parts]
-        variance = sum(mask_frames(*part).square().sum((0, 2, 3)) for part in centred) / frames
+        squares = sum(mask_frames(*part).square().sum((0, 2, 3)) for part in centred)
+        variance = total(squares) / frames
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance, self.momentum)

@@ -29,13 +29,7 @@ from pipeline.features.condition import usual_range
 from pipeline.features.mel import Mel, add_deltas, log_mel
 from pipeline.features.paper import PAPER_BINS, paper_spectrogram
 from pipeline.files import RATE
-from pipeline.learning.batches import (
-    cut_alike,
-    cut_batches,
-    cut_speaker_batches,
-    learning_random,
-    pad,
-)
+from pipeline.learning.batches import Step, cut_alike, cut_batches, cut_speaker_batches, pad
 from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances
 from pipeline.learning.profile import SpeakerProfile
@@ -139,7 +133,6 @@ class SpectrogramModel(AudioModel):
     """
 
     LEARNED = ("all",)
-    IN_TURNS = True
 
     def __init__(self, mel: Mel, settings: dict, average: Average | None = None):
         self.mel, self.settings, self.average = mel, settings, average
@@ -185,16 +178,17 @@ class SpectrogramModel(AudioModel):
         ]
         return [batches[i] for i in np.random.default_rng(seed).permutation(len(batches))]
 
-    def inputs(self, rows: Utterances, chosen: np.ndarray, learning: bool) -> dict:
+    def inputs(self, rows: Utterances, chosen: np.ndarray, step: Step | None = None) -> dict:
         """Return a batch to learn from: features, frame counts, whether the voice is known.
 
         It is where one speaker says all.
         """
-        known = len(chosen) > 1 and len(np.unique(rows.speakers[chosen])) == 1
-        random = learning_random() if learning and self.settings["augment"] else None
+        batch = step.rows if step else chosen
+        known = len(batch) > 1 and len(np.unique(rows.speakers[batch])) == 1
+        varied = step if self.settings["augment"] else None
         units = rows.features["units"] if known else None
         parts = [
-            self.part(rows, chosen[places], units, random)
+            self.part(rows, chosen[places], units, varied)
             for places in cut_alike(rows.sample_counts[chosen], PART)
         ]
         features, counts = zip(*parts, strict=True)
@@ -205,19 +199,19 @@ class SpectrogramModel(AudioModel):
         rows: Utterances,
         chosen: np.ndarray,
         units: Sequence | Mapping | None,
-        random: np.random.Generator | None = None,
+        step: Step | None = None,
         tempo: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """Return features (B, 3, T, F) and frame counts.
 
-        units: of the speaker, by row; None: the corpus'.  random: where the augmentation draws.
+        units: of the speaker, by row; None: the corpus'.  step: in which the clips are varied.
         """
         clips = []
         for row in chosen:
             mean, deviation = self.average.units if units is None else units[row]
             clip = (rows.features["spectrograms"][row] - mean) / deviation
-            if random:
-                clip = augmented(clip, self.settings["augment"], random)
+            if step:
+                clip = augmented(clip, self.settings["augment"], step.random(row))
             elif tempo != 1:
                 clip = stretched(clip, tempo)
             clips.append(add_deltas(clip, self.mel))
@@ -282,7 +276,9 @@ class PaperModel(AudioModel):
         self.settings = settings
         self.network = ModifiedAlexNet(settings["pooling"], PAPER_BINS, settings["dropout"])
 
-    def inputs(self, rows: Utterances, chosen: np.ndarray, learning: bool) -> dict[str, Tensor]:
+    def inputs(
+        self, rows: Utterances, chosen: np.ndarray, step: Step | None = None
+    ) -> dict[str, Tensor]:
         """Return the paper's features (B, 3, T, 321) and frame counts."""
         clips = [paper_spectrogram(rows.samples(row)).transpose(1, 0, 2) for row in chosen]
         features, counts = frame_batch(clips)
@@ -314,7 +310,9 @@ class SpeechEncoderModel(AudioModel):
         )
         return rows.with_features(pooled=pooled)
 
-    def inputs(self, rows: Utterances, chosen: np.ndarray, learning: bool) -> dict[str, Tensor]:
+    def inputs(
+        self, rows: Utterances, chosen: np.ndarray, step: Step | None = None
+    ) -> dict[str, Tensor]:
         """Return the layers' means (B, K, D) of a frozen encoder.
 
         Of one that is trained: samples (B, S) int16, zero after each clip's end, and their counts.

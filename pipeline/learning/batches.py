@@ -4,11 +4,18 @@ Shapes: B rows of a batch, L length.
 """
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import torch
+
+AHEAD = 2  # batches that wait while one is learned
+Item, Made = TypeVar("Item"), TypeVar("Made")
 
 
 def cut_batches(
@@ -87,6 +94,33 @@ def cut_alike(lengths: np.ndarray, rows: int) -> list[slice]:
     return [slice(*ends) for ends in pairwise([*starts, len(lengths)])]
 
 
-def learning_random() -> np.random.Generator:
-    """Return a generator seeded by torch's, whose state a resumed training restores."""
-    return np.random.default_rng(torch.randint(2**63 - 1, ()).item())
+@dataclass(frozen=True)
+class Step:
+    """A step of a training: its number, the rows of its whole batch, and what is drawn for them.
+
+    rows: those of all processes.  What becomes of a row depends on no other row, thread or process.
+    """
+
+    rows: np.ndarray
+    seed: int
+    number: int
+
+    def random(self, row: int) -> np.random.Generator:
+        """Return the generator by which a row is varied."""
+        return np.random.default_rng([self.seed, self.number, row])
+
+
+def made_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[tuple[Item, Made]]:
+    """Yield each item and what is made of it, the next AHEAD ones in a thread of their own."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = deque()
+        try:
+            for item in items:
+                waiting.append((item, thread.submit(make, item)))
+                if len(waiting) > AHEAD:
+                    item, made = waiting.popleft()
+                    yield item, made.result()
+            for item, made in waiting:
+                yield item, made.result()
+        finally:
+            thread.shutdown(cancel_futures=True)

@@ -126,8 +126,6 @@ class State:
             "identity": self.identity,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "sums": self.sums,
             "history": self.history,
             "best_weights": self.best_weights,
@@ -153,9 +151,6 @@ class State:
         check(content["identity"], content["counters"]["step"])
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
-        torch.set_rng_state(content["random"])
-        if content["random_cuda"]:
-            torch.cuda.set_rng_state_all(content["random_cuda"])
         self.sums, self.history = content["sums"], content["history"]
         self.best_weights = content["best_weights"]
         vars(self).update(content["counters"])

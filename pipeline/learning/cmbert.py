@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm import tqdm
 
 from models import check_choice
 from models.cmbert import CMBERT
@@ -25,7 +26,7 @@ from pipeline.features.mel import Mel
 from pipeline.features.paper import PAPER_MFCC_FRAMES, paper_mfcc
 from pipeline.features.tokens import average_over_tokens, describe_voice
 from pipeline.learning.audio import compute_encoded, compute_spectrograms
-from pipeline.learning.batches import learning_random
+from pipeline.learning.batches import Step
 from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances
 from pipeline.learning.profile import SpeakerProfile
@@ -117,7 +118,9 @@ class TokenVoiceModel(CMBERTModel):
         random: where what varies while learning draws.
         """
 
-    def inputs(self, rows: Utterances, chosen: np.ndarray, learning: bool) -> dict[str, Tensor]:
+    def inputs(
+        self, rows: Utterances, chosen: np.ndarray, step: Step | None = None
+    ) -> dict[str, Tensor]:
         """Return tokens and audio (B, L, d), zero at [CLS], [SEP] and padding.
 
         Each token gets its share of the clip in proportion to time. While learning, in a share
@@ -125,9 +128,9 @@ class TokenVoiceModel(CMBERTModel):
         that the voice would not be listened to.
         """
         batch = self.tokens(rows, chosen)
-        random = learning_random() if learning else None
         audio = torch.zeros(*batch["input_ids"].shape, self.width)
         for row, ids, place in zip(chosen, batch["input_ids"], audio, strict=True):
+            random = step.random(row) if step else None
             voice = self.voice(rows, row, random)
             tokens = len(rows.features["token_ids"][row]) - 2
             if random and random.random() < self.settings["hide_words"]:
@@ -269,10 +272,17 @@ class EncoderVoiceModel(TokenVoiceModel):
 class PaperVoiceModel(CMBERTModel):
     """MFCC as published: coefficient number l lies against token number l, no alignment in time."""
 
-    def inputs(self, rows: Utterances, chosen: np.ndarray, learning: bool) -> dict[str, Tensor]:
+    def prepare(self, rows: Utterances) -> Utterances:
+        bar = tqdm(range(len(rows)), "MFCC", unit=" utt", disable=None, leave=False, delay=1)
+        mfcc = [paper_mfcc(rows.samples(row))[: self.settings["max_length"]] for row in bar]
+        return super().prepare(rows).with_features(mfcc=mfcc)
+
+    def inputs(
+        self, rows: Utterances, chosen: np.ndarray, step: Step | None = None
+    ) -> dict[str, Tensor]:
         """Return tokens and audio (B, MAX_LENGTH, 465); MAX_LENGTH is always padded to."""
         length = self.settings["max_length"]
-        audio = np.stack([paper_mfcc(rows.samples(row))[:length] for row in chosen])
+        audio = np.stack([rows.features["mfcc"][row] for row in chosen])
         return {**self.tokens(rows, chosen, length), "audio": torch.from_numpy(audio)}
 
 

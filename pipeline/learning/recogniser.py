@@ -17,8 +17,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from models.processes import total
 from pipeline.files import UserError
 from pipeline.labels import LABELS
+from pipeline.learning import processes
+from pipeline.learning.batches import Step
 from pipeline.learning.checkpoint import read_weights
 from pipeline.learning.dataset import Utterances
 
@@ -32,7 +35,6 @@ class Recogniser(ABC):
     """
 
     LEARNED: tuple[str, ...] = ()  # regimes that are met while learning; none: they do not matter
-    IN_TURNS = False  # whether a batch trains a part of the network only
     BUDGET: str  # the setting that limits a batch with its padding: BATCH_TOKENS or BATCH_SECONDS
     network: nn.Module
     settings: dict
@@ -63,8 +65,14 @@ class Recogniser(ABC):
         """
 
     @abstractmethod
-    def inputs(self, rows: Utterances, chosen: np.ndarray, learning: bool) -> dict[str, Tensor]:
-        """Return the network's arguments for the chosen rows (B,), augmented while learning."""
+    def inputs(
+        self, rows: Utterances, chosen: np.ndarray, step: Step | None = None
+    ) -> dict[str, Tensor]:
+        """Return the network's arguments for the chosen rows (B,).
+
+        step: the training's step in which they are learned, augmented; chosen: this process's rows
+        of its batch.
+        """
 
     def calibrate(self, rows: Utterances) -> None:  # noqa: B027 - most models have nothing to do
         """Take from the rows to learn from what needs no training: the average speaker."""
@@ -92,7 +100,7 @@ class Recogniser(ABC):
 
         rows: met under the regime.  change: is applied to the inputs of every batch.
         """
-        made = [change(self.inputs(rows, batch, False)) for batch in company]
+        made = [change(self.inputs(rows, batch)) for batch in company]
         return torch.cat([self.network(**to_device(batch, self.device)) for batch in made])
 
     @property
@@ -115,18 +123,24 @@ def predict(
     """Return logits (N, C) float32 of prepared rows in their order, each predicted once.
 
     regime: what is known of the speakers (models/speaker.py).  limits: budget and rows of a batch.
+    Several processes each predict a part; all return the whole.
     """
     rows = model.meet(rows, regime)
+    companies = model.companies(rows, *limits)
     logits = torch.full((len(rows), len(LABELS)), torch.nan)
+    for company in companies:
+        logits[np.concatenate(company)] = 0  # the processes fill their rows; the sum is whole
     was_training = model.network.training
     model.network.eval()
-    bar = tqdm(total=len(rows), desc=title, unit=" utt", disable=None, leave=False, delay=1)
+    quiet = None if processes.is_first() else True
+    bar = tqdm(total=len(rows), desc=title, unit=" utt", disable=quiet, leave=False, delay=1)
     with torch.inference_mode(), bar:
-        for company in model.companies(rows, *limits):
+        for company in companies[processes.place() :: processes.count()]:
             chosen = np.concatenate(company)
             found = model.recognise(rows, company, regime, change)
-            logits[torch.from_numpy(chosen)] = found.float().cpu()
+            logits[chosen] = found.float().cpu()
             bar.update(len(chosen))
+        logits = total(logits.to(model.device)).cpu()
     model.network.train(was_training)
     if not logits.isfinite().all():
         row = int((~logits.isfinite()).any(1).nonzero()[0])
@@ -138,11 +152,21 @@ def predict(
 
 
 def to_device(batch: dict, device: torch.device) -> dict:
-    """Move a network's arguments; tensors may stand in lists."""
+    """Move a network's arguments; from pinned memory a GPU takes them while it computes."""
+    return change_tensors(batch, lambda x: x.to(device, non_blocking=device.type == "cuda"))
 
-    def move(value):
+
+def pinned(batch: dict, device: torch.device) -> dict:
+    """Return a network's arguments as the device takes them fastest: for a GPU in pinned memory."""
+    return change_tensors(batch, Tensor.pin_memory) if device.type == "cuda" else batch
+
+
+def change_tensors(batch: dict, change: Callable[[Tensor], Tensor]) -> dict:
+    """Return a network's arguments with all tensors changed; they may stand in lists."""
+
+    def changed(value):
         if isinstance(value, list):
-            return [move(item) for item in value]
-        return value.to(device) if isinstance(value, Tensor) else value
+            return [changed(item) for item in value]
+        return change(value) if isinstance(value, Tensor) else value
 
-    return {name: move(value) for name, value in batch.items()}
+    return {name: changed(value) for name, value in batch.items()}

@@ -10,10 +10,10 @@ from types import ModuleType
 import numpy as np
 import torch
 import transformers
-from accelerate import Accelerator
 
 from pipeline.files import read_json, write_json
 from pipeline.labels import LABELS
+from pipeline.learning import processes
 from pipeline.learning.checkpoint import save_weights, write_files
 from pipeline.learning.dataset import Training, load_utterances, plan_trainings
 from pipeline.learning.recogniser import Recogniser
@@ -51,11 +51,10 @@ class Run:
                 "numpy": np.__version__,
             },
         }
-        accelerator = Accelerator()
-        self.is_main, self.device = accelerator.is_main_process, accelerator.device
-        if self.is_main:
+        self.device = processes.join()
+        if processes.is_first():
             self.begin()
-        accelerator.wait_for_everyone()
+        processes.wait()
 
     def begin(self) -> None:
         """Find the unfinished run of the same settings, or clear away what is there."""
@@ -95,7 +94,7 @@ class Run:
 
         config.json names the sessions held out of training, and what the model needs to be loaded.
         """
-        if not self.is_main:
+        if not processes.is_first():
             return
         save_weights(model.network, part.folder / "model.safetensors")
         write_files(part.folder, model.files())
@@ -106,6 +105,7 @@ class Run:
         print(f"wrote {part.folder}/model.safetensors, config.json, history.json")
 
     def finish(self) -> None:
-        """Mark the whole stage as finished."""
-        if self.is_main:
+        """Mark the whole stage as finished; only the first process goes on."""
+        if processes.is_first():
             self.marker.unlink()
+        processes.leave()

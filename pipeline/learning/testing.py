@@ -4,13 +4,13 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from accelerate import Accelerator
 
 from pipeline.evaluation import metrics, predictions
 from pipeline.evaluation.scoring import choose_groups
 from pipeline.evaluation.tables import with_interval
 from pipeline.files import UserError
 from pipeline.labels import LABELS
+from pipeline.learning import processes
 from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances, load_utterances
 from pipeline.learning.recogniser import Recogniser, predict
@@ -22,7 +22,9 @@ def dump(stage: ModuleType, data: str, outputs: str, regime: str, limits: tuple[
     A held-out row is predicted by the training that did not see it: the validation sessions by the
     one model, or every training session by its fold's model.
     regime: what is known of the speakers (models/speaker.py).  limits: of a batch, see predict.
+    One process is enough: others end here.
     """
+    processes.leave()
     outputs = Path(outputs)
     folder = outputs / stage.NAME
     test, others = load_utterances(data, "test"), load_utterances(data, "train", "valid")
@@ -58,7 +60,7 @@ def load_trained(stage: ModuleType, folder: Path, rows: Utterances) -> tuple[dic
             f"{folder} was trained on other preprocessed data: run {stage.MADE_BY} again"
         )
     model = stage.load(folder)
-    model.network.to(Accelerator().device)
+    model.network.to(processes.join())
     return config, model
 
 

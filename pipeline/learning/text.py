@@ -18,7 +18,7 @@ from models.kobert import (
     load_encoder,
     load_tokenizer,
 )
-from pipeline.learning.batches import cut_batches, pad
+from pipeline.learning.batches import Step, cut_batches, pad
 from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances
 from pipeline.learning.recogniser import Recogniser
@@ -93,13 +93,14 @@ class TextModel(TokenReader):
     def known(self, regime: str) -> None:
         return None
 
-    def inputs(self, rows: Utterances, chosen: np.ndarray, learning: bool) -> dict[str, Tensor]:
+    def inputs(
+        self, rows: Utterances, chosen: np.ndarray, step: Step | None = None
+    ) -> dict[str, Tensor]:
         """Return tokens; while learning, a share HIDE_TOKENS of the inner ones becomes [MASK]."""
         batch = self.tokens(rows, chosen)
-        if learning and self.settings["hide_tokens"]:
-            ids, mask = batch["input_ids"], batch["attention_mask"]
-            place = torch.arange(ids.shape[1])[None]
-            inner = (place > 0) & (place < mask.sum(1, keepdim=True) - 1)
-            hidden = inner & (torch.rand(ids.shape) < self.settings["hide_tokens"])
-            ids[hidden] = self.tokenizer.mask_id
+        if step and self.settings["hide_tokens"]:
+            for row, ids in zip(chosen, batch["input_ids"], strict=True):
+                inner = ids[1 : len(rows.features["token_ids"][row]) - 1]
+                hidden = step.random(row).random(len(inner)) < self.settings["hide_tokens"]
+                inner[torch.from_numpy(hidden)] = self.tokenizer.mask_id
         return batch

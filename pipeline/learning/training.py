@@ -6,25 +6,26 @@ Shapes: N rows, B rows of a batch, C = 7 classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
 from models import check_choice
+from models.processes import total
 from models.speaker import DEFAULT_REGIME
 from pipeline.evaluation import metrics
 from pipeline.files import write_json
 from pipeline.labels import LABELS
+from pipeline.learning import processes
+from pipeline.learning.batches import Step, made_ahead
 from pipeline.learning.checkpoint import State
 from pipeline.learning.dataset import Training
-from pipeline.learning.recogniser import Recogniser, predict, to_device
+from pipeline.learning.recogniser import Recogniser, pinned, predict, to_device
 
 STEADY = 3  # epochs over which the validation score is averaged
 
@@ -46,8 +47,14 @@ class Task(Protocol):
     def factor(self, step: int) -> float:
         """Return what the learning rates are multiplied by in a step, counted from 0."""
 
-    def losses(self, network: nn.Module, rows: np.ndarray, step: int) -> dict[str, Tensor]:
-        """Return "loss" and other means over a batch; `network` may be wrapped for processes."""
+    def inputs(self, rows: np.ndarray, step: int) -> dict:
+        """Return the network's arguments for this process's share of a batch; in a thread."""
+
+    def losses(self, batch: dict, rows: np.ndarray) -> dict[str, Tensor]:
+        """Return "loss" and other means over a batch.
+
+        batch: `inputs` on the device.  Of several processes, each returns what it adds to them.
+        """
 
     def measure(self, state: State) -> None:
         """End the state's round: measure, record, print."""
@@ -56,45 +63,61 @@ class Task(Protocol):
 def learn(
     task: Task,
     state: State,
-    accelerator: Accelerator,
     *,
+    seed: int,
     precision: str,
     clip: float,
     save_minutes: float = math.inf,
 ) -> None:
     """Go on from the state until the task is over.
 
-    The state is written after every round and every `save_minutes`.
+    The state is written after every round and every `save_minutes`. Several processes take every
+    step together, each with its share of the batch.
     """
-    wrapped, optimizer = accelerator.prepare(task.network, state.optimizer)
+    network, optimizer, device = task.network, state.optimizer, processes.join()
+    processes.begin_alike(network)
     while not task.is_over(state):
-        wrapped.train()
-        todo = own_batches(task.batches(state), accelerator)[state.position :]
-        for rows in progress(todo, task.title(state), state):
+        network.train()
+        todo = task.batches(state)[state.position :]
+        made = made_ahead(
+            lambda item: pinned(task.inputs(item[1], item[0]), device), enumerate(todo, state.step)
+        )
+        for (step, rows), batch in progress(made, todo, task.title(state), state):
             for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * task.factor(state.step)
-            with autocast(accelerator, precision):
-                losses = task.losses(wrapped, rows, state.step)
-            accelerator.backward(losses["loss"])
-            accelerator.clip_grad_norm_(task.network.parameters(), clip)
+                group["lr"] = group["initial_lr"] * task.factor(step)
+            draw_from(seed, step)
+            with autocast(device, precision):
+                losses = task.losses(to_device(batch, device), rows)
+            losses["loss"].backward()
+            processes.add_gradients(network)
+            nn.utils.clip_grad_norm_(network.parameters(), clip)
             optimizer.step()
             optimizer.zero_grad()
-            state.add(losses, len(rows))
-            if accelerator.is_main_process and state.age_minutes >= save_minutes:
+            found = total(torch.stack(list(losses.values())).detach())
+            state.add(dict(zip(losses, found, strict=True)), len(rows))
+            if processes.is_first() and state.age_minutes >= save_minutes:
                 state.save()
         task.measure(state)
-        if accelerator.is_main_process:
+        if processes.is_first():
             state.save()
 
 
-def autocast(accelerator: Accelerator, precision: str) -> torch.autocast:
+def draw_from(seed: int, step: int) -> None:
+    """Let what is drawn in a step, dropout, depend on seed, step and process alone.
+
+    So a training that was stopped goes on as if it had not been.
+    """
+    torch.manual_seed(np.random.SeedSequence([seed, step, processes.place()]).generate_state(1)[0])
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Return the precision of the forward pass as a context.
 
     precision: "bf16" or "float32"; "auto" is bf16 where the processor has it.
     """
     check_choice("PRECISION", precision, ("auto", "bf16", "float32"))
     enabled = precision == "bf16" or (precision == "auto" and has_bf16())
-    return torch.autocast(accelerator.device.type, torch.bfloat16, enabled=enabled)
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def has_bf16() -> bool:
@@ -163,17 +186,15 @@ class Classification:
     """
 
     def __init__(self, model: Recogniser, part: Training, rates: dict[str, float]):
-        self.model, self.part, self.network = model, part, model.network
+        self.model, self.part = model, part
+        device = processes.join()
+        self.network = model.network.to(device)
         model.calibrate(part.fit)
         self.fit = model.meet(part.fit, *model.LEARNED)
         self.settings = settings = model.settings
-        unused = DistributedDataParallelKwargs(find_unused_parameters=model.IN_TURNS)
-        self.accelerator = Accelerator(kwargs_handlers=[unused])
-        epochs = (self.cut(epoch) for epoch in range(settings["epochs"]))
-        self.steps = sum(len(own_batches(batches, self.accelerator)) for batches in epochs)
+        self.steps = sum(len(self.cut(epoch)) for epoch in range(settings["epochs"]))
         groups = parameter_groups(self.network, rates, settings["weight_decay"])
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, settings["beta2"]), fused=True)
-        device = self.accelerator.device
         self.weights = class_weights(part.fit.targets, settings["class_weights"]).to(device)
         self.targets = smooth(part.fit.targets, settings["label_smoothing"]).to(device)
 
@@ -201,9 +222,15 @@ class Classification:
     def factor(self, step: int) -> float:
         return schedule(step, self.steps, self.settings["warmup"], self.settings["schedule"])
 
-    def losses(self, network: nn.Module, rows: np.ndarray, step: int) -> dict[str, Tensor]:
-        batch = to_device(self.model.inputs(self.fit, rows, True), self.accelerator.device)
-        return {"loss": soft_cross_entropy(network(**batch), self.targets[rows], self.weights)}
+    def inputs(self, rows: np.ndarray, step: int) -> dict:
+        own, _ = processes.share(rows)
+        return self.model.inputs(self.fit, own, Step(rows, self.settings["seed"], step))
+
+    def losses(self, batch: dict, rows: np.ndarray) -> dict[str, Tensor]:
+        own, copies = processes.share(rows)
+        loss = soft_cross_entropy(self.network(**batch), self.targets[own], self.weights)
+        weight, whole = ((self.targets[part] * self.weights).sum() for part in (own, rows))
+        return {"loss": loss * (weight / whole / copies)}
 
     def measure(self, state: State) -> None:
         """Score the validation rows, if there are any; write history.json."""
@@ -218,7 +245,7 @@ class Classification:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
         print(f"epoch {state.round + 1}: {shown}", flush=True)
         state.end_round({"epoch": state.round + 1, **record}, steady)
-        if self.accelerator.is_main_process:
+        if processes.is_first():
             history = {"epochs": state.history, "best_epoch": state.best_round}
             write_json(self.part.folder / "history.json", history)
 
@@ -231,31 +258,25 @@ def train(model: Recogniser, part: Training, rates: dict[str, float]) -> None:
     epochs without a better one end the training. Goes on from state.pt in the part's folder.
     """
     task = Classification(model, part, rates)
-    torch.manual_seed(model.settings["seed"])
     state = State(part.folder / "state.pt", model.network, task.optimizer)
     if state.load():
         print(f"{state.path}: going on in epoch {state.round + 1} after batch {state.position}")
-    options = {name: model.settings[name] for name in ("precision", "clip", "save_minutes")}
-    learn(task, state, task.accelerator, **options)
+    options = ("seed", "precision", "clip", "save_minutes")
+    learn(task, state, **{name: model.settings[name] for name in options})
     if part.chooses_epoch:
         model.network.load_state_dict(state.best_weights)
         print(f"best epoch: {state.best_round} of {state.round} (validation macro F1)")
 
 
-def progress(batches: list[np.ndarray], title: str, state: State) -> Iterator[np.ndarray]:
-    """Yield the batches behind a bar of utterances per second and mean loss; quiet in a file."""
-    total = sum(map(len, batches))
-    with tqdm(total=total, desc=title, unit=" utt", disable=None, leave=False) as bar:
-        for rows in batches:
-            yield rows
+def progress(made: Iterable, todo: list[np.ndarray], title: str, state: State) -> Iterator:
+    """Yield what is made behind a bar of utterances per second and mean loss; quiet in a file."""
+    quiet = None if processes.is_first() else True
+    total_rows = sum(map(len, todo))
+    with tqdm(total=total_rows, desc=title, unit=" utt", disable=quiet, leave=False) as bar:
+        for each, rows in zip(made, todo, strict=True):
+            yield each
             bar.update(len(rows))
             bar.set_postfix(loss=f"{state.means['loss']:.3f}")
-
-
-def own_batches(batches: list[np.ndarray], accelerator: Accelerator) -> list[np.ndarray]:
-    """Return this process's batches; the first are repeated where the count does not divide."""
-    missing = -len(batches) % accelerator.num_processes
-    return (batches + batches[:missing])[accelerator.process_index :: accelerator.num_processes]
 
 
 def validation_scores(logits: Tensor, truth: np.ndarray) -> dict:

@@ -152,7 +152,7 @@ class Masking:
             "input_ids": shown,
             "attention_mask": (ids != self.pad_id).long(),
             "hidden": hidden,
-            "pieces": ids[hidden],
+            "pieces": ids,
             "ratings": corpus.ratings[lines],
             "bare": is_bare,
             "markers": corpus.markers[lines],

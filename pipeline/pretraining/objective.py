@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 import torch
-from accelerate import Accelerator
 from sklearn.utils.extmath import randomized_svd
 from torch import nn
 from torch.nn import functional
 
 from models.kobert import mean_of_tokens
+from models.processes import total
 from pipeline.files import UserError, write_json
+from pipeline.learning import processes
 from pipeline.learning.batches import cut_batches
 from pipeline.learning.checkpoint import State, save_encoder
 from pipeline.learning.recogniser import to_device
@@ -99,31 +100,33 @@ class Pretrainer(nn.Module):
 
         Of the pieces over the hidden places, of the ratings over the lines that have one, of the
         markers, summed over them, over the whole and the bare lines; a loss with nothing to average
-        is 0, its accuracy is absent.
+        is 0, its accuracy is absent. Where several processes have a batch in parts, each returns
+        what it adds to the means over all.
         """
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
         token = output.last_hidden_state
         line = mean_of_tokens(token.float(), attention_mask)
-        none = line.new_zeros(())
-        found = dict.fromkeys(("piece_loss", "rating_loss", "seen_loss", "missing_loss"), none)
-        if hidden.any():
-            table = self.encoder.get_input_embeddings().weight
-            logits = functional.linear(
-                self.transform(token[hidden]), table, self.piece_bias
-            ).float()
-            found["piece_loss"] = functional.cross_entropy(logits, pieces)
-            found["piece_accuracy"] = (logits.argmax(1) == pieces).float().mean()
         rated = ratings > 0
-        if rated.any():
-            logits = self.rating(line[rated]).float()
-            found["rating_loss"] = functional.cross_entropy(logits, ratings[rated] - 1)
-            found["rating_accuracy"] = (logits.argmax(1) == ratings[rated] - 1).float().mean()
-        for name, head, lines in (("seen", self.seen, ~bare), ("missing", self.missing, bare)):
-            if lines.any():
-                loss = functional.binary_cross_entropy_with_logits(
-                    head(line[lines]).float(), markers[lines], reduction="sum"
-                )
-                found[f"{name}_loss"] = loss / lines.sum()
+        chosen = hidden, rated, ~bare, bare
+        counts = total(torch.stack([places.sum() for places in chosen])).tolist()
+        table = self.encoder.get_input_embeddings().weight
+        answers = {
+            "piece": functional.linear(self.transform(token[hidden]), table, self.piece_bias),
+            "rating": self.rating(line[rated]),
+            "seen": self.seen(line[~bare]),
+            "missing": self.missing(line[bare]),
+        }
+        truths = pieces[hidden], ratings[rated] - 1, markers[~bare], markers[bare]
+        found = {}
+        for (name, logits), truth, count in zip(answers.items(), truths, counts, strict=True):
+            logits = logits.float()
+            if truth.dtype == torch.int64:  # one of several; of the markers any number is there
+                loss = functional.cross_entropy(logits, truth, reduction="sum")
+                if count:
+                    found[f"{name}_accuracy"] = (logits.argmax(1) == truth).sum() / count
+            else:
+                loss = functional.binary_cross_entropy_with_logits(logits, truth, reduction="sum")
+            found[f"{name}_loss"] = loss / max(count, 1)
         return found
 
 
@@ -147,7 +150,8 @@ class Pretraining:
         self.settings, self.identity = settings, identity
         self.train, held_out = lines
         self.folder = Path(settings["outputs"]) / "encoder"
-        self.accelerator = Accelerator()
+        self.device = processes.join()
+        network.to(self.device)
         bare_share = settings["bare_share"] if settings["missing_weight"] else 0.0
         self.masking = Masking.of(tokenizer, settings["hidden_share"], bare_share)
         lengths = corpus.whole.lengths
@@ -178,16 +182,18 @@ class Pretraining:
         left = (settings["steps"] - step) / settings["decay_steps"]
         return min(1, (step + 1) / settings["warmup_steps"], left)
 
-    def losses(self, network: nn.Module, rows: np.ndarray, step: int) -> dict[str, torch.Tensor]:
-        return self.masked_losses(network, rows, 1_000_000 * self.settings["seed"] + step)
+    def inputs(self, rows: np.ndarray, step: int) -> dict:
+        return self.masked(rows, 1_000_000 * self.settings["seed"] + step)
 
-    def masked_losses(
-        self, network: nn.Module, rows: np.ndarray, seed: int
-    ) -> dict[str, torch.Tensor]:
-        """Return the weighted sum of the four losses and each of them, masks drawn by the seed."""
-        settings = self.settings
+    def masked(self, rows: np.ndarray, seed: int) -> dict:
+        """Return this process's share of a batch, whose masks are drawn by the seed."""
+        own, _ = processes.share(np.arange(len(rows)))
         batch = self.masking.batch(self.corpus, rows, seed)
-        found = network(**to_device(batch, self.accelerator.device))
+        return {name: tensor[own] for name, tensor in batch.items()}
+
+    def losses(self, batch: dict, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return the weighted sum of the four losses and each of them."""
+        settings, found = self.settings, self.network(**batch)
         loss = found["piece_loss"] + settings["rating_weight"] * found["rating_loss"]
         loss = loss + settings["seen_weight"] * found["seen_loss"]
         loss = loss + settings["missing_weight"] * found["missing_loss"]
@@ -196,17 +202,16 @@ class Pretraining:
     def measure(self, state: State) -> None:
         """Write the encoder and its losses in this round and on the held-out lines."""
         measured = {}
-        with torch.inference_mode(), autocast(self.accelerator, self.settings["precision"]):
+        with torch.inference_mode(), autocast(self.device, self.settings["precision"]):
             for rows in self.held_out:
-                for name, value in self.masked_losses(
-                    self.network, rows, self.settings["seed"]
-                ).items():
-                    measured.setdefault(f"held_out_{name}", []).append(value)
+                batch = to_device(self.masked(rows, self.settings["seed"]), self.device)
+                for name, value in self.losses(batch, rows).items():
+                    measured.setdefault(f"held_out_{name}", []).append(total(value))
         measured = {name: float(torch.stack(measured[name]).mean()) for name in sorted(measured)}
         state.end_round({"step": state.step, **state.means, **measured})
         shown = ", ".join(f"{name} {value:.3f}" for name, value in measured.items())
         print(f"step {state.step}: {shown}", flush=True)
-        if self.accelerator.is_main_process:
+        if processes.is_first():
             save_encoder(self.network.encoder, self.tokenizer, self.folder, torch.float16)
             history = {**self.identity, "history": state.history}
             write_json(self.folder / "history.json", history)

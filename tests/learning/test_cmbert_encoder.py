@@ -12,6 +12,7 @@ from transformers import AutoModel
 from models.speaker import REGIMES
 from pipeline.files import read_json
 from pipeline.learning import cmbert
+from pipeline.learning.batches import Step
 from pipeline.learning.dataset import load_utterances
 from pipeline.learning.recogniser import predict
 
@@ -62,7 +63,7 @@ def share(frames, token, tokens):
 
 def test_tokens_hear_their_share_of_the_frames(model, prepared, speech):
     chosen = np.array([7, 0, 3])
-    batch = model.inputs(prepared, chosen, learning=False)
+    batch = model.inputs(prepared, chosen)
     for row, mask, audio in zip(chosen, batch["attention_mask"], batch["audio"], strict=True):
         frames = encode(speech, prepared.samples(row))
         assert prepared.features["frames"][row].dtype == np.float16
@@ -77,7 +78,8 @@ def test_tokens_hear_their_share_of_the_frames(model, prepared, speech):
 
 def test_words_are_hidden_while_learning_alone(model, prepared):
     chosen = np.arange(len(prepared))
-    plain, hidden = (model.inputs(prepared, chosen, learning) for learning in (False, True))
+    plain = model.inputs(prepared, chosen)
+    hidden = model.inputs(prepared, chosen, Step(chosen, 1, 0))
     assert torch.equal(hidden["input_ids"], model.mask_words(plain)["input_ids"])
     assert not torch.equal(hidden["input_ids"], plain["input_ids"])
     assert torch.equal(hidden["audio"], plain["audio"])

@@ -53,7 +53,7 @@ def test_frozen_features_are_what_the_network_hears(tmp_path, unheard):
             assert rows.features["pooled"][0].dtype == np.float32
             frozen.frozen = False  # from here on samples pass through the network
             with torch.inference_mode():
-                expected = frozen.network.eval()(**frozen.inputs(rows, chosen, False))
+                expected = frozen.network.eval()(**frozen.inputs(rows, chosen))
             assert (found - expected).abs().max() < 1e-4
             assert found.std(0).min() > 1e-4  # the clips do differ
 

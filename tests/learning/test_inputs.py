@@ -15,6 +15,7 @@ from pipeline.features.paper import paper_mfcc, paper_spectrogram
 from pipeline.features.tokens import average_over_tokens
 from pipeline.files import UserError
 from pipeline.learning import audio, cmbert, text
+from pipeline.learning.batches import Step
 from pipeline.learning.checkpoint import save_weights
 from pipeline.learning.dataset import load_utterances
 from pipeline.learning.profile import SpeakerProfile
@@ -58,6 +59,11 @@ def voiced(loaded, bert):
     return model, model.meet(rows, "all")
 
 
+def step(number):
+    """Return a step that all ROWS are learned in."""
+    return Step(ROWS, 1, number)
+
+
 # --- words
 
 
@@ -67,7 +73,7 @@ def text_model(bert, **changes):
 
 def test_text_inputs_pad_right_and_mask(loaded, bert):
     model = text_model(bert)
-    batch = model.inputs(loaded, np.array([2, 0, 1]), learning=False)
+    batch = model.inputs(loaded, np.array([2, 0, 1]))
     ids = [[2, 10, 11, 12, 13, 3], [2, 10, 11, 3, 1, 1], [2, 10, 11, 12, 3, 1]]
     assert batch["input_ids"].tolist() == ids
     assert batch["attention_mask"].tolist() == [[1] * 6, [1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]]
@@ -78,9 +84,8 @@ def test_tokens_are_hidden_in_training_only(loaded, bert):
     rows = loaded.select(np.arange(len(loaded)) < 2)
     rows = rows.with_features(token_ids=[[2, *range(10, 2010), 3], [2, *range(10, 510), 3]])
     model = text_model(bert, hide_tokens=0.3)
-    torch.manual_seed(1)
-    ids = model.inputs(rows, np.array([0, 1]), True)["input_ids"]
-    whole = model.inputs(rows, np.array([0, 1]), False)["input_ids"]
+    ids = model.inputs(rows, np.array([0, 1]), Step(np.array([0, 1]), 1, 0))["input_ids"]
+    whole = model.inputs(rows, np.array([0, 1]))["input_ids"]
     hidden = ids == 4
     assert 0.25 < hidden[0].float().mean() < 0.35 and 0.2 < hidden[1, :502].float().mean() < 0.4
     assert torch.equal(ids[~hidden], whole[~hidden])
@@ -122,7 +127,7 @@ def test_known_voices_are_heard_in_units_of_the_speaker(met):
     model, rows = met
     for speaker in set(rows.speakers):
         own = np.flatnonzero(rows.speakers == speaker)
-        batch = model.inputs(rows, own, learning=False)
+        batch = model.inputs(rows, own)
         assert batch["known"]
         frames = np.concatenate(
             [
@@ -146,7 +151,7 @@ def test_a_strangers_voice_is_heard_in_units_of_the_corpus(met):
     together = np.concatenate(rows.features["spectrograms"])
     np.testing.assert_allclose(model.average.units[0], together.mean(0), rtol=1e-4)
     np.testing.assert_allclose(model.average.units[1], together.std(0), rtol=1e-4)
-    batch = model.inputs(rows, ROWS, learning=False)
+    batch = model.inputs(rows, ROWS)
     assert not batch["known"]
     (features,), (counts,) = batch["features"], batch["frame_counts"]
     assert features.shape == (3, 3, counts.max(), MEL.bins)
@@ -160,13 +165,12 @@ def test_a_strangers_voice_is_heard_in_units_of_the_corpus(met):
         assert not clip[:, count:].any()
 
 
-def test_augmentation_is_for_training_alone_and_follows_torchs_seed(met):
+def test_augmentation_is_for_training_alone_and_follows_the_seed(met):
     model, rows = met
 
     def features(learning, augment, seed=0):
         model.settings["augment"] = augment
-        torch.manual_seed(seed)
-        return model.inputs(rows, ROWS, learning)["features"][0]
+        return model.inputs(rows, ROWS, step(seed) if learning else None)["features"][0]
 
     before = [frames.copy() for frames in rows.features["spectrograms"]]
     plain = features(False, 1.0)
@@ -182,7 +186,7 @@ def test_augmentation_is_for_training_alone_and_follows_torchs_seed(met):
 def test_every_row_is_learned_once_by_each_network(met, seed):
     model, rows = met
     batches = model.batches(rows, seed, budget=1000, size=3)
-    known = [model.inputs(rows, batch, learning=False)["known"] for batch in batches]
+    known = [model.inputs(rows, batch)["known"] for batch in batches]
     for kind in (True, False):
         chosen = [batch for batch, is_known in zip(batches, known, strict=True) if is_known == kind]
         assert sorted(np.concatenate(chosen)) == list(range(len(rows)))
@@ -195,7 +199,7 @@ def test_every_row_is_learned_once_by_each_network(met, seed):
 def test_batches_of_both_kinds_are_shuffled_by_the_seed(met):
     model, rows = met
     batches = model.batches(rows, seed=3, budget=1000, size=3)
-    known = [model.inputs(rows, batch, learning=False)["known"] for batch in batches]
+    known = [model.inputs(rows, batch)["known"] for batch in batches]
     assert known != sorted(known)  # in turn
     again = model.batches(rows, seed=3, budget=1000, size=3)
     assert all(map(np.array_equal, batches, again))
@@ -312,7 +316,7 @@ def test_first_convolutions_are_one_in_memory_and_through_a_file(met, tmp_path):
     """What a stranger's batch teaches them, the known voice's network has learned."""
     model, rows = met
     network = model.network.train()
-    batch = model.inputs(rows, np.array([0, 1]), learning=False) | {"known": False}
+    batch = model.inputs(rows, np.array([0, 1])) | {"known": False}
     network(**batch).sum().backward()
     learned = [layer.weight.grad is not None for layer in network.known.convolutions]
     assert learned == [True, True, False, False, False]
@@ -374,7 +378,7 @@ def test_what_is_no_profile_is_one_line(tmp_path, content):
 
 
 def test_paper_inputs_stack_the_papers_spectrograms(loaded):
-    batch = spectrogram_model(**PAPER["audio"]).inputs(loaded, ROWS, learning=True)
+    batch = spectrogram_model(**PAPER["audio"]).inputs(loaded, ROWS, step(0))
     for clip, count, row in zip(batch["features"], batch["frame_counts"], ROWS, strict=True):
         alone = paper_spectrogram(loaded.samples(row))
         assert count == alone.shape[1]
@@ -403,7 +407,7 @@ def in_units_of(clips, average):
 
 def test_each_token_gets_its_share_of_the_clip_in_units_of_the_speaker(voiced):
     model, rows = voiced
-    batch = model.inputs(rows, ROWS, learning=False)
+    batch = model.inputs(rows, ROWS)
     audio = batch["audio"]
     assert audio.shape == (3, 11, 192)  # row 7 has 9 tokens, [CLS] and [SEP]
     assert audio.dtype == torch.float32
@@ -426,12 +430,11 @@ def test_all_regimes_are_met_while_learning(voiced):
     model.settings["augment"] = 0.0
     heard = {}
     for regime in ("alone", "past", "all"):
-        plain = model.inputs(model.meet(rows, regime), ROWS[:1], learning=False)
+        plain = model.inputs(model.meet(rows, regime), ROWS[:1])
         heard[regime] = plain["audio"]
     drawn = set()
     for seed in range(20):
-        torch.manual_seed(seed)
-        audio = model.inputs(rows, ROWS[:1], learning=True)["audio"]
+        audio = model.inputs(rows, ROWS[:1], step(seed))["audio"]
         near = [name for name, other in heard.items() if (audio - other).abs().max() < 1e-4]
         drawn.update(near)
         assert near
@@ -447,8 +450,7 @@ def test_augmentation_treats_level_square_and_movement_of_a_bin_alike(voiced):
         spectrograms=[np.zeros((200, MEL.bins), np.float32)] * len(rows),
         units=[(((0, 1), described),)] * len(rows),
     )  # a voice that is 1, 2 and 4 everywhere
-    torch.manual_seed(3)
-    audio = model.inputs(ones, ROWS[:1], learning=True)["audio"][0, 1:10].numpy()
+    audio = model.inputs(ones, ROWS[:1], step(3))["audio"][0, 1:10].numpy()
     level, square, movement = audio.reshape(9, 3, MEL.bins).transpose(1, 0, 2)
     kept = square / 2  # share of each token and bin that is not masked
     assert 0 < (kept == 0).mean() < 0.2 and (kept < 1).any(1).any()
@@ -463,8 +465,7 @@ def test_words_are_hidden_in_training_alone(voiced):
 
     def ids(learning, share):
         model.settings["hide_words"] = share
-        torch.manual_seed(0)
-        return model.inputs(rows, ROWS, learning)["input_ids"]
+        return model.inputs(rows, ROWS, step(0) if learning else None)["input_ids"]
 
     plain = ids(False, 1.0)
     assert not (plain == 4).any()
@@ -477,7 +478,7 @@ def test_words_are_hidden_in_training_alone(voiced):
 
 def test_masked_words_keep_their_places(voiced):
     model, rows = voiced
-    batch = model.inputs(rows, ROWS, learning=False)
+    batch = model.inputs(rows, ROWS)
     masked = model.mask_words(batch)["input_ids"]
     assert masked[1].tolist() == [2, 4, 4, 3, *[1] * 7]  # row 0: two words
     assert not (batch["input_ids"] == 4).any()
@@ -485,7 +486,8 @@ def test_masked_words_keep_their_places(voiced):
 
 def test_the_papers_coefficients_lie_against_tokens(loaded, bert):
     model = cmbert_model(bert, **PAPER["cmbert"])
-    batch = model.inputs(loaded, ROWS, learning=False)
+    mfcc = model.prepare(loaded).features["mfcc"]
+    batch = model.inputs(loaded.with_features(mfcc=mfcc), ROWS)
     assert batch["audio"].shape == (3, 100, 465)
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (3, 100)
     assert not batch["input_ids"][0, 11:].any()  # [UNK] after the 11 ids of row 7

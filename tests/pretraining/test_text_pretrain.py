@@ -238,7 +238,7 @@ def test_heads_ask_whole_lines_and_bare_lines_apart():
         "input_ids": torch.full((3, 4), 5),
         "attention_mask": torch.ones(3, 4, dtype=torch.long),
         "hidden": torch.zeros(3, 4, dtype=torch.bool),
-        "pieces": torch.zeros(0, dtype=torch.long),
+        "pieces": torch.full((3, 4), 5),
         "ratings": torch.zeros(3, dtype=torch.long),
         "bare": torch.tensor([True, False, False]),
         "markers": torch.zeros(3, kinds),
