@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,34 +13,58 @@ import torch
 import transformers
 from accelerate import Accelerator
 
-from pipeline.files import read_json, write_json
+from models.kobert import identify
+from pipeline.files import UserError, read_json, write_json
 from pipeline.labels import LABELS
 from pipeline.learning.checkpoint import save_weights, write_files
 from pipeline.learning.dataset import Training, load_utterances, plan_trainings
 from pipeline.learning.recogniser import Recogniser
+from pipeline.record import RECORDS, Work, describe_machine, differences, publish
 
-PLACES = ("data", "outputs")
-RESULTS = ("config.json", "model.safetensors", "history.json", "state.pt")
+PLACES = ("data", "outputs", "restart")
+PRETRAINED = ("bert", "encoder", "audio")  # settings that may name a checkpoint
+OWN = ("alexnet", "aligned", "paper")  # what else they may say
 
 
 class Run:
     """The results folder of a stage while it trains, so that a killed stage can go on.
 
     stage: the model's file in pipeline/learning (text, audio, cmbert).  settings: the script's.
-    `running.json` names the settings and the data; it stands until the stage is finished. A stage
-    that finds its own goes on where the other stopped; anything else is cleared away first.
+    All is written to `unfinished/` below it, whose `running.json` names the settings and the data,
+    and moved to its place when the stage is finished: until then an earlier run's model stands. A
+    stage that finds an unfinished run of its own goes on where that stopped, and refuses another's.
     """
 
     def __init__(self, stage: ModuleType, settings: dict):
         self.stage, self.settings = stage, settings
         self.folder = Path(settings["outputs"]) / stage.NAME
-        self.marker = self.folder / "running.json"
+        self.unfinished = self.folder / "unfinished"
+        self.marker = self.unfinished / "running.json"
         self.rows = load_utterances(settings["data"], "train", "valid")
-        plan_trainings(self.rows, settings["folds"], self.folder)  # refused before work is lost
-        # DATA and OUTPUTS may spell the same place in many ways: the data hash identifies the data.
-        identity = {name: value for name, value in settings.items() if name not in PLACES}
-        self.config = {
-            "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in identity.items()},
+        self.plan()  # refused before work is lost
+        inputs = {"data_hash": self.rows.data_hash}
+        for name in PRETRAINED:
+            if settings.get(name, OWN[0]) not in OWN:
+                inputs[name] = identify(settings[name])
+        self.work = Work(stage.MADE_BY, self.folder, settings, inputs, self.folder)
+        self.config = self.describe()
+        accelerator = Accelerator()
+        self.processes = accelerator.num_processes
+        self.is_main, self.device = accelerator.is_main_process, accelerator.device
+        self.is_done = False
+        if self.is_main:
+            self.begin()
+        accelerator.wait_for_everyone()
+        self.is_done = not self.marker.is_file()
+
+    def plan(self) -> list[Training]:
+        return plan_trainings(self.rows, self.settings["folds"], self.unfinished)
+
+    def describe(self) -> dict:
+        """Return what config.json says of every training of the stage."""
+        settings = {k: v for k, v in self.settings.items() if k not in PLACES}
+        return {
+            "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()},
             "labels": list(LABELS),
             "data_hash": self.rows.data_hash,
             "source": self.rows.source,
@@ -50,24 +75,37 @@ class Run:
                 "transformers": transformers.__version__,
                 "numpy": np.__version__,
             },
+            **describe_machine(),
         }
-        accelerator = Accelerator()
-        self.is_main, self.device = accelerator.is_main_process, accelerator.device
-        if self.is_main:
-            self.begin()
-        accelerator.wait_for_everyone()
 
     def begin(self) -> None:
-        """Find the unfinished run of the same settings, or clear away what is there."""
+        """Find the unfinished run of the same settings, or prepare for a new one."""
+        if self.work.restart:
+            shutil.rmtree(self.unfinished, ignore_errors=True)
+        self.complete()
+        if self.work.is_done():
+            return
+        made_of = self.work.made_of
+        now = made_of | {"settings": made_of["settings"] | {"processes": self.processes}}
         if self.marker.is_file():
-            if read_json(self.marker, "the training") == self.config:
-                print(f"{self.folder}: going on with the unfinished run of these settings")
-                return
-            print(f"{self.folder}: clearing away an unfinished run of other settings or data")
-        for folder in (self.folder, *self.folder.glob("fold*")):
-            for name in RESULTS:
-                (folder / name).unlink(missing_ok=True)
-        write_json(self.marker, self.config)
+            before = read_json(self.marker, "with --restart")
+            if why := differences(before, now | {"code": before["code"]}):
+                raise UserError(
+                    f"{self.unfinished} is a run of {why}: give the same to go on with it, or "
+                    "--restart to start over"
+                )
+            if why := differences(before, now):
+                print(f"{self.unfinished}: {why} than it was begun with")
+            print(f"{self.folder}: going on with the unfinished run of these settings")
+        else:
+            shutil.rmtree(self.unfinished, ignore_errors=True)
+            write_json(self.marker, now)
+
+    def complete(self) -> None:
+        """Put the finished run in its place."""
+        if any((self.unfinished / RECORDS).glob("*.json")):
+            self.marker.unlink(missing_ok=True)
+            publish(self.unfinished, self.folder)
 
     def trainings(self) -> Iterator[tuple[Training, Recogniser]]:
         """Yield what is still to be trained, each with a new model.
@@ -75,8 +113,8 @@ class Run:
         Features are computed once and shared by all trainings.
         """
         is_prepared = False
-        for number in range(self.settings["folds"] + 1):
-            part = plan_trainings(self.rows, self.settings["folds"], self.folder)[number]
+        for number in range(0 if self.is_done else self.settings["folds"] + 1):
+            part = self.plan()[number]
             if (part.folder / "config.json").is_file():
                 print(f"{part.folder}: already trained in this run")
                 continue
@@ -85,8 +123,8 @@ class Run:
             if not is_prepared:
                 model.network.to(self.device)  # a frozen speech encoder is part of preparing
                 self.rows, is_prepared = model.prepare(self.rows), True
-                part = plan_trainings(self.rows, self.settings["folds"], self.folder)[number]
-            name = "model" if part.folder == self.folder else part.folder.name
+                part = self.plan()[number]
+            name = "model" if part.folder == self.unfinished else part.folder.name
             print(f"{self.stage.NAME} {name}: {part}{model.inspect(part.fit)}")
             yield part, model
 
@@ -103,9 +141,13 @@ class Run:
         config = {**self.config, "held_out": sessions, **model.describe()}
         write_json(part.folder / "config.json", config)
         (part.folder / "state.pt").unlink(missing_ok=True)
-        print(f"wrote {part.folder}/model.safetensors, config.json, history.json")
 
     def finish(self) -> None:
-        """Mark the whole stage as finished."""
-        if self.is_main:
-            self.marker.unlink()
+        """Put the trained models and their record in place of an earlier run's."""
+        if not self.is_main or self.is_done:
+            return
+        names = [path.relative_to(self.unfinished) for path in self.unfinished.rglob("*")]
+        chosen = [name for name in names if (self.unfinished / name).is_file()]
+        self.work.write(self.unfinished, [name for name in chosen if name.name != self.marker.name])
+        self.complete()
+        print(f"wrote {self.folder}: model.safetensors, config.json, history.json")
