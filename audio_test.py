@@ -10,11 +10,12 @@ from models import check_choice
 from models.speaker import REGIMES
 from pipeline import config
 from pipeline.learning import audio
-from pipeline.learning.testing import dump
+from pipeline.learning.testing import begin, dump
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
 OUTPUTS = "outputs"
+RESTART = False  # yes: also if an earlier run left all of this
 KNOWN = "past"  # of a speaker: past (earlier turns), alone (the utterance), all (transductive)
 BATCH_SECONDS = 240  # seconds of audio in a batch; changes the speed, not the result
 BATCH_SIZE = 32
@@ -23,7 +24,10 @@ BATCH_SIZE = 32
 
 def main() -> None:
     check_choice("KNOWN", KNOWN, REGIMES)
-    dump(audio, DATA, OUTPUTS, KNOWN, (BATCH_SECONDS, BATCH_SIZE))
+    work = begin(audio, config.settings(globals()))
+    if not work.is_done():
+        dump(audio, DATA, OUTPUTS, KNOWN, (BATCH_SECONDS, BATCH_SIZE))
+        work.finish()
 
 
 if __name__ == "__main__":

@@ -22,12 +22,15 @@ from models import check_choice
 from models.speaker import REGIMES
 from pipeline import config
 from pipeline.classics.classifiers import VoiceClassifier, WordClassifier, deal_sessions
+from pipeline.files import read_data_hash
 from pipeline.learning.dataset import Utterances, load_utterances
 from pipeline.learning.testing import write
+from pipeline.record import Work
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
 OUTPUTS = "outputs"
+RESTART = False  # yes: also if an earlier run left all of this
 SEED = 1  # of the dealing of sessions in the cross-validation
 KNOWN = "past"  # of a speaker: past (earlier turns), alone (the utterance), all (transductive)
 # --------------------------------------------------------------------------------------
@@ -37,6 +40,12 @@ LEAST = 1e-6  # probability, so that the logarithm is finite
 
 def main() -> None:
     check_choice("KNOWN", KNOWN, REGIMES)
+    inputs = {"data_hash": read_data_hash(DATA)}
+    work = Work(
+        "baseline.py", Path(OUTPUTS), config.settings(globals()), inputs, Path(OUTPUTS) / "baseline"
+    )
+    if work.is_done():
+        return
     fit, held_out, test = (load_utterances(DATA, split) for split in ("train", "valid", "test"))
     print(f"baseline: {fit} to learn from")
     splits = deal_sessions(fit, SEED)
@@ -48,6 +57,7 @@ def main() -> None:
     else:
         for path in (Path(OUTPUTS) / "valid").glob("baseline_*"):
             path.unlink()  # of an earlier run
+    work.finish()
 
 
 def write_all(

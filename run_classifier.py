@@ -34,12 +34,13 @@ from pipeline.learning import cmbert
 from pipeline.learning.dataset import Utterances, load_utterances
 from pipeline.learning.recogniser import predict, to_device
 from pipeline.learning.run import Run
-from pipeline.learning.testing import dump, load_trained
+from pipeline.learning.testing import begin, dump, load_trained
 from pipeline.learning.training import train
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
 OUTPUTS = "outputs"
+RESTART = False  # yes: neither go on with an unfinished run nor leave alone what is done
 SEED = 1
 PRECISION = "auto"  # auto (bf16 where the processor has it), bf16, float32
 FOLDS = 0  # 0: validation sessions; K: out-of-fold outputs for all training rows, K + 1 trainings
@@ -84,12 +85,16 @@ AFTERWARDS = ("train", "known", "attention")  # settings that a trained model do
 
 def main() -> None:
     check_choice("KNOWN", KNOWN, REGIMES)
+    settings = config.settings(globals())
     if TRAIN:
-        run = Run(cmbert, training_settings())
+        run = Run(cmbert, {n: value for n, value in settings.items() if n not in AFTERWARDS})
         for part, model in run.trainings():
             train(model, part, {"encoder": LEARNING_RATE, "": FUSION_RATE})
             run.save(part, model)
         run.finish()
+    work = begin(cmbert, {name: value for name, value in settings.items() if name != "train"})
+    if work.is_done():
+        return
     dump(cmbert, DATA, OUTPUTS, KNOWN, (BATCH_TOKENS, BATCH_SIZE))
     test = load_utterances(DATA, "test")
     _, model = load_trained(cmbert, Path(OUTPUTS) / "cmbert", test)
@@ -97,12 +102,7 @@ def main() -> None:
     ablate(model, test)
     if ATTENTION:
         plot_attention(model, test)
-
-
-def training_settings() -> dict:
-    """Return the settings that the trained model depends on."""
-    settings = config.settings(globals())
-    return {name: settings[name] for name in settings if name not in AFTERWARDS}
+    work.finish()
 
 
 def ablate(model: cmbert.CMBERTModel, test: Utterances) -> None:

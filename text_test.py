@@ -9,18 +9,22 @@ Writes  OUTPUTS/text_{truth,pred,output,index}.npy and the same under OUTPUTS/va
 from models.speaker import DEFAULT_REGIME
 from pipeline import config
 from pipeline.learning import text
-from pipeline.learning.testing import dump
+from pipeline.learning.testing import begin, dump
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
 OUTPUTS = "outputs"
+RESTART = False  # yes: also if an earlier run left all of this
 BATCH_TOKENS = 4096  # padded tokens of a batch; changes the speed, not the result
 BATCH_SIZE = 64
 # --------------------------------------------------------------------------------------
 
 
 def main() -> None:
-    dump(text, DATA, OUTPUTS, DEFAULT_REGIME, (BATCH_TOKENS, BATCH_SIZE))
+    work = begin(text, config.settings(globals()))
+    if not work.is_done():
+        dump(text, DATA, OUTPUTS, DEFAULT_REGIME, (BATCH_TOKENS, BATCH_SIZE))
+        work.finish()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pipeline.learning.training import train
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
 OUTPUTS = "outputs"
+RESTART = False  # yes: neither go on with an unfinished run nor leave alone what is done
 SEED = 1
 PRECISION = "auto"  # auto (bf16 where the processor has it), bf16, float32
 FOLDS = 0  # 0: validation sessions; K: out-of-fold outputs for all training rows, K + 1 trainings

@@ -3,6 +3,7 @@
 Shapes: B utterances, L tokens (padding included), D encoder width.
 """
 
+import hashlib
 import io
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import sentencepiece
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import hf_hub_download, snapshot_download
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
 from transformers.utils import logging
@@ -35,6 +36,7 @@ KNOWN_ANSWERS = (
 )
 # On a CPU scaled_dot_product_attention is slower for short texts; None: the library's choice.
 ATTENTION = None if torch.cuda.is_available() else "eager"
+CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt")
 UNKNOWN_LIMIT = 0.05  # share of [UNK] among the tokens; Korean text of any topic stays under .01
 
 
@@ -65,6 +67,23 @@ class HubTokenizer:
         with tempfile.TemporaryDirectory() as scratch:
             paths = filter(Path.exists, map(Path, self.tokenizer.save_pretrained(scratch)))
             return {path.name: path.read_bytes() for path in paths}
+
+
+def identify(name: str) -> str:
+    """Return what tells a checkpoint's contents: a hash of its files, or the hub's commit."""
+    folder = Path(name)
+    if not folder.is_dir():
+        try:
+            return Path(hf_hub_download(name, "config.json")).parent.name
+        except (OSError, ValueError) as error:
+            raise unreachable(name, "files", error) from None
+    digest = hashlib.sha256()
+    for path in sorted({path for kind in CHECKPOINT_FILES for path in folder.glob(kind)}):
+        digest.update(f"{path.name}\n".encode())
+        with open(path, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def load_tokenizer(name: str) -> KoBERTTokenizer | HubTokenizer:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from models import ModelError
-from pipeline.files import UserError
+from pipeline.files import UserError, let_go
 
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -148,3 +148,5 @@ def run(main: Callable[[], None], words: str = "") -> None:
     except KeyboardInterrupt:
         print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
         sys.exit(130)
+    finally:
+        let_go()

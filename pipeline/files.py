@@ -1,16 +1,25 @@
-"""Files that stages exchange: written whole or not at all, read without pickle."""
+"""Files that stages exchange: written whole or not at all, read without pickle, checked by hash."""
 
+import fcntl
 import hashlib
+import io
 import json
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
 RATE = 16_000  # Hz of every recording behind preprocess.py: mono int16
 FULL_SCALE = 32_768  # an int16 sample of this size is 1.0 as a float
+
+RECORDS = "records"  # folder beside a stage's outputs: who wrote which file (pipeline/record.py)
+WRITTEN: list[Path] = []  # what this process has written, in order
+HELD: dict[Path, TextIO] = {}  # its locks, by file
 
 UMASK = os.umask(0)  # can only be read by setting it
 os.umask(UMASK)
@@ -37,6 +46,7 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
             os.fsync(stream.fileno())
         temporary.chmod(0o666 & ~UMASK)  # some writers make files that only their owner may read
         temporary.replace(path)
+        WRITTEN.append(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -57,13 +67,24 @@ def write_json(path: Path | str, content: object) -> None:
     write_text(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path | str, made_by: str) -> dict:
-    """Read a JSON file that the stage `made_by` writes; missing or damaged is a UserError."""
+def read_bytes(path: Path | str, made_by: str) -> bytes:
+    """Read a file that the stage `made_by` writes; missing or not as recorded is a UserError."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = Path(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run {made_by} first") from None
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}): run {made_by} again") from None
+    check_recorded(path, hashlib.sha256(content).hexdigest())
+    return content
+
+
+def read_json(path: Path | str, made_by: str) -> dict:
+    """Read a JSON file that the stage `made_by` writes; missing or damaged is a UserError."""
+    content = read_bytes(path, made_by)
+    try:
+        return json.loads(content.decode("utf-8"))
+    except ValueError as error:
         raise UserError(f"{path} cannot be read ({error}): run {made_by} again") from None
 
 
@@ -74,9 +95,14 @@ def write_array(path: Path | str, array: np.ndarray) -> None:
 
 
 def read_array(path: Path | str, made_by: str, mmap: bool = False) -> np.ndarray:
-    """Read one .npy array that the stage `made_by` writes, without pickle."""
+    """Read one .npy array that the stage `made_by` writes, without pickle.
+
+    mmap: leave it on the disk; then its hash is not compared.
+    """
     try:
-        return np.load(path, allow_pickle=False, mmap_mode="r" if mmap else None)
+        if mmap:
+            return np.load(path, allow_pickle=False, mmap_mode="r")
+        return np.load(io.BytesIO(read_bytes(path, made_by)), allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run {made_by} first") from None
     except (ValueError, OSError, EOFError) as error:
@@ -84,7 +110,14 @@ def read_array(path: Path | str, made_by: str, mmap: bool = False) -> np.ndarray
 
 
 def sha256(path: Path | str) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file as 64 hexadecimal digits; of a file unchanged, once."""
+    state = os.stat(path)
+    return hash_file(os.path.abspath(path), state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def hash_file(path: str, *state: int) -> str:
+    """Return the SHA-256 of a file; `state` changes when its content does."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while block := stream.read(1 << 20):
@@ -92,6 +125,65 @@ def sha256(path: Path | str) -> str:
     return digest.hexdigest()
 
 
+def check_recorded(path: Path | str, digest: str = "") -> None:
+    """Refuse a file that differs from what is on record of it; without a record all is well.
+
+    Records lie in a folder `records` beside the file or up to two folders above it.
+    digest: the SHA-256 of its content, if that is known.
+    """
+    place = Path(path).absolute()
+    for folder in list(place.parents)[:3]:
+        name = json.dumps(place.relative_to(folder).as_posix(), ensure_ascii=False)
+        for record in sorted((folder / RECORDS).glob("*.json")):
+            content = record.read_text(encoding="utf-8", errors="replace")
+            if f"{name}: " in content and f'{name}: "{digest or sha256(path)}"' not in content:
+                raise UserError(
+                    f"{path} has changed since {record.stem}.py wrote it: run {record.stem}.py "
+                    f"again, or remove {record} if the change is yours"
+                )
+
+
+def read_data_hash(data: Path | str) -> str:
+    """Return the hash of the preprocessed data in a folder, by its manifest."""
+    return hash_data(read_json(Path(data) / "manifest.json", "preprocess.py")["files"])
+
+
 def hash_data(files: dict[str, str]) -> str:
     """Return one hash of preprocessed data from those of its files (a manifest's `files`)."""
     return hashlib.sha256("".join(files[name] for name in sorted(files)).encode()).hexdigest()
+
+
+def hold(place: Path) -> None:
+    """Keep other runs from writing to a place until this process ends or lets go.
+
+    The system drops the lock of a process that died, so none is ever left over.
+    """
+    folder = place.parent
+    path = (folder / RECORDS / f"{place.name}.lock").absolute()
+    if path in HELD:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - closing lets go
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror})") from None
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.seek(0)
+        owner = stream.read().strip() or "a process"
+        raise UserError(
+            f"{place}: {owner} is writing there: wait until it ends, or give another --outputs"
+        ) from None
+    except OSError as error:
+        print(f"{folder}: no locks on this file system ({error.strerror}): start no second run")
+    stream.truncate(0)
+    stream.write(f"process {os.getpid()} on {platform.node()}\n")
+    stream.flush()
+    HELD[path] = stream
+
+
+def let_go() -> None:
+    """Give up all locks of this process."""
+    while HELD:
+        HELD.popitem()[1].close()

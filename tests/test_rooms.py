@@ -6,7 +6,7 @@ from pathlib import Path
 
 from conftest import ROOT
 
-LOOSE = {"config", "files", "labels"}
+LOOSE = {"config", "files", "labels", "record"}
 NO_TORCH = ("corpus", "evaluation")
 LEAVES = {
     "sample": "sample_corpus.py",

@@ -2,7 +2,6 @@
 
 import platform
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,11 +15,11 @@ from pipeline.evaluation import metrics
 from pipeline.evaluation.predictions import MODELS, Predictions
 from pipeline.files import UserError, hash_data, read_json, sha256
 from pipeline.labels import LABELS
+from pipeline.record import describe_machine
 
 SPLITS = ("train", "valid", "test")
 TURNS = ["session", "scenario", "turn", "speaker", "label"]
 PACKAGES = ("numpy", "scipy", "scikit-learn", "lightgbm")
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def describe(parts: list[Predictions], corpus: Corpus) -> dict[str, str]:
     return {
         "Date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "Command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "Commit": find_commit(),
+        "Commit": describe_machine()["commit"],
         "Data": f"{', '.join(kinds) or corpus.missing}; hash {', '.join(h[:12] for h in hashes)}",
         "Versions": list_versions(here),
         "Versions of the models": list_versions(runs.get("versions", {})) or "not on record",
@@ -128,22 +127,3 @@ def describe(parts: list[Predictions], corpus: Corpus) -> dict[str, str]:
 
 def list_versions(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {number}" for name, number in versions.items())
-
-
-def find_commit() -> str:
-    """Return the commit of this project's code and whether it was changed; "unknown" without git.
-
-    Another repository around the project's folder is not asked.
-    """
-    command = ["git", f"--git-dir={ROOT / '.git'}", f"--work-tree={ROOT}", "describe"]
-    try:
-        done = subprocess.run(
-            [*command, "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
-        )
-    except FileNotFoundError:
-        return "unknown"
-    if done.returncode:
-        return "unknown"
-    name = done.stdout.strip()
-    changed = name.endswith("-dirty")
-    return name.removesuffix("-dirty") + (", with changes" if changed else ", unchanged")

@@ -7,6 +7,7 @@ whether the corpus is synthetic). The last three may be missing, for all models 
 files of BASELINES may stand beside them. Rows are counted from 0.
 """
 
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.files import UserError, read_array, read_json, write_array, write_json, write_text
+from pipeline.files import (
+    UserError,
+    read_array,
+    read_bytes,
+    read_json,
+    write_array,
+    write_json,
+    write_text,
+)
 from pipeline.labels import LABELS
 
 MODELS = ("text", "audio", "cmbert")
@@ -230,12 +239,11 @@ def read(path: Path, stage: str) -> np.ndarray:
 
 def read_facts(path: Path, ids: np.ndarray, model: str) -> pd.DataFrame:
     """Read and check one model's table of its rows."""
+    content = io.BytesIO(read_bytes(path, MADE_BY[model]))
     try:
-        table = pd.read_csv(path, sep="\t", quoting=3, keep_default_na=False, encoding="utf-8")
+        table = pd.read_csv(content, sep="\t", quoting=3, keep_default_na=False, encoding="utf-8")
         table = table[list(FACTS)].astype({"id": str, "turn": np.int64, "labels": str})
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing{again(model)}") from None
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be read ({error}){again(model)}") from None
     if len(table) != len(ids):
         raise UserError(f"{path}: {len(table)} rows, {len(ids)} segments{again(model)}")

@@ -11,7 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pipeline.files import UserError, read_json, write_atomically, write_bytes, write_json
+from pipeline.files import (
+    UserError,
+    check_recorded,
+    read_json,
+    write_atomically,
+    write_bytes,
+    write_json,
+)
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
@@ -32,10 +39,17 @@ def write_files(folder: Path | str, files: dict[str, bytes]) -> None:
 
 
 def read_config(folder: Path, made_by: str) -> dict:
-    """Return config.json of a finished training; `made_by` is the script that trains."""
-    if (folder / "running.json").is_file():
+    """Return config.json of a finished training whose files are all whole.
+
+    made_by: the script that trains.
+    """
+    path = folder / "config.json"
+    if not path.is_file() and any((folder / "unfinished").glob("running.json")):
         raise UserError(f"{folder}: its training is unfinished: run {made_by} again, it goes on")
-    return read_json(folder / "config.json", made_by)
+    config = read_json(path, made_by)
+    for path in filter(Path.is_file, folder.iterdir()):
+        check_recorded(path)
+    return config
 
 
 def read_weights(folder: Path, made_by: str) -> dict[str, torch.Tensor]:

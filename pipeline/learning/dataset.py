@@ -22,8 +22,9 @@ MEASURES = ("wav_start", "wav_end", "valence", "arousal")  # may be blank
 class Utterances:
     """Rows of the aligned files: the table, its recordings and the features made of them.
 
-    table: one utterance a row, sorted by id.  audio: one int16 array (16 kHz) per source split; the
-    row's recording is audio[split][first_sample : first_sample + sample_count].  data_hash: of the
+    table: one utterance a row, sorted by id.  audio: one int16 array (16 kHz) per source split,
+    opened when it is first heard; the row's recording is
+    audio[split][first_sample : first_sample + sample_count].  data_hash: of the
     preprocessed files.  source: the kind of corpus, its sessions by split, how texts were cleaned.
     features: name -> one entry a row; "token_ids" are of the words, all others of the voice.
     """
@@ -101,23 +102,32 @@ class Utterances:
         return self.audio[entry["split"]][first : first + entry["sample_count"]]
 
 
+class Recordings(dict):
+    """The recordings of each split, (S,) int16, checked and opened when they are first heard.
+
+    data: what preprocess.py wrote.  hashes: of its files, by name.
+    """
+
+    def __init__(self, data: Path, hashes: dict[str, str]):
+        super().__init__()
+        self.data, self.hashes = data, hashes
+
+    def __missing__(self, split: str) -> np.ndarray:
+        path = self.data / f"{split}_audio.npy"
+        check_whole(path, self.hashes)
+        self[split] = read_array(path, MADE_BY, mmap=True)
+        return self[split]
+
+
 def load_utterances(data: str | Path, *splits: str) -> Utterances:
     """Read and check splits of the preprocessed data as one set of rows sorted by id."""
     data = Path(data)
     manifest = read_json(data / "manifest.json", MADE_BY)
     hashes = manifest["files"]
-    tables, audio = [], {}
+    tables = []
     for split in splits:
-        for name in (f"{split}.tsv", f"{split}_audio.npy"):
-            if not (data / name).is_file():
-                raise UserError(f"{data / name} is missing: run {MADE_BY} first")
-            if sha256(data / name) != hashes[name]:
-                raise UserError(
-                    f"{data / name} differs from what manifest.json says: run {MADE_BY} again"
-                )
-        table = read_table(data / f"{split}.tsv")
-        tables.append(table.assign(split=split))
-        audio[split] = read_array(data / f"{split}_audio.npy", MADE_BY, mmap=True)
+        check_whole(data / f"{split}.tsv", hashes)
+        tables.append(read_table(data / f"{split}.tsv").assign(split=split))
     table = pd.concat(tables).sort_values("id", kind="stable").reset_index(drop=True)
     source = {
         "corpus": manifest["corpus"]["kind"],
@@ -125,7 +135,16 @@ def load_utterances(data: str | Path, *splits: str) -> Utterances:
         "text": manifest["settings"]["text"],
     }
     soft = manifest["settings"]["ties"] == "soft"
-    return Utterances(table, audio, hash_data(hashes), manifest["synthetic"], soft, source=source)
+    audio, data_hash = Recordings(data, hashes), hash_data(hashes)
+    return Utterances(table, audio, data_hash, manifest["synthetic"], soft, source=source)
+
+
+def check_whole(path: Path, hashes: dict[str, str]) -> None:
+    """Refuse a file that is not the one in the manifest."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing: run {MADE_BY} first")
+    if sha256(path) != hashes[path.name]:
+        raise UserError(f"{path} differs from what manifest.json says: run {MADE_BY} again")
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,35 +12,56 @@ import numpy as np
 import torch
 import transformers
 
-from pipeline.files import read_json, write_json
+from models.kobert import identify
+from pipeline.files import UserError, read_json, write_json
 from pipeline.labels import LABELS
 from pipeline.learning import processes
 from pipeline.learning.checkpoint import save_weights, write_files
 from pipeline.learning.dataset import Training, load_utterances, plan_trainings
 from pipeline.learning.recogniser import Recogniser
+from pipeline.record import RECORDS, Work, describe_machine, differences, publish
 
-PLACES = ("data", "outputs")
-RESULTS = ("config.json", "model.safetensors", "history.json", "state.pt")
+PLACES = ("data", "outputs", "restart")
+PRETRAINED = ("bert", "encoder", "audio")  # settings that may name a checkpoint
+OWN = ("alexnet", "aligned", "paper")  # what else they may say
 
 
 class Run:
     """The results folder of a stage while it trains, so that a killed stage can go on.
 
     stage: the model's file in pipeline/learning (text, audio, cmbert).  settings: the script's.
-    `running.json` names the settings and the data; it stands until the stage is finished. A stage
-    that finds its own goes on where the other stopped; anything else is cleared away first.
+    All is written to `unfinished/` below it, whose `running.json` names the settings and the data,
+    and moved to its place when the stage is finished: until then an earlier run's model stands. A
+    stage that finds an unfinished run of its own goes on where that stopped, and refuses another's.
     """
 
     def __init__(self, stage: ModuleType, settings: dict):
         self.stage, self.settings = stage, settings
         self.folder = Path(settings["outputs"]) / stage.NAME
-        self.marker = self.folder / "running.json"
+        self.unfinished = self.folder / "unfinished"
+        self.marker = self.unfinished / "running.json"
         self.rows = load_utterances(settings["data"], "train", "valid")
-        plan_trainings(self.rows, settings["folds"], self.folder)  # refused before work is lost
-        # DATA and OUTPUTS may spell the same place in many ways: the data hash identifies the data.
-        identity = {name: value for name, value in settings.items() if name not in PLACES}
-        self.config = {
-            "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in identity.items()},
+        self.plan()  # refused before work is lost
+        inputs = {"data_hash": self.rows.data_hash}
+        for name in PRETRAINED:
+            if settings.get(name, OWN[0]) not in OWN:
+                inputs[name] = identify(settings[name])
+        self.work = Work(stage.MADE_BY, self.folder, settings, inputs, self.folder)
+        self.config = self.describe()
+        self.device = processes.join()
+        if processes.is_first():
+            self.begin()
+        processes.wait()
+        self.is_done = not self.marker.is_file()
+
+    def plan(self) -> list[Training]:
+        return plan_trainings(self.rows, self.settings["folds"], self.unfinished)
+
+    def describe(self) -> dict:
+        """Return what config.json says of every training of the stage."""
+        settings = {k: v for k, v in self.settings.items() if k not in PLACES}
+        return {
+            "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()},
             "labels": list(LABELS),
             "data_hash": self.rows.data_hash,
             "source": self.rows.source,
@@ -50,23 +72,37 @@ class Run:
                 "transformers": transformers.__version__,
                 "numpy": np.__version__,
             },
+            **describe_machine(),
         }
-        self.device = processes.join()
-        if processes.is_first():
-            self.begin()
-        processes.wait()
 
     def begin(self) -> None:
-        """Find the unfinished run of the same settings, or clear away what is there."""
+        """Find the unfinished run of the same settings, or prepare for a new one."""
+        if self.work.restart:
+            shutil.rmtree(self.unfinished, ignore_errors=True)
+        self.complete()
+        if self.work.is_done():
+            return
+        made_of = self.work.made_of
+        now = made_of | {"settings": made_of["settings"] | {"processes": processes.count()}}
         if self.marker.is_file():
-            if read_json(self.marker, "the training") == self.config:
-                print(f"{self.folder}: going on with the unfinished run of these settings")
-                return
-            print(f"{self.folder}: clearing away an unfinished run of other settings or data")
-        for folder in (self.folder, *self.folder.glob("fold*")):
-            for name in RESULTS:
-                (folder / name).unlink(missing_ok=True)
-        write_json(self.marker, self.config)
+            before = read_json(self.marker, "with --restart")
+            if why := differences(before, now | {"code": before["code"]}):
+                raise UserError(
+                    f"{self.unfinished} is a run of {why}: give the same to go on with it, or "
+                    "--restart to start over"
+                )
+            if why := differences(before, now):
+                print(f"{self.unfinished}: {why} than it was begun with")
+            print(f"{self.folder}: going on with the unfinished run of these settings")
+        else:
+            shutil.rmtree(self.unfinished, ignore_errors=True)
+            write_json(self.marker, now)
+
+    def complete(self) -> None:
+        """Put the finished run in its place."""
+        if any((self.unfinished / RECORDS).glob("*.json")):
+            self.marker.unlink(missing_ok=True)
+            publish(self.unfinished, self.folder)
 
     def trainings(self) -> Iterator[tuple[Training, Recogniser]]:
         """Yield what is still to be trained, each with a new model.
@@ -74,8 +110,8 @@ class Run:
         Features are computed once and shared by all trainings.
         """
         is_prepared = False
-        for number in range(self.settings["folds"] + 1):
-            part = plan_trainings(self.rows, self.settings["folds"], self.folder)[number]
+        for number in range(0 if self.is_done else self.settings["folds"] + 1):
+            part = self.plan()[number]
             if (part.folder / "config.json").is_file():
                 print(f"{part.folder}: already trained in this run")
                 continue
@@ -84,8 +120,8 @@ class Run:
             if not is_prepared:
                 model.network.to(self.device)  # a frozen speech encoder is part of preparing
                 self.rows, is_prepared = model.prepare(self.rows), True
-                part = plan_trainings(self.rows, self.settings["folds"], self.folder)[number]
-            name = "model" if part.folder == self.folder else part.folder.name
+                part = self.plan()[number]
+            name = "model" if part.folder == self.unfinished else part.folder.name
             print(f"{self.stage.NAME} {name}: {part}{model.inspect(part.fit)}")
             yield part, model
 
@@ -102,10 +138,16 @@ class Run:
         config = {**self.config, "held_out": sessions, **model.describe()}
         write_json(part.folder / "config.json", config)
         (part.folder / "state.pt").unlink(missing_ok=True)
-        print(f"wrote {part.folder}/model.safetensors, config.json, history.json")
 
     def finish(self) -> None:
-        """Mark the whole stage as finished; only the first process goes on."""
-        if processes.is_first():
-            self.marker.unlink()
+        """Put the trained models and their record in place of an earlier run's.
+
+        Only the first process goes on.
+        """
+        if processes.is_first() and not self.is_done:
+            found = [path for path in self.unfinished.rglob("*") if path.is_file()]
+            names = [path.relative_to(self.unfinished) for path in found if path != self.marker]
+            self.work.write(self.unfinished, names)
+            self.complete()
+            print(f"wrote {self.folder}: model.safetensors, config.json, history.json")
         processes.leave()

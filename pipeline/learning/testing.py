@@ -8,12 +8,24 @@ import numpy as np
 from pipeline.evaluation import metrics, predictions
 from pipeline.evaluation.scoring import choose_groups
 from pipeline.evaluation.tables import with_interval
-from pipeline.files import UserError
+from pipeline.files import UserError, read_data_hash
 from pipeline.labels import LABELS
 from pipeline.learning import processes
 from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances, load_utterances
 from pipeline.learning.recogniser import Recogniser, predict
+from pipeline.record import Work, hash_outputs
+
+
+def begin(stage: ModuleType, settings: dict) -> Work:
+    """Return the work of a test stage: of a trained model and the preprocessed data."""
+    outputs = Path(settings["outputs"])
+    place = outputs / stage.NAME
+    inputs = {
+        "data_hash": read_data_hash(settings["data"]),
+        "model": hash_outputs(place, stage.MADE_BY),
+    }
+    return Work(predictions.MADE_BY[stage.NAME], outputs, settings, inputs, place)
 
 
 def dump(stage: ModuleType, data: str, outputs: str, regime: str, limits: tuple[int, int]) -> None:

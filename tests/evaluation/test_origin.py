@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -116,15 +115,3 @@ def test_the_ablation_is_shown_if_it_is_of_these_predictions(outputs, run_script
     rows[0]["accuracy"] += 0.025
     path.write_text(json.dumps(rows), encoding="utf-8")
     assert origin.read_ablation(outputs, test) == []
-
-
-def test_the_commit_is_told_and_whether_the_code_was_changed(tmp_path, monkeypatch):
-    monkeypatch.setattr(origin, "ROOT", tmp_path)
-    assert origin.find_commit() == "unknown"  # even inside another repository
-    who = ["-c", "user.name=x", "-c", "user.email=x@y"]
-    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "first"]):
-        (tmp_path / "code.py").write_text("1\n")
-        subprocess.run(["git", "-C", tmp_path, *command], check=True)
-    assert origin.find_commit().endswith(", unchanged")
-    (tmp_path / "code.py").write_text("2\n")
-    assert origin.find_commit().endswith(", with changes")

@@ -209,21 +209,34 @@ def test_audio_killed_and_started_again_gives_the_same(data, bert, run_script, t
     assert results["whole"] == results["parts"]
 
 
-@pytest.mark.parametrize("change", ["settings", "data"])
-def test_another_run_does_not_go_on(data, bert, run_script, unfinished, tmp_path, change):
-    more = ("--save-minutes", 0)
+@pytest.mark.parametrize("change", ["settings", "data", "encoder"])
+def test_an_unfinished_run_of_other_things_is_refused_and_kept(
+    data, bert, run_script, unfinished, tmp_path, change
+):
+    more, words = ("--save-minutes", 0), "other inputs (data_hash)"
     if change == "settings":
         more += ("--seed", 2)
-    else:
+        words = "other settings (SEED = 2, was 1)"
+    elif change == "data":
         data = write_data(tmp_path / "other", make_rows(seed=1))
-    done = run_script("run_classifier.py", *options("cmbert", data, unfinished, bert, *more))
+    else:  # of the same name as before
+        path = shutil.copytree(bert, tmp_path / "bert") / "model.safetensors"
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+        bert, words = path.parent, "other inputs (bert)"
+    arguments = options("cmbert", data, unfinished, bert, *more)
+    state = unfinished / "cmbert" / "unfinished" / "state.pt"
+    before = state.read_bytes()
+    refused(run_script("run_classifier.py", *arguments), words)
+    assert state.read_bytes() == before
+    done = run_script("run_classifier.py", *arguments, "--restart")
     assert done.status == 0, done.stderr
-    assert "clearing away an unfinished run of other settings or data" in done.stdout
     assert "going on" not in done.stdout
 
 
 def test_damaged_state_is_one_line(data, bert, run_script, unfinished):
-    state = unfinished / "cmbert" / "state.pt"
+    state = unfinished / "cmbert" / "unfinished" / "state.pt"
     state.write_bytes(state.read_bytes()[:-1000])
     arguments = options("cmbert", data, unfinished, bert, "--save-minutes", 0)
     refused(run_script("run_classifier.py", *arguments), "state.pt cannot be read")
@@ -259,7 +272,7 @@ def test_two_processes_train_one_model(data, bert, tmp_path, run_script, model):
             processes.terminate()  # takes its children along
     left = {path.name for path in (tmp_path / model).iterdir()}
     tokenizer = {"spiece.model"} if model == "text" else set()
-    assert left == {"model.safetensors", "config.json", "history.json"} | tokenizer
+    assert left == {"model.safetensors", "config.json", "history.json", "records"} | tokenizer
     history = read_json(tmp_path / model / "history.json", "")
     assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2]
     done = run_script(TEST[model], "--data", data, "--outputs", tmp_path)
@@ -336,6 +349,7 @@ def test_each_row_is_predicted_by_its_own_fold(folds, data, run_script, tmp_path
     name = "model.safetensors"
     for place in ("text", "text/fold0"):
         shutil.copy(folds / "text/fold1" / name, outputs / place / name)
+    shutil.rmtree(outputs / "text" / "records")  # which would tell
     assert run_script("text_test.py", "--data", data, "--outputs", outputs).status == 0
     sessions = np.array([int(i[4:6]) for i in read(folds / "valid", "text", "index")])
     before, after = (read(f / "valid", "text", "output") for f in (folds, outputs))
