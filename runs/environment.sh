@@ -42,7 +42,7 @@ export STAGES="sample_corpus.py preprocess.py baseline.py text_train.py text_tes
 
 make_environment() {
   cd "$(dirname "${BASH_SOURCE[0]}")/.."
-  if ! cmp -s requirements.txt .venv/installed.txt; then
+  if ! cat requirements.txt constraints.txt | cmp -s - .venv/installed.txt; then
     local python=${PYTHON:-python3}
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
       echo "$python is missing or older than 3.10: install Python 3.10 or newer, or set PYTHON" >&2
@@ -50,8 +50,9 @@ make_environment() {
     }
     echo "== making .venv and installing requirements.txt (once; some minutes)"
     "$python" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-    cp requirements.txt .venv/installed.txt
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+      -r requirements.txt -c constraints.txt
+    cat requirements.txt constraints.txt >.venv/installed.txt
   fi
   export PATH="$PWD/.venv/bin:$PATH" TOKENIZERS_PARALLELISM=false
 }

@@ -27,10 +27,10 @@ TINY = {
 }
 
 
-def save_checkpoint(folder, kind="wav2vec2", norm="layer"):
-    """Write a checkpoint, two layers of width 32; return its folder."""
+def save_checkpoint(folder, kind="wav2vec2", norm="layer", **changes):
+    """Write a checkpoint, two layers of width 32, changes of its settings; return its folder."""
     configuration, network = KINDS[kind]
     torch.manual_seed(0)
-    network(configuration(feat_extract_norm=norm, **TINY)).save_pretrained(folder)
+    network(configuration(feat_extract_norm=norm, **{**TINY, **changes})).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
     return str(folder)

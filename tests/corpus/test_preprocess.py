@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import hostile
@@ -17,10 +18,11 @@ from pipeline.corpus.report import fleiss_kappa
 from pipeline.files import UserError, sha256
 from pipeline.labels import LABELS
 from pipeline.learning.dataset import load_utterances
-from pipeline.sample.writer import Row
+from pipeline.sample.writer import Row, Vote
 
 SCRIPT = Path(preprocess.__file__)
 SPLITS = ("train", "valid", "test")
+FIRST20 = "Sess01_script01_User001F_001"  # of hostile.healthy20
 
 
 @pytest.fixture
@@ -124,6 +126,53 @@ def test_columns_and_a_row_by_hand(run, corpus):
     expected |= {"valence": "2.5", "votes_neutral": "5", "votes_sad": "5", "votes_angry": "0"}
     expected |= {"sample_count": "1600"}
     assert {name: row[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("kind", ["KEMDy19", "KEMDy20"])
+def test_valence_and_arousal_stay_in_their_columns(run, tmp_path, kind):
+    """From the annotation to what learning reads, valence here is lower than arousal."""
+    name, rated = ("Sess01_script01_F001", "FM") if kind == "KEMDy19" else (FIRST20, ["eval"])
+    row = Row("sad", 1.5, 4.5, (Vote("sad", 1, 4), Vote("sad", 2, 5)) * 5)
+    change = hostile.edit(name, rows=dict.fromkeys(rated, row))
+    hostile.write(tmp_path / "corpus", kind, [hostile.Change("", edit=change)])
+    data = run(tmp_path / "corpus")
+    written = {row["id"]: row for row in read(data, "train")}[name]
+    assert (written["valence"], written["arousal"]) == ("1.5", "4.5")
+    table = load_utterances(data, "train").table.set_index("id")
+    assert (table["valence"][name], table["arousal"][name]) == (1.5, 4.5)
+
+
+@pytest.mark.parametrize(
+    ("style", "expected"),
+    [
+        ({}, "그제 3시에 왔어?"),
+        ({"text": "spoken"}, "그제 3시에 왔어?"),
+        ({"text": "hangul"}, "어제그제 시에 왔어"),
+    ],
+)
+def test_transcripts_are_cleaned_as_asked(run, tmp_path, style, expected):
+    name = "Sess01_script01_F001"
+    change = hostile.edit(name, text="b/ (어제+그제) 3시에 왔어?")
+    hostile.write(tmp_path / "corpus", "KEMDy19", [hostile.Change("", edit=change)])
+    data = run(tmp_path / "corpus", **style)
+    assert {row["id"]: row for row in read(data, "train")}[name]["text"] == expected
+
+
+def test_a_person_of_kemdy20_who_comes_again_is_one_speaker(run, tmp_path):
+    """In sessions of two splits that is refused: the test would know the voice."""
+
+    def come_again(sessions):
+        last = sessions[-1].segments
+        last[:] = [replace(s, id=s.id.replace("User009F", "User001F")) for s in last]
+
+    hostile.write(tmp_path / "corpus", "KEMDy20", [hostile.Change("", edit=come_again)])
+    with pytest.raises(UserError, match="speaker User001F is in session 1"):
+        run(tmp_path / "corpus")
+    data = run(tmp_path / "corpus", test_sessions="1,5")
+    speakers = {
+        row["session"]: row["speaker"] for row in read(data, "test") if row["gender"] == "F"
+    }
+    assert speakers == {"1": "User001F", "5": "User001F"}
 
 
 def test_same_corpus_same_bytes(run, corpus):

@@ -62,6 +62,16 @@ def test_ties_several_labels_of_a_rater_and_misspellings_agree(tmp_path):
     ]
 
 
+def test_a_label_named_twice_is_no_tie_and_one_vote(tmp_path):
+    twice = row_of_votes((Vote("sad;sad", 2, 2),) * 10)
+    name = "Sess02_script01_F001"
+    changed = hostile.edit(name, rows={"F": replace(twice, emotion="sad;sad"), "M": twice})
+    utterances, account = read(tmp_path / "c", changed)
+    assert reasons(account) == []
+    assert utterances[name].labels == ("sad",)
+    assert utterances[name].votes == (0, 0, 0, 0, 10, 0, 0)
+
+
 def test_half_a_tie_is_noted(tmp_path):
     tie = row_of_votes((Vote("sad", 2, 2), Vote("neutral", 3, 3)) * 5)
     half = replace(tie, emotion="sad")

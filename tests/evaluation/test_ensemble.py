@@ -6,10 +6,11 @@ import shutil
 import numpy as np
 import pytest
 from fusion_files import NOTICE, write_models
+from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score
 
 import ensemble
-from pipeline.evaluation import folds, fusion, predictions, published, scoring, voting
+from pipeline.evaluation import folds, fusion, metrics, predictions, published, scoring, voting
 from pipeline.files import UserError
 from runs import summarise
 
@@ -78,6 +79,23 @@ def test_the_rows_are_the_contract(finished):
             assert probabilities.sum(axis=1) == pytest.approx(np.ones(240))
     singles = [by_method[model]["accuracy"] for model in predictions.MODELS]
     assert by_method["stacking"]["accuracy"] > max(singles)
+
+
+def test_every_model_has_its_own_row(finished):
+    """The models differ: none of their rows can have changed places unseen."""
+    outputs, _ = finished
+    rows = json.loads((outputs / "ensemble.json").read_text(encoding="utf-8"))
+    by_method = {row["method"]: row for row in rows}
+    truth = np.load(outputs / "text_truth.npy")
+    scores = {}
+    for model in predictions.MODELS:
+        pred = np.load(outputs / f"{model}_pred.npy")
+        scores[model] = accuracy_score(truth, pred)
+        assert by_method[model]["accuracy"] == pytest.approx(scores[model])
+        shares = softmax(np.load(outputs / f"{model}_output.npy"), axis=1)
+        error = metrics.calibration_error(truth, pred, shares)
+        assert by_method[model]["ece"] == pytest.approx(error, abs=1e-6)
+    assert len(set(scores.values())) == 3
 
 
 def test_the_stored_fusion_predicts_what_stacking_did(finished):

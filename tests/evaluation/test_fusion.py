@@ -9,6 +9,7 @@ from scipy.special import softmax
 from test_stacking import simulate
 
 from pipeline.evaluation import choice, fusion, predictions, stacking
+from pipeline.evaluation.fitting import Rows
 from pipeline.evaluation.fusion import Average, Fusion
 from pipeline.files import UserError
 
@@ -97,3 +98,17 @@ def test_a_file_of_something_else_is_refused(tmp_path):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=r"fusion\.json .*run ensemble\.py again"):
             fusion.load(path)
+
+
+@pytest.mark.parametrize("name", choice.CANDIDATES)
+def test_models_that_are_surer_than_a_float_can_say_are_fused(name):
+    """Each rules out what another one is sure of: no logarithm of 0 may come of it."""
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 7, 140)
+    said = np.where(random.random((3, 140)) < 0.7, truth, random.integers(0, 7, (3, 140)))
+    said[:, 0] = 0, 1, 2  # no two agree
+    rows = Rows(2000.0 * np.eye(7)[said], truth, None)
+    with np.errstate(divide="raise", invalid="raise", over="raise"):
+        found = choice.fit_candidate(name, rows).predict(rows.logits)
+    assert np.isfinite(found).all() and found.sum(axis=1) == pytest.approx(np.ones(140))
+    assert (found.argmax(axis=1) == truth).mean() > 0.6

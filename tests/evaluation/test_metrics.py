@@ -59,6 +59,18 @@ def test_calibration_error_by_hand():
     assert metrics.calibration_error(truth, pred, probabilities) == pytest.approx(expected)
 
 
+def test_calibration_bins_are_fifteen_of_equal_width():
+    # .41 and .46 share the bin from 6 / 15, .47 and .53 the next one: right, wrong, wrong, right.
+    probabilities = np.full((4, 7), 0.05)
+    probabilities[:, 3] = 0.41, 0.46, 0.47, 0.53
+    truth, pred = np.array([3, 0, 0, 3]), np.full(4, 3)
+    expected = (abs(0.59 - 0.46) + abs(0.47 - 0.47)) / 4
+    assert metrics.calibration_error(truth, pred, probabilities) == pytest.approx(expected)
+    found = metrics.estimate_calibration(truth, pred, probabilities, np.array([0, 0, 1, 1]))
+    assert found.value == pytest.approx(expected)
+    assert found.without_group == pytest.approx([0.0, 0.13 / 2])
+
+
 def test_leaving_out_equals_scoring_the_rest():
     truth, pred, probabilities = draw(60, seed=3)
     groups = np.random.default_rng(4).integers(0, 5, 60)
@@ -97,7 +109,8 @@ def test_interval_by_hand():
 def test_all_right_is_not_certain_and_no_rows_tell_nothing():
     truth, pred, groups = make_rows([10, 10, 10, 10], 10)
     low, high = metrics.measure(truth, pred, None, groups)["accuracy_ci"]
-    assert 0.7 < low < 0.95 and high == 1
+    # Wilson's bound of 40 rows of 40 with t of four sessions, 3.182: 40 / (40 + t ** 2)
+    assert low == pytest.approx(40 / (40 + 3.18245**2), rel=1e-5) and high == 1
     recalls = metrics.measure_classes(truth, pred, groups)["recall_ci"]
     assert recalls[0] == pytest.approx([low, high])
     assert recalls[6] == pytest.approx([0, 1])

@@ -6,6 +6,7 @@ import scipy.fft
 import scipy.signal
 
 from pipeline.features import mel, paper
+from pipeline.features.clips import stretched
 from pipeline.features.tokens import average_over_tokens
 
 MEL = mel.Mel()
@@ -193,3 +194,31 @@ def test_average_over_tokens_keeps_the_mean(frames, tokens):
     shared = average_over_tokens(clip, tokens)
     assert shared.shape == (tokens, 4)
     np.testing.assert_allclose(shared.mean(0), clip.mean(0, dtype=np.float64), atol=1e-5)
+
+
+def test_channels_of_a_parabola_are_it_its_slope_and_its_curve():
+    time = np.arange(12.0)[:, None]
+    channels = mel.add_deltas(time**2 * [[1.0, -0.5]], MEL)
+    assert channels.shape == (12, 3, 2)
+    np.testing.assert_allclose(channels[:, 0], time**2 * [[1.0, -0.5]])
+    slope, curve = MEL.slope_scale * 2 * time * [[1.0, -0.5]], MEL.curve_scale * 2
+    np.testing.assert_allclose(channels[2:-2, 1], slope[2:-2])
+    np.testing.assert_allclose(channels[4:-4, 2], [[curve, -curve / 2]] * 4)
+
+
+def test_the_floor_lies_40_db_under_the_mean_power():
+    samples = noise(32_000)
+    samples[16_000:] = 0  # where nothing is heard, the floor alone is left
+    spectrogram = mel.log_mel(samples, MEL)
+    mean = np.log(mel.mel_power(samples, MEL).mean())
+    assert mean - spectrogram[-1] == pytest.approx(np.full(MEL.bins, 4 * np.log(10)), abs=1e-3)
+
+
+@pytest.mark.parametrize("tempo", [0.5, 0.85, 1.15, 2.0])
+def test_another_tempo_is_read_between_the_frames(tempo):
+    clip = noise(41 * 3).reshape(41, 3).astype(np.float32)
+    count = round(41 / tempo)
+    places = np.linspace(0, 40, count)
+    expected = np.stack([np.interp(places, np.arange(41), band) for band in clip.T], axis=1)
+    np.testing.assert_allclose(stretched(clip, tempo), expected, rtol=1e-4, atol=0.05)
+    assert stretched(clip[:1], tempo).tolist() == [clip[0].tolist()] * max(1, round(1 / tempo))

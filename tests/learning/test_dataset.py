@@ -46,6 +46,27 @@ def test_selected_rows_keep_order_and_recordings(data, rows):
     assert len(utterances.select(mask & False)) == 0
 
 
+def test_shuffled_voices_come_whole_to_other_words(data):
+    """Recording, features, speaker and turn go together; words, labels and IDs stay."""
+    rows = load_utterances(data, "train", "test")
+    sums = [rows.samples(row).astype(np.int64).sum() for row in range(len(rows))]
+    rows = rows.with_features(token_ids=[[row] for row in range(len(rows))], sums=sums)
+    shuffled = rows.shuffle_voices(1)
+    for name in ("id", "label", "text"):
+        assert shuffled.table[name].tolist() == rows.table[name].tolist()
+    assert shuffled.features["token_ids"] == rows.features["token_ids"]
+    owners = [sums.index(own) for own in shuffled.features["sums"]]
+    assert sorted(owners) == list(range(len(rows)))
+    assert np.mean(owners != np.arange(len(rows))) > 0.8
+    for row, owner in enumerate(owners):
+        assert np.array_equal(shuffled.samples(row), rows.samples(owner))
+        for name in ("speaker", "session", "scenario", "turn"):
+            assert shuffled.table[name][row] == rows.table[name][owner]
+    assert shuffled.sample_counts.tolist() == rows.sample_counts[owners].tolist()
+    again, other = (rows.shuffle_voices(seed).features["sums"] for seed in (1, 2))
+    assert again == shuffled.features["sums"] != other
+
+
 def test_texts_that_look_like_missing_values_stay(tmp_path):
     rows = make_rows()
     texts = ["nan", "null", "NA", 'he said "no', "None"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from scipy.signal import resample_poly, savgol_filter
+from small_speech import save_checkpoint
 from stage_settings import PAPER, stage_settings
 
 from models.speaker import PRIOR_CLIPS
@@ -386,6 +387,25 @@ def test_paper_inputs_stack_the_papers_spectrograms(loaded):
         assert not clip[:, count:].any()
 
 
+def test_a_spectrograms_frames_are_counted_without_padding(met, loaded):
+    model, rows = met
+    batch = model.inputs(rows, ROWS, learning=False)
+    counts = np.concatenate([np.atleast_1d(part) for part in batch["frame_counts"]])
+    frames = 1 + (loaded.sample_counts[ROWS] - MEL.window) // MEL.hop
+    assert counts.tolist() == frames.tolist() and len(set(counts)) > 1
+
+
+def test_samples_are_counted_without_padding(loaded, tmp_path):
+    encoder = save_checkpoint(tmp_path)
+    model = audio.create(stage_settings("audio", encoder=encoder, encoder_rate=1e-5))
+    batch = model.inputs(model.prepare(loaded), ROWS, learning=True)
+    assert batch["sample_counts"].tolist() == loaded.sample_counts[ROWS].tolist()
+    assert batch["samples"].shape == (3, max(loaded.sample_counts[ROWS]))
+    for samples, row in zip(batch["samples"], ROWS, strict=True):
+        own = loaded.samples(row)
+        assert np.array_equal(samples[: len(own)], own) and not samples[len(own) :].any()
+
+
 # --- words and voice
 
 
@@ -493,3 +513,12 @@ def test_the_papers_coefficients_lie_against_tokens(loaded, bert):
     assert not batch["input_ids"][0, 11:].any()  # [UNK] after the 11 ids of row 7
     for place, row in zip(batch["audio"], ROWS, strict=True):
         np.testing.assert_array_equal(place, paper_mfcc(loaded.samples(row)))
+
+
+def test_every_rate_of_dropout_is_that_of_its_setting(bert):
+    words = text_model(bert, dropout=0.6).network
+    both = cmbert_model(bert, dropout=0.6, attention_dropout=0.1).network
+    heard = [spectrogram_model(dropout=0.6).network.known]
+    heard += [spectrogram_model(**PAPER["audio"], dropout=0.6).network]
+    assert [network.dropout.p for network in (words, both, *heard)] == [0.6] * 4
+    assert both.attention.dropout.p == 0.1

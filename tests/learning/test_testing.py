@@ -327,6 +327,31 @@ def test_a_finished_fold_does_not_stay_in_memory(data, bert, tmp_path):
     assert [network() for network in networks] == [None] * 3
 
 
+def test_finished_folds_are_not_trained_again(data, bert, tmp_path):
+    """A run that ended between two trainings goes on with the next one."""
+    changes = {"data": str(data), "outputs": str(tmp_path), "bert": str(bert)}
+    settings = stage_settings("text", **changes, epochs=1, folds=2)
+    run, fold = Run(text, settings), tmp_path / "text" / "fold0"
+    part, model = next(run.trainings())
+    train(model, part, {"": 1e-3})
+    run.save(part, model)
+    before = {path.name: path.stat().st_mtime_ns for path in fold.iterdir()}
+    left = [part.folder for part, _ in Run(text, settings).trainings()]
+    assert left == [tmp_path / "text" / "fold1", tmp_path / "text"]
+    assert {path.name: path.stat().st_mtime_ns for path in fold.iterdir()} == before
+
+
+def test_folds_of_an_earlier_run_predict_nothing(folds, data, bert, run_script, rows, tmp_path):
+    """A run without folds clears theirs away: only its own validation session is held out."""
+    outputs = shutil.copytree(folds, tmp_path / "outputs")
+    done = run_script("text_train.py", *options("text", data, outputs, bert))
+    assert done.status == 0, done.stderr
+    assert not [*outputs.glob("text/fold*/*.safetensors"), *outputs.glob("text/fold*/config.json")]
+    assert run_script("text_test.py", "--data", data, "--outputs", outputs).status == 0
+    held_out = [row["id"] for row in rows if row["split"] == "valid"]
+    assert read(outputs / "valid", "text", "index").tolist() == held_out
+
+
 def test_no_fold_has_seen_what_it_predicts(folds, rows, bert, run_script, tmp_path):
     """Other labels and recordings in session 2 change the models that saw it, and no other."""
     changed = [dict(row) for row in rows]

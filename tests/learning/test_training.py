@@ -9,6 +9,7 @@ from stage_settings import PAPER, stage_settings
 from torch import nn
 
 from models import ModelError
+from models.alexnet import MaskedBatchNorm
 from pipeline.evaluation import metrics
 from pipeline.files import UserError
 from pipeline.learning import audio, cmbert, text, training
@@ -92,7 +93,7 @@ def test_loss_equals_torchs_for_distributions_and_smoothing():
     expected = nn.functional.cross_entropy(logits, shares)
     torch.testing.assert_close(training.soft_cross_entropy(logits, shares, ones), expected)
     labels = torch.randint(7, (12,))
-    smooth = torch.eye(7)[labels] * 0.9 + 0.1 / 7
+    smooth = training.smooth(np.eye(7, dtype=np.float32)[labels], 0.1)
     expected = nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
     torch.testing.assert_close(training.soft_cross_entropy(logits, smooth, ones), expected)
 
@@ -150,6 +151,101 @@ def test_parameter_groups_take_the_first_prefix_that_fits():
         "norm.bias": (1.0, 0.0),
         "top.bias": (3.0, 0.0),
     }
+
+
+def test_no_norm_and_no_bias_decays():
+    norms = (nn.LayerNorm(2), nn.BatchNorm2d(2), nn.GroupNorm(1, 2), MaskedBatchNorm(2))
+    model = nn.ModuleList([*norms, nn.Conv2d(2, 2, 1), nn.Linear(2, 2)])
+    groups = training.parameter_groups(model, {"": 1.0}, 0.01)
+    decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    found = {name for name, p in model.named_parameters() if decays[id(p)]}
+    assert found == {"4.weight", "5.weight"}
+
+
+class Lookup(nn.Module):
+    """Logits of each row from a table, so that a training can be written down by hand."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(rows, 7, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, input_ids, attention_mask):
+        return self.table[input_ids[:, 0]]
+
+
+def adamw_by_hand(table, targets, batches, settings, rate):
+    """Return the table (N, 7) after these batches, and the loss of each (Loshchilov, 2019)."""
+    n, frequency = targets.shape[1], targets.mean(0)
+    weights = np.array([f ** -settings["class_weights"] if f else 0.0 for f in frequency])
+    weights /= (weights * frequency).sum()
+    share, beta2, losses = settings["label_smoothing"], settings["beta2"], []
+    targets = (targets * (1 - share) + share / n) * weights
+    first, second = np.zeros_like(table), np.zeros_like(table)
+    for step, batch in enumerate(batches, 1):
+        own, total = targets[batch], targets[batch].sum()
+        shares = np.exp(table[batch]) / np.exp(table[batch]).sum(1, keepdims=True)
+        losses.append(-(own * np.log(shares)).sum() / total)
+        gradient = np.zeros_like(table)
+        gradient[batch] = (own.sum(1, keepdims=True) * shares - own) / total
+        gradient *= min(1.0, settings["clip"] / np.sqrt((gradient**2).sum()))
+        now = rate * (1 - (step - 1) / len(batches))  # linear to 0, without a warm-up
+        table = table * (1 - now * settings["weight_decay"])
+        first = 0.9 * first + 0.1 * gradient
+        second = beta2 * second + (1 - beta2) * gradient**2
+        spread = np.sqrt(second / (1 - beta2**step)) + 1e-8
+        table = table - now * first / (1 - 0.9**step) / spread
+    return table, losses
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"clip": 0.03},
+        {"beta2": 0.9},
+        {"weight_decay": 2.0},
+        {"label_smoothing": 0.4},
+        {"class_weights": 1.0},
+    ],
+    ids=lambda change: " ".join(change) or "plain",
+)
+def test_a_training_is_adamw_on_the_weighted_smoothed_loss(text_model, fit, tmp_path, change):
+    plain = {"clip": 100.0, "weight_decay": 0.0, "label_smoothing": 0.0, "class_weights": 0.0}
+    settings = ONE_EPOCH | plain | change
+    model = text_model(**settings | {"epochs": 2})
+    model.network = Lookup(len(fit))
+    model.prepare = lambda rows: rows.with_features(token_ids=[[r, 3] for r in range(len(rows))])
+    met = note_batches(model)
+    table = model.network.table.detach().double().numpy()
+    found = run(model, tmp_path, fit, rate=0.05)["table"]
+    expected, losses = adamw_by_hand(table, fit.targets, met, settings, 0.05)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    history = json.loads((tmp_path / "history.json").read_text())
+    sizes = [len(batch) for batch in met]
+    told = [np.average(losses[at : at + 3], weights=sizes[at : at + 3]) for at in (0, 3)]
+    assert [epoch["loss"] for epoch in history["epochs"]] == pytest.approx(told, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("precision", "has_bf16", "expected"),
+    [
+        ("float32", True, torch.float32),
+        ("bf16", False, torch.bfloat16),
+        ("auto", True, torch.bfloat16),
+        ("auto", False, torch.float32),
+    ],
+)
+def test_matrices_are_multiplied_in_the_precision_asked_for(
+    text_model, fit, tmp_path, monkeypatch, precision, has_bf16, expected
+):
+    monkeypatch.setattr(training, "has_bf16", lambda: has_bf16)
+    model, met = text_model(precision=precision), set()
+    for layer in model.network.modules():
+        if isinstance(layer, nn.Linear):
+            layer.register_forward_hook(lambda _, inputs, output: met.add(output.dtype))
+    weights = run(model, tmp_path, fit.select(np.arange(len(fit)) < 4))
+    assert met == {expected}
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
 
 
 def test_unknown_precision_is_refused():
@@ -354,6 +450,20 @@ def test_resuming_equals_not_stopping(text_model, fit, held_out, tmp_path, steps
     assert same(run(model, tmp_path / "parts", fit, held_out=held_out), whole)
     histories = [(tmp_path / name / "history.json").read_text() for name in ("whole", "parts")]
     assert histories[0] == histories[1]
+
+
+@pytest.mark.parametrize("steps", [4, 7])  # of 3 an epoch: in the second one, in the third
+def test_going_on_knows_the_best_epoch_so_far(text_model, fit, held_out, tmp_path, steps):
+    """Where nothing is learned the first epoch stays the best, and patience counts from it."""
+
+    def fresh():
+        return text_model(epochs=9, patience=3, save_minutes=0.0)
+
+    with pytest.raises(Stop):
+        run(interrupt(fresh(), steps), tmp_path, fit, rate=0.0, held_out=held_out)
+    run(fresh(), tmp_path, fit, rate=0.0, held_out=held_out)
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert (history["best_epoch"], len(history["epochs"])) == (1, 4)
 
 
 def test_the_seed_decides_the_weights(bert, fit, tmp_path):

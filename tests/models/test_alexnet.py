@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from dropout import share_dropped
 from torch import nn
 
 from models import alexnet
@@ -289,3 +290,21 @@ def test_two_voices_are_mixed_by_what_is_known(monkeypatch):
     )
     torch.testing.assert_close(found, expected)
     assert (known - strange).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("pooling", ["sum", "statistics"])
+def test_dropout_is_before_the_classifier_and_for_learning_alone(pooling):
+    for share in (0.0, 0.5):
+        torch.manual_seed(0)
+        model, batch = ModifiedAlexNet(pooling, dropout=share), batch_of(clips_of(*[90] * 8))
+        dropped = share_dropped(model, model.classifier, lambda m=model, b=batch: m(*b))
+        assert dropped == pytest.approx(share, abs=0.06)
+
+
+def test_both_voices_drop_out():
+    model, (features, counts) = TwoVoices(dropout=0.5), batch_of(clips_of(*[90] * 8))
+    for known, voice in ((False, model.stranger), (True, model.known)):
+        dropped = share_dropped(
+            model, voice.classifier, lambda known=known: model([features], [counts], known)
+        )
+        assert dropped == pytest.approx(0.5, abs=0.05)

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from dropout import share_dropped
+from scipy.special import erf
 from torch import nn
 
-from models.cmbert import CMBERT
+from models.cmbert import CMBERT, MaskedMultimodalAttention
 from models.kobert import load_encoder
 from pipeline.learning.training import parameter_groups
 
@@ -61,14 +63,14 @@ def linear(layer, x):
     return x @ layer.weight.detach().numpy().T + bias
 
 
-def reference(model, hidden, audio, mask, scale):
+def reference(model, hidden, audio, mask):
     """Logits (B, 7) by the equations, one utterance and one token at a time."""
-    unit = model.attention
+    unit, scale = model.attention, model.attention.scale
     text, voice = linear(unit.project_text, hidden), linear(unit.project_audio, audio)
     if scale == "batch":  # as published: text alone, padding and neighbours included
         text = text / np.sqrt(np.sqrt((text**2).sum()))
     logits = []
-    for h, x_t, x_a, m in zip(hidden, text, voice, mask, strict=True):
+    for h, a, x_t, x_a, m in zip(hidden, audio, text, voice, mask, strict=True):
         if scale == "utterance":
             x_t = x_t / np.sqrt(np.sqrt((x_t[m == 1] ** 2).sum()))
             x_a = x_a / np.sqrt(np.sqrt((x_a[m == 1] ** 2).sum()))
@@ -79,22 +81,30 @@ def reference(model, hidden, audio, mask, scale):
         mixed = mixed + masked[None, :] + masked[:, None]
         weights = np.exp(mixed - mixed.max(1, keepdims=True))
         weights /= weights.sum(1, keepdims=True)
-        out = linear(model.dense, weights @ h + h)
+        values = h
+        if unit.voice == "values":  # the voice itself, by two layers with a GELU between
+            first, _, second = unit.voice_values
+            inner = linear(first, a)
+            values = h + linear(second, inner * (1 + erf(inner / np.sqrt(2))) / 2)
+        out = linear(model.dense, weights @ values + h)
         out = (out - out.mean(1, keepdims=True)) / np.sqrt(out.var(1, keepdims=True) + 1e-5)
         out = out * model.norm.weight.detach().numpy() + model.norm.bias.detach().numpy()
-        logits.append(linear(model.classifier, out[0]))
+        utterance = out[m == 1].mean(0) if model.pooling == "mean" else out[0]
+        logits.append(linear(model.classifier, utterance))
     return np.array(logits)
 
 
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("voice", ["weights", "values"])
 @pytest.mark.parametrize("scale", ["utterance", "batch"])
-def test_forward_equals_the_equations(bert, scale):
-    model, batch = build(bert, scale), batch_of(9, 4, 12)
+def test_forward_equals_the_equations(bert, scale, voice, pooling):
+    model, batch = build(bert, scale, voice, pooling), batch_of(9, 4, 12)
     with torch.inference_mode():
         hidden = model.encoder(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
         ).last_hidden_state
     expected = reference(
-        model, hidden.numpy(), batch["audio"].numpy(), batch["attention_mask"].numpy(), scale
+        model, hidden.numpy(), batch["audio"].numpy(), batch["attention_mask"].numpy()
     )
     np.testing.assert_allclose(run(model, batch).numpy(), expected, atol=1e-5)
 
@@ -142,9 +152,10 @@ def test_maps_of_an_explained_utterance(bert):
 # --- batch mates
 
 
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize("voice", ["weights", "values"])
-def test_an_utterance_is_independent_of_its_batch(bert, voice):
-    model, batch = build(bert, voice=voice), batch_of(3, 9, 4, 12, 7)
+def test_an_utterance_is_independent_of_its_batch(bert, voice, pooling):
+    model, batch = build(bert, voice=voice, pooling=pooling), batch_of(3, 9, 4, 12, 7)
     expected = alone(model, batch)
     assert expected.std(0).max() > 1e-2
     assert (run(model, batch) - expected).abs().max() < 1e-4
@@ -235,3 +246,29 @@ def test_paper_freezing_leaves_embeddings_and_classifier_out(bert):
     assert any(name.startswith("encoder.encoder.layer.0") for name in kept)
     assert isinstance(model.classifier, nn.Linear)
     assert model.classifier.out_features == 7
+
+
+# --- dropout
+
+
+def test_dropout_of_attention_drops_whole_weights_and_makes_up_for_them():
+    """Over values that are the unit vectors, what is attended to is the weights themselves."""
+    torch.manual_seed(0)
+    unit = MaskedMultimodalAttention(40, AUDIO_WIDTH, 0.5, "utterance", "weights")
+    hidden, audio = torch.eye(40).expand(8, 40, 40), torch.randn(8, 40, AUDIO_WIDTH)
+    with torch.no_grad():
+        whole, maps = unit.eval()(hidden, audio, torch.ones(8, 40, dtype=torch.long))
+        dropped, _ = unit.train()(hidden, audio, torch.ones(8, 40, dtype=torch.long))
+    torch.testing.assert_close(whole, maps["fused"])
+    kept = dropped != 0
+    assert kept.float().mean().item() == pytest.approx(0.5, abs=0.03)
+    torch.testing.assert_close(dropped[kept], 2 * whole[kept])
+
+
+@pytest.mark.parametrize("layer", ["norm", "classifier"])
+def test_dropout_is_before_the_norm_and_the_classifier_and_for_learning_alone(bert, layer):
+    batch = batch_of(*[9] * 16)
+    for share in (0.0, 0.4):
+        model = CMBERT(load_encoder(str(bert)), AUDIO_WIDTH, attention_dropout=0.2, dropout=share)
+        dropped = share_dropped(model, getattr(model, layer), lambda m=model: m(**batch))
+        assert dropped == pytest.approx(share, abs=0.06)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import sentencepiece
 import torch
+from dropout import share_dropped
 from safetensors.torch import load_file, save_file
 from small_encoder import make_small_encoder
 from torch import nn
@@ -255,3 +256,12 @@ def test_every_parameter_is_trained(folder, tokenizer, head):
         # A key's bias shifts all scores of a query alike, which softmax takes out again.
         if not name.endswith("key.bias"):
             assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("head", ["mean", "pooler"])
+def test_dropout_is_before_the_classifier_and_for_learning_alone(folder, tokenizer, head):
+    ids, mask = padded([tokenizer.encode(sentence) for sentence in SENTENCES[:32]])
+    for share in (0.0, 0.5):
+        model = kobert.KoBERTClassifier(kobert.load_encoder(str(folder), True), head, share)
+        dropped = share_dropped(model, model.classifier, lambda m=model: m(ids, mask))
+        assert dropped == pytest.approx(share, abs=0.06)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from dropout import share_dropped
 from small_speech import KINDS, save_checkpoint
 from transformers import BertConfig, BertModel
 
@@ -75,3 +76,43 @@ def test_what_is_no_speech_encoder_is_refused_in_one_line(tmp_path):
         with pytest.raises(ModelError) as error:
             load_speech_encoder(str(name))
         assert "\n" not in str(error.value)
+
+
+NO_DROPOUT = dict.fromkeys(
+    ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0
+)
+
+
+@pytest.mark.parametrize("pretraining", [{"layerdrop": 1.0}, {"mask_time_prob": 0.9}])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_layer_hears_every_frame_while_it_is_trained(tmp_path, kind, pretraining):
+    """Dropped layers and masked frames are pretraining's; without dropout nothing is random."""
+    checkpoint = save_checkpoint(tmp_path, kind, mask_time_length=2, **NO_DROPOUT, **pretraining)
+    model = SpeechClassifier(*load_speech_encoder(checkpoint), frozen=False)
+    _, samples, counts = make_clips()
+    with torch.no_grad():
+        whole = model.eval().pool(samples, counts)
+        learning = model.train().pool(samples, counts)
+    assert (learning - whole).abs().max() < 1e-5
+    assert (whole[:, 1:] - whole[:, :-1]).abs().amax((0, 2)).min() > 1e-3  # no layer is passed over
+
+
+def speech_classifier(tmp_path, dropout=0.0):
+    encoder, normalise = load_speech_encoder(save_checkpoint(tmp_path))
+    return SpeechClassifier(encoder, normalise, True, dropout)
+
+
+def test_layers_are_mixed_by_shares(tmp_path):
+    model = speech_classifier(tmp_path).eval()
+    layers = torch.randn(4, 3, 32)  # two layers and what goes into the first
+    model.layer_weights.data = torch.tensor([0.5, 0.25, 0.25]).log() + 3.0
+    mixed = layers[:, 0] / 2 + layers[:, 1] / 4 + layers[:, 2] / 4
+    with torch.no_grad():
+        expected = model.classifier(torch.relu(model.hidden(mixed)))
+        torch.testing.assert_close(model(pooled=layers), expected)
+
+
+def test_dropout_is_before_the_classifier_and_for_learning_alone(tmp_path):
+    model, layers = speech_classifier(tmp_path, 0.5), torch.randn(32, 3, 32)
+    dropped = share_dropped(model, model.classifier, lambda: model(pooled=layers))
+    assert dropped == pytest.approx(0.5, abs=0.05)
