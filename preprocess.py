@@ -1,11 +1,16 @@
 """Make the aligned files that every later stage reads from a KEMDy19 or KEMDy20 corpus.
 
     python preprocess.py --corpus data/KEMDy19 --data data/processed
+    python preprocess.py --corpus data/KEMDy19,data/KEMDy20 --test-corpus KEMDy20
 
 Reads the corpus: annotation/*.csv, wav/**/*.{wav,flac} and *.txt, one utterance a pair.
 Writes {train,valid,test}.tsv (one utterance a row, and which turn of its dialogue it is),
 {train,valid,test}_audio.npy (recordings one after another, 16 kHz mono int16), manifest.json (an
 account of every annotated utterance), and a report with plots under outputs/corpus/.
+
+Several corpora are read as one: the tables get a column `corpus`, IDs and speakers begin with the
+folder's name (KEMDy20:User002M), and session 3 of the second corpus is 2003, here and in the
+settings. Each gives its last sessions to test and validation, or one is tested as a whole.
 
 For a corpus beyond one machine: start `dask scheduler` on one, `PYTHONPATH=. dask worker
 tcp://HOST:8786` in this folder on all, and give --cluster tcp://HOST:8786. Every machine must see
@@ -21,7 +26,7 @@ from pipeline import config
 from pipeline.corpus import known_counts
 from pipeline.corpus.account import Account
 from pipeline.corpus.ingest import read_texts_and_lengths, workers, write_audio
-from pipeline.corpus.matching import Utterance, list_orphans, read_corpus
+from pipeline.corpus.matching import Utterance
 from pipeline.corpus.report import (
     measure_verbatim,
     print_account,
@@ -29,17 +34,19 @@ from pipeline.corpus.report import (
     print_summary,
     write_report,
 )
+from pipeline.corpus.source import Source, join, read_source
 from pipeline.corpus.splits import SPLITS, check_not_empty, split_sessions, split_utterances
 from pipeline.corpus.transcripts import DEFAULT_STYLE, STYLES
-from pipeline.corpus.tree import Tree, find_tree
-from pipeline.files import RATE, UserError, read_json, sha256, write_json, write_text
+from pipeline.corpus.tree import find_tree
+from pipeline.files import RATE, UserError, sha256, write_json, write_text
 from pipeline.labels import LABELS
 
 # ------------------------------------------------------------------------------------------------
-CORPUS = "data/KEMDy19"  # KEMDy19 or KEMDy20, any release, or a folder above it
+CORPUS = "data/KEMDy19"  # KEMDy19 or KEMDy20, any release, or a folder above it; several: "a,b"
 DATA = "data/processed"  # where the aligned files go
 OUTPUTS = "outputs"  # the report goes to its corpus/
 TEST_SESSIONS = ""  # "17-20" or "1,3,5-7"; empty: the last fifth of the sessions
+TEST_CORPUS = ""  # of several, the one that is tested as a whole, by its folder's name
 VALID_SESSIONS = ""  # empty: the last tenth before it; none: no validation, the paper's
 TIES = "first"  # tied labels: first (the paper's), drop, soft (first; training aims at the votes)
 FOLLOW_LINKS = False  # read through symbolic links that lead out of the corpus, such as wav/
@@ -60,29 +67,31 @@ COLUMNS = (
 def main() -> None:
     check_settings()
     data, report = Path(DATA), Path(OUTPUTS) / "corpus"
-    account = Account()
-    tree = find_tree(CORPUS, account, FOLLOW_LINKS)
+    folders = [folder.strip() for folder in CORPUS.split(",")]
+    accounts = [Account() for _ in folders]
+    trees = [find_tree(*each, FOLLOW_LINKS) for each in zip(folders, accounts, strict=True)]
     # An interrupted run leaves no manifest, so it cannot be mistaken for a finished one.
     (data / "manifest.json").unlink(missing_ok=True)
 
-    matched = read_corpus(tree, account)
-    list_orphans(tree, account)
-    synthetic = read_notice(tree)
-    print_corpus(tree, account, synthetic)
-    sessions = split_sessions(tree.annotation, TEST_SESSIONS, VALID_SESSIONS)
-    utterances = choose_labels(matched, account)
+    sources = list(map(read_source, trees, accounts))
+    for source in sources:
+        print_corpus(source)
+    source = join(sources)
+    account = source.account
+    sessions = split_sessions(source.sessions, TEST_SESSIONS, VALID_SESSIONS, TEST_CORPUS)
+    utterances = choose_labels(source.utterances, account)
     with workers(JOBS, CLUSTER) as parallel:
-        utterances = read_texts_and_lengths(parallel, tree.root, utterances, TEXT, account)
+        utterances = read_texts_and_lengths(parallel, source.root, utterances, TEXT, account)
         splits = split_utterances(utterances, sessions)
         for split in SPLITS:
             path = data / f"{split}_audio.npy"
-            splits[split] = write_audio(parallel, tree.root, splits[split], path, account)
+            splits[split] = write_audio(parallel, source.root, splits[split], path, account)
     print_account(account)
     check_not_empty(splits, sessions)
     for split in SPLITS:
         write_table(data / f"{split}.tsv", splits[split])
 
-    manifest = describe(tree, synthetic, sessions, matched, splits, account)
+    manifest = describe(source, sessions, splits)
     print_summary(manifest)
     used = [utterance for split in SPLITS for utterance in splits[split]]
     with ThreadPoolExecutor() as pool:  # hashing leaves Python's lock to the plots
@@ -106,21 +115,6 @@ def check_settings() -> None:
         raise UserError("--jobs: 0 threads do nothing; -1 is one a core")
 
 
-def read_notice(tree: Tree) -> str | None:
-    """Return what a corpus that no person spoke says of itself; None for a real one."""
-    path = tree.root / "SYNTHETIC.json"
-    if not path.exists():
-        return None
-    content = read_json(path, "sample_corpus.py")
-    notice = content.get("notice") if isinstance(content, dict) else None
-    if not notice or not isinstance(notice, str):
-        raise UserError(
-            f"{path} has no text under 'notice': run sample_corpus.py again, or remove the file if "
-            "people speak in this corpus"
-        )
-    return notice
-
-
 def choose_labels(utterances: list[Utterance], account: Account) -> list[Utterance]:
     """Drop what the rule for ties drops, and say what it does to the classes."""
     tied = [utterance for utterance in utterances if len(utterance.labels) > 1]
@@ -142,13 +136,15 @@ def choose_labels(utterances: list[Utterance], account: Account) -> list[Utteran
 
 def write_table(path: Path, utterances: list[Utterance]) -> None:
     """Write a split's table; texts hold neither tabs nor quotation marks, so nothing is quoted."""
-    lines = ["\t".join(COLUMNS)]
+    has_corpora = any(u.corpus for u in utterances)
+    lines = ["\t".join([*COLUMNS, *["corpus"] * has_corpora])]
     first_sample = 0
     for u in utterances:
         cells = (u.id, u.session, u.speaker, u.gender, u.scenario, u.turn)
         times = map(blank_nan, (u.wav_start, u.wav_end))
         said = (u.label, ";".join(u.labels), u.text, blank_nan(u.valence), blank_nan(u.arousal))
-        lines.append("\t".join(map(str, (*cells, *times, *said, *u.votes, first_sample, u.length))))
+        place = (first_sample, u.length, *[u.corpus] * has_corpora)
+        lines.append("\t".join(map(str, (*cells, *times, *said, *u.votes, *place))))
         first_sample += u.length
     write_text(path, "\n".join(lines) + "\n")
 
@@ -159,29 +155,19 @@ def blank_nan(value: float) -> str:
 
 
 def describe(
-    tree: Tree,
-    synthetic: str | None,
-    sessions: dict[str, list[int]],
-    matched: list[Utterance],
-    splits: dict[str, list[Utterance]],
-    account: Account,
+    source: Source, sessions: dict[str, list[int]], splits: dict[str, list[Utterance]]
 ) -> dict:
     """Return the manifest without the files' hashes: what went in and what became of it."""
     used = [utterance for split in SPLITS for utterance in splits[split]]
-    known = None
-    if not synthetic and known_counts.is_full(tree, matched):
+    matched, account, known = source.utterances, source.account, None
+    # The published counts are of one corpus: of several, each is checked when it is read alone.
+    tree = source.trees[0] if len(source.trees) == 1 and not source.synthetic else None
+    if tree and known_counts.is_full(tree, matched):
         paper_rules = (TIES, TEXT) == ("first", "hangul")
         known = known_counts.compare(tree, account, matched, used, paper_rules)
     return {
-        "corpus": {
-            "kind": tree.kind,
-            "name": tree.root.resolve().name,
-            "fingerprint": tree.fingerprint,
-            "annotation_files": account.annotation_files,
-            "annotation_rows": account.annotation_rows,
-            "speaker_rows": account.speaker_rows,
-        },
-        "synthetic": synthetic,
+        "corpus": source.describe(),
+        "synthetic": source.synthetic,
         "settings": config.settings(globals()),
         "labels": list(LABELS),
         "sessions": sessions,
@@ -207,6 +193,7 @@ def count_utterances(splits: dict[str, list[Utterance]]) -> dict:
             for split in SPLITS
         },
         "session": dict(sorted(Counter(u.session for u in used).items())),
+        **({"corpus": Counter(u.corpus for u in used)} if any(u.corpus for u in used) else {}),
         "tied": {split: sum(len(u.labels) > 1 for u in splits[split]) for split in SPLITS},
         "seconds": {
             split: round(sum(u.length for u in splits[split]) / RATE, 2) for split in SPLITS

@@ -1,11 +1,41 @@
 # Sourced by run_all.sh, test.sh and runs/*.sh: goes to the project's folder, makes .venv if need be,
 # and defines what those scripts share.
 
-# take_corpus "$@": an optional CORPUS as first word -> $corpus (absolute), the rest -> ${overrides[@]}
+# take_corpus "$@": an optional CORPUS (or several, a,b) as first word -> $corpus (absolute), the rest
+# -> ${overrides[@]}
 take_corpus() {
   corpus=""
-  if [ $# -gt 0 ] && [[ $1 != --* ]]; then corpus=$(cd "$1" && pwd) || exit 2; shift; fi
+  local folder folders
+  if [ $# -gt 0 ] && [[ $1 != --* ]]; then
+    IFS=, read -ra folders <<< "$1"
+    for folder in "${folders[@]}"; do corpus+=${corpus:+,}$(cd "$folder" && pwd) || exit 2; done
+    shift
+  fi
   overrides=("$@")
+}
+
+# take_parallel: the settings of runs/parallel.py out of ${overrides[@]} -> ${parallel[@]}
+take_parallel() {
+  set -- ${overrides[@]+"${overrides[@]}"}
+  overrides=() parallel=()
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --slurm | --at-once) parallel+=("${@:1:2}"); shift $(($# > 1)) ;;
+      --slurm=* | --at-once=* | --dry-run) parallel+=("$1") ;;
+      *) overrides+=("$1") ;;
+    esac
+    shift
+  done
+}
+
+# job NAME COMMAND...: a line for side_by_side, with the overrides
+job() { printf '%s' "$1"; shift; printf ' %q' "$@" ${overrides[@]+"${overrides[@]}"}; echo; }
+
+# side_by_side FOLDER: run the jobs of FOLDER/jobs.txt; after a dry run there is nothing more to do
+side_by_side() {
+  echo; echo "== python -m runs.parallel --jobs $1/jobs.txt ${parallel[*]-}"
+  python -m runs.parallel --jobs "$1/jobs.txt" ${parallel[@]+"${parallel[@]}"}
+  [[ " ${parallel[*]-} " != *" --dry-run "* ]] || exit 0
 }
 
 # find_corpus: without CORPUS, the one folder data/KEMDy19* (any release), else the synthetic sample,

@@ -1,6 +1,11 @@
 """The account of a corpus: everything that is not used as it stands, with its reason."""
 
-from dataclasses import dataclass, field
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+ENTRIES = ("repaired", "dropped", "orphans", "ignored", "noted")
+COUNTS = ("annotation_files", "annotation_rows", "speaker_rows")
 
 
 @dataclass
@@ -25,3 +30,19 @@ class Account:
 
     def note(self, identifier: str, reason: str, where: str) -> None:
         self.noted.append({"id": identifier, "reason": reason, "where": where})
+
+    def named(self, name: str) -> Account:
+        """Return a copy whose entries name the corpus before each ID, place and path."""
+        named = {
+            kind: [
+                {key: v if key == "reason" else f"{name}:{v}" for key, v in entry.items()}
+                for entry in getattr(self, kind)
+            ]
+            for kind in ENTRIES
+        }
+        return replace(self, **named)
+
+    def add(self, other: Account) -> None:
+        """Count and list what another account does, behind what is here."""
+        for name in (*COUNTS, *ENTRIES):
+            setattr(self, name, getattr(self, name) + getattr(other, name))

@@ -23,7 +23,7 @@ class Utterance:
     """One utterance of a speaker. text and length (samples) are known once its files are read.
 
     turn: 1, 2, ... in its dialogue, both speakers counted.  wav_start, wav_end: seconds in the
-    dialogue, nan where the annotation does not say.
+    dialogue, nan where the annotation does not say.  corpus: its name where there are several.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Utterance:
     where: str
     text: str = ""
     length: int = 0
+    corpus: str = ""
 
     @property
     def label(self) -> str:

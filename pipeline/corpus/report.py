@@ -5,25 +5,24 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.corpus.account import Account
+from pipeline.corpus.account import ENTRIES, Account
 from pipeline.corpus.matching import Utterance
+from pipeline.corpus.source import Source
 from pipeline.corpus.splits import SPLITS, format_sessions
-from pipeline.corpus.tree import Tree
 from pipeline.files import write_text
 from pipeline.labels import LABELS
 
-ENTRIES = ("repaired", "dropped", "orphans", "ignored", "noted")
 
-
-def print_corpus(tree: Tree, account: Account, synthetic: str | None) -> None:
+def print_corpus(source: Source) -> None:
     """Say which corpus was found."""
+    (tree,), account = source.trees, source.account
     print(
         f"read: {tree.kind} in {tree.root}: {account.annotation_files} annotation files of "
         f"sessions {format_sessions(tree.annotation)}, {account.annotation_rows} rows, "
         f"{account.speaker_rows} of them rate a segment's speaker"
     )
-    if synthetic:
-        print(synthetic)
+    if source.synthetic:
+        print(source.synthetic)
 
 
 def count_reasons(account: Account) -> list[tuple[str, str, int]]:
@@ -147,6 +146,8 @@ def write_report(folder: Path, manifest: dict, used: list[Utterance], account: A
     reasons = [[title, str(count), reason] for title, reason, count in count_reasons(account)]
     lines += [*markdown([["what", "cases", "reason"], *reasons]), ""]
     lines += ["## Ratings", "", *describe_ratings(used), "", "![](ratings.png)", ""]
+    if "corpus" in manifest["counts"]:
+        lines += ["## Corpora", "", *markdown(group_rows(used, "corpus")), ""]
     lines += ["## Sessions", "", *markdown(group_rows(used, "session")), ""]
     lines += ["## Speakers", "", *markdown(group_rows(used, "speaker")), ""]
     lines += ["## Scenarios", "", *markdown(group_rows(used, "scenario")), ""]

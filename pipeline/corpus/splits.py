@@ -40,20 +40,30 @@ def format_sessions(sessions: Iterable[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def split_sessions(found: Iterable[int], test: str, valid: str) -> dict[str, list[int]]:
-    """Return the sessions of each split.
+def split_sessions(
+    corpora: dict[str, Iterable[int]], test: str, valid: str, test_corpus: str = ""
+) -> dict[str, list[int]]:
+    """Return the sessions of each split; corpora: name -> its sessions.
 
-    Empty settings: test is the last fifth of the sessions (rounded up), valid the last tenth of all
-    (rounded down, at least one) among those left. KEMDy19: test 17-20, valid 15-16. "none" as
-    `valid` holds nothing out for validation.
+    Empty settings: test is the last fifth of each corpus's sessions (rounded up), valid the last
+    tenth of all (rounded down, at least one) among those left. KEMDy19: test 17-20, valid 15-16.
+    "none" as `valid` holds nothing out for validation. Of the corpus `test_corpus` all sessions are
+    tested, of the others only those that `test` names.
     """
-    found = sorted(found)
-    tested = parse_sessions(test, found, "test-sessions") or set(found[-((len(found) + 4) // 5) :])
+    if test_corpus and test_corpus not in corpora:
+        raise UserError(f"--test-corpus: '{test_corpus}' is none of {', '.join(corpora)}")
+    each = [sorted(sessions) for sessions in corpora.values()]
+    found = sorted(session for sessions in each for session in sessions)
+    tested = parse_sessions(test, found, "test-sessions")
+    tested |= set(corpora[test_corpus]) if test_corpus else set()
+    tested = tested or {s for own in each for s in own[-((len(own) + 4) // 5) :]}
     left = [session for session in found if session not in tested]
     if valid == "none":
         held_out = set()
     else:
-        last = set(left[-max(1, len(found) // 10) :])
+        free = [[session for session in own if session in left] for own in each]
+        tenths = [max(1, len(own) // 10) for own in each]
+        last = {s for own, tenth in zip(free, tenths, strict=True) for s in own[-tenth:]}
         held_out = parse_sessions(valid, found, "valid-sessions") or last
     both = tested & held_out
     if both:

@@ -52,6 +52,9 @@ def find_partitions(test: Predictions, seen: np.ndarray | None) -> list[Partitio
             masks = {name: groups == name for name in names}
             found.append(Partition(f"By {kind}", f"In brackets {alone}", masks, True))
     over = "In brackets 95 % intervals over the sessions of each part."
+    if (corpora := test.groups("corpus")) is not None:
+        masks = {name: corpora == name for name in np.unique(corpora).tolist()}
+        found.insert(0, Partition("By corpus", over, masks, False))
     if (share := share_of_votes(test)) is not None:
         place = np.digitize(share, list(SHARES.values())[:-1], right=True)
         masks = {name: (place == k) & ~np.isnan(share) for k, name in enumerate(SHARES)}

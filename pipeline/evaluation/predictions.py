@@ -32,7 +32,7 @@ MADE_BY = {"text": "text_test.py", "audio": "audio_test.py", "cmbert": "run_clas
 MADE_BY |= dict.fromkeys(BASELINES, "baseline.py")
 
 # Of the table of preprocess.py. turn: 1, 2, ... within the dialogue, which is one scenario of one
-# session; labels: all that are tied, joined by ";".
+# session; labels: all that are tied, joined by ";". Tables of several corpora have `corpus`, too.
 FACTS = ("id", "session", "speaker", "scenario", "turn", "labels", *(f"votes_{x}" for x in LABELS))
 
 # Sess01_script01_F001 (KEMDy19, speaker Sess01F), Sess01_script01_User002M_001 (KEMDy20, User002M)
@@ -60,10 +60,12 @@ class Predictions:
         return self.logits.argmax(axis=2)
 
     def groups(self, kind: str) -> np.ndarray | None:
-        """Return `session`, `scenario` (script or impro) or `speaker` of every row.
+        """Return `session`, `scenario` (script or impro), `speaker` or `corpus` of every row.
 
-        Without facts the segment IDs are asked; None if they do not tell.
+        Without facts the segment IDs are asked; None if they do not tell, and of a single corpus.
         """
+        if kind == "corpus" and (self.facts is None or kind not in self.facts):
+            return None
         if self.facts is not None:
             groups = self.facts[kind].astype(str)
             return (groups.str.rstrip("0123456789") if kind == "scenario" else groups).to_numpy(str)
@@ -105,7 +107,7 @@ def write(
     for name, array in arrays.items():
         write_array(folder / f"{model}_{name}.npy", array)
     if facts is not None:
-        content = facts[list(FACTS)].to_csv(sep="\t", index=False, lineterminator="\n")
+        content = take_facts(facts).to_csv(sep="\t", index=False, lineterminator="\n")
         write_text(folder / f"{model}_rows.tsv", content)
     write_json(folder / f"{model}_run.json", run)
 
@@ -242,7 +244,7 @@ def read_facts(path: Path, ids: np.ndarray, model: str) -> pd.DataFrame:
     content = io.BytesIO(read_bytes(path, MADE_BY[model]))
     try:
         table = pd.read_csv(content, sep="\t", quoting=3, keep_default_na=False, encoding="utf-8")
-        table = table[list(FACTS)].astype({"id": str, "turn": np.int64, "labels": str})
+        table = take_facts(table).astype({"id": str, "turn": np.int64, "labels": str})
     except (ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be read ({error}){again(model)}") from None
     if len(table) != len(ids):
@@ -250,6 +252,11 @@ def read_facts(path: Path, ids: np.ndarray, model: str) -> pd.DataFrame:
     other = table["id"].to_numpy() != ids
     refuse(path, other, "another segment than in the index" + again(model), ids)
     return table
+
+
+def take_facts(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns FACTS, and `corpus` where there are several."""
+    return table[[*FACTS, *({"corpus"} & set(table))]]
 
 
 def check_one(folder: Path, model: str, arrays: dict) -> None:

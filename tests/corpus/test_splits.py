@@ -53,7 +53,7 @@ def test_session_lists():
     ],
 )
 def test_split_of_sessions(found, test, valid, expected):
-    sessions = split_sessions(range(1, found + 1), test, valid)
+    sessions = split_sessions({"A": range(1, found + 1)}, test, valid)
     assert tuple(map(format_sessions, sessions.values())) == expected
 
 
@@ -63,12 +63,12 @@ def test_split_of_sessions(found, test, valid, expected):
 )
 def test_impossible_splits(found, test, valid, message):
     with pytest.raises(UserError, match=message):
-        split_sessions(range(1, found + 1), test, valid)
+        split_sessions({"A": range(1, found + 1)}, test, valid)
 
 
 def test_no_speaker_and_no_utterance_in_two_splits():
     utterances = [speak(s, g, n) for s in range(1, 6) for g in "FM" for n in range(3)]
-    splits = split_utterances(utterances, split_sessions(range(1, 6), "2,4", "1"))
+    splits = split_utterances(utterances, split_sessions({"A": range(1, 6)}, "2,4", "1"))
     for attribute in ("id", "speaker", "session"):
         sets = [{getattr(u, attribute) for u in split} for split in splits.values()]
         assert sum(map(len, sets)) == len(set.union(*sets))
@@ -80,9 +80,9 @@ def test_no_speaker_and_no_utterance_in_two_splits():
 def test_speaker_of_two_splits_is_refused():
     utterances = [*(speak(session, "F", 1) for session in range(1, 6)), speak(5, "M", 1, "Sess01F")]
     with pytest.raises(UserError, match="speaker Sess01F is in session 1 .train. and in session 5"):
-        split_utterances(utterances, split_sessions(range(1, 6), "", ""))
+        split_utterances(utterances, split_sessions({"A": range(1, 6)}, "", ""))
 
 
 def test_none_holds_out_nothing_for_validation():
-    splits = split_sessions(range(1, 21), "", "none")
+    splits = split_sessions({"A": range(1, 21)}, "", "none")
     assert splits == {"train": list(range(1, 17)), "valid": [], "test": [17, 18, 19, 20]}

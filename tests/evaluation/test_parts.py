@@ -59,3 +59,19 @@ def test_transcripts_that_training_has_seen_are_scored_apart(test_rows):
     expected = accuracy_score(test_rows.truth[~seen], test_rows.pred[2][~seen])
     assert found["unseen"]["scores"]["cmbert"]["accuracy"] == pytest.approx(expected)
     assert "Transcripts seen and unseen in training" not in score(test_rows)
+
+
+def test_of_several_corpora_each_is_scored(tmp_path, test_rows):
+    """A table with the column `corpus` keeps it from the test stages to the scores."""
+    assert "By corpus" not in score(test_rows)  # of a single one
+    names = np.where(np.arange(80) % 4 == 0, "KEMDy20", "KEMDy19")
+    for model, logits in zip(predictions.MODELS, test_rows.logits, strict=True):
+        facts = test_rows.facts.assign(corpus=names)
+        predictions.write(tmp_path, model, test_rows.ids, test_rows.truth, logits, {}, facts)
+    rows = predictions.load(tmp_path)
+    found = score(rows)["By corpus"]
+    assert {name: part["rows"] for name, part in found.items()} == {"KEMDy19": 60, "KEMDy20": 20}
+    inside = names == "KEMDy20"
+    expected = accuracy_score(rows.truth[inside], rows.pred[0][inside])
+    assert found["KEMDy20"]["scores"]["text"]["accuracy"] == pytest.approx(expected)
+    assert "4 sessions" in found["KEMDy20"]["resampled"]
