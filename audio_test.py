@@ -6,9 +6,12 @@ Writes  OUTPUTS/audio_{truth,pred,output,index}.npy and the same under OUTPUTS/v
     python audio_test.py
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 from models import check_choice
 from models.speaker import REGIMES
-from pipeline import config
 from pipeline.learning import audio
 from pipeline.learning.testing import begin, dump
 

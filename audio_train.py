@@ -10,7 +10,10 @@ Writes  OUTPUTS/audio/: model.safetensors, config.json, history.json;
 Killed and started again with the same settings, it goes on where it stopped.
 """
 
-from pipeline import config
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 from pipeline.learning import audio
 from pipeline.learning.run import Run
 from pipeline.learning.training import train

@@ -12,6 +12,10 @@ probabilities. All learn from the training rows alone, their settings included (
 session); `_output` is the logarithm of probabilities.
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 import platform
 from pathlib import Path
 
@@ -20,7 +24,6 @@ import sklearn
 
 from models import check_choice
 from models.speaker import REGIMES
-from pipeline import config
 from pipeline.classics.classifiers import VoiceClassifier, WordClassifier, deal_sessions
 from pipeline.files import read_data_hash
 from pipeline.learning.dataset import Utterances, load_utterances

@@ -10,10 +10,13 @@ Writes  nothing: a visitor's conversation lives in memory, Gradio's copies are d
 The page needs no network, and tells nobody anything.
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 import os
 from pathlib import Path
 
-from pipeline import config
 from pipeline.files import UserError
 from pipeline.predicting import load_run
 

@@ -17,6 +17,10 @@ learn from the labels of the training sessions in DATA how emotions follow one a
 the report page looks at anything else (transcripts and counts in DATA, curves in OUTPUTS).
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +29,6 @@ import numpy as np
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
-from pipeline import config
 from pipeline.evaluation import (
     changes,
     choice,

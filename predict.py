@@ -17,6 +17,10 @@ silent, each utterance with its times. Whoever has no name is a stranger, of who
 utterance is known; a named speaker is known better with every recording.
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 import json
 import sys
 from collections.abc import Iterator
@@ -25,7 +29,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline import config
 from pipeline.files import UserError, write_text
 from pipeline.predicting import Answer, Heard, Recording, Run, load_run, predict, recordings
 from pipeline.predicting.answers import COLUMNS, MODELS, as_dict, as_line, as_row

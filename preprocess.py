@@ -17,12 +17,15 @@ tcp://HOST:8786` in this folder on all, and give --cluster tcp://HOST:8786. Ever
 the corpus and the data folder under the same paths.
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 import math
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline import config
 from pipeline.corpus import known_counts
 from pipeline.corpus.account import Account
 from pipeline.corpus.ingest import read_texts_and_lengths, workers, write_audio

@@ -14,6 +14,10 @@ Writes  OUTPUTS/cmbert/: model.safetensors, config.json, history.json, tokenizer
 Killed and started again with the same settings, it goes on where it stopped.
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +26,6 @@ from torch import Tensor
 
 from models import check_choice
 from models.speaker import REGIMES
-from pipeline import config
 from pipeline.evaluation import metrics
 from pipeline.evaluation.scoring import choose_groups
 from pipeline.evaluation.tables import with_interval

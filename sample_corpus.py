@@ -8,6 +8,10 @@ is in it. The same settings give the same files, byte for byte. What is odd abou
 planted in it.
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 import re
 import shutil
 import sys
@@ -18,7 +22,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pipeline import config
 from pipeline.files import RATE, UserError, write_json
 from pipeline.sample import speech
 from pipeline.sample.oddities import ODDITIES

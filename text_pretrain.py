@@ -14,6 +14,10 @@ again with the same settings, it goes on where it stopped; STEPS may change whil
 begun.
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +26,6 @@ import torch
 from transformers import BertConfig, BertModel
 
 from models.kobert import ATTENTION, load_encoder, load_tokenizer, train_tokenizer
-from pipeline import config
 from pipeline.files import UserError, sha256
 from pipeline.learning import processes
 from pipeline.learning.checkpoint import State

@@ -6,8 +6,11 @@ Writes  OUTPUTS/text_{truth,pred,output,index}.npy and the same under OUTPUTS/va
     python text_test.py
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 from models.speaker import DEFAULT_REGIME
-from pipeline import config
 from pipeline.learning import text
 from pipeline.learning.testing import begin, dump
 

@@ -9,6 +9,10 @@ that hold it, for one classifier and for the difference to a better one; and dif
 equally good one with p < .05, which should be 5.
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 import time
 from itertools import product
 
@@ -16,7 +20,6 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 
-from pipeline import config
 from pipeline.evaluation import metrics
 
 # ----------------------------------------------------------------------------------------------

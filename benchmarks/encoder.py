@@ -12,6 +12,10 @@ Encoders are fine-tuned by the training loop and with the settings of text_train
 below, which were chosen on training rows: nothing is chosen on the held-out rows.
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -26,7 +30,6 @@ from sklearn.pipeline import make_pipeline
 import text_train
 from models.kobert import build_encoder
 from models.speaker import DEFAULT_REGIME
-from pipeline import config
 from pipeline.evaluation import metrics
 from pipeline.files import UserError
 from pipeline.labels import LABELS

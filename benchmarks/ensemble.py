@@ -6,6 +6,10 @@ Prints the seconds that `python ensemble.py` takes from its start to its end, th
 (fewer where the machine has other work), and the ratio to the 30 s that it may take on 2 cores.
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 import resource
 import subprocess
 import sys
@@ -15,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import config
 from pipeline.evaluation import predictions
 
 # ----------------------------------------------------------------------------------------------

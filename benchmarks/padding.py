@@ -6,10 +6,13 @@ Draws UTTERANCES lengths (log-normal, median 4.2 s, 95 % under 15.5 s) of SPEAKE
 them as training does, and prints padded over real seconds and the sizes of the batches.
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 import numpy as np
 
 import audio_train
-from pipeline import config
 from pipeline.files import RATE
 from pipeline.learning.audio import PART
 from pipeline.learning.batches import cut_alike, cut_batches, cut_speaker_batches

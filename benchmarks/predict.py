@@ -9,6 +9,10 @@ Prints  start to end of predict.py for one recording; one short recording once a
 The recordings are noise as long as KEMDy19's (mean 5.7 s), written as WAV; the words are invented.
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 import subprocess
 import sys
 import tempfile
@@ -22,7 +26,6 @@ import numpy as np
 import soundfile
 import torch
 
-from pipeline import config
 from pipeline.files import RATE
 from pipeline.predicting import Recording, load_run, predict
 

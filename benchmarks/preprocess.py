@@ -7,6 +7,10 @@ one, then prints the time of preprocess.py, its largest memory, and two ratios: 
 corpus's files into one new file, and to a loop of librosa.load. The cache is warm for all.
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 import os
 import resource
 import subprocess
@@ -20,7 +24,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pipeline import config
 from pipeline.corpus import recordings
 from pipeline.corpus.account import Account
 from pipeline.corpus.matching import read_corpus

@@ -8,6 +8,9 @@ A script ends with
 and `--name value` (or `--name=value`) then replaces its constant NAME before main() runs;
 `--script.name value` is for one of several scripts that get the same command line; a yes/no setting
 alone, `--name`, means yes. The block stands between two ruled lines, `# -----`.
+
+A script imports this file before all that takes seconds to import, because whoever asks for
+`--help` is answered at once: the docstring and the block are read from the script's text.
 """
 
 import ast
@@ -114,6 +117,16 @@ def help_text(namespace: dict) -> str:
     return "\n".join([namespace["__doc__"].strip(), "", title, "", *block])
 
 
+def answer_help() -> None:
+    """Print the help of the script that is being started, and exit, if the command line asks."""
+    script = vars(sys.modules["__main__"])
+    if not {"-h", "--help"} & set(sys.argv[1:]) or "__file__" not in script:
+        return
+    if "config.run(main" in Path(script["__file__"]).read_text("utf-8", "replace"):
+        print(help_text(script))
+        sys.exit()
+
+
 def run(main: Callable[[], None], words: str = "") -> None:
     """Run a script's main() under the command line's overrides, a UserError in one line.
 
@@ -127,9 +140,6 @@ def run(main: Callable[[], None], words: str = "") -> None:
     if os.environ.get("RANK", "0") != "0":  # of several processes, the first one speaks
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
-        if {"-h", "--help"} & set(sys.argv[1:]):
-            print(help_text(namespace))
-            return
         script = Path(namespace["__file__"])
         stages = os.environ.get("STAGES", "").split()
         elsewhere = set()
@@ -150,3 +160,6 @@ def run(main: Callable[[], None], words: str = "") -> None:
         sys.exit(130)
     finally:
         let_go()
+
+
+answer_help()

@@ -6,6 +6,10 @@ Reads   what demo.py reads; its examples are the conversation
 Writes  PICTURE
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 import io
 import os
 import shutil
@@ -25,7 +29,6 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from pipeline import config
 from pipeline.demo.conversation import find_examples
 from pipeline.files import UserError, write_bytes
 

@@ -6,10 +6,13 @@ Reads   every ensemble.json that RUNS matches
 Writes  OUT/summary.json, OUT/summary.md: mean, deviation (of one run, n - 1), and every run
 """
 
+from pipeline import config  # first of all: it answers --help
+
+# isort: split
+
 from glob import glob
 from pathlib import Path
 
-from pipeline import config
 from pipeline.evaluation.summary import summarise, write_page
 from pipeline.files import UserError, read_json, write_json, write_text
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import ROOT
 
 from pipeline.config import parse
 from pipeline.files import UserError
@@ -117,6 +118,16 @@ def test_help_prints_docstring_and_block(tmp_path):
     done = run_script(tmp_path, "--help")
     assert "A stage." in done.stdout
     assert "EPOCHS = 16  # passes over the training rows" in done.stdout
+
+
+@pytest.mark.parametrize("script", sorted(ROOT.glob("*.py")), ids=lambda path: path.name)
+def test_every_script_answers_help_before_it_imports_what_takes_seconds(script):
+    command = [sys.executable, "-X", "importtime", script, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0
+    assert "Settings (override" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"torch", "pandas", "scipy", "sklearn", "soundfile", "pipeline.learning"}
 
 
 def test_user_errors_are_one_line_and_status_2(tmp_path):

@@ -9,8 +9,7 @@ Shapes: N rows, C = 7 labels, G groups (sessions), B confidence bins.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtr, stdtrit  # Student's t: its distribution, its quantiles
-from scipy.stats import binomtest
+from scipy.special import bdtr, stdtr, stdtrit  # binomial; Student's t, its quantiles
 
 from pipeline.labels import LABELS
 
@@ -247,6 +246,5 @@ def compare(truth, pred, other, groups: np.ndarray) -> dict:
 
 def mcnemar(first_only: int, second_only: int) -> float:
     """Return the two-sided exact p of McNemar's test from the numbers of discordant rows."""
-    if first_only + second_only == 0:
-        return 1.0
-    return float(binomtest(first_only, first_only + second_only).pvalue)
+    fewer, number = min(first_only, second_only), first_only + second_only
+    return min(1.0, 2 * float(bdtr(fewer, number, 0.5)))
