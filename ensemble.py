@@ -50,10 +50,12 @@ from pipeline.evaluation.predictions import MODELS, Predictions
 from pipeline.figures import ensemble as plots
 from pipeline.figures import style, training
 from pipeline.files import write_array, write_json, write_text
+from pipeline.record import Work
 
 # ----------------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote, for dialogues and the report; of folds "a,b"
 OUTPUTS = "outputs"  # the models' predictions; of several folds: "outputs/fold1,outputs/fold2"
+RESTART = False  # yes: also if an earlier run left all of this
 RESULTS = ""  # where tables and fused predictions go; empty: to OUTPUTS, of several the first
 CONTEXT = True  # also fuse by the turns around: Dialogue (past), Dialogue (whole)
 TARGET = "accuracy+macro_f1"  # the fusion is chosen by their mean; accuracy, f1, macro_f1, uar
@@ -63,8 +65,15 @@ FUSED = ("soft", "weighted_soft", "hard", "stacking", "dialogue_past", "dialogue
 
 
 def main() -> None:
+    folders = [Path(folder.strip()) for folder in OUTPUTS.split(",")]
+    place = Path(RESULTS) if RESULTS else folders[0]
+    inputs = origin.identify(folders, DATA)
+    work = Work("ensemble.py", place, config.settings(globals()), inputs, place / "ensemble")
+    if work.is_done():
+        return
     with threadpool_limits(limits=1):  # the same sums on every machine, and no threads to wait for
         compare_methods()
+    work.finish()
 
 
 def compare_methods() -> None:

@@ -22,6 +22,8 @@ from pipeline import config  # first of all: it answers --help
 # isort: split
 
 import math
+import os
+import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,11 +45,13 @@ from pipeline.corpus.transcripts import DEFAULT_STYLE, STYLES
 from pipeline.corpus.tree import find_tree
 from pipeline.files import RATE, UserError, sha256, write_json, write_text
 from pipeline.labels import LABELS
+from pipeline.record import Work
 
 # ------------------------------------------------------------------------------------------------
 CORPUS = "data/KEMDy19"  # KEMDy19 or KEMDy20, any release, or a folder above it; several: "a,b"
 DATA = "data/processed"  # where the aligned files go
 OUTPUTS = "outputs"  # the report goes to its corpus/
+RESTART = False  # yes: also if an earlier run left all of this
 TEST_SESSIONS = ""  # "17-20" or "1,3,5-7"; empty: the last fifth of the sessions
 TEST_CORPUS = ""  # of several, the one that is tested as a whole, by its folder's name
 VALID_SESSIONS = ""  # empty: the last tenth before it; none: no validation, the paper's
@@ -73,8 +77,16 @@ def main() -> None:
     folders = [folder.strip() for folder in CORPUS.split(",")]
     accounts = [Account() for _ in folders]
     trees = [find_tree(*each, FOLLOW_LINKS) for each in zip(folders, accounts, strict=True)]
-    # An interrupted run leaves no manifest, so it cannot be mistaken for a finished one.
-    (data / "manifest.json").unlink(missing_ok=True)
+    inputs = {
+        "corpus": " ".join(tree.fingerprint + tree.stamp for tree in trees),
+        "report": os.path.relpath(report, data),
+    }
+    work = Work("preprocess.py", data, config.settings(globals()), inputs, data / "data")
+    made = data / "unfinished"  # an earlier run's data stand until these are whole
+    work.take_up(made)
+    if work.is_done():
+        return
+    shutil.rmtree(made, ignore_errors=True)
 
     sources = list(map(read_source, trees, accounts))
     for source in sources:
@@ -87,25 +99,26 @@ def main() -> None:
         utterances = read_texts_and_lengths(parallel, source.root, utterances, TEXT, account)
         splits = split_utterances(utterances, sessions)
         for split in SPLITS:
-            path = data / f"{split}_audio.npy"
+            path = made / f"{split}_audio.npy"
             splits[split] = write_audio(parallel, source.root, splits[split], path, account)
     print_account(account)
     check_not_empty(splits, sessions)
     for split in SPLITS:
-        write_table(data / f"{split}.tsv", splits[split])
+        write_table(made / f"{split}.tsv", splits[split])
 
     manifest = describe(source, sessions, splits)
     print_summary(manifest)
     used = [utterance for split in SPLITS for utterance in splits[split]]
     with ThreadPoolExecutor() as pool:  # hashing leaves Python's lock to the plots
         names = [name for split in SPLITS for name in (f"{split}.tsv", f"{split}_audio.npy")]
-        hashes = pool.map(sha256, (data / name for name in names))
+        hashes = pool.map(sha256, (made / name for name in names))
         from pipeline.figures.corpus import draw_all  # here, its second passes beside the hashing
 
         draw_all(report, used)
         write_report(report, manifest, used, account)
         manifest["files"] = dict(zip(names, hashes, strict=True))
-    write_json(data / "manifest.json", manifest)
+    write_json(made / "manifest.json", manifest)
+    work.complete(made)
     print(f"written: {', '.join(names)} and manifest.json in {data}; {report / 'report.md'}")
 
 

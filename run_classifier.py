@@ -46,6 +46,7 @@ OUTPUTS = "outputs"
 RESTART = False  # yes: neither go on with an unfinished run nor leave alone what is done
 SEED = 1
 PRECISION = "auto"  # auto (bf16 where the processor has it), bf16, float32
+DETERMINISTIC = False  # yes: the same bits again on a GPU too, slower
 FOLDS = 0  # 0: validation sessions; K: out-of-fold outputs for all training rows, K + 1 trainings
 # model
 BERT = "models/kobert-mini"  # hub name or folder: skt/kobert-base-v1, klue/bert-base ...

@@ -23,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pipeline.files import RATE, UserError, write_json
+from pipeline.record import Work
 from pipeline.sample import speech
 from pipeline.sample.oddities import ODDITIES
 from pipeline.sample.raters import listener_emotion, rate
@@ -34,6 +35,7 @@ CORPUS = "data/sample"  # folder to write; an earlier sample corpus there is rep
 SEED = 2026
 SESSIONS = 20  # a woman and a man in each, 1-99
 UTTERANCES = 60  # in each session, over five dialogues
+RESTART = False  # yes: also if an earlier run left all of this
 # --------------------------------------------------------------------------------------------------
 
 
@@ -43,6 +45,10 @@ def main() -> None:
         raise UserError(f"{CORPUS} exists and is no sample corpus: choose another with --corpus")
     if not 1 <= SESSIONS <= 99 or UTTERANCES < 20:
         raise UserError("--sessions must be 1 to 99, and --utterances at least 20")
+    inputs = {"folder": target.name}
+    work = Work("sample_corpus.py", target.parent, config.settings(globals()), inputs, target)
+    if work.is_done():
+        return
     print(f"reading {SENTENCES.name}, writing {SESSIONS} sessions of {UTTERANCES} utterances")
     screenplay = write_screenplay(SESSIONS, UTTERANCES, np.random.default_rng(SEED))
     partial = target.with_name(target.name + ".partial")
@@ -75,6 +81,8 @@ def main() -> None:
     if target.exists():
         shutil.rmtree(target)
     partial.rename(target)
+    found = (path for path in target.rglob("*") if path.is_file())
+    work.write(target.parent, {str(path.relative_to(target.parent)): path for path in found})
     print(", ".join(f"{label} {count}" for label, count in contents["classes"].most_common()))
     for oddity, where in contents["planted"].items():
         print(f"planted {oddity.replace('_', ' ')}: {where}")

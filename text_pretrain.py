@@ -25,17 +25,19 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertModel
 
-from models.kobert import ATTENTION, load_encoder, load_tokenizer, train_tokenizer
+from models.kobert import ATTENTION, identify, load_encoder, load_tokenizer, train_tokenizer
 from pipeline.files import UserError, sha256
 from pipeline.learning import processes
 from pipeline.learning.checkpoint import State
 from pipeline.learning.training import learn
 from pipeline.pretraining.lines import encode_corpus, read_lines
 from pipeline.pretraining.objective import Pretrainer, Pretraining, check_unfinished
+from pipeline.record import Work
 
 # --------------------------------------------------------------------------------------
 TEXT = "data/reviews.tsv.xz"  # a path
 OUTPUTS = "outputs"
+RESTART = False  # yes: neither go on with an unfinished run nor leave alone what is done
 SEED = 1
 PRECISION = "auto"  # auto (bf16 where the processor has it), bf16, float32
 BERT = ""  # "": a new encoder; hub name or folder: its pretraining is continued
@@ -66,30 +68,40 @@ SAVE_STEPS = 250  # between two measurements on these lines, each saved
 
 
 def main() -> None:
-    folder = Path(OUTPUTS) / "encoder"
     texts, ratings = read_lines(TEXT)
+    folder = Path(OUTPUTS) / "encoder"
+    made = folder / "unfinished"  # an earlier encoder stands until this one is finished
+    settings = config.settings(globals())
+    inputs = {"text": sha256(TEXT), **({"bert": identify(BERT)} if BERT else {})}
+    work = Work("text_pretrain.py", folder, settings, inputs, folder)
+    processes.join()
+    if processes.is_first():
+        work.take_up(made)
+    processes.wait()
+    if work.is_done():
+        return
     print(f"{TEXT}: {len(texts)} lines, {(ratings > 0).sum()} of them with a rating")
     lines = split(len(texts))
     torch.manual_seed(SEED)
-    unfinished = (folder / "state.pt").is_file()
+    unfinished = (made / "state.pt").is_file()
     if BERT:
         tokenizer, encoder = load_tokenizer(BERT), load_encoder(BERT)
     else:
         known = [] if unfinished else [texts[line] for line in lines[0]]
-        tokenizer = load_tokenizer(folder) if unfinished else train_tokenizer(known, VOCABULARY)
+        tokenizer = load_tokenizer(made) if unfinished else train_tokenizer(known, VOCABULARY)
         encoder = new_encoder(len(tokenizer), tokenizer.pad_id)
     corpus = encode_corpus(texts, ratings, tokenizer, MAX_LENGTH)
     network = Pretrainer(encoder)
     if not BERT and not unfinished:
         network.start_from_counts(corpus.whole.select(lines[0]), SEED)
-    settings = config.settings(globals())
-    task = Pretraining(network, tokenizer, corpus, lines, settings, identity(settings))
-    state = State(folder / "state.pt", network, task.optimizer, task.identity)
+    task = Pretraining(network, tokenizer, corpus, lines, settings, identity(settings, inputs))
+    state = State(made / "state.pt", network, task.optimizer, task.identity)
     if state.load(partial(check_unfinished, state.path, task.identity)):
         print(f"{state.path}: going on after step {state.step}")
     learn(task, state, seed=SEED, precision=PRECISION, clip=CLIP)
     processes.leave()
     state.path.unlink()
+    work.complete(made)
     print(f"wrote {folder}: config.json, model.safetensors, tokenizer, history.json")
 
 
@@ -115,11 +127,11 @@ def new_encoder(vocabulary: int, pad_id: int) -> BertModel:
     return BertModel(sizes, add_pooling_layer=False)
 
 
-def identity(settings: dict) -> dict:
+def identity(settings: dict, inputs: dict) -> dict:
     """Return what a run must share with an unfinished one to go on with it; STEPS may differ."""
-    places = ("text", "outputs", "save_steps")
+    places = ("text", "outputs", "save_steps", "restart")
     kept = {name: value for name, value in settings.items() if name not in places}
-    return {"settings": kept, "text_sha256": sha256(TEXT)}
+    return {"settings": {**kept, "bert": inputs.get("bert", "")}, "text_sha256": inputs["text"]}
 
 
 if __name__ == "__main__":

@@ -155,8 +155,9 @@ def run(main: Callable[[], None], words: str = "") -> None:
     except (UserError, ModelError) as error:
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        how = str(stop) or "the same command does this stage again"
+        print(f"{Path(sys.argv[0]).name}: interrupted; {how}", file=sys.stderr)
         sys.exit(130)
     finally:
         let_go()

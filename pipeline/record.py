@@ -23,7 +23,9 @@ from pipeline.files import RECORDS, UserError, hold, read_json, sha256, write_js
 
 ROOT = Path(__file__).resolve().parents[1]
 # Settings that do not change what is written: places, whose contents are compared, and the pace.
-PLACES = ("corpus", "data", "outputs", "results", "restart", "save_minutes", "jobs", "cluster")
+PLACES = ("corpus", "data", "outputs", "results", "restart")
+PLACES += ("save_minutes", "save_steps", "jobs", "cluster")
+MARKER = "running.json"  # of an unfinished run: what it is made of
 IMPORT = re.compile(r"^\s*from ((?:models|pipeline)[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
 
 
@@ -77,12 +79,25 @@ class Work:
 
     def finish(self) -> None:
         """Put on record what this process has written since the work was begun."""
-        written = [path for path in dict.fromkeys(files.WRITTEN[self.first :]) if path.is_file()]
-        self.write(self.folder, [Path(os.path.relpath(path, self.folder)) for path in written])
+        written = (path for path in dict.fromkeys(files.WRITTEN[self.first :]) if path.is_file())
+        self.write(self.folder, {os.path.relpath(path, self.folder): path for path in written})
 
-    def write(self, folder: Path, names: Iterable[Path]) -> None:
-        """Write the record of these files of a folder."""
-        outputs = {name.as_posix(): sha256(folder / name) for name in sorted(names)}
+    def take_up(self, unfinished: Path) -> None:
+        """Clear an unfinished run away if all is to start over; put a finished one in its place."""
+        if self.restart:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        if any((unfinished / RECORDS).glob("*.json")):
+            publish(unfinished, self.folder)
+
+    def complete(self, unfinished: Path) -> None:
+        """Put on record what lies in the folder of the unfinished run, and move it to its place."""
+        found = (path for path in unfinished.rglob("*") if path.is_file() and path.name != MARKER)
+        self.write(unfinished, {str(path.relative_to(unfinished)): path for path in found})
+        publish(unfinished, self.folder)
+
+    def write(self, folder: Path, paths: dict[str, Path]) -> None:
+        """Write the record of files, by their places below the work's folder, to a folder."""
+        outputs = {Path(name).as_posix(): sha256(paths[name]) for name in sorted(paths)}
         content = {**self.made_of, **describe_machine(), "outputs": outputs}
         write_json(folder / RECORDS / self.path.name, content)
 
@@ -185,19 +200,18 @@ def publish(unfinished: Path, folder: Path) -> None:
 
     Killed on the way, it can be called again. What only an earlier run has on record is removed.
     """
+    (unfinished / MARKER).unlink(missing_ok=True)
     new = next((unfinished / RECORDS).glob("*.json"))
     old = folder / RECORDS / new.name
-    names = [
-        path.relative_to(unfinished) for path in sorted(unfinished.rglob("*")) if path.is_file()
-    ]
-    for name in names:
-        if unfinished / name != new:
+    kept, gone = read_json(new, f"{new.stem}.py")["outputs"], read_outputs(old)
+    for path in sorted(unfinished.rglob("*")):
+        name = path.relative_to(unfinished)
+        if name.as_posix() in kept:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (unfinished / name).replace(folder / name)
-    kept = read_json(new, new.name)["outputs"]
-    for name in read_outputs(old):
-        if name not in kept and ".." not in Path(name).parts:
-            (folder / name.lstrip("/")).unlink(missing_ok=True)
+            path.replace(folder / name)
+    for name in gone.keys() - kept.keys():
+        if ".." not in Path(name).parts and not Path(name).is_absolute():
+            (folder / name).unlink(missing_ok=True)
     old.parent.mkdir(exist_ok=True)
     new.replace(old)
     shutil.rmtree(unfinished)

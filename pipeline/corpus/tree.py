@@ -93,6 +93,14 @@ class Tree:
             digest.update(f"{path}\t{size}\n".encode())
         return digest.hexdigest()
 
+    @property
+    def stamp(self) -> str:
+        """SHA-256 of when every file was last changed."""
+        digest = hashlib.sha256()
+        for path in sorted(self.sizes):
+            digest.update(f"{(self.root / path).stat().st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
 
 def find_tree(folder: Path | str, account: Account, follow_links: bool = False) -> Tree:
     """Recognise the corpus in `folder` or up to two folders below it, and list its files."""

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation import metrics
-from pipeline.evaluation.predictions import MODELS, Predictions
+from pipeline.evaluation.predictions import BASELINES, MODELS, Predictions
 from pipeline.files import UserError, hash_data, read_json, sha256
 from pipeline.labels import LABELS
-from pipeline.record import describe_machine
+from pipeline.record import describe_machine, hash_files
 
 SPLITS = ("train", "valid", "test")
 TURNS = ["session", "scenario", "turn", "speaker", "label"]
@@ -67,6 +67,22 @@ def read_corpus(data: str, parts: list[Predictions]) -> Corpus:
         if manifest["corpus"]["fingerprint"] != manifests[first]["corpus"]["fingerprint"]:
             raise UserError(f"{folder} is of another corpus than {first}: folds share one corpus")
     return Corpus(manifests, np.concatenate(transcripts), np.concatenate(seen), told)
+
+
+def identify(folders: list[Path], data: str) -> dict[str, str]:
+    """Return a hash of each kind of file that the ensemble of these folders reads."""
+    names = [*MODELS, *BASELINES]
+    own = [path for folder in folders for path in (folder, folder / "valid")]
+    corpora = [Path(folder.strip()) for folder in data.split(",")]
+    tables = ("manifest.json", *(f"{split}.tsv" for split in SPLITS))
+    curves = [folder / model / "history.json" for folder in folders for model in MODELS]
+    ablations = [folder / "cmbert" / "ablation.json" for folder in folders]
+    found = {
+        "predictions": (p for folder in own for name in names for p in folder.glob(f"{name}_*")),
+        "curves": (*curves, *ablations),
+        "data": (folder / name for folder in corpora for name in tables),
+    }
+    return {kind: hash_files(found[kind]) for kind in found}
 
 
 def read_manifest(folder: Path, part: Predictions) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from pipeline.learning import processes
 from pipeline.learning.checkpoint import save_weights, write_files
 from pipeline.learning.dataset import Training, load_utterances, plan_trainings
 from pipeline.learning.recogniser import Recogniser
-from pipeline.record import RECORDS, Work, describe_machine, differences, publish
+from pipeline.record import MARKER, Work, describe_machine, differences
 
 PLACES = ("data", "outputs", "restart")
 PRETRAINED = ("bert", "encoder", "audio")  # settings that may name a checkpoint
@@ -37,9 +38,11 @@ class Run:
 
     def __init__(self, stage: ModuleType, settings: dict):
         self.stage, self.settings = stage, settings
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+        torch.use_deterministic_algorithms(settings["deterministic"])
         self.folder = Path(settings["outputs"]) / stage.NAME
         self.unfinished = self.folder / "unfinished"
-        self.marker = self.unfinished / "running.json"
+        self.marker = self.unfinished / MARKER
         self.rows = load_utterances(settings["data"], "train", "valid")
         self.plan()  # refused before work is lost
         inputs = {"data_hash": self.rows.data_hash}
@@ -77,9 +80,7 @@ class Run:
 
     def begin(self) -> None:
         """Find the unfinished run of the same settings, or prepare for a new one."""
-        if self.work.restart:
-            shutil.rmtree(self.unfinished, ignore_errors=True)
-        self.complete()
+        self.work.take_up(self.unfinished)
         if self.work.is_done():
             return
         made_of = self.work.made_of
@@ -97,12 +98,6 @@ class Run:
         else:
             shutil.rmtree(self.unfinished, ignore_errors=True)
             write_json(self.marker, now)
-
-    def complete(self) -> None:
-        """Put the finished run in its place."""
-        if any((self.unfinished / RECORDS).glob("*.json")):
-            self.marker.unlink(missing_ok=True)
-            publish(self.unfinished, self.folder)
 
     def trainings(self) -> Iterator[tuple[Training, Recogniser]]:
         """Yield what is still to be trained, each with a new model.
@@ -145,9 +140,6 @@ class Run:
         Only the first process goes on.
         """
         if processes.is_first() and not self.is_done:
-            found = [path for path in self.unfinished.rglob("*") if path.is_file()]
-            names = [path.relative_to(self.unfinished) for path in found if path != self.marker]
-            self.work.write(self.unfinished, names)
-            self.complete()
+            self.work.complete(self.unfinished)
             print(f"wrote {self.folder}: model.safetensors, config.json, history.json")
         processes.leave()

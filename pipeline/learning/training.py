@@ -6,7 +6,10 @@ Shapes: N rows, B rows of a batch, C = 7 classes.
 from __future__ import annotations
 
 import math
+import signal
+import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -76,30 +79,63 @@ def learn(
     """
     network, optimizer, device = task.network, state.optimizer, processes.join()
     processes.begin_alike(network)
-    while not task.is_over(state):
-        network.train()
-        todo = task.batches(state)[state.position :]
-        made = made_ahead(
-            lambda item: pinned(task.inputs(item[1], item[0]), device), enumerate(todo, state.step)
-        )
-        for (step, rows), batch in progress(made, todo, task.title(state), state):
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * task.factor(step)
-            draw_from(seed, step)
-            with autocast(device, precision):
-                losses = task.losses(to_device(batch, device), rows)
-            losses["loss"].backward()
-            processes.add_gradients(network)
-            nn.utils.clip_grad_norm_(network.parameters(), clip)
-            optimizer.step()
-            optimizer.zero_grad()
-            found = total(torch.stack(list(losses.values())).detach())
-            state.add(dict(zip(losses, found, strict=True)), len(rows))
-            if processes.is_first() and state.age_minutes >= save_minutes:
+    with noted_stop() as asked:
+        while not task.is_over(state):
+            network.train()
+            todo = task.batches(state)[state.position :]
+            made = made_ahead(
+                lambda item: pinned(task.inputs(item[1], item[0]), device),
+                enumerate(todo, state.step),
+            )
+            for (step, rows), batch in progress(made, todo, task.title(state), state):
+                for group in optimizer.param_groups:
+                    group["lr"] = group["initial_lr"] * task.factor(step)
+                draw_from(seed, step)
+                with autocast(device, precision):
+                    losses = task.losses(to_device(batch, device), rows)
+                losses["loss"].backward()
+                processes.add_gradients(network)
+                nn.utils.clip_grad_norm_(network.parameters(), clip)
+                optimizer.step()
+                optimizer.zero_grad()
+                found = total(torch.stack(list(losses.values())).detach())
+                state.add(dict(zip(losses, found, strict=True)), len(rows))
+                if processes.is_first() and (asked or state.age_minutes >= save_minutes):
+                    state.save()
+                stop_if(asked, task.title(state))
+            task.measure(state)
+            if processes.is_first():
                 state.save()
-        task.measure(state)
-        if processes.is_first():
-            state.save()
+            stop_if(asked and not task.is_over(state), task.title(state))
+
+
+@contextmanager
+def noted_stop() -> Iterator[list]:
+    """Note a first Ctrl-C or SIGTERM in the list instead of breaking off a step.
+
+    Of several processes, which wait for one another, each is broken off at once.
+    """
+    asked = []
+
+    def note(number, frame):
+        if asked or processes.count() > 1:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    is_main = threading.current_thread() is threading.main_thread()  # no other may set handlers
+    before = [signal.signal(each, note) for each in signals] if is_main else []
+    try:
+        yield asked
+    finally:
+        for each, handler in zip(signals, before, strict=False):
+            signal.signal(each, handler)
+
+
+def stop_if(asked: object, title: str) -> None:
+    """End the program, whose state is saved, if that was asked for."""
+    if asked:
+        raise KeyboardInterrupt(f"the same command goes on in {title}")
 
 
 def draw_from(seed: int, step: int) -> None:

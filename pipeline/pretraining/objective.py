@@ -149,7 +149,7 @@ class Pretraining:
         self.network, self.tokenizer, self.corpus = network, tokenizer, corpus
         self.settings, self.identity = settings, identity
         self.train, held_out = lines
-        self.folder = Path(settings["outputs"]) / "encoder"
+        self.folder = Path(settings["outputs"]) / "encoder" / "unfinished"
         self.device = processes.join()
         network.to(self.device)
         bare_share = settings["bare_share"] if settings["missing_weight"] else 0.0
@@ -233,5 +233,5 @@ def check_unfinished(path: Path, identity: dict, saved: dict, step: int) -> None
     if changed:
         raise UserError(
             f"{path} is of an unfinished run with another {', '.join(changed).upper()}: "
-            "give that, or another OUTPUTS, or remove the file to begin anew"
+            "give that, or another OUTPUTS, or --restart to start over"
         )

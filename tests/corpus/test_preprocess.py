@@ -208,9 +208,14 @@ def test_soft_needs_votes(run, tmp_path):
     ]
 
 
-def test_interrupted_run_leaves_no_manifest(run, corpus, monkeypatch):
+def read_all(folder):
+    """Return every file's bytes by its path, locks apart."""
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock"}
+
+
+def test_an_interrupted_run_leaves_the_earlier_data_whole(run, corpus, monkeypatch):
     data = run(corpus)
-    assert (data / "manifest.json").exists()
+    before = read_all(data)
 
     def interrupt(*arguments):
         raise KeyboardInterrupt
@@ -218,9 +223,19 @@ def test_interrupted_run_leaves_no_manifest(run, corpus, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(preprocess, "write_table", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            run(corpus)
-    assert not (data / "manifest.json").exists()
-    assert not [path for path in data.iterdir() if path.name.startswith(".")]
+            run(corpus, ties="drop")
+    assert {path: content for path, content in read_all(data).items() if path in before} == before
+    run(corpus, ties="drop")
+    assert json.loads((data / "manifest.json").read_text())["settings"]["ties"] == "drop"
+    assert read_all(data).keys() == before.keys()
+
+
+def test_a_run_on_what_is_there_already_does_nothing(run, corpus, capsys):
+    data = run(corpus)
+    before = [path.stat().st_mtime_ns for path in sorted(data.glob("*.*"))]
+    run(corpus)
+    assert "nothing to do" in capsys.readouterr().out
+    assert [path.stat().st_mtime_ns for path in sorted(data.glob("*.*"))] == before
 
 
 def test_synthetic_notice_travels(run, tmp_path, capsys):

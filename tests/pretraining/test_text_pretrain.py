@@ -119,7 +119,7 @@ def test_killed_run_goes_on_and_ends_the_same(reviews, pretrained, run_script, t
             break
     running.send_signal(signal.SIGKILL)
     assert running.wait() == -signal.SIGKILL
-    state = tmp_path / "encoder" / "state.pt"
+    state = tmp_path / "encoder" / "unfinished" / "state.pt"
     assert torch.load(state, weights_only=True)["counters"]["step"] in (50, 100)
     assert (
         "going on after step" in run_script("text_pretrain.py", *options(reviews, tmp_path)).stdout
