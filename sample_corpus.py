@@ -78,9 +78,12 @@ def main() -> None:
 
     description = describe(contents)
     write_json(partial / marker, description)
+    replaced = target.with_name(target.name + ".replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
     if target.exists():
-        shutil.rmtree(target)
+        target.rename(replaced)  # at once: half a corpus would be nobody's
     partial.rename(target)
+    shutil.rmtree(replaced, ignore_errors=True)
     found = (path for path in target.rglob("*") if path.is_file())
     work.write(target.parent, {str(path.relative_to(target.parent)): path for path in found})
     print(", ".join(f"{label} {count}" for label, count in contents["classes"].most_common()))

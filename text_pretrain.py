@@ -28,7 +28,7 @@ from transformers import BertConfig, BertModel
 from models.kobert import ATTENTION, identify, load_encoder, load_tokenizer, train_tokenizer
 from pipeline.files import UserError, sha256
 from pipeline.learning import processes
-from pipeline.learning.checkpoint import State
+from pipeline.learning.checkpoint import State, write_files
 from pipeline.learning.training import learn
 from pipeline.pretraining.lines import encode_corpus, read_lines
 from pipeline.pretraining.objective import Pretrainer, Pretraining, check_unfinished
@@ -90,6 +90,8 @@ def main() -> None:
         known = [] if unfinished else [texts[line] for line in lines[0]]
         tokenizer = load_tokenizer(made) if unfinished else train_tokenizer(known, VOCABULARY)
         encoder = new_encoder(len(tokenizer), tokenizer.pad_id)
+    if processes.is_first():
+        write_files(made, tokenizer.files())  # the state goes on with this one
     corpus = encode_corpus(texts, ratings, tokenizer, MAX_LENGTH)
     network = Pretrainer(encoder)
     if not BERT and not unfinished:

@@ -100,9 +100,10 @@ def learn(
                 optimizer.zero_grad()
                 found = total(torch.stack(list(losses.values())).detach())
                 state.add(dict(zip(losses, found, strict=True)), len(rows))
-                if processes.is_first() and (asked or state.age_minutes >= save_minutes):
+                is_last = bool(asked)  # once: it may be asked for at any moment
+                if processes.is_first() and (is_last or state.age_minutes >= save_minutes):
                     state.save()
-                stop_if(asked, task.title(state))
+                stop_if(is_last, task.title(state))
             task.measure(state)
             if processes.is_first():
                 state.save()

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.evaluation.predictions import MODELS
-from pipeline.files import UserError, read_json, write_json, write_text
+from pipeline.files import RECORDS, UserError, read_json, sha256, write_json, write_text
 from pipeline.learning.checkpoint import save_weights, write_files
 from pipeline.predicting.graphs import write_graph
 from pipeline.predicting.predicting import Run
@@ -32,6 +32,9 @@ def export(run: Run, folder: Path | str) -> list[str]:
     run.fusion.write(partial / "fusion.json")
     scores = read_json(run.folder / "ensemble.json", "ensemble.py")
     write_text(partial / "README.md", write_card(run, scores, without))
+    found = (path for path in sorted(partial.rglob("*")) if path.is_file())
+    hashes = {path.relative_to(partial).as_posix(): sha256(path) for path in found}
+    write_json(partial / RECORDS / "predict.json", {"outputs": hashes})  # a copy may be damaged
     partial.rename(folder)
     return without
 

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from models.tokenizer import KoBERTTokenizer, find_sentencepiece
 from pipeline.features.mel import Mel, log_mel
-from pipeline.files import UserError, read_json
+from pipeline.files import UserError, check_recorded, read_json
 from pipeline.labels import LABELS
 from pipeline.learning.profile import SpeakerProfile
 
@@ -56,6 +56,8 @@ class Graph:
     def __init__(self, folder: Path):
         config = read_json(folder / "config.json", "predict.py --export")
         path = folder / "model.onnx"
+        if path.is_file():
+            check_recorded(path)
         try:
             self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         except Exception as error:

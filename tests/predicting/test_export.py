@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from shutil import copytree
+from shutil import copytree, ignore_patterns
 
 import numpy as np
 import onnxruntime
@@ -45,7 +45,19 @@ def test_the_folder_has_all_that_is_needed_and_nothing_else(handed_on):
         for name in ("config.json", "model.safetensors", "model.onnx")
     }
     others = {"README.md", "fusion.json", "text/spiece.model", "cmbert/spiece.model"}
-    assert files == of_models | others
+    assert files == of_models | others | {"records/predict.json"}
+
+
+@pytest.mark.parametrize(
+    ("name", "onnx"), [("model.safetensors", False), ("model.onnx", True), ("spiece.model", False)]
+)
+def test_a_bit_that_was_lost_on_the_way_is_found(handed_on, talk, tmp_path, name, onnx):
+    path = copytree(handed_on, tmp_path / "sent") / "text" / name
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name} has changed since predict\.py wrote it"):
+        list(predict(load_run(path.parents[1], onnx), recordings_of(talk[:1])))
 
 
 def test_it_predicts_as_the_run_does(trained, handed_on, talk, tmp_path):
@@ -162,7 +174,8 @@ class Evil:
 
 @pytest.fixture
 def sent(handed_on, tmp_path):
-    return copytree(handed_on, tmp_path / "sent")
+    """A copy by somebody who left the hashes out."""
+    return copytree(handed_on, tmp_path / "sent", ignore=ignore_patterns("records"))
 
 
 def test_weights_that_are_a_pickle_run_no_code(sent, talk, tmp_path):
