@@ -1,7 +1,22 @@
 """Sums over the processes that train one network together, each with its rows of a batch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, distributed
+
+from models import ModelError
+
+
+@contextmanager
+def meeting() -> Iterator[None]:
+    """Say in one line that another process is gone, where all are waited for."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"another process of this training has ended ({reason})") from None
 
 
 class Total(torch.autograd.Function):
@@ -9,9 +24,10 @@ class Total(torch.autograd.Function):
 
     @staticmethod
     def forward(context, own: Tensor) -> Tensor:
-        total = own.contiguous().clone()
-        distributed.all_reduce(total)
-        return total
+        added = own.contiguous().clone()
+        with meeting():
+            distributed.all_reduce(added)
+        return added
 
     @staticmethod
     def backward(context, gradient: Tensor) -> Tensor:

@@ -17,12 +17,14 @@ import ast
 import difflib
 import os
 import sys
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 from models import ModelError
 from pipeline.files import UserError, let_go
 
+GRACE = 5.0  # seconds
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -137,7 +139,8 @@ def run(main: Callable[[], None], words: str = "") -> None:
     that this script lacks but one of them has is no error here.
     """
     namespace = main.__globals__
-    if os.environ.get("RANK", "0") != "0":  # of several processes, the first one speaks
+    is_first = os.environ.get("RANK", "0") == "0"
+    if not is_first:  # of several processes, the first one speaks
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         script = Path(namespace["__file__"])
@@ -153,6 +156,8 @@ def run(main: Callable[[], None], words: str = "") -> None:
             namespace[name.upper()] = value
         main()
     except (UserError, ModelError) as error:
+        if not is_first:
+            time.sleep(GRACE)  # what the first process meets as well, it says, and all are ended
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stop:

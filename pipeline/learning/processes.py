@@ -15,7 +15,7 @@ import torch
 from accelerate import PartialState
 from torch import distributed, nn
 
-from models.processes import total
+from models.processes import meeting, total
 
 
 def join() -> torch.device:
@@ -43,7 +43,8 @@ def is_first() -> bool:
 def wait() -> None:
     """Wait until all processes are here."""
     if distributed.is_initialized():
-        distributed.barrier()
+        with meeting():
+            distributed.barrier()
 
 
 def leave() -> None:
@@ -70,8 +71,9 @@ def share(rows: np.ndarray) -> tuple[np.ndarray, int]:
 def begin_alike(network: nn.Module) -> None:
     """Give all processes the first one's weights."""
     if distributed.is_initialized():
-        for tensor in network.state_dict().values():
-            distributed.broadcast(tensor, 0)
+        with meeting():
+            for tensor in network.state_dict().values():
+                distributed.broadcast(tensor, 0)
 
 
 def add_gradients(network: nn.Module) -> None:

@@ -83,8 +83,7 @@ class Run:
         self.work.take_up(self.unfinished)
         if self.work.is_done():
             return
-        made_of = self.work.made_of
-        now = made_of | {"settings": made_of["settings"] | {"processes": processes.count()}}
+        now = self.work.made_of
         if self.marker.is_file():
             before = read_json(self.marker, "with --restart")
             if why := differences(before, now | {"code": before["code"]}):

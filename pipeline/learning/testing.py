@@ -18,7 +18,11 @@ from pipeline.record import Work, hash_outputs
 
 
 def begin(stage: ModuleType, settings: dict) -> Work:
-    """Return the work of a test stage: of a trained model and the preprocessed data."""
+    """Return the work of a test stage: of a trained model and the preprocessed data.
+
+    One process is enough: others end here.
+    """
+    processes.leave()
     outputs = Path(settings["outputs"])
     place = outputs / stage.NAME
     inputs = {
@@ -34,9 +38,7 @@ def dump(stage: ModuleType, data: str, outputs: str, regime: str, limits: tuple[
     A held-out row is predicted by the training that did not see it: the validation sessions by the
     one model, or every training session by its fold's model.
     regime: what is known of the speakers (models/speaker.py).  limits: of a batch, see predict.
-    One process is enough: others end here.
     """
-    processes.leave()
     outputs = Path(outputs)
     folder = outputs / stage.NAME
     test, others = load_utterances(data, "test"), load_utterances(data, "train", "valid")

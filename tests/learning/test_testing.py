@@ -1,10 +1,8 @@
 """The scripts that train and test, run for real on small data: what they write and refuse."""
 
 import gc
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import weakref
@@ -251,32 +249,6 @@ def test_the_same_seed_gives_the_same_weights(data, bert, outputs, run_script, t
         assert done.status == 0, done.stderr
     assert same_weights(outputs / "text", tmp_path / "again" / "text")
     assert not same_weights(outputs / "text", tmp_path / "other" / "text")
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-@pytest.mark.parametrize("model", ["text", "audio"])
-def test_two_processes_train_one_model(data, bert, tmp_path, run_script, model):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    command += ["--master_port", free_port(), TRAIN[model]]
-    command += options(model, data, tmp_path, bert)
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(list(map(str, command)), cwd=ROOT, env=environment) as processes:
-        try:
-            assert processes.wait(timeout=120) == 0
-        finally:
-            processes.terminate()  # takes its children along
-    left = {path.name for path in (tmp_path / model).iterdir()}
-    tokenizer = {"spiece.model"} if model == "text" else set()
-    assert left == {"model.safetensors", "config.json", "history.json", "records"} | tokenizer
-    history = read_json(tmp_path / model / "history.json", "")
-    assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2]
-    done = run_script(TEST[model], "--data", data, "--outputs", tmp_path)
-    assert done.status == 0, done.stderr
 
 
 # --- folds
