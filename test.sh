@@ -5,4 +5,4 @@ source "$(dirname "$0")/runs/environment.sh"
 make_environment
 ruff check .
 ruff format --check .
-python -m pytest "$@"
+python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile "$@"

@@ -1,9 +1,11 @@
-"""runs/environment.sh: which corpus the shell scripts take."""
+"""runs/environment.sh: which corpus the shell scripts take; which versions they install."""
 
 import subprocess
 
 import pytest
 from conftest import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 FIND = """
 set -eu
@@ -49,3 +51,21 @@ def test_without_a_corpus_the_sample_is_made_once(tmp_path):
     (tmp_path / "data" / "sample").mkdir(parents=True)
     (tmp_path / "data" / "sample" / "SYNTHETIC.json").write_text("{}")
     assert find(tmp_path).stdout == "corpus: data/sample\n"
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.13"])
+def test_every_requirement_has_one_tested_version_that_it_allows(python):
+    here = {"python_version": python, "python_full_version": f"{python}.0"}
+
+    def read(name):
+        lines = [line.partition(" #")[0] for line in (ROOT / name).read_text().splitlines()]
+        found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+        return [each for each in found if each.marker is None or each.marker.evaluate(here)]
+
+    tested = read("constraints.txt")
+    versions = {canonicalize_name(each.name): str(each.specifier) for each in tested}
+    assert len(versions) == len(tested)
+    assert all(version.startswith("==") and "+" not in version for version in versions.values())
+    for needed in read("requirements.txt"):
+        version = versions[canonicalize_name(needed.name)].removeprefix("==")
+        assert needed.specifier.contains(version), needed

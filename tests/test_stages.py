@@ -1,30 +1,20 @@
 """The real scripts in sequence, from a corpus to the table, as a user runs them."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import run_in_process
 from small_encoder import make_small_encoder
 
-ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("text", "audio", "cmbert")
 
 
 def run(script, *arguments, status=0):
-    done = subprocess.run(
-        [sys.executable, ROOT / script, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == status, done.stderr[-3000:] + done.stdout[-1000:]
+    done = run_in_process(script, *arguments)
+    assert done.status == status, done.stderr[-3000:] + done.stdout[-1000:]
     return done.stdout if status == 0 else done.stderr
 
 

@@ -23,8 +23,9 @@ from models.speaker import REGIMES
 from models.speech import build_speech_encoder, load_speech_encoder
 from pipeline.features.clips import augmented
 from pipeline.features.mel import Mel
-from pipeline.features.paper import PAPER_MFCC_FRAMES, paper_mfcc
+from pipeline.features.paper import PAPER_MFCC, PAPER_MFCC_FRAMES, paper_mfcc
 from pipeline.features.tokens import average_over_tokens, describe_voice
+from pipeline.files import UserError
 from pipeline.learning.audio import compute_encoded, compute_spectrograms
 from pipeline.learning.batches import Step
 from pipeline.learning.checkpoint import read_config
@@ -50,6 +51,11 @@ def create(settings: dict) -> CMBERTModel:
     if "/" not in audio and not Path(audio).is_dir():  # a misspelt word is not asked of the hub
         encoders = "a speech encoder's folder or owner/name on the hub"
         check_choice("AUDIO", audio, ("aligned", "paper", encoders))
+    if audio == "paper" and settings["max_length"] > PAPER_MFCC:
+        raise UserError(
+            f"MAX_LENGTH = {settings['max_length']}: AUDIO = 'paper' lays a coefficient against "
+            f"each token and has {PAPER_MFCC}: give --max-length {PAPER_MFCC}, the paper's, or less"
+        )
     tokenizer, encoder = load_tokenizer(settings["bert"]), load_encoder(settings["bert"])
     pad_id = tokenizer.pad_id if settings["pad_id"] < 0 else settings["pad_id"]
     if audio == "paper":

@@ -60,15 +60,15 @@ def test_calibration_error_by_hand():
 
 
 def test_calibration_bins_are_fifteen_of_equal_width():
-    # .41 and .46 share the bin from 6 / 15, .47 and .53 the next one: right, wrong, wrong, right.
+    # .41 and .46 share the bin from 6 / 15, .47 and .53 the next one: right, wrong, wrong, wrong.
     probabilities = np.full((4, 7), 0.05)
     probabilities[:, 3] = 0.41, 0.46, 0.47, 0.53
-    truth, pred = np.array([3, 0, 0, 3]), np.full(4, 3)
-    expected = (abs(0.59 - 0.46) + abs(0.47 - 0.47)) / 4
+    truth, pred = np.array([3, 0, 0, 0]), np.full(4, 3)
+    expected = (abs(0.59 - 0.46) + abs(-0.47 - 0.53)) / 4
     assert metrics.calibration_error(truth, pred, probabilities) == pytest.approx(expected)
     found = metrics.estimate_calibration(truth, pred, probabilities, np.array([0, 0, 1, 1]))
     assert found.value == pytest.approx(expected)
-    assert found.without_group == pytest.approx([0.0, 0.13 / 2])
+    assert found.without_group == pytest.approx([1.0 / 2, 0.13 / 2])
 
 
 def test_leaving_out_equals_scoring_the_rest():

@@ -442,6 +442,7 @@ def test_nothing_trained(data, run_script, tmp_path):
         ("audio_train.py", ("--pooling", "sum"), "FEATURES"),
         ("audio_train.py", ("--features", "mfcc"), "mfcc"),
         ("run_classifier.py", ("--audio", "mfcc"), "mfcc"),
+        ("run_classifier.py", ("--audio", "paper"), "MAX_LENGTH = 128: AUDIO = 'paper' lays"),
         ("run_classifier.py", ("--voice", "none"), "none"),
         ("run_classifier.py", ("--scale", "row"), "row"),
     ],

@@ -1,0 +1,173 @@
+"""run_all.sh and runs/*.sh for real on a small corpus; their stages run in the test's process."""
+
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import hostile
+import pytest
+from conftest import ROOT
+
+from pipeline.config import read_block
+from pipeline.files import read_json
+
+SHELL = sorted((ROOT / "runs").glob("*.sh")) + [ROOT / "run_all.sh"]
+STAGES = ["baseline", "text_train", "text_test", "audio_train", "audio_test", "run_classifier"]
+STAGES += ["ensemble"]
+
+# Stands for .venv/bin/python: what is no stage runs; a stage is handed over and its end awaited.
+PYTHON = """#!/usr/bin/env bash
+case $1 in *.py) ;; *) exec {python} "$@" ;; esac
+mkfifo "{folder}/answer$$"
+printf '%s\\n' "$STAGES" "$@" >"{folder}/asked$$"
+echo $$ >"{folder}/bell"
+read -r status <"{folder}/answer$$"
+exit "$status"
+"""
+
+
+def commands(path: Path) -> list[tuple[str, list[str]]]:
+    """Return (script or "run_models", names of settings) of every such line of a shell file."""
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    for name, value in re.findall(r'^ *(\w+)="(.*)"$', text, re.MULTILINE):
+        text = re.sub(rf"\${name}\b", lambda _, value=value: value, text)
+    lines = re.findall(r"^ *(?:stage (\w+\.py)|(run_models))\b(.*)$", text, re.MULTILINE)
+    return [(script or models, re.findall(r" --([\w-]+)", rest)) for script, models, rest in lines]
+
+
+def names_of(script: str) -> set[str]:
+    return {name.lower().replace("_", "-") for name in read_block(ROOT / script)[1]}
+
+
+def test_every_setting_of_a_shell_file_is_its_stages():
+    """The stages pass over each other's settings: a name in the wrong place would do nothing."""
+    found = {path.name: commands(path) for path in SHELL}
+    assert len(found["paper.sh"]) == 7 and "learning-rate" in found["paper.sh"][1][1]
+    some = set().union(*(names_of(f"{stage}.py") for stage in STAGES))
+    for path, lines in found.items():
+        for script, names in lines:
+            known = some if script == "run_models" else names_of(script)
+            assert set(names) <= known, (path, script)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Five sessions of twelve utterances of a tenth of a second."""
+
+    def shorten(sessions):
+        for session in sessions:
+            del session.segments[12:]
+
+    folder = tmp_path_factory.mktemp("runs") / "KEMDy19"
+    hostile.write(folder, "KEMDy19", [hostile.Change("short", edit=shorten)])
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with the project's files and its own data, outputs and Python."""
+    for name in ("models", "pipeline", "runs", "requirements.txt", "constraints.txt"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for path in (*ROOT.glob("*.py"), ROOT / "run_all.sh"):
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "data").mkdir()
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(PYTHON.format(python=sys.executable, folder=tmp_path))
+    python.chmod(0o755)
+    installed = [(ROOT / name).read_text() for name in ("requirements.txt", "constraints.txt")]
+    (tmp_path / ".venv" / "installed.txt").write_text("".join(installed))
+    os.mkfifo(tmp_path / "bell")
+    return tmp_path
+
+
+@pytest.fixture
+def shell(project, run_script, monkeypatch):
+    """Return a function that runs a shell file in the project: (its stages, what it printed)."""
+
+    def answer(number):
+        text = (project / f"asked{number}").read_text(encoding="utf-8")
+        *stages, script, rest = re.fullmatch(r"(.*\.py)\n(\w+\.py)\n(.*)", text, re.DOTALL).groups()
+        monkeypatch.setenv("STAGES", *stages)
+        done = run_script(script, *rest.splitlines())
+        (project / f"answer{number}").write_text(f"{done.status}\n")
+        assert done.status == 0, done.stderr
+        return script.removesuffix(".py")
+
+    def run(script, *arguments, **variables):
+        monkeypatch.chdir(project)
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", **variables}
+        command = ["bash", str(project / script), *map(str, arguments)]
+        bell, met = os.open(project / "bell", os.O_RDWR | os.O_NONBLOCK), []
+        with open(project / "screen.txt", "w+", encoding="utf-8") as screen:
+            running = subprocess.Popen(command, env=environment, stdout=screen, stderr=screen)
+            while running.poll() is None:
+                if select.select([bell], [], [], 0.1)[0]:
+                    met += map(answer, os.read(bell, 1000).decode().split())
+            screen.seek(0)
+            printed = screen.read()
+        os.close(bell)
+        assert running.returncode == 0, printed
+        return met, printed
+
+    return run
+
+
+def settings(folder: Path, model: str) -> dict:
+    return read_json(folder / model / "config.json", "")["settings"]
+
+
+SHORT = ("--epochs", 1, "--batch-seconds", 4)
+
+
+def test_run_all_goes_from_the_corpus_to_the_table(shell, project, corpus):
+    met, printed = shell("run_all.sh", corpus, *SHORT, "--text-train.dropout", 0.25)
+    assert met == ["preprocess", *STAGES]
+    assert "== python ensemble.py" in printed
+    rows = json.loads((project / "outputs" / "ensemble.json").read_text())
+    assert {"text", "audio", "cmbert", "stacking", "baseline_both"} <= {r["method"] for r in rows}
+    text, audio, cmbert = (settings(project / "outputs", m) for m in ("text", "audio", "cmbert"))
+    assert (text["epochs"], audio["epochs"], cmbert["epochs"]) == (1, 1, 1)
+    assert (text["dropout"], cmbert["dropout"]) == (0.25, 0.3)  # the one that it was meant for
+
+
+def test_the_papers_procedure(shell, project, corpus):
+    met, printed = shell("runs/paper.sh", corpus, *SHORT)
+    assert met == ["preprocess", *STAGES[1:]]
+    assert "models/kobert-mini stands in for skt/kobert-base-v1" in printed
+    outputs = project / "outputs" / "paper"
+    made = read_json(project / "data" / "paper" / "manifest.json", "")
+    assert (made["settings"]["text"], made["sessions"]["valid"]) == ("hangul", [])
+    text, audio, cmbert = (settings(outputs, model) for model in ("text", "audio", "cmbert"))
+    assert [s["shuffle"] for s in (text, audio, cmbert)] == [False] * 3
+    assert (text["head"], text["classifier_rate"], text["batch_size"]) == ("pooler", 5e-5, 16)
+    assert (audio["features"], audio["pooling"], audio["batch_size"]) == ("paper", "sum", 1)
+    assert (cmbert["audio"], cmbert["max_length"], cmbert["pad_id"]) == ("paper", 100, 0)
+    assert cmbert["frozen"] == ["encoder.embeddings", "classifier"]
+    assert (outputs / "ensemble.md").is_file()
+    assert not (project / "outputs" / "text").exists()
+
+
+def test_seeds_are_trained_apart_and_summarised(shell, project, corpus):
+    met, _ = shell("runs/seeds.sh", 2, corpus, *SHORT)
+    assert sorted(met) == sorted(["preprocess", *STAGES, *STAGES])
+    outputs = project / "outputs" / "seeds"
+    for seed in (1, 2):
+        for model in ("text", "audio", "cmbert"):
+            assert settings(outputs / f"seed{seed}", model)["seed"] == seed
+    assert "stacking" in (outputs / "summary.md").read_text(encoding="utf-8").lower()
+
+
+def test_folds_test_every_session_once(shell, project, corpus):
+    met, _ = shell("runs/cross_validate.sh", corpus, *SHORT, K="2")
+    assert sorted(met) == sorted(["preprocess", *["preprocess", *STAGES] * 2, "ensemble"])
+    outputs = project / "outputs" / "folds"
+    made = [project / "data" / "folds" / f"fold{fold}" / "manifest.json" for fold in (1, 2)]
+    assert [read_json(path, "")["sessions"]["test"] for path in made] == [[1, 2, 3], [4, 5]]
+    rows = json.loads((outputs / "pooled" / "ensemble.json").read_text())
+    assert rows and (outputs / "summary.md").is_file()
+    assert not [*project.glob("data/folds/fold*/*_audio.npy")]
