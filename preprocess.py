@@ -5,7 +5,8 @@
 
 Reads the corpus: annotation/*.csv, wav/**/*.{wav,flac} and *.txt, one utterance a pair.
 Writes {train,valid,test}.tsv (one utterance a row, and which turn of its dialogue it is),
-{train,valid,test}_audio.npy (recordings one after another, 16 kHz mono int16), manifest.json (an
+{train,valid,test}_audio.npy (recordings one after another, 16 kHz mono int16; where --shard-hours
+cuts them _audio-00000.npy, _audio-00001.npy ..., samples counted over all), manifest.json (an
 account of every annotated utterance), and a report with plots under outputs/corpus/.
 
 Several corpora are read as one: the tables get a column `corpus`, IDs and speakers begin with the
@@ -26,9 +27,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from joblib import Parallel
+
 from pipeline.corpus import known_counts
 from pipeline.corpus.account import Account
-from pipeline.corpus.ingest import read_texts_and_lengths, workers, write_audio
+from pipeline.corpus.ingest import cut_shards, read_texts_and_lengths, workers, write_audio
 from pipeline.corpus.matching import Utterance
 from pipeline.corpus.report import (
     measure_verbatim,
@@ -54,6 +57,7 @@ VALID_SESSIONS = ""  # empty: the last tenth before it; none: no validation, the
 TIES = "first"  # tied labels: first (the paper's), drop, soft (first; training aims at the votes)
 FOLLOW_LINKS = False  # read through symbolic links that lead out of the corpus, such as wav/
 TEXT = DEFAULT_STYLE  # spoken (what was said), hangul (the paper's: Hangul and blanks)
+SHARD_HOURS = 0.0  # of recordings in a file; a longer split has several; 0: one file a split
 JOBS = -1  # threads; -1: one a core
 CLUSTER = ""  # address of a Dask scheduler, tcp://host:8786; empty: this machine
 # ------------------------------------------------------------------------------------------------
@@ -86,9 +90,10 @@ def main() -> None:
     with workers(JOBS, CLUSTER) as parallel:
         utterances = read_texts_and_lengths(parallel, source.root, utterances, TEXT, account)
         splits = split_utterances(utterances, sessions)
+        names = []
         for split in SPLITS:
-            path = data / f"{split}_audio.npy"
-            splits[split] = write_audio(parallel, source.root, splits[split], path, account)
+            splits[split], written = write_recordings(parallel, source, split, splits[split])
+            names += [f"{split}.tsv", *written]
     print_account(account)
     check_not_empty(splits, sessions)
     for split in SPLITS:
@@ -98,7 +103,6 @@ def main() -> None:
     print_summary(manifest)
     used = [utterance for split in SPLITS for utterance in splits[split]]
     with ThreadPoolExecutor() as pool:  # hashing leaves Python's lock to the plots
-        names = [name for split in SPLITS for name in (f"{split}.tsv", f"{split}_audio.npy")]
         hashes = pool.map(sha256, (data / name for name in names))
         from pipeline.figures.corpus import draw_all  # here, its second passes beside the hashing
 
@@ -109,6 +113,23 @@ def main() -> None:
     print(f"written: {', '.join(names)} and manifest.json in {data}; {report / 'report.md'}")
 
 
+def write_recordings(
+    parallel: Parallel, source: Source, split: str, utterances: list[Utterance]
+) -> tuple[list[Utterance], list[str]]:
+    """Write a split's recordings; return the utterances written, and the names of the files."""
+    data, shards = Path(DATA), cut_shards(utterances, SHARD_HOURS)
+    numbers = [f"-{number:05d}" for number in range(len(shards))] if len(shards) > 1 else [""]
+    names = [f"{split}_audio{number}.npy" for number in numbers]
+    written = [
+        write_audio(parallel, source.root, shard, data / name, source.account)
+        for shard, name in zip(shards, names, strict=True)
+    ]
+    for path in (data / f"{split}_audio.npy", *data.glob(f"{split}_audio-[0-9]*.npy")):
+        if path.name not in names:
+            path.unlink(missing_ok=True)  # of an earlier run, cut otherwise
+    return sum(written, []), names
+
+
 def check_settings() -> None:
     """Refuse words that a setting does not know, before anything is read."""
     for name, value, allowed in (("ties", TIES, TIE_RULES), ("text", TEXT, STYLES)):
@@ -116,6 +137,8 @@ def check_settings() -> None:
             raise UserError(f"--{name}: '{value}' is none of {', '.join(allowed)}")
     if JOBS == 0:
         raise UserError("--jobs: 0 threads do nothing; -1 is one a core")
+    if SHARD_HOURS < 0:
+        raise UserError(f"--shard-hours: {SHARD_HOURS:g} is no length; 0 is one file a split")
 
 
 def choose_labels(utterances: list[Utterance], account: Account) -> list[Utterance]:
