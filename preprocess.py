@@ -127,7 +127,7 @@ def write_recordings(
     for path in (data / f"{split}_audio.npy", *data.glob(f"{split}_audio-[0-9]*.npy")):
         if path.name not in names:
             path.unlink(missing_ok=True)  # of an earlier run, cut otherwise
-    return sum(written, []), names
+    return [utterance for shard in written for utterance in shard], names
 
 
 def check_settings() -> None:

@@ -58,6 +58,8 @@ def main() -> None:
     except OSError as error:
         raise UserError(f"--jobs: {error}") from None
     jobs = dict(line.split(maxsplit=1) for line in lines)
+    if not jobs:
+        raise UserError(f"--jobs: {path} has no job")
     name, status = run_by_slurm(path, len(jobs)) if SLURM else run_here(path.parent, jobs)
     if status:
         log = path.parent / f"{name}.log"
