@@ -5,7 +5,8 @@
 
 Reads the corpus: annotation/*.csv, wav/**/*.{wav,flac} and *.txt, one utterance a pair.
 Writes {train,valid,test}.tsv (one utterance a row, and which turn of its dialogue it is),
-{train,valid,test}_audio.npy (recordings one after another, 16 kHz mono int16), manifest.json (an
+{train,valid,test}_audio.npy (recordings one after another, 16 kHz mono int16; where --shard-hours
+cuts them _audio-00000.npy, _audio-00001.npy ..., samples counted over all), manifest.json (an
 account of every annotated utterance), and a report with plots under outputs/corpus/.
 
 Several corpora are read as one: the tables get a column `corpus`, IDs and speakers begin with the
@@ -28,9 +29,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from joblib import Parallel
+
 from pipeline.corpus import known_counts
 from pipeline.corpus.account import Account
-from pipeline.corpus.ingest import read_texts_and_lengths, workers, write_audio
+from pipeline.corpus.ingest import cut_shards, read_texts_and_lengths, workers, write_audio
 from pipeline.corpus.matching import Utterance
 from pipeline.corpus.report import (
     measure_verbatim,
@@ -58,6 +61,7 @@ VALID_SESSIONS = ""  # empty: the last tenth before it; none: no validation, the
 TIES = "first"  # tied labels: first (the paper's), drop, soft (first; training aims at the votes)
 FOLLOW_LINKS = False  # read through symbolic links that lead out of the corpus, such as wav/
 TEXT = DEFAULT_STYLE  # spoken (what was said), hangul (the paper's: Hangul and blanks)
+SHARD_HOURS = 0.0  # of recordings in a file; a longer split has several; 0: one file a split
 JOBS = -1  # threads; -1: one a core
 CLUSTER = ""  # address of a Dask scheduler, tcp://host:8786; empty: this machine
 # ------------------------------------------------------------------------------------------------
@@ -98,28 +102,66 @@ def main() -> None:
     with workers(JOBS, CLUSTER) as parallel:
         utterances = read_texts_and_lengths(parallel, source.root, utterances, TEXT, account)
         splits = split_utterances(utterances, sessions)
+        planned, hashes = join_splits(splits), {}
+        drawing = draw(report, planned)
         for split in SPLITS:
-            path = made / f"{split}_audio.npy"
-            splits[split] = write_audio(parallel, source.root, splits[split], path, account)
+            splits[split], hashes[split] = write_recordings(
+                parallel, source, split, splits[split], made
+            )
     print_account(account)
     check_not_empty(splits, sessions)
-    for split in SPLITS:
-        write_table(made / f"{split}.tsv", splits[split])
-
+    used = join_splits(splits)
+    if used != planned:
+        drawing.join()
+        drawing = draw(report, used)
     manifest = describe(source, sessions, splits)
     print_summary(manifest)
-    used = [utterance for split in SPLITS for utterance in splits[split]]
-    with ThreadPoolExecutor() as pool:  # hashing leaves Python's lock to the plots
-        names = [name for split in SPLITS for name in (f"{split}.tsv", f"{split}_audio.npy")]
-        hashes = pool.map(sha256, (made / name for name in names))
-        from pipeline.figures.corpus import draw_all  # here, its second passes beside the hashing
-
-        draw_all(report, used)
-        write_report(report, manifest, used, account)
-        manifest["files"] = dict(zip(names, hashes, strict=True))
+    write_report(report, manifest, used, account)
+    manifest["files"] = {}
+    for split in SPLITS:
+        table = made / f"{split}.tsv"
+        write_table(table, splits[split])
+        manifest["files"] |= {table.name: sha256(table), **hashes[split]}
+    drawing.join()
+    if drawing.exitcode:
+        raise UserError(f"the plots in {report} could not be written")
     write_json(made / "manifest.json", manifest)
     work.complete(made)
-    print(f"written: {', '.join(names)} and manifest.json in {data}; {report / 'report.md'}")
+    print(f"written: {', '.join(manifest['files'])} and manifest.json in {data}; {report / 'report.md'}")
+
+
+def write_recordings(
+    parallel: Parallel, source: Source, split: str, utterances: list[Utterance], folder: Path
+) -> tuple[list[Utterance], dict[str, str]]:
+    """Write a split's recordings; return the utterances written, and the hash of each file."""
+    shards, written, hashes = cut_shards(utterances, SHARD_HOURS), [], {}
+    for number, shard in enumerate(shards):
+        name = f"{split}_audio-{number:05d}.npy" if len(shards) > 1 else f"{split}_audio.npy"
+        kept, hashes[name] = write_audio(
+            parallel, source.root, shard, folder / name, source.account
+        )
+        written += kept
+    return written, hashes
+
+
+def join_splits(splits: dict[str, list[Utterance]]) -> list[Utterance]:
+    """Return the utterances of all splits, one split after another."""
+    return [utterance for split in SPLITS for utterance in splits[split]]
+
+
+def draw(report: Path, utterances: list[Utterance]) -> Process:
+    """Start to draw the plots: beside the copying, whose threads would wait for Python's lock."""
+    process = Process(target=draw_beside, args=(report, utterances))
+    process.start()
+    return process
+
+
+def draw_beside(report: Path, utterances: list[Utterance]) -> None:
+    """Draw the plots, in a process of its own."""
+    from pipeline.figures.corpus import draw_all  # here: takes a second
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage itself says that it is interrupted
+    draw_all(report, utterances)
 
 
 def check_settings() -> None:
@@ -129,6 +171,8 @@ def check_settings() -> None:
             raise UserError(f"--{name}: '{value}' is none of {', '.join(allowed)}")
     if JOBS == 0:
         raise UserError("--jobs: 0 threads do nothing; -1 is one a core")
+    if SHARD_HOURS < 0:
+        raise UserError(f"--shard-hours: {SHARD_HOURS:g} is no length; 0 is one file a split")
 
 
 def choose_labels(utterances: list[Utterance], account: Account) -> list[Utterance]:
@@ -174,7 +218,7 @@ def describe(
     source: Source, sessions: dict[str, list[int]], splits: dict[str, list[Utterance]]
 ) -> dict:
     """Return the manifest without the files' hashes: what went in and what became of it."""
-    used = [utterance for split in SPLITS for utterance in splits[split]]
+    used = join_splits(splits)
     matched, account, known = source.utterances, source.account, None
     # The published counts are of one corpus: of several, each is checked when it is read alone.
     tree = source.trees[0] if len(source.trees) == 1 and not source.synthetic else None
@@ -200,7 +244,7 @@ def describe(
 
 def count_utterances(splits: dict[str, list[Utterance]]) -> dict:
     """Return utterances in all, by split, class and session, tied ones, and seconds."""
-    used = [utterance for split in SPLITS for utterance in splits[split]]
+    used = join_splits(splits)
     return {
         "used": len(used),
         "split": {split: len(splits[split]) for split in SPLITS},

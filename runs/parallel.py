@@ -58,6 +58,8 @@ def main() -> None:
     except OSError as error:
         raise UserError(f"--jobs: {error}") from None
     jobs = dict(line.split(maxsplit=1) for line in lines)
+    if not jobs:
+        raise UserError(f"--jobs: {path} has no job")
     name, status = run_by_slurm(path, len(jobs)) if SLURM else run_here(path.parent, jobs)
     if status:
         log = path.parent / f"{name}.log"
@@ -83,7 +85,7 @@ def run_by_slurm(path: Path, count: int | str) -> tuple[str, int]:
     failed.unlink(missing_ok=True)
     status = subprocess.run(["sbatch", "--wait", path.with_suffix(".sbatch")]).returncode
     if status and not failed.exists():
-        raise UserError(f"--slurm: sbatch ends with status {status}: see {path.parent}/slurm-*.log")
+        raise UserError(f"--slurm: sbatch ends with {status}: see above and {path.parent}/slurm-*.log")
     return (failed.read_text().split()[0] if status else ""), status
 
 

@@ -118,17 +118,15 @@ def project(tmp_path):
     """A folder with what the scripts need of the project, and two corpora, A and B, beside it."""
     folder = tmp_path / "project"
     shutil.copytree(ROOT / "runs", folder / "runs")
-    for name in ("pipeline", "models", "preprocess.py", "ensemble.py", "requirements.txt"):
-        (folder / name).symlink_to(ROOT / name)
+    for path in (ROOT / "pipeline", ROOT / "models", *ROOT.glob("*.py"), *ROOT.glob("*.txt")):
+        (folder / path.name).symlink_to(path)
     (folder / ".venv" / "bin").mkdir(parents=True)
-    shutil.copy(ROOT / "requirements.txt", folder / ".venv" / "installed.txt")
+    wanted = ("requirements.txt", "constraints.txt")
+    installed = "".join((ROOT / name).read_text() for name in wanted)
+    (folder / ".venv" / "installed.txt").write_text(installed)
     python = folder / ".venv" / "bin" / "python"
     python.write_text(f'#!/bin/sh\nPYTHONPATH="{folder}" exec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
-    # config.py reads the settings of every stage that gets the same overrides
-    for path in ROOT.glob("*.py"):
-        if not (folder / path.name).exists():
-            (folder / path.name).symlink_to(path)
     hostile.write(tmp_path / "A", "KEMDy19", [])
     hostile.write(tmp_path / "B", "KEMDy20", [])
     return folder

@@ -6,6 +6,7 @@ time.
 """
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from pipeline.corpus.account import Account
 from pipeline.corpus.matching import Utterance
 from pipeline.corpus.recordings import RecordingError
 from pipeline.corpus.transcripts import clean, decode
-from pipeline.files import UserError, write_array, write_atomically
+from pipeline.files import RATE, UserError, write_array, write_atomically
 
 CHUNK = 64  # utterances a task: large against a task's cost, small against the corpus
 # The kernel lets one thread at a time write to a file and the others burn time until it is their
@@ -111,6 +112,19 @@ def read_one(utterance: Utterance, root: str, style: str) -> tuple[str, int, str
     except RecordingError as error:
         return "", 0, str(error)
     return text, length, "" if text else "transcript empty after cleaning"
+
+
+def cut_shards(utterances: list[Utterance], hours: float) -> list[list[Utterance]]:
+    """Return the utterances in parts of at most so many hours, in order; 0: in one part."""
+    longest = hours * 3600 * RATE or math.inf
+    shards, size = [[]], 0
+    for utterance in utterances:
+        if shards[-1] and size + utterance.length > longest:
+            shards.append([])
+            size = 0
+        shards[-1].append(utterance)
+        size += utterance.length
+    return shards
 
 
 @dataclass(frozen=True)

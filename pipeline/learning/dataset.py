@@ -13,6 +13,7 @@ import pandas as pd
 
 from pipeline.files import UserError, hash_data, read_array, read_json, sha256
 from pipeline.labels import LABELS
+from pipeline.learning.shards import Shards, list_files
 
 MADE_BY = "preprocess.py"
 MEASURES = ("wav_start", "wav_end", "valence", "arousal")  # may be blank
@@ -22,15 +23,15 @@ MEASURES = ("wav_start", "wav_end", "valence", "arousal")  # may be blank
 class Utterances:
     """Rows of the aligned files: the table, its recordings and the features made of them.
 
-    table: one utterance a row, sorted by id.  audio: one int16 array (16 kHz) per source split,
-    opened when it is first heard; the row's recording is
-    audio[split][first_sample : first_sample + sample_count].  data_hash: of the
-    preprocessed files.  source: the kind of corpus, its sessions by split, how texts were cleaned.
+    table: one utterance a row, sorted by id.  audio: the samples of each source split, int16 at
+    16 kHz, opened when they are first heard; the row's recording is
+    audio[split][first_sample : first_sample + sample_count].  data_hash: of the preprocessed files.
+    source: the kind of corpus, its sessions by split, how texts were cleaned.
     features: name -> one entry a row; "token_ids" are of the words, all others of the voice.
     """
 
     table: pd.DataFrame
-    audio: dict[str, np.ndarray]
+    audio: dict[str, Shards]
     data_hash: str
     synthetic: str | None
     soft: bool
@@ -103,7 +104,7 @@ class Utterances:
 
 
 class Recordings(dict):
-    """The recordings of each split, (S,) int16, checked and opened when they are first heard.
+    """The recordings of each split, `Shards`, checked and opened when they are first heard.
 
     data: what preprocess.py wrote.  hashes: of its files, by name.
     """
@@ -112,10 +113,11 @@ class Recordings(dict):
         super().__init__()
         self.data, self.hashes = data, hashes
 
-    def __missing__(self, split: str) -> np.ndarray:
-        path = self.data / f"{split}_audio.npy"
-        check_whole(path, self.hashes)
-        self[split] = read_array(path, MADE_BY, mmap=True)
+    def __missing__(self, split: str) -> Shards:
+        paths = [self.data / name for name in list_files(split, self.hashes)]
+        for path in paths:
+            check_whole(path, self.hashes)
+        self[split] = Shards([read_array(path, MADE_BY, mmap=True) for path in paths])
         return self[split]
 
 

@@ -1,7 +1,10 @@
 """preprocess.py: the aligned files, the manifest, the report."""
 
+import contextlib
 import csv
 import json
+import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +18,7 @@ from irregularities import CHANGES19, TIED
 
 import preprocess
 from pipeline.corpus.report import fleiss_kappa
-from pipeline.files import UserError, sha256
+from pipeline.files import RATE, UserError, sha256
 from pipeline.labels import LABELS
 from pipeline.learning.dataset import load_utterances
 from pipeline.sample.writer import Row, Vote
@@ -311,6 +314,7 @@ def test_transcripts_seen_in_training_are_counted(run, tmp_path, capsys):
         ({"ties": "last"}, "--ties: 'last' is none of first, drop, soft"),
         ({"text": "raw"}, "--text: 'raw' is none of hangul, spoken"),
         ({"jobs": 0}, "--jobs"),
+        ({"shard_hours": -1.0}, "--shard-hours: -1 is no length"),
         ({"test_sessions": "5-6"}, "no session 6; it has 1-5"),
         ({"test_sessions": "1-5"}, "no session is left to train on"),
     ],
@@ -351,6 +355,62 @@ def test_dask_cluster_of_two_processes(run, corpus):
     manifest = json.loads((data / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["files"] == alone["files"]
     assert manifest["dropped"] == alone["dropped"]
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def test_workers_started_from_the_shell(run, corpus, tmp_path):
+    """The commands of the script's docstring, on one machine; the worker reads from any folder."""
+    alone = json.loads((run(corpus, "alone") / "manifest.json").read_text(encoding="utf-8"))
+    dask, address = [sys.executable, "-m", "dask"], f"tcp://127.0.0.1:{free_port()}"
+    place = ["--host", "127.0.0.1", "--no-dashboard"]
+    with contextlib.ExitStack() as started:
+        for program in (
+            [*dask, "scheduler", "--port", address.rpartition(":")[2], *place],
+            [*dask, "worker", address, *place, "--nthreads", "1", "--no-nanny"],
+        ):
+            log = started.enter_context(open(tmp_path / f"{program[3]}.log", "wb"))
+            environment = os.environ | {"PYTHONPATH": str(SCRIPT.parent)}
+            process = subprocess.Popen(
+                program, cwd=tmp_path, env=environment, stdout=log, stderr=log
+            )
+            started.callback(process.wait)
+            started.callback(process.terminate)
+        command = [sys.executable, SCRIPT, "--corpus", corpus, "--data", tmp_path / "spread"]
+        done = subprocess.run(
+            [*command, "--outputs", tmp_path / "outputs", "--cluster", address],
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "spread" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["files"] == alone["files"]
+    assert "Starting established connection" in (tmp_path / "scheduler.log").read_text()
+
+
+def test_shards_hold_what_one_file_holds(run, corpus):
+    """Shards of at most two seconds: every recording as before, no file longer, all hashed."""
+    whole = load_utterances(run(corpus, "whole"), *SPLITS)
+    data = run(corpus, shard_hours=2 / 3600)
+    cut = load_utterances(data, *SPLITS)
+    assert cut.table.equals(whole.table)
+    for row in range(len(whole)):
+        assert np.array_equal(cut.samples(row), whole.samples(row))
+    manifest = json.loads((data / "manifest.json").read_text(encoding="utf-8"))
+    shards = sorted(path.name for path in data.glob("train_audio*"))
+    assert len(shards) > 3 and shards[1] == "train_audio-00001.npy"
+    assert set(shards) < set(manifest["files"])
+    sizes = [len(np.load(data / name)) for name in shards]
+    assert max(sizes) <= 2 * RATE and sum(sizes) == len(np.load(data / "../whole/train_audio.npy"))
+    (data / shards[1]).write_bytes(b"")
+    with pytest.raises(UserError, match="train_audio-00001.npy"):
+        load_utterances(data, "train").samples(0)
+    run(corpus, shard_hours=0.0)  # in one file again: no shard of the former run stays
+    assert [path.name for path in data.glob("train_audio*")] == ["train_audio.npy"]
 
 
 def test_fleiss_kappa_of_the_published_example():
