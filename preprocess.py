@@ -17,8 +17,9 @@ from pipeline import config  # first of all: it answers --help
 # isort: split
 
 import math
+import signal
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import Process
 from pathlib import Path
 
 from pipeline.corpus import known_counts
@@ -77,27 +78,53 @@ def main() -> None:
     with workers(JOBS, CLUSTER) as parallel:
         utterances = read_texts_and_lengths(parallel, tree.root, utterances, TEXT, account)
         splits = split_utterances(utterances, sessions)
+        planned = join(splits)
+        drawing = draw(report, planned)
+        hashes = {}
         for split in SPLITS:
-            path = data / f"{split}_audio.npy"
-            splits[split] = write_audio(parallel, tree.root, splits[split], path, account)
+            name = f"{split}_audio.npy"
+            splits[split], hashes[name] = write_audio(
+                parallel, tree.root, splits[split], data / name, account
+            )
     print_account(account)
     check_not_empty(splits, sessions)
+    used = join(splits)
+    if used != planned:
+        drawing.join()
+        drawing = draw(report, used)
+    names = [name for split in SPLITS for name in (f"{split}.tsv", f"{split}_audio.npy")]
     for split in SPLITS:
         write_table(data / f"{split}.tsv", splits[split])
-
+        hashes[f"{split}.tsv"] = sha256(data / f"{split}.tsv")
     manifest = describe(tree, synthetic, sessions, matched, splits, account)
     print_summary(manifest)
-    used = [utterance for split in SPLITS for utterance in splits[split]]
-    with ThreadPoolExecutor() as pool:  # hashing leaves Python's lock to the plots
-        names = [name for split in SPLITS for name in (f"{split}.tsv", f"{split}_audio.npy")]
-        hashes = pool.map(sha256, (data / name for name in names))
-        from pipeline.figures.corpus import draw_all  # here, its second passes beside the hashing
-
-        draw_all(report, used)
-        write_report(report, manifest, used, account)
-        manifest["files"] = dict(zip(names, hashes, strict=True))
+    write_report(report, manifest, used, account)
+    drawing.join()
+    if drawing.exitcode:
+        raise UserError(f"the plots in {report} could not be written")
+    manifest["files"] = {name: hashes[name] for name in names}
     write_json(data / "manifest.json", manifest)
     print(f"written: {', '.join(names)} and manifest.json in {data}; {report / 'report.md'}")
+
+
+def join(splits: dict[str, list[Utterance]]) -> list[Utterance]:
+    """Return the utterances of all splits, one split after another."""
+    return [utterance for split in SPLITS for utterance in splits[split]]
+
+
+def draw(report: Path, utterances: list[Utterance]) -> Process:
+    """Start to draw the plots: beside the copying, whose threads would wait for Python's lock."""
+    process = Process(target=draw_beside, args=(report, utterances))
+    process.start()
+    return process
+
+
+def draw_beside(report: Path, utterances: list[Utterance]) -> None:
+    """Draw the plots, in a process of its own."""
+    from pipeline.figures.corpus import draw_all  # here: takes a second
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage itself says that it is interrupted
+    draw_all(report, utterances)
 
 
 def check_settings() -> None:
@@ -170,7 +197,7 @@ def describe(
     account: Account,
 ) -> dict:
     """Return the manifest without the files' hashes: what went in and what became of it."""
-    used = [utterance for split in SPLITS for utterance in splits[split]]
+    used = join(splits)
     known = None
     if not synthetic and known_counts.is_full(tree, matched):
         paper_rules = (TIES, TEXT) == ("first", "hangul")
@@ -201,7 +228,7 @@ def describe(
 
 def count_utterances(splits: dict[str, list[Utterance]]) -> dict:
     """Return utterances in all, by split, class and session, tied ones, and seconds."""
-    used = [utterance for split in SPLITS for utterance in splits[split]]
+    used = join(splits)
     return {
         "used": len(used),
         "split": {split: len(splits[split]) for split in SPLITS},
