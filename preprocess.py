@@ -25,8 +25,9 @@ from pipeline import config  # first of all: it answers --help
 import math
 import os
 import shutil
+import signal
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import Process
 from pathlib import Path
 
 from joblib import Parallel
@@ -46,7 +47,7 @@ from pipeline.corpus.source import Source, join, read_source
 from pipeline.corpus.splits import SPLITS, check_not_empty, split_sessions, split_utterances
 from pipeline.corpus.transcripts import DEFAULT_STYLE, STYLES
 from pipeline.corpus.tree import find_tree
-from pipeline.files import RATE, UserError, sha256, write_json, write_text
+from pipeline.files import RATE, WRITTEN, UserError, sha256, write_json, write_text
 from pipeline.labels import LABELS
 from pipeline.record import Work
 
@@ -125,9 +126,11 @@ def main() -> None:
     drawing.join()
     if drawing.exitcode:
         raise UserError(f"the plots in {report} could not be written")
+    WRITTEN.extend(sorted(report.glob("*.png")))  # by another process
     write_json(made / "manifest.json", manifest)
     work.complete(made)
-    print(f"written: {', '.join(manifest['files'])} and manifest.json in {data}; {report / 'report.md'}")
+    names = ", ".join(manifest["files"])
+    print(f"written: {names} and manifest.json in {data}; {report / 'report.md'}")
 
 
 def write_recordings(

@@ -76,14 +76,17 @@ def read_header(table: list[list[str]], kind: str, path: Path) -> tuple[list[lis
     Data begin with the first row that holds an ID or a label: the first ID may be a wrong one.
     """
     pattern = ID_PATTERNS[kind]
-    ids = [[c for c, value in enumerate(row) if pattern.fullmatch(value.strip())] for row in table]
-    found = next(filter(None, ids), None)
+
+    def id_columns(row: list[str]) -> list[int]:
+        return [c for c, value in enumerate(row) if pattern.fullmatch(value.strip())]
+
+    found = next(filter(None, map(id_columns, table)), None)
     if found is None:
         raise UserError(
             f"{path} is no annotation file of {kind}: expected two header rows with 'Segment ID' "
             f"and 'Total Evaluation', then IDs such as {EXAMPLE_IDS[kind]}; found {describe(table)}"
         )
-    first = next(n for n, row in enumerate(table) if ids[n] or any(map(is_label, row)))
+    first = next(n for n, row in enumerate(table) if id_columns(row) or any(map(is_label, row)))
     header = table[:first]
     named = [c for row in header for c in range(len(row)) if cell(row, c).lower() == "segment id"]
     chosen = [column for column in found if column in named] if named else found
@@ -144,8 +147,12 @@ def read_row(row: list[str], columns: Columns, where: str) -> Row:
     )
 
 
+@lru_cache
 def read_labels(text: str) -> tuple[str, ...]:
-    """Split `sad;angry` into labels, each once, in order; ValueError for any other word."""
+    """Split `sad;angry` into labels, each once, in order; ValueError for any other word.
+
+    A corpus has few different cells.
+    """
     labels = split_labels(text)
     for label in labels:
         if label not in LABELS:
@@ -153,9 +160,8 @@ def read_labels(text: str) -> tuple[str, ...]:
     return labels
 
 
-@lru_cache
 def split_labels(text: str) -> tuple[str, ...]:
-    """Split a cell into words, misspellings corrected; a corpus has few different cells."""
+    """Split a cell into words, misspellings corrected."""
     words = (word.strip().lower() for word in text.split(";"))
     return tuple(dict.fromkeys(MISSPELT.get(word, word) for word in words if word))
 

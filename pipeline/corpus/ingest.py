@@ -6,10 +6,13 @@ time.
 """
 
 import contextlib
+import hashlib
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import joblib
@@ -21,9 +24,10 @@ from pipeline.corpus.account import Account
 from pipeline.corpus.matching import Utterance
 from pipeline.corpus.recordings import RecordingError
 from pipeline.corpus.transcripts import clean, decode
-from pipeline.files import RATE, UserError, write_array, write_atomically
+from pipeline.files import RATE, UserError, sha256, write_array, write_atomically
 
 CHUNK = 64  # utterances a task: large against a task's cost, small against the corpus
+BLOCK = 1 << 20  # bytes that are hashed at a time
 # The kernel lets one thread at a time write to a file and the others burn time until it is their
 # turn; with a lock they sleep.
 WRITING = threading.Lock()
@@ -66,25 +70,24 @@ def connect(address: str) -> contextlib.AbstractContextManager:
 
 def in_chunks(
     parallel: joblib.Parallel, function: Callable, items: list, title: str, *arguments: object
-) -> list:
-    """Return the results of `function(chunk, *arguments)` for all chunks of items, joined."""
+) -> Iterator[list]:
+    """Yield the results of `function(chunk, *arguments)` for all chunks of items, in order."""
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
     tasks = (joblib.delayed(function)(chunk, *arguments) for chunk in chunks)
-    results = []
     with tqdm(total=len(items), desc=title, unit="utt", disable=None) as bar:
-        for chunk in parallel(tasks):
-            results += chunk
-            bar.update(len(chunk))
-    return results
+        for results in parallel(tasks):
+            yield results
+            bar.update(len(results))
 
 
 def read_texts_and_lengths(
     parallel: joblib.Parallel, root: Path, utterances: list[Utterance], style: str, account: Account
 ) -> list[Utterance]:
     """Return the utterances with text and length; those that cannot be used are dropped."""
-    results = in_chunks(
+    chunks = in_chunks(
         parallel, read_chunk, utterances, "transcripts, headers", str(root.resolve()), style
     )
+    results = chain.from_iterable(chunks)
     kept = []
     for utterance, (text, length, problem) in zip(utterances, results, strict=True):
         if problem:
@@ -138,37 +141,59 @@ class Copy:
 
 def write_audio(
     parallel: joblib.Parallel, root: Path, utterances: list[Utterance], path: Path, account: Account
-) -> list[Utterance]:
-    """Write the utterances' recordings one after another as an int16 .npy; return those written.
+) -> tuple[list[Utterance], str]:
+    """Write recordings one after another as an int16 .npy; return those written and its SHA-256.
 
     A recording that turns out to hold less than its header says is dropped, and the rest is laid
     out and written again, so that the array has no gaps.
     """
-    root = root.resolve()
     while utterances:
-        starts = np.cumsum([0, *(utterance.length for utterance in utterances)])
-        copies = [
-            Copy(f"{root}/{utterance.recording}", int(start), utterance.length)
-            for utterance, start in zip(utterances, starts[:-1], strict=True)
-        ]
+        copies = lay_out(root.resolve(), utterances)
         with write_atomically(path) as temporary:
-            array = np.lib.format.open_memmap(temporary, "w+", np.dtype("<i2"), (int(starts[-1]),))
-            offset = array.offset
-            del array
-            target = str(temporary.resolve())
-            results = in_chunks(parallel, copy_chunk, copies, path.name, target, offset)
+            results, digest = copy_all(parallel, copies, temporary, path.name)
         outcomes = list(zip(utterances, results, strict=True))
         utterances = [utterance for utterance, (_, problem) in outcomes if not problem]
         if len(utterances) == len(outcomes):
             for utterance, (remarks, _) in outcomes:
                 for remark in remarks:
                     account.note(utterance.id, remark, utterance.recording)
-            return utterances
+            return utterances, digest
         for utterance, (_, problem) in outcomes:
             if problem:
                 account.drop(utterance.id, problem, utterance.where)
     write_array(path, np.zeros(0, np.dtype("<i2")))
-    return []
+    return [], sha256(path)
+
+
+def lay_out(root: Path, utterances: list[Utterance]) -> list[Copy]:
+    """Give every recording its place behind the one before."""
+    starts = np.cumsum([0, *(utterance.length for utterance in utterances)])
+    return [
+        Copy(f"{root}/{utterance.recording}", int(start), utterance.length)
+        for utterance, start in zip(utterances, starts[:-1], strict=True)
+    ]
+
+
+def copy_all(
+    parallel: joblib.Parallel, copies: list[Copy], path: Path, title: str
+) -> tuple[list[tuple[list[str], str]], str]:
+    """Write the array; return (remarks, problem) of each recording and the file's SHA-256.
+
+    What is hashed lies right behind what is being copied, and is still in memory.
+    """
+    total = copies[-1].start + copies[-1].length
+    array = np.lib.format.open_memmap(path, "w+", np.dtype("<i2"), (total,))
+    offset, size = array.offset, array.itemsize
+    del array
+    results, digest = [], hashlib.sha256()
+    with open(path, "rb", buffering=0) as stream:  # a buffer would read ahead of the copying
+        for chunk in in_chunks(parallel, copy_chunk, copies, title, str(path.resolve()), offset):
+            results += chunk
+            last = copies[len(results) - 1]
+            end = offset + (last.start + last.length) * size
+            while left := end - stream.tell():
+                digest.update(stream.read(min(left, BLOCK)))
+    return results, digest.hexdigest()
 
 
 def copy_chunk(copies: list[Copy], target: str, offset: int) -> list[tuple[list[str], str]]:
@@ -188,4 +213,6 @@ def copy_chunk(copies: list[Copy], target: str, offset: int) -> list[tuple[list[
                 stream.seek(offset + copy.start * samples.itemsize)
                 stream.write(samples.astype("<i2", copy=False).data)
             results.append((remarks, ""))
+        stream.flush()
+        os.fsync(stream.fileno())  # now: at the end all would wait for the disk
     return results

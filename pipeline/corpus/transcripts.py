@@ -38,7 +38,7 @@ def clean(text: str, style: str = DEFAULT_STYLE) -> str:
     `spoken`: tags out, B for `(A+B)`, everything else as written: digits, Latin, punctuation.
     Both compose decomposed Hangul and leave single blanks.
     """
-    text = unicodedata.normalize("NFC", text)
+    text = " ".join(unicodedata.normalize("NFC", text).split())
     text = NOT_HANGUL.sub("", text) if style == "hangul" else keep_spoken(text)
     return " ".join(text.split())
 
@@ -50,5 +50,6 @@ def keep_spoken(text: str) -> str:
         text = REPAIR.sub(lambda match: match[1].rpartition("+")[2], text)
     text = MARKS.sub(" ", text)
     # Controls, zero-width marks and the like (category C) are invisible to whoever reads the table.
-    text = "".join(" " if unicodedata.category(c)[0] == "C" else c for c in text)
+    if not text.isprintable():
+        text = "".join(" " if unicodedata.category(c)[0] == "C" else c for c in text)
     return text if any(c.isalnum() for c in text) else ""

@@ -67,8 +67,8 @@ class Tree:
 
     def find(self, stem: str, extensions: tuple[str, ...]) -> str | None:
         """Return the path below root of a file with the first of these extensions."""
-        names = ((stem + extension).casefold() for extension in extensions)
-        return next((self.places[name] for name in names if name in self.places), None)
+        names = (stem.casefold() + extension for extension in extensions)
+        return next(filter(None, map(self.places.get, names)), None)
 
     def has_files(self, identifier: str, session: int) -> bool:
         """Tell whether an ID of this session has both its recording and its transcript."""

@@ -8,6 +8,7 @@ they are right, so a dialogue whose times say something else is noted and keeps 
 
 import math
 from bisect import bisect_right
+from itertools import chain
 
 from pipeline.corpus.account import Account
 from pipeline.corpus.annotation import ID_PATTERNS, Row
@@ -50,13 +51,15 @@ def merge_orders(session: int, tables: list[list[Row]], account: Account) -> lis
         if [i for i in order if i in listed] != [i for i in other if i in known]:
             reason = "the session's two files list the segments in different orders, F's counts"
             account.note(f"Session{session:02d}", reason, tables[0][0].where.partition(" ")[0])
-        place = 0
+        behind: dict[str | None, list[str]] = {}  # neighbour -> IDs that are only in the other
+        neighbour = None
         for identifier in other:
             if identifier in known:
-                place = order.index(identifier)
+                neighbour = identifier
             else:
-                order.insert(place, identifier)
-            place += 1
+                behind.setdefault(neighbour, []).append(identifier)
+        merged = ([identifier, *behind.get(identifier, ())] for identifier in order)
+        order = [*behind.get(None, ()), *chain.from_iterable(merged)]
     return order
 
 

@@ -28,7 +28,7 @@ def ingest(folder, out):
     list_orphans(tree, account)
     with workers(2, "") as parallel:
         utterances = read_texts_and_lengths(parallel, tree.root, utterances, "spoken", account)
-        utterances = write_audio(parallel, tree.root, utterances, out / "audio.npy", account)
+        utterances, _ = write_audio(parallel, tree.root, utterances, out / "audio.npy", account)
     audio = np.load(out / "audio.npy", allow_pickle=False)
     ends = np.cumsum([utterance.length for utterance in utterances])
     assert ends[-1] == len(audio)
