@@ -90,7 +90,8 @@ def test_testing_again_gives_the_same_bytes(places):
     _, data, outputs, _ = places
     for model, script in (("text", "text_test.py"), ("audio", "audio_test.py")):
         before = (outputs / f"{model}_output.npy").read_bytes()
-        run(script, "--data", data, "--outputs", outputs)
+        assert "nothing to do" in run(script, "--data", data, "--outputs", outputs)
+        run(script, "--data", data, "--outputs", outputs, "--restart")
         assert (outputs / f"{model}_output.npy").read_bytes() == before
 
 

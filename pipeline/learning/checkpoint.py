@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -157,6 +158,9 @@ class State:
         if not self.path.is_file():
             return False
         try:
+            with zipfile.ZipFile(self.path) as archive:  # which has a checksum of each tensor
+                if damaged := archive.testzip():
+                    raise ValueError(damaged)
             content = torch.load(self.path, weights_only=True, map_location="cpu")
         except Exception as error:
             raise UserError(

@@ -30,6 +30,7 @@ from pipeline.learning.checkpoint import State
 from pipeline.learning.dataset import Training
 from pipeline.learning.recogniser import Recogniser, pinned, predict, to_device
 
+ASKED: list[int] = []  # signals that ask to stop after this step
 STEADY = 3  # epochs over which the validation score is averaged
 
 
@@ -63,6 +64,36 @@ class Task(Protocol):
         """End the state's round: measure, record, print."""
 
 
+@contextmanager
+def noted_stop() -> Iterator[None]:
+    """Note a first Ctrl-C or SIGTERM in ASKED instead of breaking off a step.
+
+    Of several processes, which wait for one another, each is broken off at once.
+    """
+
+    def note(number, frame):
+        if ASKED or processes.count() > 1:
+            raise KeyboardInterrupt
+        ASKED.append(number)
+
+    ASKED.clear()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    is_main = threading.current_thread() is threading.main_thread()  # no other may set handlers
+    before = [signal.signal(each, note) for each in signals] if is_main else []
+    try:
+        yield
+    finally:
+        for each, handler in zip(signals, before, strict=False):
+            signal.signal(each, handler)
+
+
+def stop_if(asked: object, title: str) -> None:
+    """End the program, whose state is saved, if that was asked for."""
+    if asked:
+        raise KeyboardInterrupt(f"the same command goes on in {title}")
+
+
+@noted_stop()
 def learn(
     task: Task,
     state: State,
@@ -79,64 +110,33 @@ def learn(
     """
     network, optimizer, device = task.network, state.optimizer, processes.join()
     processes.begin_alike(network)
-    with noted_stop() as asked:
-        while not task.is_over(state):
-            network.train()
-            todo = task.batches(state)[state.position :]
-            made = made_ahead(
-                lambda item: pinned(task.inputs(item[1], item[0]), device),
-                enumerate(todo, state.step),
-            )
-            for (step, rows), batch in progress(made, todo, task.title(state), state):
-                for group in optimizer.param_groups:
-                    group["lr"] = group["initial_lr"] * task.factor(step)
-                draw_from(seed, step)
-                with autocast(device, precision):
-                    losses = task.losses(to_device(batch, device), rows)
-                losses["loss"].backward()
-                processes.add_gradients(network)
-                nn.utils.clip_grad_norm_(network.parameters(), clip)
-                optimizer.step()
-                optimizer.zero_grad()
-                found = total(torch.stack(list(losses.values())).detach())
-                state.add(dict(zip(losses, found, strict=True)), len(rows))
-                is_last = bool(asked)  # once: it may be asked for at any moment
-                if processes.is_first() and (is_last or state.age_minutes >= save_minutes):
-                    state.save()
-                stop_if(is_last, task.title(state))
-            task.measure(state)
-            if processes.is_first():
+    while not task.is_over(state):
+        network.train()
+        todo = task.batches(state)[state.position :]
+        made = made_ahead(
+            lambda item: pinned(task.inputs(item[1], item[0]), device), enumerate(todo, state.step)
+        )
+        for (step, rows), batch in progress(made, todo, task.title(state), state):
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * task.factor(step)
+            draw_from(seed, step)
+            with autocast(device, precision):
+                losses = task.losses(to_device(batch, device), rows)
+            losses["loss"].backward()
+            processes.add_gradients(network)
+            nn.utils.clip_grad_norm_(network.parameters(), clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            found = total(torch.stack(list(losses.values())).detach())
+            state.add(dict(zip(losses, found, strict=True)), len(rows))
+            is_last = bool(ASKED)  # once: it may be asked for at any moment
+            if processes.is_first() and (is_last or state.age_minutes >= save_minutes):
                 state.save()
-            stop_if(asked and not task.is_over(state), task.title(state))
-
-
-@contextmanager
-def noted_stop() -> Iterator[list]:
-    """Note a first Ctrl-C or SIGTERM in the list instead of breaking off a step.
-
-    Of several processes, which wait for one another, each is broken off at once.
-    """
-    asked = []
-
-    def note(number, frame):
-        if asked or processes.count() > 1:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-    is_main = threading.current_thread() is threading.main_thread()  # no other may set handlers
-    before = [signal.signal(each, note) for each in signals] if is_main else []
-    try:
-        yield asked
-    finally:
-        for each, handler in zip(signals, before, strict=False):
-            signal.signal(each, handler)
-
-
-def stop_if(asked: object, title: str) -> None:
-    """End the program, whose state is saved, if that was asked for."""
-    if asked:
-        raise KeyboardInterrupt(f"the same command goes on in {title}")
+            stop_if(is_last, task.title(state))
+        task.measure(state)
+        if processes.is_first():
+            state.save()
+        stop_if(ASKED and not task.is_over(state), task.title(state))
 
 
 def draw_from(seed: int, step: int) -> None:

@@ -1,6 +1,8 @@
 """The training loop: losses and schedules by hand, what a step changes, going on after a stop."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -450,6 +452,38 @@ def test_resuming_equals_not_stopping(text_model, fit, held_out, tmp_path, steps
     assert same(run(model, tmp_path / "parts", fit, held_out=held_out), whole)
     histories = [(tmp_path / name / "history.json").read_text() for name in ("whole", "parts")]
     assert histories[0] == histories[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_asks_it_to_stop_is_told_how_it_goes_on(text_model, fit, tmp_path, number):
+    def fresh():
+        return text_model(epochs=4)
+
+    whole, model = run(fresh(), tmp_path / "whole", fit), fresh()
+    inputs, left = model.inputs, iter(range(5))
+
+    def interrupted(rows, chosen, step=None):
+        if next(left, None) is None:
+            model.inputs = inputs
+            os.kill(os.getpid(), number)
+        return inputs(rows, chosen, step)
+
+    model.inputs = interrupted
+    with pytest.raises(KeyboardInterrupt, match=r"the same command goes on in epoch [23]/4"):
+        run(model, tmp_path / "parts", fit)
+    steps = torch.load(tmp_path / "parts" / "state.pt", weights_only=True)["counters"]["step"]
+    assert 3 <= steps < 12  # the step was not lost, though no state was due
+    assert same(run(fresh(), tmp_path / "parts", fit), whole)
+
+
+def test_a_flipped_bit_in_the_state_is_found(text_model, fit, tmp_path):
+    run(text_model(), tmp_path, fit)
+    path = tmp_path / "state.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # in a tensor, which torch would take
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"state.pt cannot be read"):
+        run(text_model(), tmp_path, fit)
 
 
 @pytest.mark.parametrize("steps", [4, 7])  # of 3 an epoch: in the second one, in the third
