@@ -33,7 +33,7 @@ STAGES = ()  # names of scripts; empty: all
 
 PLACES = ["--data", "data", "--outputs", "outputs"]
 TRAINING = [*PLACES, "--epochs", "2", "--precision", "float32", "--save-minutes", "0"]
-WORDS = ["--bert", "outputs/encoder", "--batch-size", "16"]
+WORDS = ["--bert", str(ROOT / "models" / "kobert-mini"), "--batch-size", "16"]
 # No stage may depend on one that is left out: a test takes the first few.
 COMMANDS = {
     "sample_corpus.py": ["--corpus", "corpus", "--sessions", "5", "--utterances", "20"],
