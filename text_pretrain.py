@@ -68,13 +68,13 @@ SAVE_STEPS = 250  # between two measurements on these lines, each saved
 
 
 def main() -> None:
+    processes.join()
     texts, ratings = read_lines(TEXT)
     folder = Path(OUTPUTS) / "encoder"
     made = folder / "unfinished"  # an earlier encoder stands until this one is finished
     settings = config.settings(globals())
     inputs = {"text": sha256(TEXT), **({"bert": identify(BERT)} if BERT else {})}
     work = Work("text_pretrain.py", folder, settings, inputs, folder)
-    processes.join()
     if processes.is_first():
         work.take_up(made)
     processes.wait()

@@ -24,7 +24,7 @@ from pathlib import Path
 from models import ModelError
 from pipeline.files import UserError, let_go
 
-GRACE = 5.0  # seconds
+GRACE = 10.0  # seconds
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 

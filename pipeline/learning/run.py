@@ -40,6 +40,7 @@ class Run:
         self.stage, self.settings = stage, settings
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.use_deterministic_algorithms(settings["deterministic"])
+        self.device = processes.join()
         self.folder = Path(settings["outputs"]) / stage.NAME
         self.unfinished = self.folder / "unfinished"
         self.marker = self.unfinished / MARKER
@@ -51,7 +52,6 @@ class Run:
                 inputs[name] = identify(settings[name])
         self.work = Work(stage.MADE_BY, self.folder, settings, inputs, self.folder)
         self.config = self.describe()
-        self.device = processes.join()
         if processes.is_first():
             self.begin()
         processes.wait()
