@@ -34,8 +34,8 @@ NAMES = ()  # benchmarks: given without a name
 RESULTS = "benchmarks/results"
 # --------------------------------------------------------------------------------------
 
-DEFAULT = ("startup", "features", "preprocess", "ensemble", "padding", "training", "inference")
-NAMED = ("growth", "predict", "coverage", "encoder")
+DEFAULT = ("startup", "features", "preprocess", "ensemble")
+NAMED = ("growth", "predict")
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "librosa", "scikit-learn", "matplotlib")
 COLUMNS = ("benchmark", "name", "unit", "ours", "baseline", "ratio", "target", "met", "date")
 
