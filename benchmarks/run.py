@@ -12,8 +12,9 @@ Rows of an earlier run on the same machine stay until their benchmark is run aga
 import sys
 from pathlib import Path
 
-# In the place of this folder, whose coverage.py others would take for the package of that name.
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
+# Not this folder, whose coverage.py others would take for the package of that name.
+sys.path.pop(0)
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pipeline import config  # first of all: it answers --help
 
