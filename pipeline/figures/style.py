@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from pipeline.files import write_atomically
 from pipeline.labels import LABELS, LABELS_KO
@@ -42,11 +43,13 @@ def class_names() -> tuple[str, ...]:
 
 
 def save(path: Path, draw: Callable[..., Figure], *arguments) -> Path:
-    """Draw a figure in the project's style and write it as PNG."""
-    with in_style():
-        figure = draw(*arguments)
-        with write_atomically(path) as temporary:
-            figure.savefig(temporary, dpi=RESOLUTION, pil_kwargs={"compress_level": 4})
+    """Draw a figure in the project's style and write it as PNG.
+
+    Not by its own savefig, which lays everything out twice.
+    """
+    image = Image.fromarray(paint(draw, *arguments))
+    with write_atomically(path) as temporary:
+        image.save(temporary, "png", dpi=(RESOLUTION, RESOLUTION), compress_level=4)
     return path
 
 
