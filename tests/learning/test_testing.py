@@ -303,14 +303,14 @@ def test_finished_folds_are_not_trained_again(data, bert, tmp_path):
     """A run that ended between two trainings goes on with the next one."""
     changes = {"data": str(data), "outputs": str(tmp_path), "bert": str(bert)}
     settings = stage_settings("text", **changes, epochs=1, folds=2)
-    run, fold = Run(text, settings), tmp_path / "text" / "fold0"
+    run = Run(text, settings)
     part, model = next(run.trainings())
     train(model, part, {"": 1e-3})
     run.save(part, model)
-    before = {path.name: path.stat().st_mtime_ns for path in fold.iterdir()}
-    left = [part.folder for part, _ in Run(text, settings).trainings()]
-    assert left == [tmp_path / "text" / "fold1", tmp_path / "text"]
-    assert {path.name: path.stat().st_mtime_ns for path in fold.iterdir()} == before
+    before = {path.name: path.stat().st_mtime_ns for path in part.folder.iterdir()}
+    left = [other.folder for other, _ in Run(text, settings).trainings()]
+    assert part.folder.name == "fold0" and len(left) == 2 and part.folder not in left
+    assert {path.name: path.stat().st_mtime_ns for path in part.folder.iterdir()} == before
 
 
 def test_folds_of_an_earlier_run_predict_nothing(folds, data, bert, run_script, rows, tmp_path):
