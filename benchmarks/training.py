@@ -124,7 +124,7 @@ class Round(Classification):
         part = Training(Path(), data, data.select(np.zeros(len(data), bool)), chooses_epoch=False)
         super().__init__(model, part, {"": 1e-5})
         chosen = np.concatenate(self.cut(0))
-        heard = data.sample_counts[chosen].sum() / RATE
+        heard = float(data.sample_counts[chosen].sum()) / RATE
         self.amount = heard if model.BUDGET == "batch_seconds" else len(chosen)
 
     def measure(self, state: State) -> None:
@@ -230,7 +230,7 @@ def paper_audio(data: Utterances) -> PaperLoop:
             labels = torch.from_numpy(data.labels[number : number + 1])
             yield {"features": features, "frame_counts": counts}, labels
 
-    seconds = data.sample_counts[:PAPER_CLIPS].sum() / RATE
+    seconds = float(data.sample_counts[:PAPER_CLIPS].sum()) / RATE
     return PaperLoop(network, 2e-4, batches, PAPER_CLIPS, seconds)
 
 
