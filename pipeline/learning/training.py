@@ -273,7 +273,8 @@ class Classification:
         """Score the validation rows, if there are any; write history.json."""
         scores, steady, held_out = {}, None, self.part.held_out
         if self.part.chooses_epoch:
-            logits = predict(self.model, held_out, DEFAULT_REGIME, self.limits, "validation")
+            with autocast(self.model.device, self.settings["precision"]):
+                logits = predict(self.model, held_out, DEFAULT_REGIME, self.limits, "validation")
             scores = validation_scores(logits, held_out.labels)
             recent = [*state.history[1 - STEADY :], scores]
             steady = sum(entry["macro_f1"] for entry in recent) / len(recent)

@@ -88,13 +88,15 @@ def test_paper_layer_table():
     assert counts.tolist() == [2]
 
 
-def test_default_setting_has_the_same_convolutions():
+def test_default_setting_has_the_same_convolutions_half_as_wide():
     paper, default = ModifiedAlexNet("sum"), ModifiedAlexNet("statistics")
-    shapes = [
-        [module.weight.shape for module in model.modules() if isinstance(module, nn.Conv2d)]
+    theirs, ours = (
+        [module for module in model.modules() if isinstance(module, nn.Conv2d)]
         for model in (paper, default)
-    ]
-    assert shapes[0] == shapes[1]
+    )
+    for wide, half in zip(theirs, ours, strict=True):
+        assert half.kernel_size == wide.kernel_size and half.stride == wide.stride
+        assert 2 * half.out_channels == wide.out_channels
 
 
 @pytest.mark.parametrize("frames", [63, 100, 151])
