@@ -54,7 +54,7 @@ COMMANDS = {
 }
 WORDS_OF_LINES = ("오늘", "기분이", "정말", "좋아요", "너무", "무서워서", "집에", "갔어", "아파")
 DATED = ("ensemble_details.json", "report.html", "records")  # they name the date or the machine
-ON_FILES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "fcntl.flock")
+ON_FILES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "fcntl.lockf")
 
 
 def main() -> None:
@@ -78,6 +78,8 @@ def main() -> None:
             status = start(script, parts)
             wrong = compare(whole, parts)
             killed, lost = killed + died, lost + bool(status or wrong)
+            if status:
+                print((parts / "log.txt").read_text().splitlines()[-1])
             result = ", ".join(wrong[:5]) or f"the same {len(list_files(whole))} files"
             print(f"{script}: killed {died} times, then status {status}: {result}", flush=True)
     print(f"{killed} kills of {len(chosen)} stages; stages that lost something: {lost}")

@@ -156,7 +156,7 @@ def hash_data(files: dict[str, str]) -> str:
 def hold(place: Path) -> None:
     """Keep other runs from writing to a place until this process ends or lets go.
 
-    The system drops the lock of a process that died, so none is ever left over.
+    The system drops the lock of a process that died, even if a child of it still lives.
     """
     folder = place.parent
     path = (folder / RECORDS / f"{place.name}.lock").absolute()
@@ -168,7 +168,7 @@ def hold(place: Path) -> None:
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror})") from None
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         stream.seek(0)
         owner = stream.read().strip() or "a process"
