@@ -85,9 +85,8 @@ def run_by_slurm(path: Path, count: int | str) -> tuple[str, int]:
     failed.unlink(missing_ok=True)
     status = subprocess.run(["sbatch", "--wait", path.with_suffix(".sbatch")]).returncode
     if status and not failed.exists():
-        raise UserError(
-            f"--slurm: sbatch ends with {status}: see above and {path.parent}/slurm-*.log"
-        )
+        logs = f"{path.parent}/slurm-*.log"
+        raise UserError(f"--slurm: sbatch ends with status {status}: see above and {logs}")
     return (failed.read_text().split()[0] if status else ""), status
 
 
