@@ -10,6 +10,7 @@ are dealt to them. With Slurm the jobs are an array, jobs.sbatch beside JOBS, an
 it is done. A job that fails ends the whole: its last line is shown and its exit status returned.
 """
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import joblib
@@ -126,6 +127,8 @@ def run_here(folder: Path, jobs: dict[str, str]) -> tuple[str, int]:
     is_over, mine = threading.Event(), threading.local()
 
     def work(name: str) -> int:
+        if is_over.is_set():
+            return 0
         start = time.monotonic()
         with open(folder / f"{name}.log", "wb") as log:
             process = subprocess.Popen(
@@ -139,7 +142,8 @@ def run_here(folder: Path, jobs: dict[str, str]) -> tuple[str, int]:
             if is_over.is_set():
                 end(process)
             print(f"{name}: started, {mine.place}, {folder / name}.log", flush=True)
-            status = process.wait()
+            if status := process.wait():
+                is_over.set()  # before this thread takes its next job
         print(f"{name}: status {status} after {time.monotonic() - start:.0f} s", flush=True)
         return status
 
@@ -147,9 +151,12 @@ def run_here(folder: Path, jobs: dict[str, str]) -> tuple[str, int]:
     pool = ThreadPoolExecutor(len(free), initializer=lambda: setattr(mine, "place", free.pop()))
     try:
         futures = {pool.submit(work, name): name for name in jobs}
-        for future in as_completed(futures):
-            if status := future.result():
-                return futures[future], status if status > 0 else 128 - status
+        waiting = set(futures)
+        while waiting:  # a second at a time: Python may not notice a signal while it waits
+            done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+            for future in done:
+                if status := future.result():
+                    return futures[future], status if status > 0 else 128 - status
     finally:
         is_over.set()
         pool.shutdown(wait=False, cancel_futures=True)
@@ -161,8 +168,9 @@ def run_here(folder: Path, jobs: dict[str, str]) -> tuple[str, int]:
 
 def end(process: subprocess.Popen) -> None:
     """End a job and what it started, if it still runs."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
+    with contextlib.suppress(ProcessLookupError):  # it may end right now
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
 
 
 if __name__ == "__main__":
