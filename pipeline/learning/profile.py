@@ -57,5 +57,8 @@ class SpeakerProfile:
             if profile.digest != metadata["sha256"]:
                 raise ValueError("it was damaged")
         except Exception as error:
-            raise UserError(f"{path} is no speaker profile: {error}") from None
+            raise UserError(
+                f"{path} is no speaker profile, or a damaged one ({error}): remove it, or make it "
+                "again with --enrol"
+            ) from None
         return profile
