@@ -25,7 +25,7 @@ import sklearn
 from models import check_choice
 from models.speaker import REGIMES
 from pipeline.classics.classifiers import VoiceClassifier, WordClassifier, deal_sessions
-from pipeline.files import read_data_hash
+from pipeline.files import read_data_hash, together
 from pipeline.learning.dataset import Utterances, load_utterances
 from pipeline.learning.testing import write
 from pipeline.record import Work
@@ -54,10 +54,11 @@ def main() -> None:
     splits = deal_sessions(fit, SEED)
     words, voice = WordClassifier(fit, splits), VoiceClassifier(fit, KNOWN, splits)
     print(f"chosen on them: words {words.chosen}, voice {voice.chosen}")
-    write_all(Path(OUTPUTS), "test", test, words, voice)
-    if len(held_out):
-        write_all(Path(OUTPUTS) / "valid", "held-out", held_out, words, voice)
-    else:
+    with together():
+        write_all(Path(OUTPUTS), "test", test, words, voice)
+        if len(held_out):
+            write_all(Path(OUTPUTS) / "valid", "held-out", held_out, words, voice)
+    if not len(held_out):
         for path in (Path(OUTPUTS) / "valid").glob("baseline_*"):
             path.unlink()  # of an earlier run
     work.finish()

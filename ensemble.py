@@ -49,7 +49,7 @@ from pipeline.evaluation.origin import Corpus
 from pipeline.evaluation.predictions import MODELS, Predictions
 from pipeline.figures import ensemble as plots
 from pipeline.figures import style, training
-from pipeline.files import write_array, write_json, write_text
+from pipeline.files import together, write_array, write_json, write_text
 from pipeline.record import Work
 
 # ----------------------------------------------------------------------------------------------
@@ -83,6 +83,8 @@ def compare_methods() -> None:
     runs = [part.test for part in every]
     test, learn, fitted_on, compared_by = folds.join(every)
     corpus = origin.read_corpus(DATA, runs)
+    ablation = origin.read_ablation(test.folder, test) if len(runs) == 1 else []
+    histories = training.read_histories(Path(RESULTS or runs[0].folder))
     classics = predictions.join_baselines(runs)
     pred, probabilities, weighted, choices = fuse(test.logits, classics, learn)
     readings = []
@@ -100,8 +102,10 @@ def compare_methods() -> None:
         for part, chosen in zip(every, choices, strict=True)
     ]
     dialogues = [reading.dialogue for reading in readings] or [None] * len(stored)
-    for part, fusion, dialogue in zip(every, stored, dialogues, strict=True):
-        replace(fusion, dialogue=dialogue).write(part.test.folder / "fusion.json")
+    fusions = {
+        part.test.folder / "fusion.json": replace(fusion, dialogue=dialogue)
+        for part, fusion, dialogue in zip(every, stored, dialogues, strict=True)
+    }
     learned = choice.summarise(weighted, choices, stored)
     learned["conversation"] = conversation.summarise(readings) if readings else None
     results = {
@@ -117,10 +121,10 @@ def compare_methods() -> None:
         "learned": learned,
         **scoring.evaluate(test, pred, probabilities, follow_paper(test, learn, is_held_out)),
         "parts": parts.score_parts(test, pred, corpus.seen),
-        "ablation": origin.read_ablation(test.folder, test) if len(runs) == 1 else [],
+        "ablation": ablation,
         "origin": origin.describe(runs, corpus),
     }
-    write_results(results, corpus, test, pred, probabilities)
+    write_results(results, fusions, corpus, histories, test, pred, probabilities)
 
 
 def fuse(logits: np.ndarray, classics: dict, learn) -> tuple[dict, dict, list, list]:
@@ -160,12 +164,43 @@ def follow_paper(test: Predictions, learn, is_held_out: bool) -> dict:
 
 
 def write_results(
-    results: dict, corpus: Corpus, test: Predictions, pred: dict, probabilities: dict
+    results: dict,
+    fusions: dict,
+    corpus: Corpus,
+    histories: dict,
+    test: Predictions,
+    pred: dict,
+    probabilities: dict,
 ) -> None:
     """Write predictions, tables, plots and the report page, and print the tables."""
     outputs = Path(RESULTS or OUTPUTS.split(",")[0].strip())
-    for path in outputs.glob("ensemble_dialogue_*.npy"):  # an earlier run may have had them
-        path.unlink()
+    made = tables.make_tables(results)
+    if results["learned"]["conversation"]:
+        made["conversation"] = changes.tabulate(results, test, pred, probabilities, corpus)
+    every = [table for section in made.values() for table in section]
+    figures = plots.draw_all(outputs / "plots", results, test, pred, probabilities)
+    figures |= training.draw_all(outputs / "plots", histories)
+    font = style.find_font()
+    html = page.write_page(results, made, figures, test, pred, probabilities, corpus, font)
+    with together():
+        for path, fusion in fusions.items():
+            fusion.write(path)
+        write_numbers(outputs, results, pred, probabilities)
+        write_text(outputs / "ensemble.md", tables.write_markdown(results["synthetic"], every))
+        write_text(outputs / "report.html", html)
+    if not results["learned"]["conversation"]:  # an earlier run may have read one
+        for path in outputs.glob("ensemble_dialogue_*.npy"):
+            path.unlink()
+    print(tables.write_markdown(results["synthetic"], [*made["scores"], *made["paper"]]))
+    print(f"written: {outputs}/ensemble.json, ensemble_details.json, ensemble_*.npy, plots/")
+    print(f"all tables: {outputs}/ensemble.md; with plots: {outputs}/report.html")
+    score = next(row["accuracy"] for row in results["rows"] if row["method"] == "stacking")
+    winner = results["learned"]["stacking"]["winner"]
+    print(f"stacking: accuracy {score:.4f} by {winner}, chosen {results['compared_by']}")
+
+
+def write_numbers(outputs: Path, results: dict, pred: dict, probabilities: dict) -> None:
+    """Write the fused predictions and all scores."""
     for method in (method for method in FUSED if method in pred):
         write_array(outputs / f"ensemble_{method}_pred.npy", pred[method])
         if method in probabilities:
@@ -178,22 +213,6 @@ def write_results(
     ]
     write_json(outputs / "ensemble.json", [row | notice for row in rows])
     write_json(outputs / "ensemble_details.json", results)
-    made = tables.make_tables(results)
-    if results["learned"]["conversation"]:
-        made["conversation"] = changes.tabulate(results, test, pred, probabilities, corpus)
-    every = [table for section in made.values() for table in section]
-    write_text(outputs / "ensemble.md", tables.write_markdown(results["synthetic"], every))
-    print(tables.write_markdown(results["synthetic"], [*made["scores"], *made["paper"]]))
-    figures = plots.draw_all(outputs / "plots", results, test, pred, probabilities)
-    figures |= training.draw_all(outputs / "plots", outputs)
-    font = style.find_font()
-    html = page.write_page(results, made, figures, test, pred, probabilities, corpus, font)
-    write_text(outputs / "report.html", html)
-    print(f"written: {outputs}/ensemble.json, ensemble_details.json, ensemble_*.npy, plots/")
-    print(f"all tables: {outputs}/ensemble.md; with plots: {outputs}/report.html")
-    score = next(row["accuracy"] for row in results["rows"] if row["method"] == "stacking")
-    winner = results["learned"]["stacking"]["winner"]
-    print(f"stacking: accuracy {score:.4f} by {winner}, chosen {results['compared_by']}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def load_speech_encoder(name: str) -> tuple[nn.Module, bool]:
             name, output_loading_info=True, dtype=torch.float32
         )
         extractor = AutoFeatureExtractor.from_pretrained(name)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of a damaged file each library has its own
         raise unreachable(name, "speech encoder", error) from None
     if not hasattr(encoder.config, "feat_extract_norm"):
         raise ModelError(

@@ -15,6 +15,7 @@ A script imports this file before all that takes seconds to import, because whoe
 
 import ast
 import difflib
+import errno
 import os
 import sys
 import time
@@ -25,6 +26,11 @@ from models import ModelError
 from pipeline.files import UserError, let_go
 
 GRACE = 10.0  # seconds
+# What a disk or a folder refuses: the user's to mend, unlike a file that our code mislaid.
+REFUSALS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EIO),
+)
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -159,6 +165,12 @@ def run(main: Callable[[], None], words: str = "") -> None:
         if not is_first:
             time.sleep(GRACE)  # what the first process meets as well, it says, and all are ended
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"{Path(sys.argv[0]).name}: error: {place}{error.strerror}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stop:
         how = str(stop) or "the same command does this stage again"

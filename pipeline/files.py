@@ -7,7 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TextIO
@@ -20,6 +20,7 @@ FULL_SCALE = 32_768  # an int16 sample of this size is 1.0 as a float
 RECORDS = "records"  # folder beside a stage's outputs: who wrote which file (pipeline/record.py)
 WRITTEN: list[Path] = []  # what this process has written, in order
 HELD: dict[Path, TextIO] = {}  # its locks, by file
+WAITING: list[dict[Path, Path]] = []  # files without their final names: see `together`
 
 UMASK = os.umask(0)  # can only be read by setting it
 os.umask(UMASK)
@@ -27,6 +28,23 @@ os.umask(UMASK)
 
 class UserError(Exception):
     """A mistake that the user can mend: printed as one line, exit status 2, no traceback."""
+
+
+@contextmanager
+def reading(path: Path | str, made_by: str) -> Iterator[None]:
+    """Name the file in whatever goes wrong in the block, which uses what a file of ours holds.
+
+    `made_by`: the script that writes it. For blocks that would not fail on an undamaged file.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run {made_by} first") from None
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(f"{path} cannot be read ({reason}): run {made_by} again") from None
 
 
 @contextmanager
@@ -38,17 +56,59 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
     same: what a killed process left is overwritten by the next one.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".partial-{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb") as stream:
             os.fsync(stream.fileno())
         temporary.chmod(0o666 & ~UMASK)  # some writers make files that only their owner may read
-        temporary.replace(path)
-        WRITTEN.append(path)
+        if WAITING:
+            WAITING[-1][path] = temporary
+        else:
+            temporary.replace(path)
+            WRITTEN.append(path)
+    except OSError as error:
+        remove(temporary)
+        raise unwritable(path, error.strerror or error) from None
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Give all files that the block writes their final names at its end, or none of them.
+
+    Files that belong together are then of one run: those of an earlier run stay until all are
+    written. Within the block nobody can read them.
+    """
+    WAITING.append({})
+    try:
+        yield
+        for path, temporary in WAITING[-1].items():
+            temporary.replace(path)
+            WRITTEN.append(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        for temporary in WAITING.pop().values():
+            remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Remove a file if that can be done: where nothing can be written, nothing can be removed."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def unwritable(path: Path | str, reason: object) -> UserError:
+    """Return the error for a file that cannot be written: a full disk, a folder that is read-only.
+
+    Nothing of it is left, and what stood under its name before still does.
+    """
+    return UserError(
+        f"{path} cannot be written ({reason}): make room or give another folder, and run this "
+        "again; what stood there before is whole"
+    )
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:
@@ -69,23 +129,17 @@ def write_json(path: Path | str, content: object) -> None:
 
 def read_bytes(path: Path | str, made_by: str) -> bytes:
     """Read a file that the stage `made_by` writes; missing or not as recorded is a UserError."""
-    try:
+    with reading(path, made_by):
         content = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: run {made_by} first") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error}): run {made_by} again") from None
-    check_recorded(path, hashlib.sha256(content).hexdigest())
-    return content
+        check_recorded(path, hashlib.sha256(content).hexdigest())
+        return content
 
 
 def read_json(path: Path | str, made_by: str) -> dict:
     """Read a JSON file that the stage `made_by` writes; missing or damaged is a UserError."""
     content = read_bytes(path, made_by)
-    try:
+    with reading(path, made_by):
         return json.loads(content.decode("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} cannot be read ({error}): run {made_by} again") from None
 
 
 def write_array(path: Path | str, array: np.ndarray) -> None:
@@ -99,14 +153,12 @@ def read_array(path: Path | str, made_by: str, mmap: bool = False) -> np.ndarray
 
     mmap: leave it on the disk; then its hash is not compared.
     """
-    try:
-        if mmap:
-            return np.load(path, allow_pickle=False, mmap_mode="r")
-        return np.load(io.BytesIO(read_bytes(path, made_by)), allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: run {made_by} first") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path} cannot be read ({error}): run {made_by} again") from None
+    with reading(path, made_by):
+        source = path if mmap else io.BytesIO(read_bytes(path, made_by))
+        array = np.load(source, allow_pickle=False, mmap_mode="r" if mmap else None)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("an archive, not one array")
+        return array
 
 
 def sha256(path: Path | str) -> str:
@@ -145,7 +197,10 @@ def check_recorded(path: Path | str, digest: str = "") -> None:
 
 def read_data_hash(data: Path | str) -> str:
     """Return the hash of the preprocessed data in a folder, by its manifest."""
-    return hash_data(read_json(Path(data) / "manifest.json", "preprocess.py")["files"])
+    path = Path(data) / "manifest.json"
+    manifest = read_json(path, "preprocess.py")
+    with reading(path, "preprocess.py"):
+        return hash_data(manifest["files"])
 
 
 def hash_data(files: dict[str, str]) -> str:

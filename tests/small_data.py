@@ -68,20 +68,34 @@ def write_data(folder: Path, rows: list[dict], ties: str = "first") -> Path:
     hashes = {}
     for split in SESSIONS:
         chosen = [row for row in rows if row["split"] == split]
-        columns = [name for name in chosen[0] if name not in ("split", "samples")]
+        columns = [name for name in rows[0] if name not in ("split", "samples")]
         lines, start = ["\t".join([*columns, "first_sample", "sample_count"])], 0
         for row in chosen:
             cells = [row[name] for name in columns]
             lines.append("\t".join(map(str, [*cells, start, len(row["samples"])])))
             start += len(row["samples"])
         (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        audio = np.concatenate([row["samples"] for row in chosen])
+        audio = np.concatenate([np.zeros(0, np.int16), *[row["samples"] for row in chosen]])
         np.save(folder / f"{split}_audio.npy", audio)
         for name in (f"{split}.tsv", f"{split}_audio.npy"):
             hashes[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    of_split = {split: [row for row in rows if row["split"] == split] for split in SESSIONS}
     manifest = {
         "files": hashes,
-        "corpus": {"kind": "KEMDy19"},
+        "corpus": {"kind": "KEMDy19", "name": "tones", "fingerprint": "of tones"},
+        "counts": {
+            "split": {split: len(own) for split, own in of_split.items()},
+            "class": {
+                split: {label: sum(row["label"] == label for row in own) for label in LABELS}
+                for split, own in of_split.items()
+            },
+            "seconds": {
+                split: sum(len(row["samples"]) for row in own) / 16_000
+                for split, own in of_split.items()
+            },
+        },
+        "dropped": [],
+        "repaired": [],
         "sessions": {split: list(sessions) for split, sessions in SESSIONS.items()},
         "settings": {"ties": ties, "text": "spoken"},
         "synthetic": "tones of a test",

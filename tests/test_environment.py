@@ -69,3 +69,23 @@ def test_every_requirement_has_one_tested_version_that_it_allows(python):
     for needed in read("requirements.txt"):
         version = versions[canonicalize_name(needed.name)].removeprefix("==")
         assert needed.specifier.contains(version), needed
+
+
+@pytest.mark.parametrize(
+    "script", sorted(ROOT.glob("runs/*.sh")) + sorted(ROOT.glob("*.sh")), ids=str
+)
+def test_shell_scripts_can_be_parsed(script):
+    done = subprocess.run(["bash", "-n", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert script.stat().st_mode & 0o100
+
+
+def test_the_newest_versions_are_those_of_every_package_but_torch():
+    """What runs/check_latest.sh installs: names without their limits."""
+    source = (ROOT / "runs" / "check_latest.sh").read_text()
+    rule = source.split("sed '")[1].split("'")[0]
+    files = ["requirements.txt", "requirements-demo.txt"]
+    done = subprocess.run(["sed", rule, *files], cwd=ROOT, capture_output=True, text=True)
+    named = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    assert "torch==2.13.0" in named and "transformers" in named and "gradio" in named
+    assert not [name for name in named if set(name) & set("<>=# ") and "torch" not in name]

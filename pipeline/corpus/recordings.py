@@ -18,6 +18,7 @@ SHORT_DATA = re.compile(r"^data : ([0-9]+) \(should be ([0-9]+)\)", re.MULTILINE
 # Programs that write WAV into a pipe cannot know the length and promise about 2 or 4 GiB.
 STREAMED = 0x7FFF0000
 LONGEST = 600 * RATE  # an utterance is no longer; a damaged header may promise terabytes
+MOST_VALUES = 12  # times the longest: two channels at 96 kHz; a header may promise 255 channels
 # Bytes 8 to 40 of a WAV file of the wanted format with nothing but samples in it. KEMDy's files are
 # such, and reading them without libsndfile takes half the time.
 PLAIN = struct.pack("<8sIHHIIHH4s", b"WAVEfmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data")
@@ -45,6 +46,8 @@ def measure(path: str, longest: int = LONGEST) -> int:
         raise RecordingError("recording truncated")
     if not info.frames:
         raise RecordingError("recording empty")
+    if info.frames * info.channels > MOST_VALUES * longest:
+        raise RecordingError("recording of too many samples")
     return check_length(resampled_length(info.frames, info.samplerate), longest)
 
 
@@ -83,7 +86,7 @@ def read(path: str, length: int | None = None) -> tuple[np.ndarray, list[str]]:
         else:
             samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
             samples, remarks = convert(samples, rate)
-    except (soundfile.SoundFileError, OSError) as error:
+    except (soundfile.SoundFileError, OSError, MemoryError) as error:
         raise RecordingError("recording unreadable") from error
     if length is not None and len(samples) != length:
         raise RecordingError("recording truncated")

@@ -13,7 +13,7 @@ import pandas as pd
 
 from pipeline.evaluation import metrics
 from pipeline.evaluation.predictions import BASELINES, MODELS, Predictions
-from pipeline.files import UserError, hash_data, read_json, sha256
+from pipeline.files import UserError, hash_data, read_json, reading, sha256
 from pipeline.labels import LABELS
 from pipeline.record import describe_machine, hash_files
 
@@ -88,7 +88,8 @@ def identify(folders: list[Path], data: str) -> dict[str, str]:
 def read_manifest(folder: Path, part: Predictions) -> dict:
     """Read what `folder` holds, and refuse other data than the predictions were made from."""
     manifest = read_json(folder / "manifest.json", "preprocess.py")
-    ours, theirs = hash_data(manifest["files"]), part.runs[MODELS[0]]["data_hash"]
+    with reading(folder / "manifest.json", "preprocess.py"):
+        ours, theirs = hash_data(manifest["files"]), part.runs[MODELS[0]]["data_hash"]
     if ours != theirs:
         raise UserError(
             f"{folder / 'manifest.json'}: other data (hash {ours[:12]}) than the predictions in "
@@ -113,13 +114,22 @@ def read_ablation(outputs: Path, test: Predictions) -> list[dict]:
         return []
     rows = read_json(path, "run_classifier.py")
     known = test.runs["cmbert"].get("known")
-    whole = [row for row in rows if (row["input"], row["known"]) == ("words and voice", known)]
     own = metrics.scores(test.truth, test.pred[MODELS.index("cmbert")])
-    same = [all(np.isclose(row[s], own[s]) for s in ("accuracy", "macro_f1")) for row in whole]
-    if any(same) and "accuracy_ci" in rows[0]:
-        return rows
+    with reading(path, "run_classifier.py"):
+        whole = [row for row in rows if (row["input"], row["known"]) == ("words and voice", known)]
+        same = [all(np.isclose(row[s], own[s]) for s in ("accuracy", "macro_f1")) for row in whole]
+        if any(same):
+            return [check_scores(row) for row in rows]
     print(f"{path} is of another run than cmbert_pred.npy: left out")
     return []
+
+
+def check_scores(row: dict) -> dict:
+    """Return a row of the ablation; an error if it lacks what the report shows."""
+    shown = [row[f"{name}{end}"] for name in ("accuracy", "macro_f1", "uar") for end in ("", "_ci")]
+    if not isinstance(row["input"], str) or not all(isinstance(v, float | list) for v in shown):
+        raise ValueError("scores are no numbers")
+    return row
 
 
 def describe(parts: list[Predictions], corpus: Corpus) -> dict[str, str]:

@@ -327,10 +327,16 @@ def align(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join([line(header), line(rule), *map(line, rows)])
 
 
+def as_text(cell: str) -> str:
+    """Return a cell in which nothing is markup: a transcript may hold tags, pipes and links."""
+    return cell.translate({ord(sign): f"\\{sign}" for sign in "|<>`"}).replace("](", "]\\(")
+
+
 def write_markdown(notice: str | None, tables: list[Table]) -> str:
     """Return the tables as one Markdown page; the notice stands above and below them."""
     banner = [f"**{notice}**"] if notice else []
     parts = ["# Ensemble", *banner]
     for table in tables:
-        parts += [f"## {table.title}", table.note, align(table.header, table.rows)]
+        rows = [list(map(as_text, row)) for row in table.rows]
+        parts += [f"## {table.title}", table.note, align(table.header, rows)]
     return "\n\n".join([*parts, *banner]) + "\n"

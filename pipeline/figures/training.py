@@ -1,5 +1,6 @@
 """Plots of the training curves."""
 
+from itertools import chain
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -8,27 +9,47 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.evaluation.predictions import MODELS
 from pipeline.evaluation.tables import NAMES
 from pipeline.figures import style
-from pipeline.files import read_json
+from pipeline.files import read_json, reading
+
+MADE_BY = {"text": "text_train.py", "audio": "audio_train.py", "cmbert": "run_classifier.py"}
+CURVES = ("loss", "valid_loss"), ("accuracy", "macro_f1", "uar")
 
 
-def draw_all(folder: Path, outputs: Path) -> dict[str, Path]:
-    """Draw the curves of the models that left a history; return {what it shows: its file}."""
+def read_histories(outputs: Path) -> dict[str, dict]:
+    """Return the history of each model that left one."""
     paths = {model: outputs / model / "history.json" for model in MODELS}
-    histories = {m: read_json(p, "the training") for m, p in paths.items() if p.is_file()}
+    histories = {m: read_json(p, MADE_BY[m]) for m, p in paths.items() if p.is_file()}
+    for model, history in histories.items():
+        with reading(paths[model], MADE_BY[model]):
+            check(history)
+    return histories
+
+
+def draw_all(folder: Path, histories: dict[str, dict]) -> dict[str, Path]:
+    """Draw the curves of the models that left a history; return {what it shows: its file}."""
     if not histories:
         return {}
     path = style.save(folder / "training.png", draw_training, histories)
     return {"Loss and validation scores by epoch": path}
 
 
+def check(history: dict) -> None:
+    """Raise an error for a history that cannot be drawn."""
+    for entry in history["epochs"]:
+        values = [entry["epoch"], *(entry[name] for name in chain(*CURVES) if name in entry)]
+        if not all(isinstance(value, int | float) for value in values):
+            raise ValueError("not numbers")
+    if not isinstance(history["best_epoch"], int | None):
+        raise ValueError("best_epoch is no number")
+
+
 def draw_training(histories: dict[str, dict]) -> Figure:
     """Loss and validation scores by epoch, one column a model; the chosen epoch is marked."""
     figure = Figure(figsize=(4 * len(histories), 5.2))
     axes = figure.subplots(2, len(histories), sharex="col", squeeze=False)
-    curves = (("loss", "valid_loss"), ("accuracy", "macro_f1", "uar"))
     for column, (model, history) in enumerate(histories.items()):
         epochs = [entry["epoch"] for entry in history["epochs"]]
-        for axis, names in zip(axes[:, column], curves, strict=True):
+        for axis, names in zip(axes[:, column], CURVES, strict=True):
             for name in names:
                 values = [entry.get(name) for entry in history["epochs"]]
                 if None not in values:

@@ -28,7 +28,7 @@ from pipeline.features.clips import augmented, stretched
 from pipeline.features.condition import usual_range
 from pipeline.features.mel import Mel, add_deltas, log_mel
 from pipeline.features.paper import PAPER_BINS, paper_spectrogram
-from pipeline.files import RATE
+from pipeline.files import RATE, reading
 from pipeline.learning.batches import Step, cut_alike, cut_batches, cut_speaker_batches, pad
 from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances
@@ -65,17 +65,22 @@ def create(settings: dict) -> AudioModel:
 def load(folder: Path) -> AudioModel:
     """Load a trained model."""
     config = read_config(folder, MADE_BY)
+    with reading(folder / "config.json", MADE_BY):
+        model = build(config)
+    model.restore(folder, MADE_BY)
+    return model
+
+
+def build(config: dict) -> AudioModel:
+    """Build the model that config.json describes, with random weights."""
     settings = config["settings"]
     if settings["encoder"] != "alexnet":
         encoder = build_speech_encoder(config["encoder"])
-        model = SpeechEncoderModel(encoder, config["normalise"], settings)
-    elif settings["features"] == "paper":
-        model = PaperModel(settings)
-    else:
-        average = Average.from_json(config["average"])
-        model = SpectrogramModel(Mel(**config["mel"]), settings, average)
-    model.restore(folder, MADE_BY)
-    return model
+        return SpeechEncoderModel(encoder, config["normalise"], settings)
+    if settings["features"] == "paper":
+        return PaperModel(settings)
+    average = Average.from_json(config["average"])
+    return SpectrogramModel(Mel(**config["mel"]), settings, average)
 
 
 def compute_spectrograms(rows: Utterances, mel: Mel) -> list[np.ndarray]:

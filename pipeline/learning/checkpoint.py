@@ -5,21 +5,39 @@ from __future__ import annotations
 import math
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from models.kobert import HubTokenizer, KoBERTTokenizer, load_tokenizer
 from pipeline.files import (
     UserError,
     check_recorded,
     read_json,
+    reading,
+    unwritable,
     write_atomically,
     write_bytes,
     write_json,
 )
+
+SHOWN = 64  # rows of a batch that an error names
+
+
+@contextmanager
+def write_tensors(path: Path) -> Iterator[Path]:
+    """Yield a temporary path as `write_atomically` does, for writers whose errors are their own."""
+    try:
+        with write_atomically(path) as temporary:
+            yield temporary
+    except (SafetensorError, RuntimeError) as error:  # the latter is torch.save's
+        raise unwritable(path, " ".join(str(error).split())[:200]) from None
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
@@ -29,7 +47,7 @@ def save_weights(network: nn.Module, path: Path) -> None:
         name: tensor.cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in network.state_dict().items()
     }
-    with write_atomically(path) as temporary:
+    with write_tensors(path) as temporary:
         save_file(weights, temporary)
 
 
@@ -53,13 +71,17 @@ def read_config(folder: Path, made_by: str) -> dict:
     return config
 
 
+def read_tokenizer(folder: Path, made_by: str) -> KoBERTTokenizer | HubTokenizer:
+    """Return the tokenizer of a finished training."""
+    with reading(folder / "spiece.model", made_by):
+        return load_tokenizer(folder)
+
+
 def read_weights(folder: Path, made_by: str) -> dict[str, torch.Tensor]:
     """Return the weights of a finished training by name."""
     path = folder / "model.safetensors"
-    try:
+    with reading(path, made_by):
         return load_file(path)
-    except Exception as error:
-        raise UserError(f"{path} cannot be read ({error}): run {made_by} again") from None
 
 
 def save_encoder(
@@ -68,7 +90,7 @@ def save_encoder(
     """Write config.json, model.safetensors and the tokenizer: what load_encoder reads."""
     weights = encoder.state_dict().items()
     tensors = {name: tensor.to("cpu", precision).contiguous() for name, tensor in weights}
-    with write_atomically(Path(folder) / "model.safetensors") as temporary:
+    with write_tensors(Path(folder) / "model.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
     write_files(folder, tokenizer.files())
     write_json(Path(folder) / "config.json", encoder.config.to_diff_dict())
@@ -110,19 +132,28 @@ class State:
         """Minutes since the state was last written."""
         return (time.monotonic() - self.saved_at) / 60
 
-    def add(self, found: dict[str, torch.Tensor], rows: int) -> None:
-        """Count one step over `rows` rows with its mean "loss" and other means."""
+    def add(self, found: dict[str, torch.Tensor], rows: np.ndarray, names: Callable) -> None:
+        """Count one step over a batch's rows with its mean "loss" and other means.
+
+        names: rows -> what the user calls them, for a number that is none.
+        """
         for name, tensor in found.items():
             value = tensor.item()
-            if name == "loss" and not math.isfinite(value):
-                raise UserError(
-                    f"the loss became {value} in step {self.step + 1}: lower the learning rate, "
-                    "or set PRECISION to float32"
-                )
+            if not math.isfinite(value):
+                raise UserError(self.describe_nan(f"the {name} became {value}", names(rows)))
             total, count = self.sums.get(name, (0.0, 0))
-            self.sums[name] = [total + value * rows, count + rows]
+            self.sums[name] = [total + value * len(rows), count + len(rows)]
         self.position += 1
         self.step += 1
+
+    def describe_nan(self, what: str, batch: Sequence[str]) -> str:
+        """Return the message for a step that went wrong: its batch, what to do, what is kept."""
+        more = f" and {len(batch) - SHOWN} more" * (len(batch) > SHOWN)
+        kept = f"; {self.path} holds the last good state" * self.path.is_file()
+        return (
+            f"{what} in step {self.step + 1}, over {', '.join(batch[:SHOWN])}{more}: lower the "
+            f"learning rate, set PRECISION to float32, or look at these rows{kept}"
+        )
 
     def end_round(self, record: dict, score: float | None = None) -> None:
         """Keep a round's record, and its weights if its score is the best so far."""
@@ -146,7 +177,7 @@ class State:
             "best_weights": self.best_weights,
             "counters": {name: getattr(self, name) for name in self.COUNTERS},
         }
-        with write_atomically(self.path) as path:
+        with write_tensors(self.path) as path:
             torch.save(content, path)
         self.saved_at = time.monotonic()
 
@@ -158,18 +189,24 @@ class State:
         if not self.path.is_file():
             return False
         try:
-            with zipfile.ZipFile(self.path) as archive:  # which has a checksum of each tensor
-                if damaged := archive.testzip():
-                    raise ValueError(damaged)
+            with zipfile.ZipFile(self.path) as archive:  # whose checksums torch does not compare
+                if archive.testzip():
+                    raise ValueError("a checksum is wrong")
             content = torch.load(self.path, weights_only=True, map_location="cpu")
+            check(content["identity"], content["counters"]["step"])
+            self.take(content)
+        except UserError:
+            raise
         except Exception as error:
             raise UserError(
                 f"{self.path} cannot be read ({type(error).__name__}): delete it to start anew"
             ) from None
-        check(content["identity"], content["counters"]["step"])
+        return True
+
+    def take(self, content: dict) -> None:
+        """Take over what `save` wrote."""
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.sums, self.history = content["sums"], content["history"]
         self.best_weights = content["best_weights"]
-        vars(self).update(content["counters"])
-        return True
+        vars(self).update({name: content["counters"][name] for name in self.COUNTERS})

@@ -25,10 +25,10 @@ from pipeline.features.clips import augmented
 from pipeline.features.mel import Mel
 from pipeline.features.paper import PAPER_MFCC, PAPER_MFCC_FRAMES, paper_mfcc
 from pipeline.features.tokens import average_over_tokens, describe_voice
-from pipeline.files import UserError
+from pipeline.files import UserError, reading
 from pipeline.learning.audio import compute_encoded, compute_spectrograms
 from pipeline.learning.batches import Step
-from pipeline.learning.checkpoint import read_config
+from pipeline.learning.checkpoint import read_config, read_tokenizer
 from pipeline.learning.dataset import Utterances
 from pipeline.learning.profile import SpeakerProfile
 from pipeline.learning.text import TokenReader
@@ -72,19 +72,24 @@ def create(settings: dict) -> CMBERTModel:
 
 def load(folder: Path) -> CMBERTModel:
     """Load a trained model."""
-    config = read_config(folder, MADE_BY)
-    encoder, tokenizer = build_encoder(config["encoder"]), load_tokenizer(folder)
-    settings, pad_id = config["settings"], config["pad_id"]
-    if settings["audio"] == "paper":
-        model = PaperVoiceModel(encoder, tokenizer, pad_id, PAPER_MFCC_FRAMES, settings)
-    elif settings["audio"] == "aligned":
-        averages = tuple(map(Average.from_json, config["averages"]))
-        model = AlignedModel(encoder, tokenizer, pad_id, Mel(**config["mel"]), settings, averages)
-    else:
-        speech, normalise = build_speech_encoder(config["speech_encoder"]), config["normalise"]
-        model = EncoderVoiceModel(encoder, tokenizer, pad_id, speech, normalise, settings)
+    config, tokenizer = read_config(folder, MADE_BY), read_tokenizer(folder, MADE_BY)
+    with reading(folder / "config.json", MADE_BY):
+        model = build(config, tokenizer)
     model.restore(folder, MADE_BY)
     return model
+
+
+def build(config: dict, tokenizer) -> CMBERTModel:
+    """Build the model that config.json describes, with random weights."""
+    encoder = build_encoder(config["encoder"])
+    settings, pad_id = config["settings"], config["pad_id"]
+    if settings["audio"] == "paper":
+        return PaperVoiceModel(encoder, tokenizer, pad_id, PAPER_MFCC_FRAMES, settings)
+    if settings["audio"] == "aligned":
+        averages = tuple(map(Average.from_json, config["averages"]))
+        return AlignedModel(encoder, tokenizer, pad_id, Mel(**config["mel"]), settings, averages)
+    speech, normalise = build_speech_encoder(config["speech_encoder"]), config["normalise"]
+    return EncoderVoiceModel(encoder, tokenizer, pad_id, speech, normalise, settings)
 
 
 class CMBERTModel(TokenReader):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.files import UserError, hash_data, read_array, read_json, sha256
+from pipeline.files import UserError, hash_data, read_array, read_json, reading, sha256
 from pipeline.labels import LABELS
 from pipeline.learning.shards import Shards, list_files
 
@@ -124,47 +124,53 @@ class Recordings(dict):
 def load_utterances(data: str | Path, *splits: str) -> Utterances:
     """Read and check splits of the preprocessed data as one set of rows sorted by id."""
     data = Path(data)
-    manifest = read_json(data / "manifest.json", MADE_BY)
-    hashes = manifest["files"]
+    path = data / "manifest.json"
+    manifest = read_json(path, MADE_BY)
+    with reading(path, MADE_BY):
+        hashes = {name: str(manifest["files"][name]) for name in manifest["files"]}
+        source = {
+            "corpus": manifest["corpus"]["kind"],
+            "sessions": manifest["sessions"],
+            "text": manifest["settings"]["text"],
+        }
+        soft, synthetic = manifest["settings"]["ties"] == "soft", manifest["synthetic"]
     tables = []
     for split in splits:
         check_whole(data / f"{split}.tsv", hashes)
         tables.append(read_table(data / f"{split}.tsv").assign(split=split))
+        if split != "valid" and tables[-1].empty:  # a corpus may do without validation
+            raise UserError(f"{data / split}.tsv has no rows: give {MADE_BY} other sessions")
     table = pd.concat(tables).sort_values("id", kind="stable").reset_index(drop=True)
-    source = {
-        "corpus": manifest["corpus"]["kind"],
-        "sessions": manifest["sessions"],
-        "text": manifest["settings"]["text"],
-    }
-    soft = manifest["settings"]["ties"] == "soft"
     audio, data_hash = Recordings(data, hashes), hash_data(hashes)
-    return Utterances(table, audio, data_hash, manifest["synthetic"], soft, source=source)
+    return Utterances(table, audio, data_hash, synthetic, soft, source=source)
 
 
 def check_whole(path: Path, hashes: dict[str, str]) -> None:
     """Refuse a file that is not the one in the manifest."""
     if not path.is_file():
         raise UserError(f"{path} is missing: run {MADE_BY} first")
-    if sha256(path) != hashes[path.name]:
+    if sha256(path) != hashes.get(path.name):
         raise UserError(f"{path} differs from what manifest.json says: run {MADE_BY} again")
 
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a split's table: measures as float, nan where a cell is blank, all else as it is."""
-    header = path.read_text(encoding="utf-8").partition("\n")[0].split("\t")
+    with reading(path, MADE_BY):
+        header = path.read_text(encoding="utf-8").partition("\n")[0].split("\t")
     missing = {*MEASURES, "turn", "labels", "first_sample", "sample_count"} - set(header)
     if missing:
         raise UserError(f"{path} has no column {', '.join(sorted(missing))}: run {MADE_BY} again")
     # keep_default_na: an utterance may well say "nan" or "null".
     blanks = {name: [""] for name in MEASURES}
-    return pd.read_csv(
-        path,
-        sep="\t",
-        keep_default_na=False,
-        na_values=blanks,
-        dtype=dict.fromkeys(MEASURES, float) | {"text": str},
-        quoting=3,
-    )
+    with reading(path, MADE_BY):
+        return pd.read_csv(
+            path,
+            sep="\t",
+            keep_default_na=False,
+            na_values=blanks,
+            dtype=dict.fromkeys(MEASURES, float) | {"text": str},
+            quoting=3,
+        )
 
 
 @dataclass

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from pipeline.files import UserError, write_atomically
+from pipeline.files import UserError, write_bytes
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,18 @@ class SpeakerProfile:
         """How many clips have been heard."""
         return int(next(iter(self.sums.values()))[0]) if self.sums else 0
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all sums, by which a damaged file is known."""
+        found = hashlib.sha256(self.made_by.encode())
+        for name in sorted(self.sums):
+            found.update(name.encode() + self.sums[name].tobytes())
+        return found.hexdigest()
+
     def save(self, path: Path | str) -> None:
         """Write it as safetensors."""
-        with write_atomically(path) as temporary:
-            save_file(self.sums, temporary, metadata={"made_by": self.made_by})
+        metadata = {"made_by": self.made_by, "sha256": self.digest}
+        write_bytes(path, save(self.sums, metadata=metadata))
 
     @classmethod
     def load(cls, path: Path | str) -> SpeakerProfile:
@@ -39,11 +48,17 @@ class SpeakerProfile:
         try:
             with safe_open(path, "np") as stream:
                 sums = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-                made_by = stream.metadata()["made_by"]
+                metadata = stream.metadata()
+            profile = cls(sums, metadata["made_by"])
             if any(s.dtype != np.float64 or s.ndim != 1 or len(s) < 4 for s in sums.values()):
                 raise ValueError("not the sums of a speaker")
             if not sums or not all(np.isfinite(s).all() for s in sums.values()):
                 raise ValueError("no numbers in it")
+            if profile.digest != metadata["sha256"]:
+                raise ValueError("it was damaged")
         except Exception as error:
-            raise UserError(f"{path} is no speaker profile: {error}") from None
-        return cls(sums, made_by)
+            raise UserError(
+                f"{path} is no speaker profile, or a damaged one ({error}): remove it, or make it "
+                "again with --enrol"
+            ) from None
+        return profile

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from models.processes import total
-from pipeline.files import UserError
+from pipeline.files import UserError, reading
 from pipeline.labels import LABELS
 from pipeline.learning import processes
 from pipeline.learning.batches import Step
@@ -109,7 +109,9 @@ class Recogniser(ABC):
 
     def restore(self, folder: Path, made_by: str) -> None:
         """Take over the weights that a training left in its folder."""
-        self.network.load_state_dict(read_weights(folder, made_by))
+        weights = read_weights(folder, made_by)
+        with reading(folder / "model.safetensors", made_by):
+            self.network.load_state_dict(weights)
 
 
 def predict(

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from models.kobert import identify
-from pipeline.files import UserError, read_json, write_json
+from pipeline.files import UserError, read_json, reading, write_json
 from pipeline.labels import LABELS
 from pipeline.learning import processes
 from pipeline.learning.checkpoint import save_weights, write_files
@@ -86,13 +86,16 @@ class Run:
         now = self.work.made_of
         if self.marker.is_file():
             before = read_json(self.marker, "with --restart")
-            if why := differences(before, now | {"code": before["code"]}):
+            with reading(self.marker, "with --restart"):
+                why = differences(before, now | {"code": before["code"]})
+                other_code = differences(before, now)
+            if why:
                 raise UserError(
                     f"{self.unfinished} is a run of {why}: give the same to go on with it, or "
                     "--restart to start over"
                 )
-            if why := differences(before, now):
-                print(f"{self.unfinished}: {why} than it was begun with")
+            if other_code:
+                print(f"{self.unfinished}: {other_code} than it was begun with")
             print(f"{self.folder}: going on with the unfinished run of these settings")
         else:
             shutil.rmtree(self.unfinished, ignore_errors=True)

@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.evaluation import metrics, predictions
 from pipeline.evaluation.scoring import choose_groups
 from pipeline.evaluation.tables import with_interval
-from pipeline.files import UserError, read_data_hash
+from pipeline.files import UserError, read_data_hash, reading, together
 from pipeline.labels import LABELS
 from pipeline.learning import processes
 from pipeline.learning.checkpoint import read_config
@@ -39,17 +39,25 @@ def dump(stage: ModuleType, data: str, outputs: str, regime: str, limits: tuple[
     one model, or every training session by its fold's model.
     regime: what is known of the speakers (models/speaker.py).  limits: of a batch, see predict.
     """
-    outputs = Path(outputs)
+    with together():
+        dump_all(stage, data, Path(outputs), regime, limits)
+
+
+def dump_all(
+    stage: ModuleType, data: str, outputs: Path, regime: str, limits: tuple[int, int]
+) -> None:
     folder = outputs / stage.NAME
     test, others = load_utterances(data, "test"), load_utterances(data, "train", "valid")
     config, model = load_trained(stage, folder, test)
     logits = predict(model, model.prepare(test), regime, limits, f"test {folder.name}").numpy()
-    run = {key: config[key] for key in ("data_hash", "synthetic", "settings", "versions")}
+    with reading(folder / "config.json", stage.MADE_BY):
+        run = {key: config[key] for key in ("data_hash", "synthetic", "settings", "versions")}
+        chose = " (they chose the epoch)" * (config["settings"]["folds"] == 0)
     run["known"] = model.known(regime)
     write(outputs, stage.NAME, "test", test, logits, run)
 
     parts = sorted(path.parent for path in folder.glob("fold*/config.json")) or [folder]
-    held_out = [read_config(part, stage.MADE_BY)["held_out"] for part in parts]
+    held_out = [read_held_out(part, stage.MADE_BY) for part in parts]
     unseen = others.table["session"].isin(sum(held_out, [])).to_numpy()
     if not unseen.any():
         for path in (outputs / "valid").glob(f"{stage.NAME}_*"):
@@ -62,14 +70,22 @@ def dump(stage: ModuleType, data: str, outputs: str, regime: str, limits: tuple[
         rows = others.table["session"].isin(sessions).to_numpy()
         _, model = load_trained(stage, part, test)
         logits[rows] = predict(model, others.select(rows), regime, limits, f"test {part.name}")
-    chose = " (they chose the epoch)" * (config["settings"]["folds"] == 0)
     write(outputs / "valid", stage.NAME, f"held-out{chose}", others, logits, run)
+
+
+def read_held_out(folder: Path, made_by: str) -> list[int]:
+    """Return the sessions that a training did not see."""
+    config = read_config(folder, made_by)
+    with reading(folder / "config.json", made_by):
+        return list(map(int, config["held_out"]))
 
 
 def load_trained(stage: ModuleType, folder: Path, rows: Utterances) -> tuple[dict, Recogniser]:
     """Return config.json and the model of a training that was made from these rows' data."""
     config = read_config(folder, stage.MADE_BY)
-    if config["data_hash"] != rows.data_hash:
+    with reading(folder / "config.json", stage.MADE_BY):
+        data_hash = config["data_hash"]
+    if data_hash != rows.data_hash:
         raise UserError(
             f"{folder} was trained on other preprocessed data: run {stage.MADE_BY} again"
         )

@@ -18,8 +18,9 @@ from models.kobert import (
     load_encoder,
     load_tokenizer,
 )
+from pipeline.files import reading
 from pipeline.learning.batches import Step, cut_batches, pad
-from pipeline.learning.checkpoint import read_config
+from pipeline.learning.checkpoint import read_config, read_tokenizer
 from pipeline.learning.dataset import Utterances
 from pipeline.learning.recogniser import Recogniser
 
@@ -37,10 +38,11 @@ def create(settings: dict) -> TextModel:
 
 def load(folder: Path) -> TextModel:
     """Load a trained model."""
-    config = read_config(folder, MADE_BY)
-    settings = config["settings"]
-    encoder = build_encoder(config["encoder"], settings["head"] == "pooler")
-    model = TextModel(encoder, load_tokenizer(folder), settings)
+    config, tokenizer = read_config(folder, MADE_BY), read_tokenizer(folder, MADE_BY)
+    with reading(folder / "config.json", MADE_BY):
+        settings = config["settings"]
+        encoder = build_encoder(config["encoder"], settings["head"] == "pooler")
+        model = TextModel(encoder, tokenizer, settings)
     model.restore(folder, MADE_BY)
     return model
 

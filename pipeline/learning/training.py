@@ -60,6 +60,9 @@ class Task(Protocol):
         batch: `inputs` on the device.  Of several processes, each returns what it adds to them.
         """
 
+    def names(self, rows: np.ndarray) -> list[str]:
+        """Return what the user calls these rows."""
+
     def measure(self, state: State) -> None:
         """End the state's round: measure, record, print."""
 
@@ -124,11 +127,13 @@ def learn(
                 losses = task.losses(to_device(batch, device), rows)
             losses["loss"].backward()
             processes.add_gradients(network)
-            nn.utils.clip_grad_norm_(network.parameters(), clip)
+            norm = nn.utils.clip_grad_norm_(network.parameters(), clip)
+            found = total(torch.stack(list(losses.values())).detach())
+            found = dict(zip(losses, found, strict=True))
+            # Refuses what is no number, before it is learned.
+            state.add({**found, "gradient": norm, "clipped": norm > clip}, rows, task.names)
             optimizer.step()
             optimizer.zero_grad()
-            found = total(torch.stack(list(losses.values())).detach())
-            state.add(dict(zip(losses, found, strict=True)), len(rows))
             is_last = bool(ASKED)  # once: it may be asked for at any moment
             if processes.is_first() and (is_last or state.age_minutes >= save_minutes):
                 state.save()
@@ -268,6 +273,9 @@ class Classification:
         loss = soft_cross_entropy(self.network(**batch), self.targets[own], self.weights)
         weight, whole = ((self.targets[part] * self.weights).sum() for part in (own, rows))
         return {"loss": loss * (weight / whole / copies)}
+
+    def names(self, rows: np.ndarray) -> list[str]:
+        return self.part.fit.ids[rows].tolist()
 
     def measure(self, state: State) -> None:
         """Score the validation rows, if there are any; write history.json."""

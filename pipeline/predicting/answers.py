@@ -14,6 +14,8 @@ COLUMNS = (
     *(f"{model}_{label}" for model in MODELS for label in LABELS),
 )
 
+FORMULA = ("=", "+", "-", "@")  # what spreadsheets take for the start of one
+
 
 def as_line(answer: Answer) -> str:
     """Return one readable line: where, verdict, what else it may be, each model's, remarks."""
@@ -79,7 +81,13 @@ def as_row(answer: Answer) -> str:
 
 
 def write_cell(value: object) -> str:
-    """Write a number in full, a word without tabs and line ends, None as nothing."""
+    """Write a number in full, a word without tabs and line ends, None as nothing.
+
+    What a spreadsheet would compute, be it a name or a transcript, has an apostrophe in front.
+    """
     if value is None:
         return ""
-    return f"{value:.7g}" if isinstance(value, float) else " ".join(str(value).split())
+    if isinstance(value, float):
+        return f"{value:.7g}"
+    words = " ".join(str(value).split())
+    return f"'{words}" if words.startswith(FORMULA) else words

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.evaluation.predictions import MODELS
-from pipeline.files import RECORDS, UserError, read_json, sha256, write_json, write_text
+from pipeline.files import RECORDS, UserError, read_json, reading, sha256, write_json, write_text
 from pipeline.learning.checkpoint import save_weights, write_files
 from pipeline.predicting.graphs import write_graph
 from pipeline.predicting.predicting import Run
@@ -30,8 +30,11 @@ def export(run: Run, folder: Path | str) -> list[str]:
         if not write_graph(model, place / "model.onnx"):
             without.append(name)
     run.fusion.write(partial / "fusion.json")
-    scores = read_json(run.folder / "ensemble.json", "ensemble.py")
-    write_text(partial / "README.md", write_card(run, scores, without))
+    path = run.folder / "ensemble.json"
+    scores = read_json(path, "ensemble.py")
+    with reading(path, "ensemble.py"):
+        card = write_card(run, scores, without)
+    write_text(partial / "README.md", card)
     found = (path for path in sorted(partial.rglob("*")) if path.is_file())
     hashes = {path.relative_to(partial).as_posix(): sha256(path) for path in found}
     write_json(partial / RECORDS / "predict.json", {"outputs": hashes})  # a copy may be damaged

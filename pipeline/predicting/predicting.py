@@ -21,7 +21,7 @@ from scipy.special import softmax
 from pipeline.corpus.transcripts import STYLES
 from pipeline.evaluation import fusion
 from pipeline.evaluation.predictions import MODELS
-from pipeline.files import UserError, read_json
+from pipeline.files import UserError, read_json, reading
 from pipeline.labels import LABELS
 from pipeline.predicting.recordings import Recording
 from pipeline.predicting.utterances import Transcribe, Utterance, find_utterances
@@ -126,15 +126,24 @@ def load_run(folder: Path | str = "outputs", onnx: bool = False) -> Run:
 def check_configs(folder: Path, configs: dict[str, dict]) -> None:
     """Refuse models that do not belong together, or were made by another version."""
     for model, config in configs.items():
-        known = config.get("labels"), (config.get("source") or {}).get("text") in STYLES
-        if known != (list(LABELS), True):
-            raise UserError(
-                f"{folder / model}/config.json does not say which emotions the model knows or how "
-                f"it reads words: run {MADE_BY[model]} again"
-            )
+        with reading(folder / model / "config.json", MADE_BY[model]):
+            check_config(config)
     if len({config["data_hash"] for config in configs.values()}) > 1:
         names = ", ".join(configs)
         raise UserError(f"{folder}: {names} were trained on different data: train them again")
+
+
+def check_config(config: dict) -> None:
+    """Raise an error for a config.json that lacks what predicting asks of it."""
+    if config["labels"] != list(LABELS) or config["source"]["text"] not in STYLES:
+        raise ValueError("does not say which emotions the model knows or how it reads words")
+    words = config["data_hash"], config["synthetic"] or ""
+    if (
+        not all(isinstance(word, str) for word in words)
+        or "usual" in config
+        and not all(len(config["usual"][name]) == 2 for name in config["usual"])
+    ):
+        raise ValueError("does not say what the model was trained on")
 
 
 def predict(

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from models.tokenizer import KoBERTTokenizer, find_sentencepiece
 from pipeline.features.mel import Mel, log_mel
-from pipeline.files import UserError, check_recorded, read_json
+from pipeline.files import UserError, check_recorded, read_json, reading
 from pipeline.labels import LABELS
 from pipeline.learning.profile import SpeakerProfile
 
@@ -56,8 +56,8 @@ class Graph:
     def __init__(self, folder: Path):
         config = read_json(folder / "config.json", "predict.py --export")
         path = folder / "model.onnx"
-        if path.is_file():
-            check_recorded(path)
+        for own in (*folder.glob("*.onnx"), *folder.glob("*.model")):
+            check_recorded(own)
         try:
             self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         except Exception as error:
@@ -67,12 +67,15 @@ class Graph:
                 "--onnx out"
             ) from None
         self.names = {own.name for own in self.session.get_inputs()}
-        self.state = json.loads(self.session.get_modelmeta().custom_metadata_map["state"])
-        if "spectrogram" in self.names:
-            self.mel = Mel(**config["mel"])
+        with reading(path, "predict.py --export"):
+            self.state = json.loads(self.session.get_modelmeta().custom_metadata_map["state"])
+        with reading(folder / "config.json", "predict.py --export"):
+            if "spectrogram" in self.names:
+                self.mel = Mel(**config["mel"])
+            if "input_ids" in self.names:
+                self.pad_id, longest = config["pad_id"], config["settings"]["max_length"]
         if "input_ids" in self.names:
-            self.pad_id = config["pad_id"]
-            self.encode = load_encode(folder, config["settings"]["max_length"])
+            self.encode = load_encode(folder, longest)
 
     def length(self, utterance) -> int:
         """Return what an utterance's cost grows with: samples or letters."""
@@ -104,7 +107,8 @@ def load_encode(folder: Path, max_length: int) -> Callable[[str], list[int]]:
     """Return the tokenizer of a folder as a function: words -> ids."""
     path = find_sentencepiece(folder)
     if path:
-        tokenizer = KoBERTTokenizer.from_folder(folder)
+        with reading(path, "predict.py --export"):
+            tokenizer = KoBERTTokenizer.from_folder(folder)
         return lambda text: tokenizer.encode(text, max_length)
     try:
         other = Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -135,7 +135,7 @@ class Masking:
         content = ~self.special[ids]
         hidden = (chance < self.hidden_share) & content
         action = torch.rand(ids.shape, generator=generator)
-        choices = ids[content]
+        choices = ids[content] if content.any() else ids.flatten()  # then nothing is hidden
         other = choices[torch.randint(len(choices), ids.shape, generator=generator)]
         shown = torch.where(hidden & (action < 0.8), self.mask_id, ids)
         shown = torch.where(hidden & (action >= 0.8) & (action < 0.9), other, shown)

@@ -199,6 +199,9 @@ class Pretraining:
         loss = loss + settings["missing_weight"] * found["missing_loss"]
         return {"loss": loss, **found}
 
+    def names(self, rows: np.ndarray) -> list[str]:
+        return [f"line {row + 1}" for row in rows]
+
     def measure(self, state: State) -> None:
         """Write the encoder and its losses in this round and on the held-out lines."""
         measured = {}

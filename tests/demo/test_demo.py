@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -21,6 +22,19 @@ def test_without_gradio_it_says_what_to_install(run_script, trained, monkeypatch
     assert done.stderr == (
         "demo.py: error: gradio is missing: pip install -r requirements-demo.txt\n"
     )
+
+
+def test_words_are_no_markup_on_the_page():
+    gradio = pytest.importorskip("gradio")
+    from pipeline.demo import page
+
+    with gradio.Blocks():
+        table = page.show_turns()
+    assert table.datatype == "str"  # and not "markdown" or "html"
+    own = SimpleNamespace(
+        emotion="sad", confidence=0.5, uncertain=False, remarks=(), text="<b>x</b>"
+    )
+    assert own.text not in page.write_verdict(SimpleNamespace(answer=own))  # which is Markdown
 
 
 needed = all(map(find_spec, ("gradio", "selenium")))

@@ -371,11 +371,48 @@ def test_learning_lowers_the_loss(text_model, fit, tmp_path):
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_a_loss_that_is_no_number_ends_in_advice(text_model, fit, tmp_path):
-    model = text_model()
-    model.network.classifier.bias.data[3] = torch.nan
-    with pytest.raises(UserError, match=r"loss became nan in step 1: lower the learning"):
+def test_a_loss_that_is_no_number_names_its_batch_and_the_last_state_stays(
+    text_model, fit, tmp_path
+):
+    model, calls = text_model(epochs=2), []
+    batches = [model.batches(model.prepare(fit), 1000 + epoch, 2048, 8) for epoch in range(2)]
+    steps = len(batches[0])
+
+    def poison(classifier, inputs):
+        calls.append(inputs)
+        if len(calls) == steps + 2:
+            classifier.bias.data[3] = torch.nan
+
+    model.network.classifier.register_forward_pre_hook(poison)
+    with pytest.raises(UserError) as error:
         run(model, tmp_path, fit)
+    said = str(error.value)
+    assert f"the loss became nan in step {steps + 2}" in said and "lower the learning rate" in said
+    assert [name for name in fit.ids if name in said] == sorted(fit.ids[batches[1][1]])
+    assert f"{tmp_path / 'state.pt'} holds the last good state" in said
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["counters"]["round"] == 1
+    assert all(tensor.isfinite().all() for tensor in state["network"].values())
+
+
+def test_a_gradient_that_is_no_number_is_not_learned(text_model, fit, tmp_path):
+    model = text_model()
+    weight = model.network.classifier.weight
+    before = weight.detach().clone()
+    weight.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(UserError, match=r"the gradient became (inf|nan) in step 1, over Sess"):
+        run(model, tmp_path, fit)
+    assert torch.equal(weight, before)
+
+
+def test_clipped_gradients_are_counted_in_the_history(text_model, fit, tmp_path):
+    for clip, clipped in ((1e-6, 1.0), (1e6, 0.0)):
+        model = text_model()
+        model.settings["clip"] = clip
+        run(model, tmp_path / str(clip), fit)
+        history = json.loads((tmp_path / str(clip) / "history.json").read_text())["epochs"]
+        assert {entry["clipped"] for entry in history} == {clipped}
+        assert all(1e-6 < entry["gradient"] < 1e6 for entry in history)
 
 
 # --- prediction

@@ -3,6 +3,7 @@
 import itertools
 import os
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import sentencepiece
 import torch
 from dropout import share_dropped
 from safetensors.torch import load_file, save_file
+from sentencepiece import sentencepiece_model_pb2
 from small_encoder import make_small_encoder
 from torch import nn
 from transformers import BertConfig, BertTokenizerFast
@@ -160,6 +162,23 @@ def test_other_model_under_kobert_s_name_is_refused(folder, tmp_path):
     (tmp_path / "kobert-base-v1").symlink_to(folder)
     with pytest.raises(ModelError, match="is not skt/kobert-base-v1's"):
         kobert.load_tokenizer(str(tmp_path / "kobert-base-v1"))
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_known_answers_are_checked_by_what_the_file_is_not_by_its_name(tmp_path, damaged):
+    """A model of KoBERT's size and special ids with a known piece in its place claims to be it."""
+    folder = Path(kobert.__file__).parent / "kobert-mini"
+    content = sentencepiece_model_pb2.ModelProto.FromString((folder / "spiece.model").read_bytes())
+    assert len(content.pieces) == 8002
+    if damaged:
+        content.pieces[2046].piece = "▁모델"
+    (tmp_path / "spiece.model").write_bytes(content.SerializeToString())
+    for load in (kobert.load_tokenizer, kobert.KoBERTTokenizer.from_folder):
+        if damaged:
+            with pytest.raises(ModelError, match="is not skt/kobert-base-v1's"):
+                load(str(tmp_path))
+        else:
+            assert len(load(str(tmp_path))) == 8002
 
 
 def test_small_encoder_is_deterministic_and_loads_whole(folder, tmp_path):

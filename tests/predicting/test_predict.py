@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from shutil import copytree
+from shutil import copytree, ignore_patterns
 
 import numpy as np
 import pytest
@@ -134,7 +134,7 @@ def test_a_speakers_name_is_no_path(run_script, trained, talk, name):
 
 
 def test_a_voice_of_another_model_is_refused(run_script, trained, talk, tmp_path):
-    model = copytree(trained.outputs, tmp_path / "outputs")
+    model = copytree(trained.outputs, tmp_path / "outputs", ignore=ignore_patterns("records"))
     arguments = (talk[0]["path"], "--speaker", "Mina", "--model", model)
     assert run_script("predict.py", *arguments).status == 0
     config = model / "audio" / "config.json"

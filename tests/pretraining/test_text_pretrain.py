@@ -280,6 +280,23 @@ def test_words_are_hidden_whole_and_specials_never(tokenizer):
     assert halves > 100, "words of several pieces must occur"
 
 
+def test_a_batch_of_special_tokens_only_is_shown_as_it_is_and_learned(tokenizer):
+    """Lines of which no piece is known, such as another script's."""
+    corpus = reading.encode_corpus(["ab", "cde"], np.zeros(2, np.int64), tokenizer, 64)
+    ids = np.where(corpus.whole.ids >= 5, tokenizer.unk_id, corpus.whole.ids)
+    special = reading.Lines(ids, corpus.whole.start)
+    corpus = reading.Corpus(special, special, corpus.ratings, corpus.markers)
+    batch = masking(tokenizer).batch(corpus, np.array([0, 1]), seed=1)
+    assert not batch["hidden"].any()
+    assert torch.equal(batch["input_ids"], pad([special[0], special[1]], tokenizer.pad_id))
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    small = BertConfig(vocab_size=len(tokenizer), intermediate_size=8, **sizes)
+    found = objective.Pretrainer(BertModel(small, add_pooling_layer=False))(**batch)
+    loss = sum(found.values())
+    loss.backward()
+    assert loss.isfinite()
+
+
 def test_masks_depend_on_the_seed_alone(tokenizer):
     texts = [*GOOD, *POOR]
     corpus = reading.encode_corpus(texts, np.arange(1, 9), tokenizer, 64)
