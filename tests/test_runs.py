@@ -171,3 +171,19 @@ def test_folds_test_every_session_once(shell, project, corpus):
     rows = json.loads((outputs / "pooled" / "ensemble.json").read_text())
     assert rows and (outputs / "summary.md").is_file()
     assert not [*project.glob("data/folds/fold*/*_audio.npy")]
+
+
+def test_the_recipe_for_kemdy19_names_settings_that_exist(shell, project, corpus):
+    met, printed = shell("runs/kemdy19.sh", corpus, "--epochs", 2, "--dry-run", SEEDS="2")
+    assert met == ["preprocess"]
+    jobs = re.findall(r"^seed\d: (.*)$", printed, re.MULTILINE)
+    assert len(jobs) == 2 and all("--bert skt/kobert-base-v1" in job for job in jobs)
+    for name in re.findall(r" --([\w.-]+)", jobs[0]):
+        stage, dot, own = name.rpartition(".")
+        known = (
+            names_of(f"{stage}.py")
+            if dot
+            else set().union(*(names_of(f"{each}.py") for each in STAGES))
+        )
+        assert own.replace("_", "-") in known, name
+    assert "--text_train.learning_rate 5e-5" in jobs[0] and jobs[0].endswith("--epochs 2")
