@@ -389,7 +389,7 @@ def test_paper_inputs_stack_the_papers_spectrograms(loaded):
 
 def test_a_spectrograms_frames_are_counted_without_padding(met, loaded):
     model, rows = met
-    batch = model.inputs(rows, ROWS, learning=False)
+    batch = model.inputs(rows, ROWS)
     counts = np.concatenate([np.atleast_1d(part) for part in batch["frame_counts"]])
     frames = 1 + (loaded.sample_counts[ROWS] - MEL.window) // MEL.hop
     assert counts.tolist() == frames.tolist() and len(set(counts)) > 1
@@ -398,7 +398,7 @@ def test_a_spectrograms_frames_are_counted_without_padding(met, loaded):
 def test_samples_are_counted_without_padding(loaded, tmp_path):
     encoder = save_checkpoint(tmp_path)
     model = audio.create(stage_settings("audio", encoder=encoder, encoder_rate=1e-5))
-    batch = model.inputs(model.prepare(loaded), ROWS, learning=True)
+    batch = model.inputs(model.prepare(loaded), ROWS, step(0))
     assert batch["sample_counts"].tolist() == loaded.sample_counts[ROWS].tolist()
     assert batch["samples"].shape == (3, max(loaded.sample_counts[ROWS]))
     for samples, row in zip(batch["samples"], ROWS, strict=True):
