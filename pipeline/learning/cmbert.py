@@ -26,6 +26,7 @@ from pipeline.features.mel import Mel
 from pipeline.features.paper import PAPER_MFCC, PAPER_MFCC_FRAMES, paper_mfcc
 from pipeline.features.tokens import average_over_tokens, describe_voice
 from pipeline.files import UserError, reading
+from pipeline.learning import processes
 from pipeline.learning.audio import compute_encoded, compute_spectrograms
 from pipeline.learning.batches import Step
 from pipeline.learning.checkpoint import read_config, read_tokenizer
@@ -47,6 +48,8 @@ MADE_BY = "run_classifier.py"
 
 def create(settings: dict) -> CMBERTModel:
     """Start from the pretrained encoder BERT, and from a speech encoder where AUDIO names one."""
+    if settings["scale"] == "batch" and processes.count() > 1:
+        raise UserError("SCALE = 'batch' takes a norm over a whole batch: start one process only")
     audio = settings["audio"]
     if "/" not in audio and not Path(audio).is_dir():  # a misspelt word is not asked of the hub
         encoders = "a speech encoder's folder or owner/name on the hub"

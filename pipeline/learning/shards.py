@@ -15,14 +15,20 @@ def list_files(split: str, files: Iterable[str]) -> list[str]:
 
 
 class Shards:
-    """int16 arrays, one behind another."""
+    """int16 arrays on disk, one behind another.
 
-    def __init__(self, arrays: list[np.ndarray]):
+    A recording is read when it is asked for: of a mapped file, all that was ever touched would count
+    as memory of the process.
+    """
+
+    def __init__(self, arrays: list[np.memmap]):
         self.arrays = arrays
         self.starts = np.cumsum([0, *map(len, arrays[:-1])])
 
     def __getitem__(self, place: slice) -> np.ndarray:
-        """Return the samples of a recording, [start, stop); they are not copied."""
+        """Return the samples of a recording, [start, stop)."""
         number = np.searchsorted(self.starts, place.start, side="right") - 1
-        start = self.starts[number]
-        return self.arrays[number][place.start - start : place.stop - start]
+        array = self.arrays[number]
+        offset = array.offset + (place.start - self.starts[number]) * array.itemsize
+        count = place.stop - place.start
+        return np.fromfile(array.filename, array.dtype, count, offset=offset)

@@ -10,8 +10,10 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
+from stage_settings import stage_settings
 
 from pipeline.files import UserError
+from pipeline.learning import cmbert, processes
 from pipeline.learning.batches import made_ahead
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2")  # is torchrun
@@ -169,6 +171,12 @@ def test_a_mistake_is_one_line_for_all_processes(tmp_path):
     assert status != 0  # torchrun's own is 1, whatever the processes' is
     assert stderr.count("text_train.py: error: ") == 1
     assert "exitcode  : 2" in stderr
+
+
+def test_a_norm_over_a_whole_batch_wants_one_process(bert, monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    with pytest.raises(UserError, match="SCALE = 'batch'.*one process"):
+        cmbert.create(stage_settings("cmbert", bert=str(bert), scale="batch"))
 
 
 def test_inputs_are_made_ahead_in_order_and_their_errors_come_out():
