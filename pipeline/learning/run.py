@@ -83,7 +83,8 @@ class Run:
         self.work.take_up(self.unfinished)
         if self.work.is_done():
             return
-        now = self.work.made_of
+        made_of = self.work.made_of
+        now = made_of | {"settings": made_of["settings"] | {"processes": processes.count()}}
         if self.marker.is_file():
             before = read_json(self.marker, "with --restart")
             with reading(self.marker, "with --restart"):

@@ -17,8 +17,8 @@ def list_files(split: str, files: Iterable[str]) -> list[str]:
 class Shards:
     """int16 arrays on disk, one behind another.
 
-    A recording is read when it is asked for: of a mapped file, all that was ever touched would count
-    as memory of the process.
+    A recording is read when it is asked for: of a mapped file, all that was ever touched would
+    count as memory of the process.
     """
 
     def __init__(self, arrays: list[np.memmap]):

@@ -149,7 +149,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_one_process_goes_on_where_one_of_two_was_killed(
+def test_two_processes_go_on_where_one_of_them_was_killed(
     both, data, still, lines, run_script, tmp_path
 ):
     driver = tmp_path / "driver.py"
@@ -159,9 +159,11 @@ def test_one_process_goes_on_where_one_of_two_was_killed(
     assert status != 0
     assert stderr.count("another process of this training has ended") <= 1
     assert "SIGKILL" in stderr
-    done = run_script(*training)
-    assert done.status == 0, done.stderr
-    assert re.search("going on in epoch 4 after batch [12]", done.stdout)
+    alone = run_script(*training)
+    assert (alone.status, "PROCESSES = 1, was 2" in alone.stderr) == (2, True), alone.stderr
+    status, stdout, stderr = end(start(*training))
+    assert status == 0, stderr
+    assert re.search("going on in epoch 4 after batch [12]", stdout)
     whole, parts = (read_history(outputs, TEXT) for outputs in (both[0], tmp_path))
     np.testing.assert_allclose(parts["loss"], whole["loss"], rtol=0, atol=1e-4)
 
