@@ -68,8 +68,8 @@ def identify(name: str) -> str:
     """
     folder = Path(name)
     if not folder.is_dir():
-        try:
-            return Path(hf_hub_download(name, "config.json")).parent.name
+        try:  # the hub is not asked for what is probably a slip of the pen
+            return Path(hf_hub_download(name, "config.json")).parent.name if "/" in name else ""
         except (OSError, ValueError):
             return ""
     digest = hashlib.sha256()

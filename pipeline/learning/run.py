@@ -85,7 +85,8 @@ class Run:
             return
         made_of = self.work.made_of
         now = made_of | {"settings": made_of["settings"] | {"processes": processes.count()}}
-        if self.marker.is_file():
+        learned = [*self.unfinished.rglob("state.pt"), *self.unfinished.rglob("config.json")]
+        if self.marker.is_file() and learned:
             before = read_json(self.marker, "with --restart")
             with reading(self.marker, "with --restart"):
                 why = differences(before, now | {"code": before["code"]})
