@@ -37,7 +37,7 @@ RESULTS = "benchmarks/results"
 # --------------------------------------------------------------------------------------
 
 DEFAULT = ("startup", "features", "preprocess", "ensemble", "training", "inference")
-NAMED = ("growth", "predict")
+NAMED = ("growth", "predict", "memory")
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "librosa", "scikit-learn", "matplotlib")
 COLUMNS = ("benchmark", "name", "unit", "ours", "baseline", "ratio", "target", "met", "date")
 

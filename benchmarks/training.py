@@ -5,6 +5,7 @@ from its description: padded to the full length, float32, features clip by clip.
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ from pipeline.features.mel import Mel
 from pipeline.features.paper import PAPER_BINS, PAPER_MFCC_FRAMES, paper_mfcc, paper_spectrogram
 from pipeline.files import RATE
 from pipeline.labels import LABELS
-from pipeline.learning import audio, cmbert, text
+from pipeline.learning import audio, cmbert, text, training
 from pipeline.learning.batches import pad
 from pipeline.learning.checkpoint import State
 from pipeline.learning.dataset import Training, Utterances
@@ -74,6 +75,7 @@ def rows() -> list[dict]:
         rates = task.operations() / ours / 1e9, 2 * PRODUCTS * SIZE**3 / theirs / 1e9
         title = f"{name} training, against the matrix product"
         found.append(row(title, "Gflop / s", *rates, least=0.55))
+        found.append(row(f"{name} training, waiting for inputs", "share", waiting(task), most=0.05))
     return found
 
 
@@ -140,6 +142,27 @@ class Round(Classification):
         with FlopCounterMode(display=False) as counter:
             self.run()
         return counter.get_total_flops()
+
+
+def waiting(task: Round) -> float:
+    """Return the share of an epoch in which the loop waits for the inputs of its next step."""
+    made_ahead, waits = training.made_ahead, []
+
+    def clocked(*arguments: object) -> Iterator:
+        made = made_ahead(*arguments)
+        while True:
+            start = time.perf_counter()
+            each = next(made, None)
+            waits.append(time.perf_counter() - start)
+            if each is None:
+                return
+            yield each
+
+    training.made_ahead = clocked
+    start = time.perf_counter()
+    task.run()
+    training.made_ahead = made_ahead
+    return sum(waits) / (time.perf_counter() - start)
 
 
 class Unsaved(State):
