@@ -272,6 +272,10 @@ def link(whole: Path, root: Path) -> None:
 
 
 def fingerprint(root: Path) -> dict[str, tuple]:
-    """Return what changes with every file below a folder: its place on the disk, size and time."""
-    states = {path.relative_to(root): path.stat() for path in root.rglob("*") if path.is_file()}
+    """Return what changes with every file below a folder: its place on the disk, size and time.
+
+    Locks are left out: who holds one writes there who it is.
+    """
+    files = [p for p in root.rglob("*") if p.is_file() and p.suffix != ".lock"]
+    states = {path.relative_to(root): path.stat() for path in files}
     return {str(path): (s.st_ino, s.st_size, s.st_mtime_ns) for path, s in states.items()}

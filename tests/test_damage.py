@@ -14,6 +14,8 @@ import pytest
 import soundfile
 from damage import BROUGHT, STAGES, Case, draw_cases, fingerprint, link
 
+from pipeline.record import Work
+
 TIMES = float(os.environ.get("DAMAGE_CASES", 1))
 SURVIVED = ("refused", "taken")
 SEED = int(os.environ.get("DAMAGE_SEED", 0))
@@ -24,6 +26,8 @@ def whole(trained, talk, rows, bert, run_script, tmp_path_factory):
     """A folder of all that any stage reads."""
     root = tmp_path_factory.mktemp("damage") / "whole"
     shutil.copytree(trained.data, root / "data")
+    made = {path.name: path for path in (root / "data").iterdir()}
+    Work("preprocess.py", root / "data", {"restart": False}, {}, root).write(root / "data", made)
     shutil.copytree(trained.outputs, root / "outputs")
     shutil.copytree(bert, root / "bert")
     hostile.write(root / "corpus", "KEMDy19", [])

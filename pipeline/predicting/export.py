@@ -21,17 +21,18 @@ def export(run: Run, folder: Path | str) -> list[str]:
         raise UserError(f"{folder} is there already: give a new folder, or remove it")
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
+    models = {name: run.networks.load(name) for name in run.configs}
+    path = run.folder / "ensemble.json"
+    scores = read_json(path, "ensemble.py")  # here: graphs take time, damage is to be told before
     without = []
     for name, config in run.configs.items():
-        model, place = run.networks.load(name), partial / name
+        model, place = models[name], partial / name
         save_weights(model.network, place / "model.safetensors")
         write_files(place, model.files())
         write_json(place / "config.json", without_paths(config))
         if not write_graph(model, place / "model.onnx"):
             without.append(name)
     run.fusion.write(partial / "fusion.json")
-    path = run.folder / "ensemble.json"
-    scores = read_json(path, "ensemble.py")
     with reading(path, "ensemble.py"):
         card = write_card(run, scores, without)
     write_text(partial / "README.md", card)
