@@ -16,7 +16,7 @@ from models.processes import total
 from models.speaker import clip_sums, known_at_each, known_moments
 
 PAPER_CHANNELS = (3, 64, 192, 384, 256, 256)
-CHANNELS = (3, 32, 96, 192, 128, 128)  # half as wide: level on held-out sessions, and much faster
+CHANNELS = (3, 48, 144, 288, 192, 192)  # three quarters: 1.8 times as fast, hardly worse
 KERNELS = (11, 5, 3, 3, 3)
 STRIDES = (4, 1, 1, 1, 1)
 POOLED = (True, True, False, False, True)  # a maxpool 3/2 behind the layer
@@ -29,8 +29,9 @@ HALF_TRUST = 6  # clips of a speaker at which stranger's and known voice's netwo
 class ModifiedAlexNet(nn.Module):
     """Logits of the emotions from (B, 3, T, F) and the clips' frame counts (B,).
 
-    pooling "statistics" (default): half as wide, every layer padded to keep what its stride allows
-    and normalised by speaker; mean and deviation over the clip's own frames, every frequency apart.
+    pooling "statistics" (default): three quarters as wide, every layer padded to keep what its
+    stride allows and normalised by speaker; mean and deviation over the clip's own frames, every
+    frequency apart.
     pooling "sum": the paper's network, 2,471,495 parameters: padding 2 in front and none around the
     maxpools, no normalisation, the sum over all positions, so that logits grow with the length.
 

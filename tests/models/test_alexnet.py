@@ -88,15 +88,15 @@ def test_paper_layer_table():
     assert counts.tolist() == [2]
 
 
-def test_default_setting_has_the_same_convolutions_half_as_wide():
+def test_default_setting_has_the_same_convolutions_three_quarters_as_wide():
     paper, default = ModifiedAlexNet("sum"), ModifiedAlexNet("statistics")
     theirs, ours = (
         [module for module in model.modules() if isinstance(module, nn.Conv2d)]
         for model in (paper, default)
     )
-    for wide, half in zip(theirs, ours, strict=True):
-        assert half.kernel_size == wide.kernel_size and half.stride == wide.stride
-        assert 2 * half.out_channels == wide.out_channels
+    for wide, narrow in zip(theirs, ours, strict=True):
+        assert narrow.kernel_size == wide.kernel_size and narrow.stride == wide.stride
+        assert 4 * narrow.out_channels == 3 * wide.out_channels
 
 
 @pytest.mark.parametrize("frames", [63, 100, 151])
