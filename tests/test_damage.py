@@ -64,9 +64,9 @@ def stop_training(run_script, root):
     assert done.status == 130 and (root / "stopped/text/unfinished/state.pt").is_file()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "export"])
 def test_the_stages_run_on_what_is_whole(stage, whole, run_script, tmp_path, monkeypatch):
-    """Else a refusal below would prove nothing."""
+    """Else a refusal below would prove nothing; an export has made `whole`, and takes long."""
     link(whole, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     done = run_script(*STAGES[stage].command)

@@ -163,11 +163,11 @@ def test_seeds_are_trained_apart_and_summarised(shell, project, corpus):
 
 
 def test_folds_test_every_session_once(shell, project, corpus):
-    met, _ = shell("runs/cross_validate.sh", corpus, *SHORT, K="2")
-    assert sorted(met) == sorted(["preprocess", *["preprocess", *STAGES] * 2, "ensemble"])
+    met, _ = shell("runs/cross_validate.sh", corpus, *SHORT, K="3")
+    assert sorted(met) == sorted(["preprocess", *["preprocess", *STAGES] * 3, "ensemble"])
     outputs = project / "outputs" / "folds"
-    made = [project / "data" / "folds" / f"fold{fold}" / "manifest.json" for fold in (1, 2)]
-    assert [read_json(path, "")["sessions"]["test"] for path in made] == [[1, 2, 3], [4, 5]]
+    made = [project / "data" / "folds" / f"fold{fold}" / "manifest.json" for fold in (1, 2, 3)]
+    assert [read_json(path, "")["sessions"]["test"] for path in made] == [[1, 2], [3, 4], [5]]
     rows = json.loads((outputs / "pooled" / "ensemble.json").read_text())
     assert rows and (outputs / "summary.md").is_file()
     assert not [*project.glob("data/folds/fold*/*_audio.npy")]
