@@ -210,7 +210,7 @@ def test_parts_of_a_batch_are_one_batch():
         found.square().sum().backward()
         gradients.append([p.grad for p in model.parameters()])
     for whole, parted in zip(*gradients, strict=True):
-        assert (whole - parted).abs().max() <= 1e-3 * whole.abs().max() + 1e-5
+        assert (whole - parted).abs().max() <= 1e-2 * whole.abs().max() + 1e-5
 
 
 def speaker_logits(model, clips, regime, cut=None, order=None, before=None):
