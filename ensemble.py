@@ -49,7 +49,7 @@ from pipeline.evaluation.origin import Corpus
 from pipeline.evaluation.predictions import MODELS, Predictions
 from pipeline.figures import ensemble as plots
 from pipeline.figures import style, training
-from pipeline.files import together, write_array, write_json, write_text
+from pipeline.files import read_json, together, write_array, write_json, write_text
 from pipeline.record import Work
 
 # ----------------------------------------------------------------------------------------------
@@ -70,6 +70,7 @@ def main() -> None:
     inputs = origin.identify(folders, DATA)
     work = Work("ensemble.py", place, config.settings(globals()), inputs, place / "ensemble")
     if work.is_done():
+        show(read_json(place / "ensemble_details.json", "ensemble.py"), place)
         return
     with threadpool_limits(limits=1):  # the same sums on every machine, and no threads to wait for
         compare_methods()
@@ -191,6 +192,12 @@ def write_results(
     if not results["learned"]["conversation"]:  # an earlier run may have read one
         for path in outputs.glob("ensemble_dialogue_*.npy"):
             path.unlink()
+    show(results, outputs)
+
+
+def show(results: dict, outputs: Path) -> None:
+    """Print the tables of scores, where the others are, and what stacking came out as."""
+    made = tables.make_tables(results)
     print(tables.write_markdown(results["synthetic"], [*made["scores"], *made["paper"]]))
     print(f"written: {outputs}/ensemble.json, ensemble_details.json, ensemble_*.npy, plots/")
     print(f"all tables: {outputs}/ensemble.md; with plots: {outputs}/report.html")

@@ -50,6 +50,13 @@ def test_the_screen_has_three_tables_and_the_way_to_the_others(finished):
     assert done.stdout.strip().splitlines()[-1].startswith("stacking: accuracy ")
 
 
+def test_called_again_it_shows_the_same_tables(finished, run_script):
+    outputs, done = finished
+    again = run_script("ensemble.py", "--outputs", outputs, "--data", outputs / "none")
+    assert "nothing to do" in again.stdout
+    assert again.stdout.endswith(done.stdout[done.stdout.index("## Scores") :])
+
+
 def test_the_rows_are_the_contract(finished):
     outputs, _ = finished
     rows = json.loads((outputs / "ensemble.json").read_text(encoding="utf-8"))
