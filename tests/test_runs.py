@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 from pipeline.config import read_block
-from pipeline.files import read_json
+from pipeline.files import check_recorded, read_json
 
 SHELL = sorted((ROOT / "runs").glob("*.sh")) + [ROOT / "run_all.sh"]
 STAGES = ["baseline", "text_train", "text_test", "audio_train", "audio_test", "run_classifier"]
@@ -171,6 +171,9 @@ def test_folds_test_every_session_once(shell, project, corpus):
     rows = json.loads((outputs / "pooled" / "ensemble.json").read_text())
     assert rows and (outputs / "summary.md").is_file()
     assert not [*project.glob("data/folds/fold*/*_audio.npy")]
+    for fold in (1, 2, 3):  # the pooled table leaves each fold's results as its record has them
+        for path in (outputs / f"fold{fold}").glob("*.json"):
+            check_recorded(path)
 
 
 def test_the_recipe_for_kemdy19_names_settings_that_exist(shell, project, corpus):
