@@ -82,6 +82,6 @@ def test_classics_of_folds_are_joined_and_may_not_be_missing_in_one(tmp_path, ru
     assert rows["baseline_audio"]["accuracy"] == pytest.approx(accuracy_score(truth, pred))
     for path in folders[1].glob("baseline_*"):
         path.unlink()
-    done = run_script("ensemble.py", *arguments)
+    done = run_script("ensemble.py", *arguments, "--data", tmp_path / "none")
     assert done.status == 2 and done.stderr.count("\n") == 1
     assert "fold2 has no baselines, another folder has: run baseline.py there" in done.stderr
