@@ -3,8 +3,10 @@
 #   runs/kemdy19.sh [CORPUS] [--name value ...]          SEEDS=5 runs/kemdy19.sh ...
 # Three seeds of all stages with KoBERT; results go to outputs/seeds, their mean and deviation to
 # outputs/seeds/summary.md, each seed's table and page to outputs/seeds/seed1 ... The published split
-# (sessions 17-20 are tested), validation sessions 15 and 16, what the speaker said before is known,
-# the conversation is read, bf16 where the processor has it.
+# (sessions 17-20 are tested); five folds of sessions 1-16, so that the fusion learns from every one of
+# them and no row that it learns from has chosen an epoch (six trainings a model instead of one; in
+# runs/LOG.md that was better than validation sessions); what the speaker said before is known, the
+# conversation is read, bf16 where the processor has it.
 #
 # Chosen on other real recordings with the small encoder of this repository: everything that is not
 # named below. Untested: KoBERT itself, whose hub has not been reached, so the learning rates of a
@@ -14,7 +16,7 @@ set -eu
 source "$(dirname "$0")/environment.sh"
 take_corpus "$@"
 exec "$(dirname "$0")/seeds.sh" "${SEEDS:-3}" ${corpus:+"$corpus"} \
-  --bert skt/kobert-base-v1 --known past --context yes --precision auto \
+  --bert skt/kobert-base-v1 --folds 5 --known past --context yes --precision auto \
   --text_train.learning_rate 5e-5 --text_train.classifier_rate 5e-4 \
   --run_classifier.learning_rate 2e-5 --run_classifier.fusion_rate 1e-3 \
   ${overrides[@]+"${overrides[@]}"}
