@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_data import make_rows, write_data
 from small_encoder import make_small_encoder
-from trained_run import expected, talk, trained  # noqa: F401 - fixtures
+from trained_run import expected, handed_on, talk, trained  # noqa: F401 - fixtures
 
 # One thread, here and in the scripts that tests start: more threads round differently.
 os.environ["OMP_NUM_THREADS"] = "1"

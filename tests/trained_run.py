@@ -1,12 +1,15 @@
 """A trained run on the small data, and its test rows as files: what predict.py reads."""
 
+import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from filelock import FileLock
 
 TRAIN = ("text_train.py", "audio_train.py", "run_classifier.py")
 
@@ -20,10 +23,42 @@ class Trained:
     alone: Path
 
 
+def make_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that the first of pytest's processes has made for all of them."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
+    whole = folder.with_suffix(".whole")
+    with FileLock(folder.with_suffix(".lock")):
+        if not whole.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+            folder.mkdir()
+            make(folder)
+            whole.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def trained(data, bert, run_script, tmp_path_factory):
     """Two epochs of every model, tested and fused; not to be changed."""
-    folder = tmp_path_factory.mktemp("predicting")
+    folder = make_once(
+        tmp_path_factory, "trained", lambda folder: train_all(folder, data, bert, run_script)
+    )
+    return Trained(folder / "outputs", data, folder / "alone")
+
+
+@pytest.fixture(scope="session")
+def handed_on(trained, run_script, tmp_path_factory):
+    """The trained run exported, which takes a minute or two; not to be changed."""
+
+    def export(folder):
+        done = run_script("predict.py", "--model", trained.outputs, "--export", folder / "run")
+        assert done.status == 0 and "no ONNX" not in done.stdout, done
+
+    return make_once(tmp_path_factory, "handed_on", export) / "run"
+
+
+def train_all(folder: Path, data: Path, bert: Path, run_script) -> None:
+    """Train, test and fuse all models below a folder."""
     outputs, alone = folder / "outputs", folder / "alone"
     for script in TRAIN:
         arguments = ["--data", data, "--outputs", outputs, "--epochs", 2, "--batch-size", 8]
@@ -37,7 +72,6 @@ def trained(data, bert, run_script, tmp_path_factory):
     both = ("--data", data, "--outputs", alone, "--known", "alone")
     run(run_script, "audio_test.py", *both)
     run(run_script, "run_classifier.py", *both, "--train", "no")
-    return Trained(outputs, data, alone)
 
 
 def run(run_script, *command):

@@ -18,13 +18,6 @@ from pipeline.predicting.export import export
 MODELS = ("text", "audio", "cmbert")
 
 
-@pytest.fixture(scope="module")
-def handed_on(trained, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("export") / "handed on"
-    assert export(load_run(trained.outputs), folder) == []
-    return folder
-
-
 def recordings_of(talk, speaker=""):
     return [Recording(row["path"], row["text"], speaker) for row in talk]
 
