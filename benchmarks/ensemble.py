@@ -16,7 +16,7 @@ STRENGTHS = {"text": 1.8, "audio": 1.1, "cmbert": 1.5}
 def rows() -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         write_predictions(Path(folder), HELD_OUT, TEST)
-        command = ["ensemble.py", "--outputs", folder, "--data", folder]
+        command = ["ensemble.py", "--outputs", folder, "--data", folder, "--restart", "yes"]
         (seconds,) = alternate(lambda: run_script(*command), rounds=3)
         memory = peak_memory(*command)
     name = f"ensemble.py, plots included, {HELD_OUT} + {TEST} rows"

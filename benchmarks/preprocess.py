@@ -17,7 +17,7 @@ def rows() -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         corpus, copy = Path(folder) / "corpus", Path(folder) / "copy"
         write_corpus(corpus, UTTERANCES)
-        command = ["preprocess.py", "--corpus", corpus]
+        command = ["preprocess.py", "--corpus", corpus, "--restart", "yes"]
         command += ["--data", Path(folder) / "data", "--outputs", Path(folder) / "outputs"]
         cat = f"find '{corpus}/wav' -type f -print0 | xargs -0 cat > '{copy}'; rm '{copy}'"
         ours, copying = alternate(
