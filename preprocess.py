@@ -128,7 +128,7 @@ def main() -> None:
         raise UserError(f"the plots in {report} could not be written")
     WRITTEN.extend(sorted(report.glob("*.png")))  # by another process
     write_json(made / "manifest.json", manifest)
-    work.complete(made)
+    work.complete(made, manifest["files"])  # hashed while they were copied
     names = ", ".join(manifest["files"])
     print(f"written: {names} and manifest.json in {data}; {report / 'report.md'}")
 
