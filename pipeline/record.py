@@ -80,7 +80,7 @@ class Work:
     def finish(self) -> None:
         """Put on record what this process has written since the work was begun."""
         written = (path for path in dict.fromkeys(files.WRITTEN[self.first :]) if path.is_file())
-        self.write(self.folder, {os.path.relpath(path, self.folder): path for path in written}, {})
+        self.write(self.folder, {os.path.relpath(path, self.folder): path for path in written})
 
     def take_up(self, unfinished: Path) -> None:
         """Clear an unfinished run away if all is to start over; put a finished one in its place."""
@@ -90,19 +90,22 @@ class Work:
             publish(unfinished, self.folder)
 
     def complete(self, unfinished: Path, hashes: dict[str, str] | None = None) -> None:
-        """Put on record what lies in the folder of the unfinished run, and move it to its place.
-
-        hashes: those that are known already, by the files' paths in that folder.
-        """
+        """Put on record what lies in the folder of the unfinished run, and move it to its place."""
         found = (path for path in unfinished.rglob("*") if path.is_file() and path.name != MARKER)
         paths = {str(path.relative_to(unfinished)): path for path in found}
-        self.write(unfinished, paths, hashes or {})
+        self.write(unfinished, paths, hashes)
         publish(unfinished, self.folder)
 
-    def write(self, folder: Path, paths: dict[str, Path], hashes: dict[str, str]) -> None:
-        """Write the record of files, by their places below the work's folder, to a folder."""
+    def write(
+        self, folder: Path, paths: dict[str, Path], hashes: dict[str, str] | None = None
+    ) -> None:
+        """Write the record of files, by their places below the work's folder, to a folder.
+
+        hashes: those that are known already, by the same places.
+        """
+        known = hashes or {}
         outputs = {
-            Path(name).as_posix(): hashes.get(name) or sha256(paths[name]) for name in sorted(paths)
+            Path(name).as_posix(): known.get(name) or sha256(paths[name]) for name in sorted(paths)
         }
         content = {**self.made_of, **describe_machine(), "outputs": outputs}
         write_json(folder / RECORDS / self.path.name, content)
