@@ -27,8 +27,11 @@ import os
 import shutil
 import signal
 from collections import Counter
-from multiprocessing import Process
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import Process, parent_process
 from pathlib import Path
+from threading import Thread
 
 from joblib import Parallel
 
@@ -100,32 +103,29 @@ def main() -> None:
     account = source.account
     sessions = split_sessions(source.sessions, TEST_SESSIONS, VALID_SESSIONS, TEST_CORPUS)
     utterances = choose_labels(source.utterances, account)
-    with workers(JOBS, CLUSTER) as parallel:
-        utterances = read_texts_and_lengths(parallel, source.root, utterances, TEXT, account)
-        splits = split_utterances(utterances, sessions)
-        planned, hashes = join_splits(splits), {}
-        drawing = draw(report, planned)
+    with drawing(report) as draw:
+        with workers(JOBS, CLUSTER) as parallel:
+            utterances = read_texts_and_lengths(parallel, source.root, utterances, TEXT, account)
+            splits = split_utterances(utterances, sessions)
+            planned, hashes = join_splits(splits), {}
+            draw(planned)
+            for split in SPLITS:
+                splits[split], hashes[split] = write_recordings(
+                    parallel, source, split, splits[split], made
+                )
+        print_account(account)
+        check_not_empty(splits, sessions)
+        used = join_splits(splits)
+        if used != planned:
+            draw(used)
+        manifest = describe(source, sessions, splits)
+        print_summary(manifest)
+        write_report(report, manifest, used, account)
+        manifest["files"] = {}
         for split in SPLITS:
-            splits[split], hashes[split] = write_recordings(
-                parallel, source, split, splits[split], made
-            )
-    print_account(account)
-    check_not_empty(splits, sessions)
-    used = join_splits(splits)
-    if used != planned:
-        drawing.join()
-        drawing = draw(report, used)
-    manifest = describe(source, sessions, splits)
-    print_summary(manifest)
-    write_report(report, manifest, used, account)
-    manifest["files"] = {}
-    for split in SPLITS:
-        table = made / f"{split}.tsv"
-        write_table(table, splits[split])
-        manifest["files"] |= {table.name: sha256(table), **hashes[split]}
-    drawing.join()
-    if drawing.exitcode:
-        raise UserError(f"the plots in {report} could not be written")
+            table = made / f"{split}.tsv"
+            write_table(table, splits[split])
+            manifest["files"] |= {table.name: sha256(table), **hashes[split]}
     WRITTEN.extend(sorted(report.glob("*.png")))  # by another process
     write_json(made / "manifest.json", manifest)
     work.complete(made, manifest["files"])  # hashed while they were copied
@@ -152,18 +152,40 @@ def join_splits(splits: dict[str, list[Utterance]]) -> list[Utterance]:
     return [utterance for split in SPLITS for utterance in splits[split]]
 
 
-def draw(report: Path, utterances: list[Utterance]) -> Process:
-    """Start to draw the plots: beside the copying, whose threads would wait for Python's lock."""
-    process = Process(target=draw_beside, args=(report, utterances))
-    process.start()
-    return process
+@contextmanager
+def drawing(report: Path) -> Iterator[Callable[[list[Utterance]], None]]:
+    """Yield a function that starts to draw the plots of utterances, in place of those begun before.
+
+    They are drawn beside the copying, by another process: threads would wait for Python's lock.
+    Leaving waits for them, but if the run fails it ends them: another run may begin at once.
+    """
+    begun = []
+
+    def end() -> None:
+        for process in begun:
+            process.terminate()
+            process.join()
+
+    def draw(utterances: list[Utterance]) -> None:
+        end()
+        begun[:] = [Process(target=draw_beside, args=(report, utterances))]
+        begun[0].start()
+
+    try:
+        yield draw
+        begun[0].join()
+        if begun[0].exitcode:
+            raise UserError(f"the plots in {report} could not be written")
+    finally:
+        end()
 
 
 def draw_beside(report: Path, utterances: list[Utterance]) -> None:
-    """Draw the plots, in a process of its own."""
+    """Draw the plots, in a process of its own that ends if the stage's is killed."""
     from pipeline.figures.corpus import draw_all  # here: takes a second
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage itself says that it is interrupted
+    Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
     draw_all(report, utterances)
 
 

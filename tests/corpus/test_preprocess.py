@@ -233,6 +233,34 @@ def test_an_interrupted_run_leaves_the_earlier_data_whole(run, corpus, monkeypat
     assert read_all(data).keys() == before.keys()
 
 
+FAILING = """
+import os, signal, sys, time
+from pathlib import Path
+import preprocess
+from pipeline.figures import corpus
+
+def draw_all(report, utterances):
+    Path(report, "begun").touch()
+    time.sleep(60)
+
+corpus.draw_all, report = draw_all, Path(sys.argv[1])
+with preprocess.drawing(report) as draw:
+    draw([])
+    while not (report / "begun").exists():
+        time.sleep(0.01)
+    {end}
+"""
+
+
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), signal.SIGKILL)", "raise MemoryError"])
+def test_plots_are_not_drawn_on_when_the_stage_has_ended(tmp_path, end):
+    """They would be in the way of the next run's."""
+    command = [sys.executable, "-c", FAILING.replace("{end}", end), tmp_path]
+    # The pipes are closed when the last process that writes to them has ended.
+    subprocess.run(command, cwd=SCRIPT.parent, capture_output=True, timeout=40)
+    assert (tmp_path / "begun").exists()
+
+
 def test_a_run_on_what_is_there_already_does_nothing(run, corpus, capsys):
     data = run(corpus)
     before = [path.stat().st_mtime_ns for path in sorted(data.glob("*.*"))]
