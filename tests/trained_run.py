@@ -48,7 +48,7 @@ def trained(data, bert, run_script, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def handed_on(trained, run_script, tmp_path_factory):
-    """The trained run exported, which takes a minute or two; not to be changed."""
+    """The trained run exported, which takes half a minute; not to be changed."""
 
     def export(folder):
         done = run_script("predict.py", "--model", trained.outputs, "--export", folder / "run")

@@ -51,16 +51,21 @@ def slopes(frames: Tensor, counts: Tensor) -> Tensor:
     return (at(1) - at(-1) + 2 * (at(2) - at(-2))) / 10
 
 
-def stretched(frames: Tensor, counts: Tensor, tempo: float) -> tuple[Tensor, Tensor]:
-    """Return features.clips.stretched of (B, T, F), whose first `counts` (B,) frames are real."""
-    after = (counts.double() / tempo).round().long().clamp(min=1)
+def stretched(frames: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return features.clips.stretched of (B, T, F), whose first `counts` (B,) frames are real.
+
+    At the S tempos one after another: (S x B, T', F) and the real frames (S x B,).
+    """
+    tempos = torch.tensor(TEMPOS, dtype=torch.float64)[:, None]
+    after = (counts / tempos).round().long().clamp(min=1)
     steps = (counts - 1) / (after - 1).clamp(min=1).double()
-    places = torch.arange(math.ceil(frames.shape[1] / tempo))[None] * steps[:, None]
+    places = torch.arange(math.ceil(frames.shape[1] / min(TEMPOS))) * steps[..., None]
     below = places.floor().long().minimum(counts[:, None] - 1)
     above = (below + 1).minimum(counts[:, None] - 1)
     weight = (places - below).clamp(max=1).float()[..., None]  # behind the clip's end anything
-    at = [frames.gather(1, p[..., None].expand(-1, -1, frames.shape[2])) for p in (below, above)]
-    return at[0] * (1 - weight) + at[1] * weight, after
+    every = frames.expand(len(TEMPOS), -1, -1, -1)
+    at = [every.gather(2, p[..., None].expand(-1, -1, -1, frames.shape[2])) for p in (below, above)]
+    return (at[0] * (1 - weight) + at[1] * weight).flatten(0, 1), after.flatten()
 
 
 def frame_sums(frames: Tensor, counts: Tensor) -> Tensor:
@@ -125,18 +130,22 @@ class AudioGraph(nn.Module):
         """(B, T, F), (B,), (B, K) -> logits (B, C), state after the clips (B, K)."""
         *layers, level = state.split(list(self.state.values()), dim=1)
         level = level + frame_sums(spectrogram, frame_counts)
-        mean, deviation = self.units(level)
+        mean, deviation = (units.repeat(len(TEMPOS), 1, 1) for units in self.units(level))
+        clip, counts = stretched(spectrogram, frame_counts)
+        stranger = self.features((clip - self.corpus_mean) / self.corpus_deviation, counts)
+        heard = self.features((clip - mean) / deviation, counts)
+        depth = len(KERNELS)
+        before = [torch.cat(layers[number::depth]) for number in range(depth)]
+        known, after = self.hear_known(heard, counts, before)
         trust = (level[:, :1] / (level[:, :1] + HALF_TRUST)).float()
-        logits, states = [], []
-        for tempo in TEMPOS:
-            clip, counts = stretched(spectrogram, frame_counts, tempo)
-            stranger = self.features((clip - self.corpus_mean) / self.corpus_deviation, counts)
-            heard = self.features((clip - mean) / deviation, counts)
-            before, layers = layers[: len(KERNELS)], layers[len(KERNELS) :]
-            known, after = self.hear_known(heard, counts, before)
-            logits.append(trust * known + (1 - trust) * self.network.stranger(stranger, counts))
-            states += after
-        return torch.stack(logits).mean(0), torch.cat([*states, level], dim=1)
+        by_tempo = (len(TEMPOS), spectrogram.shape[0], -1)
+        known, stranger = (
+            logits.reshape(by_tempo).mean(0)
+            for logits in (known, self.network.stranger(stranger, counts))
+        )
+        after = [sums.reshape(by_tempo) for sums in after]
+        state_after = [sums[tempo] for tempo in range(len(TEMPOS)) for sums in after] + [level]
+        return trust * known + (1 - trust) * stranger, torch.cat(state_after, dim=1)
 
 
 class CMBERTGraph(nn.Module):
