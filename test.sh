@@ -5,4 +5,5 @@ source "$(dirname "$0")/runs/environment.sh"
 make_environment
 ruff check .
 ruff format --check .
-python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile "$@"
+python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+  --no-loadscope-reorder "$@"

@@ -19,6 +19,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
+# The longest files, begun first: else one process has a long one left when the others have ended.
+LONGEST = ("export", "processes", "damage", "parallel", "testing", "runs", "preprocess", "kills")
+LONGEST += ("odd_splits", "inputs", "training", "stages", "ensemble", "matching")
+
+
+def pytest_collection_modifyitems(items):
+    place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @dataclass
