@@ -6,7 +6,7 @@ import sys
 
 from conftest import ROOT
 
-STAGES = "sample_corpus.py,preprocess.py,text_pretrain.py,text_train.py,text_test.py"
+STAGES = "sample_corpus.py,preprocess.py,text_train.py,text_test.py"
 
 
 def test_killed_stages_lose_nothing():
@@ -15,5 +15,5 @@ def test_killed_stages_lose_nothing():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     last = done.stdout.splitlines()[-1]
-    assert last.endswith("kills of 5 stages; stages that lost something: 0")
-    assert int(last.split()[0]) > 3  # some runs end before their moment comes
+    assert last.endswith("kills of 4 stages; stages that lost something: 0")
+    assert int(last.split()[0]) > 2  # some runs end before their moment comes
