@@ -1,5 +1,6 @@
 """KEMDy19 and KEMDy20, right and wrong, on disk -> utterances and account."""
 
+import os
 import shutil
 
 import hostile
@@ -57,6 +58,20 @@ def check_entries(account, expected):
     assert not found
 
 
+def check_places(account, corpus):
+    """Every entry names a file that is there, and a row of it that has the ID."""
+    for entry in account.repaired + account.dropped + account.noted:
+        for place in entry["where"].split("; "):
+            name, _, row = place.split(", kept ")[0].partition(" row ")
+            content = (corpus / name).read_bytes()
+            if row:
+                number, _, other = row.partition(" ")
+                line = content.splitlines()[int(number) - 1].decode("utf-8", "replace")
+                assert (other.strip("()") or entry.get("was", entry["id"])) in line, entry
+    for entry in account.orphans + account.ignored:
+        assert os.path.lexists(corpus / entry["path"]), entry
+
+
 @pytest.mark.parametrize(
     "kind, change",
     [("KEMDy19", c) for c in CHANGES19] + [("KEMDy20", c) for c in CHANGES20],
@@ -75,6 +90,7 @@ def test_all_irregularities_together(tmp_path, kind, changes):
     hostile.write(tmp_path / "corpus", kind, changes)
     utterances, _, account, _ = ingest(tmp_path / "corpus", tmp_path)
     check_entries(account, [entry for change in changes for entry in change.entries])
+    check_places(account, tmp_path / "corpus")
     assert len(utterances) == HEALTHY[kind] + sum(change.utterances for change in changes)
 
 

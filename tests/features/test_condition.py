@@ -32,8 +32,9 @@ def usual():
     return usual_range(voice(p, level=lv, seed=n) for n, (p, lv) in pairs)
 
 
-@pytest.mark.parametrize("pitch", [110, 180, 240])
+@pytest.mark.parametrize("pitch", [95, 110, 180, 240, 275])
 def test_an_ordinary_recording_is_none(usual, pitch):
+    """Nor is one a little beyond: how far differs, for a pitch it is a ratio."""
     for level in (-33, -25, -17):
         assert find_unusual(voice(pitch, 1.3, level, seed=99), usual) == []
 
