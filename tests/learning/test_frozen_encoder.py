@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from small_speech import KINDS, save_checkpoint
 from stage_settings import stage_settings
@@ -97,6 +98,10 @@ def test_the_trained_folder_needs_no_checkpoint(tmp_path, data, run_script, unhe
     arguments = ("--data", data, "--outputs", tmp_path / "outputs")
     assert run_script("audio_test.py", *arguments).status == 0
     written = torch.from_numpy(np.load(tmp_path / "outputs" / "audio_output.npy"))
+    made = audio.create(stage_settings("audio", encoder=encoder, encoder_rate=rate))
+    weights = safetensors.torch.load_file(tmp_path / "outputs" / "audio" / "model.safetensors")
+    made.network.load_state_dict(weights)
+    assert (predict(made, made.prepare(unheard), "past", LIMITS, "") - written).abs().max() < 1e-5
     shutil.rmtree(encoder)
     model = audio.load(shutil.move(tmp_path / "outputs" / "audio", tmp_path / "elsewhere"))
     together = predict(model, model.prepare(unheard), "past", LIMITS, "")
