@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import hostile
 import numpy as np
@@ -11,7 +12,7 @@ from irregularities import CHANGES19, CHANGES20, CLIPPED, STYLES19, STYLES20
 
 from pipeline.corpus import known_counts, recordings
 from pipeline.corpus.account import Account
-from pipeline.corpus.ingest import read_texts_and_lengths, workers, write_audio
+from pipeline.corpus.ingest import cut_shards, read_texts_and_lengths, workers, write_audio
 from pipeline.corpus.matching import list_orphans, read_corpus
 from pipeline.corpus.tree import find_tree
 from pipeline.files import UserError
@@ -352,3 +353,23 @@ def test_known_counts_name_every_difference(hostile19):
     assert found["with one label"] == len(rows) - 2 - 1
     assert found["the paper's rows"] == len(rows) - 2
     assert not known_counts.is_full(tree, rows)
+
+
+def test_a_full_corpus_has_every_session_and_kemdy19_every_dialogue():
+    tree = SimpleNamespace(kind="KEMDy19", annotation=dict.fromkeys(range(1, 21)))
+    every = [SimpleNamespace(session=s, scenario=f"d{d}") for s in range(1, 21) for d in range(10)]
+    assert known_counts.is_full(tree, every)
+    assert not known_counts.is_full(tree, every[1:])
+    del tree.annotation[20]
+    assert not known_counts.is_full(tree, every)
+    other = SimpleNamespace(kind="KEMDy20", annotation=dict.fromkeys(range(1, 41)))
+    assert known_counts.is_full(other, [])
+    del other.annotation[1]
+    assert not known_counts.is_full(other, every)
+
+
+def test_a_shard_is_as_long_as_it_may_be():
+    second = SimpleNamespace(length=16_000)
+    assert [len(shard) for shard in cut_shards([second] * 7, 3 / 3600)] == [3, 3, 1]
+    assert [len(shard) for shard in cut_shards([second] * 7, 2.9 / 3600)] == [2, 2, 2, 1]
+    assert cut_shards([second] * 7, 0) == [[second] * 7]

@@ -98,6 +98,16 @@ def test_script_writes_the_contract(tmp_path, corpus):
     assert len(seen) == len(set(seen)) == manifest["counts"]["used"]
     report = (outputs / "corpus" / "report.md").read_text(encoding="utf-8")
     assert "Fleiss' kappa" in report and "| dropped | 1 | recording truncated |" in report
+    for column in ("session", "speaker", "scenario"):
+        groups = {}
+        for split in SPLITS:
+            for row in read(data, split):
+                groups.setdefault(row[column], []).append(row["label"])
+        lines = [f"| {column} | all | {' | '.join(LABELS)} |", "| ---" + " | ---:" * 8 + " |"]
+        for group, labels in sorted(groups.items()):
+            counts = " | ".join(str(labels.count(label)) for label in LABELS)
+            lines.append(f"| {group} | {len(labels)} | {counts} |")
+        assert "\n\n" + "\n".join(lines) + "\n\n" in f"{report}\n"
     for name in ("counts.png", "ratings.png"):
         assert (outputs / "corpus" / name).read_bytes().startswith(b"\x89PNG")
 

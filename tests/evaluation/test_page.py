@@ -75,6 +75,34 @@ def test_the_page_has_every_part(page):
     assert html.index("SYNTHETIC") < html.index("Always majority")
 
 
+def test_the_cards_say_the_scores_and_what_was_chosen(page):
+    html = page.read_text(encoding="utf-8")
+    results = json.loads((page.parent / "ensemble_details.json").read_text())
+    rows = {row["method"]: row for row in results["rows"]}
+    best = max(predictions.MODELS, key=lambda model: rows[model]["accuracy"])
+    cards = re.findall(r'<div class="card ?(\w*)"><b>([^<]*)</b>([^<]*)', html)
+    assert [(kind, value) for kind, value, _ in cards] == [
+        ("main", f"{rows['stacking']['accuracy']:.4f}"),
+        ("", f"{rows[best]['accuracy']:.4f}"),
+        ("", f"{rows['majority']['accuracy']:.4f}"),
+        ("", f"{results['paper']['stacking_in_sample']['accuracy']:.4f}"),
+    ]
+    assert f"{results['learned']['stacking']['winner']}, chosen by session" in cards[0][2]
+    low, high = rows["stacking"]["accuracy_ci"]
+    assert f"{low:.2f}" in cards[0][2] and f"{high:.2f}" in cards[0][2]
+
+
+def test_every_link_of_the_page_has_its_place(page):
+    html = page.read_text(encoding="utf-8")
+    links = re.findall(r'href="?#([\w-]+)', html)
+    assert len(links) > 5 and set(links) <= set(re.findall(r' id="?([\w-]+)', html))
+
+
+def test_the_page_names_the_data_of_its_scores(page):
+    run = json.loads((page.parent / "text_run.json").read_text())
+    assert f"hash {run['data_hash'][:12]}" in page.read_text(encoding="utf-8")
+
+
 def test_transcripts_are_shown_as_text(page):
     html = page.read_text(encoding="utf-8")
     assert "<b>그럼" not in html
