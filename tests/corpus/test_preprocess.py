@@ -279,6 +279,16 @@ def test_a_run_on_what_is_there_already_does_nothing(run, corpus, capsys):
     assert [path.stat().st_mtime_ns for path in sorted(data.glob("*.*"))] == before
 
 
+def test_without_validation_sessions_their_files_are_empty(run, corpus):
+    data = run(corpus, valid_sessions="none")
+    audio = np.load(data / "valid_audio.npy")
+    assert (audio.dtype, audio.shape) == (np.dtype("<i2"), (0,))
+    assert read(data, "valid") == []
+    manifest = json.loads((data / "manifest.json").read_text())
+    assert manifest["sessions"] == {"train": [1, 2, 3, 4], "valid": [], "test": [5]}
+    assert manifest["files"]["valid_audio.npy"] == sha256(data / "valid_audio.npy")
+
+
 def test_synthetic_notice_travels(run, tmp_path, capsys):
     hostile.write(tmp_path / "corpus", "KEMDy20", [])
     notice = "Synthetic: made by a program."
