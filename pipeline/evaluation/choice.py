@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.evaluation import metrics, stacking, voting
-from pipeline.evaluation.fitting import Rows, deal_folds
+from pipeline.evaluation.fitting import FOLDS, Rows, deal_folds
 from pipeline.evaluation.fusion import CLASSES, SETS, Average, Form, Fusion
 from pipeline.evaluation.predictions import MODELS
 from pipeline.files import UserError
@@ -83,8 +83,8 @@ def choose(rows: Rows, target: str) -> Choice:
         for name, (fit, _) in CANDIDATES.items()
         if groups >= ENOUGH_GROUPS or fit not in FLEXIBLE
     ]
-    # Two groups can be dealt in one way.
-    deals = 1 if groups == 2 else min(DEALS, max(1, ENOUGH_ROWS // len(rows.truth)))
+    # As many groups as folds, or fewer, are dealt in one way.
+    deals = 1 if 1 < groups <= FOLDS else min(DEALS, max(1, ENOUGH_ROWS // len(rows.truth)))
     every = [cross_predict(rows, names, deal) for deal in range(deals)]
     candidates = compare(rows.truth, every, target)
     ahead = {name: row["lead"] - ERRORS * row["error"] for name, row in candidates.items()}
