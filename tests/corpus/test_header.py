@@ -56,6 +56,7 @@ def test_group_names_stand_over_any_of_their_columns(named, rater, wav):
         ),
         (changed(TOP, _11="Total Evaluation", _12="Total Evaluation"), SECOND),  # unmerged
         (["KEMDy19 emotion annotation, session 1"], TOP, SECOND),
+        (changed([""] * 19, _10="by ten raters"), TOP, SECOND),
         (TOP, ["Nr.", *["s"] * 18], SECOND),
         (
             [

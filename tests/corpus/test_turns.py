@@ -1,6 +1,7 @@
 """The order of the conversation: turn numbers and Wav times."""
 
 import math
+import re
 from dataclasses import replace
 
 import hostile
@@ -124,6 +125,15 @@ def test_a_slip_of_the_clock_is_noted_by_its_id(tmp_path):
     )
 
 
+@pytest.mark.parametrize("slips", [2, 3])
+def test_three_slips_of_ten_turns_are_no_longer_slips(tmp_path, slips):
+    late = ["Sess02_script01_M002", "Sess02_script01_F001", "Sess02_script01_F003"][:slips]
+    changes = [hostile.edit(name, start=900.0 - place) for place, name in enumerate(late)]
+    _, account = read(tmp_path, *changes)
+    said = noted(account)
+    assert said == [("Session02 script01", WIDE)] if slips > 2 else len(said) == 2
+
+
 def test_a_dialogue_whose_clock_runs_backwards_is_noted_once(tmp_path):
     def reverse(sessions):
         for number, segment in enumerate(sessions[1].segments[:10]):
@@ -149,6 +159,9 @@ def test_blank_and_unreadable_times(tmp_path):
         2,
     )
     assert noted(account) == [("Sess02_script01_M001", "Wav time unreadable, left blank")]
+    assert re.fullmatch(
+        r"annotation/Session02_M_res\.csv row \d+: .*soon.*", account.noted[0]["where"]
+    )
 
 
 def test_kemdy20_counts_both_users_whatever_prefix_their_ids_have(tmp_path):

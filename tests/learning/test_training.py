@@ -557,3 +557,21 @@ def test_damaged_state_is_refused(text_model, fit, tmp_path, damage):
     state.write_bytes(damaged[damage])
     with pytest.raises(UserError, match=r"state.pt cannot be read \(\w+\): delete it"):
         run(text_model(), tmp_path, fit)
+
+
+@pytest.mark.parametrize(
+    ("script", "setting"),
+    [
+        *(("audio_train.py", name) for name in ("features", "pooling", "schedule", "precision")),
+        *(("run_classifier.py", name) for name in ("audio", "scale", "voice", "pooling", "known")),
+        ("text_train.py", "head"),
+    ],
+)
+def test_a_word_that_is_no_choice_is_refused_by_its_settings_name(
+    script, setting, data, bert, run_script, tmp_path
+):
+    words = [] if script == "audio_train.py" else ["--bert", bert]
+    places = ("--data", data, "--outputs", tmp_path)
+    done = run_script(script, *places, "--epochs", 1, *words, f"--{setting}", "nonsense")
+    assert done.status == 2 and done.stderr.count("\n") == 1
+    assert f": error: {setting.upper()}" in done.stderr and "nonsense" in done.stderr
