@@ -32,8 +32,10 @@ def damage(path, change):
     np.save(path, change(array))
 
 
-def test_what_is_written_is_what_is_read(tmp_path):
-    truth = write_all(tmp_path)
+@pytest.mark.parametrize("kind", [list, np.array, lambda ids: np.array(ids, object)])
+def test_what_is_written_is_what_is_read(tmp_path, kind):
+    """IDs of a table may be Python's objects, which only a pickle would hold."""
+    truth = write_all(tmp_path, kind(IDS))
     read = predictions.load(tmp_path)
     assert read.truth.tolist() == truth.tolist()
     assert read.ids.tolist() == IDS
