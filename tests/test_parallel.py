@@ -34,12 +34,12 @@ def run(folder, jobs, *settings, **environment):
     path = folder / "jobs.txt"
     path.write_text("".join(f"{name} {command}\n" for name, command in jobs.items()))
     process = start("--jobs", path, *settings, **environment)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 
 def wait_for(path):
-    for _ in range(1000):
+    for _ in range(5000):
         if path.exists() and path.read_text():
             return path.read_text()
         time.sleep(0.02)
@@ -49,7 +49,7 @@ def wait_for(path):
 def ends(pid):
     """Tell whether a process that was sent a signal is gone soon; a zombie is."""
     stat = Path(f"/proc/{pid}/stat")
-    for _ in range(500):
+    for _ in range(3000):
         if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
             return True
         time.sleep(0.02)
@@ -90,7 +90,7 @@ def test_no_job_outlives_an_interrupted_run(tmp_path, sign, status):
     process = start("--jobs", tmp_path / "jobs.txt")
     pid = wait_for(tmp_path / "pid").strip()
     process.send_signal(sign)
-    assert process.wait(timeout=60) == status
+    assert process.wait(timeout=300) == status
     process.communicate()
     assert ends(pid)
 

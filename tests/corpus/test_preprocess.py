@@ -267,7 +267,7 @@ def test_plots_are_not_drawn_on_when_the_stage_has_ended(tmp_path, end):
     """They would be in the way of the next run's."""
     command = [sys.executable, "-c", FAILING.replace("{end}", end), tmp_path]
     # The pipes are closed when the last process that writes to them has ended.
-    subprocess.run(command, cwd=SCRIPT.parent, capture_output=True, timeout=40)
+    subprocess.run(command, cwd=SCRIPT.parent, capture_output=True, timeout=55)
     assert (tmp_path / "begun").exists()
 
 
