@@ -69,13 +69,13 @@ def read_manifest(path: str) -> list[Recording]:
     """
     try:
         lines = io.StringIO(decode(Path(path).read_bytes()))
-    except (OSError, UnicodeDecodeError) as error:
+        reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
+        names, rows = reader.fieldnames or [], list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:  # Python 3.10 reads no NUL
         raise UserError(f"{path} cannot be read: {error}") from None
-    rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
-    unknown = set(rows.fieldnames or ()) - set(COLUMNS)
-    if unknown or not {"path", "text"} & set(rows.fieldnames or ()):
+    if set(names) - set(COLUMNS) or not {"path", "text"} & set(names):
         raise UserError(
-            f"{path}: the first row has {', '.join(rows.fieldnames or ['nothing'])}; give path or "
+            f"{path}: the first row has {', '.join(names or ['nothing'])}; give path or "
             f"text, and any of {', '.join(COLUMNS)}, with tabs between them"
         )
     return [read_row(row, Path(path), number) for number, row in enumerate(rows, start=2)]
