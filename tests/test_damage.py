@@ -27,9 +27,7 @@ def whole(trained, handed_on, talk, rows, bert, run_script, tmp_path_factory):
     root = tmp_path_factory.mktemp("damage") / "whole"
     shutil.copytree(trained.data, root / "data")
     made = {path.name: path for path in (root / "data").iterdir()}
-    Work("preprocess.py", root / "data", {"restart": False}, {}, root).write(
-        root / "data", made, {}
-    )
+    Work("preprocess.py", root / "data", {"restart": False}, {}, root).write(root / "data", made)
     shutil.copytree(trained.outputs, root / "outputs")
     shutil.copytree(bert, root / "bert")
     shutil.copytree(handed_on, root / "handed")

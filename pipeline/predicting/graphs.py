@@ -139,10 +139,8 @@ class AudioGraph(nn.Module):
         known, after = self.hear_known(heard, counts, before)
         trust = (level[:, :1] / (level[:, :1] + HALF_TRUST)).float()
         by_tempo = (len(TEMPOS), spectrogram.shape[0], -1)
-        known, stranger = (
-            logits.reshape(by_tempo).mean(0)
-            for logits in (known, self.network.stranger(stranger, counts))
-        )
+        known = known.reshape(by_tempo).mean(0)
+        stranger = self.network.stranger(stranger, counts).reshape(by_tempo).mean(0)
         after = [sums.reshape(by_tempo) for sums in after]
         state_after = [sums[tempo] for tempo in range(len(TEMPOS)) for sums in after] + [level]
         return trust * known + (1 - trust) * stranger, torch.cat(state_after, dim=1)

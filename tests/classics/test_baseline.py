@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from small_data import make_rows, write_data
 
+from pipeline.classics import classifiers
 from pipeline.classics.classifiers import (
     VoiceClassifier,
     WordClassifier,
@@ -59,6 +60,13 @@ def test_words_are_told_apart(fit):
     fit = replace(fit, table=fit.table.assign(text=texts))
     pred = WordClassifier(fit, deal_sessions(fit, 1)).recognise(fit).argmax(1)
     assert (pred == fit.labels).all()
+
+
+def test_what_is_chosen_on_a_part_of_many_rows_learns_from_all(fit, monkeypatch):
+    monkeypatch.setattr(classifiers, "ENOUGH", 5)
+    search = VoiceClassifier(fit, "past", deal_sessions(fit, 1)).model
+    assert sum(map(len, search.cv[0])) < len(fit) / 2
+    assert search.best_estimator_.shape_fit_[0] == len(fit)
 
 
 def test_the_run_says_what_is_known_of_a_speaker(outputs):
