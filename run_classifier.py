@@ -45,7 +45,7 @@ DATA = "data/processed"  # what preprocess.py wrote
 OUTPUTS = "outputs"
 RESTART = False  # yes: neither go on with an unfinished run nor leave alone what is done
 SEED = 1
-PRECISION = "auto"  # auto (bf16 where the processor has it), bf16, float32
+PRECISION = "auto"  # auto (bf16 where it is faster: GPU, AMX), bf16, float32
 DETERMINISTIC = False  # yes: the same bits again on a GPU too, slower
 FOLDS = 0  # 0: validation sessions; K: out-of-fold outputs for all training rows, K + 1 trainings
 # model

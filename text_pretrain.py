@@ -39,7 +39,7 @@ TEXT = "data/reviews.tsv.xz"  # a path
 OUTPUTS = "outputs"
 RESTART = False  # yes: neither go on with an unfinished run nor leave alone what is done
 SEED = 1
-PRECISION = "auto"  # auto (bf16 where the processor has it), bf16, float32
+PRECISION = "auto"  # auto (bf16 where it is faster: GPU, AMX), bf16, float32
 BERT = ""  # "": a new encoder; hub name or folder: its pretraining is continued
 # the new encoder
 VOCABULARY = 8002  # pieces, as KoBERT
