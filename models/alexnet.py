@@ -113,8 +113,11 @@ class ModifiedAlexNet(nn.Module):
         return [found] * len(parts)
 
     def start(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features and counts as the first convolution takes them."""
-        maps = mask_frames(features, frame_counts)
+        """Return features and counts as the first convolution takes them.
+
+        Channels last in memory: norms, masks and maxpools then run along them.
+        """
+        maps = mask_frames(features, frame_counts).contiguous(memory_format=torch.channels_last)
         if not self.is_paper:
             return maps, frame_counts
         maps = functional.pad(maps, (0, 0, 0, max(0, MIN_FRAMES - maps.shape[2])))
@@ -216,12 +219,11 @@ class MaskedBatchNorm(nn.BatchNorm2d):
 
         Of the whole batch, if several processes have it in parts.
         """
-        parts = [(maps.float(), counts) for maps, counts in parts]
         frames = total(sum(counts.sum() * maps.shape[3] for maps, counts in parts))
-        mean = total(sum(mask_frames(*part).sum((0, 2, 3)) for part in parts)) / frames
-        centred = [(maps - mean[:, None, None], counts) for maps, counts in parts]
-        squares = sum(mask_frames(*part).square().sum((0, 2, 3)) for part in centred)
-        variance = total(squares) / frames
+        real = [mask_frames(maps.float(), counts) for maps, counts in parts]
+        mean = total(sum(maps.sum((0, 2, 3)) for maps in real)) / frames
+        squares = total(sum(maps.square().sum((0, 2, 3)) for maps in real)) / frames
+        variance = (squares - mean.square()).clamp(min=0)
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance, self.momentum)

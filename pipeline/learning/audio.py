@@ -47,7 +47,7 @@ from pipeline.learning.voices import (
 NAME = "audio"
 MADE_BY = "audio_train.py"
 TEMPOS = (1.0, 0.85, 1.15)  # at which a clip is heard; the logits are averaged
-PART = 4  # clips of a training batch that are padded together
+PART = 8  # clips of a training batch that are padded together
 SAMPLED = 1000  # recordings by which it is measured what is usual
 
 
