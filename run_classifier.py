@@ -29,8 +29,6 @@ from models.speaker import REGIMES
 from pipeline.evaluation import metrics
 from pipeline.evaluation.scoring import choose_groups
 from pipeline.evaluation.tables import with_interval
-from pipeline.figures import style
-from pipeline.figures.attention import draw_attention
 from pipeline.files import UserError, write_json
 from pipeline.labels import LABELS
 from pipeline.learning import cmbert
@@ -144,6 +142,9 @@ def zero_voice(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def plot_attention(model: cmbert.CMBERTModel, test: Utterances) -> None:
     """Plot the attention maps of the test utterance ATTENTION."""
+    from pipeline.figures import style  # here: takes half a second, for a plot that few ask for
+    from pipeline.figures.attention import draw_attention
+
     if ATTENTION not in test.ids:
         raise UserError(f"ATTENTION = '{ATTENTION}' is no test utterance: see {DATA}/test.tsv")
     row = np.flatnonzero(test.ids == ATTENTION)

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import BertConfig, BertModel
+from torch import nn
 
-from models.kobert import ATTENTION, identify, load_encoder, load_tokenizer, train_tokenizer
+from models.kobert import build_encoder, identify, load_encoder, load_tokenizer, train_tokenizer
 from pipeline.files import UserError, sha256
 from pipeline.learning import processes
 from pipeline.learning.checkpoint import State, write_files
@@ -115,18 +115,18 @@ def split(lines: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[HELD_OUT:]), order[:HELD_OUT]
 
 
-def new_encoder(vocabulary: int, pad_id: int) -> BertModel:
-    sizes = BertConfig(
-        vocab_size=vocabulary,
-        hidden_size=WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        intermediate_size=FEED_FORWARD,
-        pad_token_id=pad_id,
-        architectures=["BertModel"],
-        attn_implementation=ATTENTION,
-    )
-    return BertModel(sizes, add_pooling_layer=False)
+def new_encoder(vocabulary: int, pad_id: int) -> nn.Module:
+    sizes = {
+        "model_type": "bert",
+        "architectures": ["BertModel"],
+        "vocab_size": vocabulary,
+        "hidden_size": WIDTH,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "intermediate_size": FEED_FORWARD,
+        "pad_token_id": pad_id,
+    }
+    return build_encoder(sizes)
 
 
 def identity(settings: dict, inputs: dict) -> dict:

@@ -15,7 +15,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from models.kobert import HubTokenizer, KoBERTTokenizer, load_tokenizer
 from pipeline.files import (
     UserError,
     check_recorded,
@@ -69,12 +68,6 @@ def read_config(folder: Path, made_by: str) -> dict:
     for path in filter(Path.is_file, folder.iterdir()):
         check_recorded(path)
     return config
-
-
-def read_tokenizer(folder: Path, made_by: str) -> KoBERTTokenizer | HubTokenizer:
-    """Return the tokenizer of a finished training."""
-    with reading(folder / "spiece.model", made_by):
-        return load_tokenizer(folder)
 
 
 def read_weights(folder: Path, made_by: str) -> dict[str, torch.Tensor]:

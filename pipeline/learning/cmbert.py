@@ -29,10 +29,10 @@ from pipeline.files import UserError, reading
 from pipeline.learning import processes
 from pipeline.learning.audio import compute_encoded, compute_spectrograms
 from pipeline.learning.batches import Step
-from pipeline.learning.checkpoint import read_config, read_tokenizer
+from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances
 from pipeline.learning.profile import SpeakerProfile
-from pipeline.learning.text import TokenReader
+from pipeline.learning.text import TokenReader, read_tokenizer
 from pipeline.learning.voices import (
     Average,
     known_sums,

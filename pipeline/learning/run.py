@@ -39,7 +39,8 @@ class Run:
     def __init__(self, stage: ModuleType, settings: dict):
         self.stage, self.settings = stage, settings
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-        torch.use_deterministic_algorithms(settings["deterministic"])
+        if settings["deterministic"] != torch.are_deterministic_algorithms_enabled():
+            torch.use_deterministic_algorithms(settings["deterministic"])  # takes a second
         self.device = processes.join()
         self.folder = Path(settings["outputs"]) / stage.NAME
         self.unfinished = self.folder / "unfinished"

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from models.kobert import (
+    HubTokenizer,
     KoBERTClassifier,
+    KoBERTTokenizer,
     build_encoder,
     check_unknown_share,
     load_encoder,
@@ -20,7 +22,7 @@ from models.kobert import (
 )
 from pipeline.files import reading
 from pipeline.learning.batches import Step, cut_batches, pad
-from pipeline.learning.checkpoint import read_config, read_tokenizer
+from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances
 from pipeline.learning.recogniser import Recogniser
 
@@ -45,6 +47,12 @@ def load(folder: Path) -> TextModel:
         model = TextModel(encoder, tokenizer, settings)
     model.restore(folder, MADE_BY)
     return model
+
+
+def read_tokenizer(folder: Path, made_by: str) -> KoBERTTokenizer | HubTokenizer:
+    """Return the tokenizer of a finished training."""
+    with reading(folder / "spiece.model", made_by):
+        return load_tokenizer(folder)
 
 
 class TokenReader(Recogniser):

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 import torch
-from sklearn.utils.extmath import randomized_svd
 from torch import nn
 from torch.nn import functional
 
@@ -34,6 +33,8 @@ def static_vectors(lines: Lines, vocabulary: int, width: int, seed: int) -> np.n
     Positive pointwise mutual information, counts weighted by 1 / distance, contexts smoothed by the
     power .75, reduced by a singular value decomposition (Levy, Goldberg & Dagan 2015).
     """
+    from sklearn.utils.extmath import randomized_svd  # here: takes a second
+
     owner = np.repeat(np.arange(len(lines.lengths)), lines.lengths)
     shape = (vocabulary, vocabulary)
     counts = scipy.sparse.csr_matrix(shape, dtype=np.float32)
