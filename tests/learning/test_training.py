@@ -250,6 +250,14 @@ def test_matrices_are_multiplied_in_the_precision_asked_for(
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
 
 
+@pytest.mark.parametrize("has_amx", [True, False])
+def test_a_cpu_without_amx_is_faster_in_float32(monkeypatch, has_amx):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx)
+    assert training.has_bf16() is has_amx
+
+
 def test_unknown_precision_is_refused():
     with pytest.raises(ModelError, match=r"PRECISION = 'fp16'.*bf16"):
         training.autocast(torch.device("cpu"), "fp16")
