@@ -6,7 +6,7 @@
 # (sessions 17-20 are tested); five folds of sessions 1-16, so that the fusion learns from every one of
 # them and no row that it learns from has chosen an epoch (six trainings a model instead of one; in
 # runs/LOG.md that was better than validation sessions); what the speaker said before is known, the
-# conversation is read, bf16 where the processor has it.
+# conversation is read, bf16 where it is faster (GPU, AMX).
 #
 # Chosen on other real recordings with the small encoder of this repository: everything that is not
 # named below. Untested: KoBERT itself, whose hub has not been reached, so the learning rates of a
