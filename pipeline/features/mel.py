@@ -13,7 +13,7 @@ from scipy.fft import rfft
 
 from pipeline.files import FULL_SCALE, RATE
 
-BLOCK = 32  # frames that are transformed at once
+BLOCK = 64  # frames that are transformed at once
 ROUNDING_POWER = 3 / 8 / 12 / FULL_SCALE**2  # mel_power of white noise of one bit (Hann: 3 / 8)
 
 
@@ -82,11 +82,13 @@ def log_mel(samples: np.ndarray, mel: Mel) -> np.ndarray:
 
 def deltas(spectrogram: np.ndarray) -> np.ndarray:
     """Return the slope along time, (T, F): regression over two frames to each side."""
-    padded = np.pad(spectrogram, ((2, 2), (0, 0)), mode="edge")
-    count = len(spectrogram)
-    ahead_1, ahead_2 = padded[3 : 3 + count], padded[4 : 4 + count]
-    behind_1, behind_2 = padded[1 : 1 + count], padded[0:count]
-    return (ahead_1 - behind_1 + 2 * (ahead_2 - behind_2)) / 10
+    first, last = spectrogram[:1], spectrogram[-1:]
+    padded = np.concatenate([first, first, spectrogram, last, last])
+    slope = padded[4:] - padded[:-4]
+    slope *= 2
+    slope += padded[3:-1] - padded[1:-3]
+    slope /= 10
+    return slope
 
 
 def add_deltas(spectrogram: np.ndarray, mel: Mel) -> np.ndarray:
