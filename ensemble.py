@@ -21,6 +21,7 @@ from pipeline import config  # first of all: it answers --help
 
 # isort: split
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -87,7 +88,10 @@ def compare_methods() -> None:
     ablation = origin.read_ablation(test.folder, test) if len(runs) == 1 else []
     histories = training.read_histories(Path(RESULTS or runs[0].folder))
     classics = predictions.join_baselines(runs)
-    pred, probabilities, weighted, choices = fuse(test.logits, classics, learn)
+    is_held_out = all(part.is_held_out for part in every)
+    with ThreadPoolExecutor(1) as beside:  # LightGBM leaves Python's lock to others
+        followed = beside.submit(follow_paper, test, learn, is_held_out)
+        pred, probabilities, weighted, choices = fuse(test.logits, classics, learn)
     readings = []
     if CONTEXT:
         plain = probabilities["stacking"]
@@ -95,7 +99,6 @@ def compare_methods() -> None:
         read = conversation.join(readings)
         probabilities |= read
         pred |= {method: values.argmax(axis=-1) for method, values in read.items()}
-    is_held_out = all(part.is_held_out for part in every)
     known = {model: run.get("known") for model, run in test.runs.items()}
     synthetic = next(filter(None, (run.get("synthetic") for run in test.runs.values())), None)
     stored = [
@@ -120,7 +123,7 @@ def compare_methods() -> None:
         "target": TARGET,
         "runs": test.runs,
         "learned": learned,
-        **scoring.evaluate(test, pred, probabilities, follow_paper(test, learn, is_held_out)),
+        **scoring.evaluate(test, pred, probabilities, followed.result()),
         "parts": parts.score_parts(test, pred, corpus.seen),
         "ablation": ablation,
         "origin": origin.describe(runs, corpus),
