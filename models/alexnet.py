@@ -55,9 +55,7 @@ class ModifiedAlexNet(nn.Module):
         if not self.is_paper:
             for convolution in self.convolutions:
                 nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-            self.norms = nn.ModuleList(
-                MaskedBatchNorm(channels, momentum=0.01) for channels in CHANNELS[1:]
-            )
+            self.norms = nn.ModuleList(MaskedBatchNorm(channels) for channels in CHANNELS[1:])
             for layer in range(len(KERNELS)):
                 bins = self.convolved(bins, layer)
                 bins = self.pooled(bins) if POOLED[layer] else bins
@@ -76,7 +74,8 @@ class ModifiedAlexNet(nn.Module):
     def forward(self, features: Tensor | list, frame_counts: Tensor | list) -> Tensor:
         """(B, 3, T, F), (B,) -> (B, C); or lists of such, cut by length so that little is padded.
 
-        In training the norms take their statistics from all parts together.
+        In training the norms take their statistics from all parts together; the average training
+        speaker, by whom they go otherwise, is measured by `settle`.
         """
         if isinstance(features, Tensor):
             features, frame_counts = [features], [frame_counts]
@@ -109,8 +108,26 @@ class ModifiedAlexNet(nn.Module):
 
     def usual_moments(self, layer: int, parts: list[tuple[Tensor, Tensor]]) -> list:
         norm = self.norms[layer]
-        found = norm.learn(parts) if self.training else (norm.running_mean, norm.running_var)
+        found = norm.measure(parts) if self.training else (norm.running_mean, norm.running_var)
         return [found] * len(parts)
+
+    @torch.no_grad()
+    def settle(self, parts: list[tuple[Tensor, Tensor]], weight: float) -> None:
+        """Move the average training speaker of every layer towards a batch by a `weight`.
+
+        With weights 1, 1/2, 1/3 ... it is the mean over the batches, for the network's weights as
+        they now are. An average that follows the training lags behind them: Wu & Johnson,
+        "Rethinking 'Batch' in BatchNorm", 2021.
+        """
+
+        def moments(layer: int, parts: list) -> list:
+            norm = self.norms[layer]
+            mean, variance = norm.measure(parts)
+            norm.running_mean.lerp_(mean, weight)
+            norm.running_var.lerp_(variance, weight)
+            return [(mean, variance)] * len(parts)
+
+        self.convolve(parts, moments)
 
     def start(self, features: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return features and counts as the first convolution takes them.
@@ -214,20 +231,13 @@ class MaskedBatchNorm(nn.BatchNorm2d):
         offset = self.bias - mean * factor
         return maps * factor[..., None, None] + offset[..., None, None]
 
-    def learn(self, parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Return mean and variance (C,) of a training batch; the running ones follow slowly.
-
-        Of the whole batch, if several processes have it in parts.
-        """
+    def measure(self, parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Return mean and variance (C,) of a batch; of the whole one if processes share it."""
         frames = total(sum(counts.sum() * maps.shape[3] for maps, counts in parts))
         real = [mask_frames(maps.float(), counts) for maps, counts in parts]
         mean = total(sum(maps.sum((0, 2, 3)) for maps in real)) / frames
         squares = total(sum(maps.square().sum((0, 2, 3)) for maps in real)) / frames
-        variance = (squares - mean.square()).clamp(min=0)
-        with torch.no_grad():
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance, self.momentum)
-        return mean, variance
+        return mean, (squares - mean.square()).clamp(min=0)
 
 
 def mask_frames(maps: Tensor, counts: Tensor) -> Tensor:

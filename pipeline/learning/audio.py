@@ -6,6 +6,7 @@ wide.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +34,7 @@ from pipeline.learning.batches import Step, cut_alike, cut_batches, cut_speaker_
 from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances
 from pipeline.learning.profile import SpeakerProfile
-from pipeline.learning.recogniser import Change, Recogniser
+from pipeline.learning.recogniser import Change, Recogniser, to_device
 from pipeline.learning.voices import (
     Average,
     known_sums,
@@ -48,6 +49,7 @@ NAME = "audio"
 MADE_BY = "audio_train.py"
 TEMPOS = (1.0, 0.85, 1.15)  # at which a clip is heard; the logits are averaged
 PART = 8  # clips of a training batch that are padded together
+SETTLED = 100  # batches on which the norms' averages are measured
 SAMPLED = 1000  # recordings by which it is measured what is usual
 
 
@@ -198,6 +200,16 @@ class SpectrogramModel(AudioModel):
         ]
         features, counts = zip(*parts, strict=True)
         return {"features": list(features), "frame_counts": list(counts), "known": known}
+
+    def settle(self, rows: Utterances, batches: list[np.ndarray]) -> None:
+        """Measure the average training speaker of both networks on SETTLED batches at most."""
+        heard = Counter()
+        for batch in batches[:SETTLED]:
+            made = to_device(self.inputs(rows, batch), self.device)
+            heard[made["known"]] += 1
+            network = self.network.known if made["known"] else self.network.stranger
+            parts = list(zip(made["features"], made["frame_counts"], strict=True))
+            network.settle(parts, 1 / heard[made["known"]])
 
     def part(
         self,

@@ -77,6 +77,9 @@ class Recogniser(ABC):
     def calibrate(self, rows: Utterances) -> None:  # noqa: B027 - most models have nothing to do
         """Take from the rows to learn from what needs no training: the average speaker."""
 
+    def settle(self, rows: Utterances, batches: list[np.ndarray]) -> None:  # noqa: B027 - as above
+        """Measure on batches to learn from what depends on the weights but is not learned."""
+
     def meet(self, rows: Utterances, *regimes: str) -> Utterances:
         """Return prepared rows with what is known of each one's speaker under each of the regimes.
 

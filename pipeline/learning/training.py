@@ -280,10 +280,14 @@ class Classification:
     def names(self, rows: np.ndarray) -> list[str]:
         return self.part.fit.ids[rows].tolist()
 
+    def settle(self) -> None:
+        self.model.settle(self.fit, self.cut(0))
+
     def measure(self, state: State) -> None:
         """Score the validation rows, if there are any; write history.json."""
         scores, steady, held_out = {}, None, self.part.held_out
         if self.part.chooses_epoch:
+            self.settle()
             with autocast(self.model.device, self.settings["precision"]):
                 logits = predict(self.model, held_out, DEFAULT_REGIME, self.limits, "validation")
             scores = validation_scores(logits, held_out.labels)
@@ -315,6 +319,8 @@ def train(model: Recogniser, part: Training, rates: dict[str, float]) -> None:
     if part.chooses_epoch:
         model.network.load_state_dict(state.best_weights)
         print(f"best epoch: {state.best_round} of {state.round} (validation macro F1)")
+    else:
+        task.settle()
 
 
 def progress(made: Iterable, todo: list[np.ndarray], title: str, state: State) -> Iterator:

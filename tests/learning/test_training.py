@@ -307,6 +307,20 @@ def test_a_step_changes_the_network_of_its_kind_of_voice(fit, tmp_path, voice):
     assert {name.split(".")[0] for name in every} == set(VOICES)
 
 
+@pytest.mark.parametrize("chooses", [True, False])
+def test_average_speaker_is_that_of_the_weights_that_are_kept(fit, held_out, tmp_path, chooses):
+    """It does not lag behind them: measured again, it is the same."""
+    model = audio.create(stage_settings("audio", **{**ONE_EPOCH, "epochs": 2}))
+    kept = run(model, tmp_path, fit, held_out=held_out if chooses else None)
+    rows = model.meet(model.prepare(fit), *model.LEARNED)
+    limits = model.settings["batch_seconds"], model.settings["batch_size"]
+    model.settle(rows, model.batches(rows, 1000 * model.settings["seed"], *limits))
+    averages = {name: own for name, own in kept.items() if "running" in name}
+    assert len(averages) == 2 * 2 * 5  # mean and variance, of two networks' layers
+    for name, tensor in averages.items():
+        torch.testing.assert_close(model.network.state_dict()[name], tensor)
+
+
 def test_a_step_changes_cmbert(bert, fit, tmp_path):
     model = cmbert.create(stage_settings("cmbert", bert=str(bert), **ONE_STEP, hide_words=0.3))
     changed, every = changed_by_one_step(model, tmp_path, fit)

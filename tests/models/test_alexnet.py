@@ -6,7 +6,7 @@ from dropout import share_dropped
 from torch import nn
 
 from models import alexnet
-from models.alexnet import MIN_FRAMES, MaskedBatchNorm, ModifiedAlexNet, TwoVoices
+from models.alexnet import MIN_FRAMES, POOLED, MaskedBatchNorm, ModifiedAlexNet, TwoVoices
 
 TABLE = [  # in, out, kernel, stride, padding
     (3, 64, 11, 4, 2),
@@ -44,9 +44,8 @@ def built(pooling: str) -> ModifiedAlexNet:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.bias, 0, 0.1)
-            module.momentum = 1.0
-    with torch.no_grad():
-        model(torch.randn(4, 3, 100, 64), torch.tensor([100] * 4))
+    if not model.is_paper:
+        model.settle([(torch.randn(4, 3, 100, 64), torch.tensor([100] * 4))], 1)
     return model.eval()
 
 
@@ -186,7 +185,7 @@ def test_norm_in_training_is_batch_norm_over_real_frames_of_all_parts():
     norm, clips = MaskedBatchNorm(3), [10 * clip + 3 for clip in clips_of(5, 40, 12, bins=4)]
     nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
     parts = [batch_of(clips[:2], filler=1000), batch_of(clips[2:])]
-    moments = norm.learn(parts)
+    moments = norm.measure(parts)
     normalised = [row for maps, _ in parts for row in norm(maps, *moments)]
     together = torch.cat(clips, dim=1)[None]  # one long clip: no padding
     expected = nn.functional.batch_norm(
@@ -194,7 +193,31 @@ def test_norm_in_training_is_batch_norm_over_real_frames_of_all_parts():
     ).split([5, 40, 12], dim=2)
     for row, clip in zip(normalised, expected, strict=True):
         torch.testing.assert_close(row[:, : clip.shape[2]], clip[0], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(norm.running_mean, 0.1 * together.mean((0, 2, 3)))
+
+
+def test_average_speaker_is_the_mean_over_batches_in_every_layer():
+    """Whatever it was before; each layer hears the others normalised by the batch itself."""
+    torch.manual_seed(0)
+    model, heard = ModifiedAlexNet(), []
+    batches = [batch_of(clips_of(*lengths)) for lengths in ((30, 50), (64, 97), (40,))]
+    for layer, convolution in enumerate(model.convolutions):
+        convolution.register_forward_hook(
+            lambda _, inputs, maps, layer=layer: heard.append((layer, maps))
+        )
+    for number, batch in enumerate(batches, 1):
+        model.settle([batch], 1 / number)
+    for layer, norm in enumerate(model.norms):
+        means = []
+        for (_, counts), maps in zip(
+            batches, (maps for at, maps in heard if at == layer), strict=True
+        ):
+            for each in range(layer + 1):
+                counts = model.convolved(counts, each)
+                counts = model.pooled(counts) if POOLED[each] and each < layer else counts
+            real = [row[:, :count] for row, count in zip(maps, counts, strict=True)]
+            means.append(torch.cat(real, dim=1).mean((1, 2)))
+        expected = torch.stack(means).mean(0)
+        torch.testing.assert_close(norm.running_mean, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_parts_of_a_batch_are_one_batch():
