@@ -62,6 +62,7 @@ class ModifiedAlexNet(nn.Module):
             width *= 2 * bins
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(width, classes)
+        self.to(memory_format=torch.channels_last)  # as the maps are, see `start`
 
     def convolved(self, length: Tensor | int, layer: int) -> Tensor | int:
         """Return how many of `length` positions a convolution leaves."""

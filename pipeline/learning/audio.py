@@ -49,7 +49,7 @@ NAME = "audio"
 MADE_BY = "audio_train.py"
 TEMPOS = (1.0, 0.85, 1.15)  # at which a clip is heard; the logits are averaged
 PART = 8  # clips of a training batch that are padded together
-SETTLED = 100  # batches on which the norms' averages are measured
+SETTLED = 40  # batches on which the norms' averages are measured
 SAMPLED = 1000  # recordings by which it is measured what is usual
 
 
