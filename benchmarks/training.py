@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pandas as pd
 import torch
@@ -27,13 +28,13 @@ from transformers import (
 import audio_train
 import run_classifier
 import text_train
+from benchmarks.features import mfcc_librosa, paper_scipy
 from benchmarks.measure import ROOT, alternate, draw_clips, draw_texts, row
-from models.alexnet import ModifiedAlexNet
 from models.cmbert import CMBERT
 from models.kobert import KoBERTClassifier, build_encoder, load_tokenizer
 from pipeline import config
 from pipeline.features.mel import Mel
-from pipeline.features.paper import PAPER_BINS, PAPER_MFCC_FRAMES, paper_mfcc, paper_spectrogram
+from pipeline.features.paper import PAPER_FRAMES, PAPER_MFCC_FRAMES
 from pipeline.files import RATE
 from pipeline.labels import LABELS
 from pipeline.learning import audio, cmbert, text, training
@@ -236,22 +237,36 @@ def paper_cmbert(data: Utterances) -> PaperLoop:
     labels = torch.from_numpy(data.labels[:CMBERT_BATCH])
 
     def batches() -> Iterator[tuple[dict, Tensor]]:
-        voices = [paper_mfcc(data.samples(number)) for number in range(CMBERT_BATCH)]
+        voices = [mfcc_librosa(data.samples(number)) for number in range(CMBERT_BATCH)]
+        voices = [librosa.util.fix_length(voice, size=PAPER_MFCC_FRAMES) for voice in voices]
         yield {**batch, "audio": torch.from_numpy(np.stack(voices))}, labels
 
     return PaperLoop(network, 2e-5, batches, CMBERT_BATCH, CMBERT_BATCH)
 
 
+class PositionSum(nn.Module):
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.sum((2, 3))
+
+
 def paper_audio(data: Utterances) -> PaperLoop:
     """Return the published audio training, a clip a step."""
-    network = ModifiedAlexNet("sum", PAPER_BINS)
+    pool = nn.MaxPool2d(3, 2)
+    network = nn.Sequential(
+        *(nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), pool),
+        *(nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), pool),
+        *(nn.Conv2d(192, 384, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), pool),
+        *(PositionSum(), nn.Dropout(), nn.Linear(256, len(LABELS))),
+    )
 
     def batches() -> Iterator[tuple[dict, Tensor]]:
         for number in range(PAPER_CLIPS):
-            features = torch.from_numpy(paper_spectrogram(data.samples(number)))[None]
-            counts = torch.tensor([features.shape[2]])
-            labels = torch.from_numpy(data.labels[number : number + 1])
-            yield {"features": features, "frame_counts": counts}, labels
+            features = paper_scipy(data.samples(number)).astype(np.float32)
+            missing = max(0, PAPER_FRAMES - features.shape[1])
+            features = torch.from_numpy(np.pad(features, ((0, 0), (0, missing), (0, 0))))[None]
+            yield {"input": features}, torch.from_numpy(data.labels[number : number + 1])
 
     seconds = float(data.sample_counts[:PAPER_CLIPS].sum()) / RATE
     return PaperLoop(network, 2e-4, batches, PAPER_CLIPS, seconds)
