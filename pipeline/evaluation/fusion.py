@@ -139,7 +139,7 @@ def log_features(logits: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
 
 def log_vote(logits: np.ndarray) -> np.ndarray:
     """Return the logarithm of the mean probabilities, (N, C)."""
-    return logsumexp(log_softmax(logits, axis=-1), axis=0) - np.log(len(logits))
+    return np.logaddexp.reduce(log_softmax(logits, axis=-1)) - np.log(len(logits))
 
 
 def probability_features(logits: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from dropout import share_dropped
 from torch import nn
 
 from models import alexnet
-from models.alexnet import MIN_FRAMES, POOLED, MaskedBatchNorm, ModifiedAlexNet, TwoVoices
+from models.alexnet import CHANNELS, MIN_FRAMES, MaskedBatchNorm, ModifiedAlexNet, TwoVoices
 
 TABLE = [  # in, out, kernel, stride, padding
     (3, 64, 11, 4, 2),
@@ -198,26 +198,16 @@ def test_norm_in_training_is_batch_norm_over_real_frames_of_all_parts():
 def test_average_speaker_is_the_mean_over_batches_in_every_layer():
     """Whatever it was before; each layer hears the others normalised by the batch itself."""
     torch.manual_seed(0)
-    model, heard = ModifiedAlexNet(), []
-    batches = [batch_of(clips_of(*lengths)) for lengths in ((30, 50), (64, 97), (40,))]
-    for layer, convolution in enumerate(model.convolutions):
-        convolution.register_forward_hook(
-            lambda _, inputs, maps, layer=layer: heard.append((layer, maps))
-        )
-    for number, batch in enumerate(batches, 1):
-        model.settle([batch], 1 / number)
-    for layer, norm in enumerate(model.norms):
-        means = []
-        for (_, counts), maps in zip(
-            batches, (maps for at, maps in heard if at == layer), strict=True
-        ):
-            for each in range(layer + 1):
-                counts = model.convolved(counts, each)
-                counts = model.pooled(counts) if POOLED[each] and each < layer else counts
-            real = [row[:, :count] for row, count in zip(maps, counts, strict=True)]
-            means.append(torch.cat(real, dim=1).mean((1, 2)))
-        expected = torch.stack(means).mean(0)
-        torch.testing.assert_close(norm.running_mean, expected, atol=1e-5, rtol=1e-4)
+    model, heard = ModifiedAlexNet(), [[] for _ in CHANNELS[1:]]
+    for maps, convolution in zip(heard, model.convolutions, strict=True):
+        convolution.register_forward_hook(lambda *args, maps=maps: maps.append(args[2]))
+    for number, lengths in enumerate(([50, 50], [64, 64, 64], [40]), 1):  # none is padded
+        model.settle([batch_of(clips_of(*lengths))], 1 / number)
+    for maps, norm in zip(heard, model.norms, strict=True):
+        means = sum(batch.mean((0, 2, 3)) for batch in maps) / 3
+        variances = sum(batch.var((0, 2, 3), correction=0) for batch in maps) / 3
+        torch.testing.assert_close(norm.running_mean, means, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(norm.running_var, variances, atol=1e-5, rtol=1e-4)
 
 
 def test_parts_of_a_batch_are_one_batch():
