@@ -93,8 +93,11 @@ class Recogniser(ABC):
         return regime if self.LEARNED else "alone"
 
     def companies(self, rows: Utterances, budget: int, size: int) -> list[list[np.ndarray]]:
-        """Return all rows in groups of batches that are recognised together: one each."""
-        return [[batch] for batch in self.batches(rows, None, budget, size)]
+        """Return all rows in groups of batches that are recognised together: one each.
+
+        Rows of like length are in a batch, as in learning, so that little is padded.
+        """
+        return [[batch] for batch in self.batches(rows, 0, budget, size)]
 
     def recognise(
         self, rows: Utterances, company: list[np.ndarray], regime: str, change: Change
