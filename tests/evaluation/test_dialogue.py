@@ -157,7 +157,7 @@ def test_what_is_stored_reads_a_dialogue_turn_by_turn_as_in_one_pass(tmp_path):
     chosen = choice.choose(rows, "accuracy")
     stored = Dialogue(make_transitions(2), np.full(C, 1 / C), past=True, whole=True)
     fitted = choice.fit_fusion(rows, chosen, {}, None, "simulated rows")
-    replace(fitted, dialogue=stored).write(tmp_path / "fusion.json")
+    replace(fitted, dialogue=stored, in_dialogue=fitted.certain).write(tmp_path / "fusion.json")
     read = fusion.load(tmp_path / "fusion.json")
     probabilities, names = random_probabilities(9, 3), list("ABABBACBA")
     turns = Turns.of(np.arange(9), np.array(names))
@@ -182,7 +182,7 @@ def test_damaged_transitions_are_refused(tmp_path, damage):
     rows = simulate(200, (1.5, 1.2, 0.8))
     fitted = choice.fit_fusion(rows, choice.choose(rows, "accuracy"), {}, None, "rows")
     stored = Dialogue(make_transitions(2), np.full(C, 1 / C), past=True, whole=True)
-    replace(fitted, dialogue=stored).write(tmp_path / "fusion.json")
+    replace(fitted, dialogue=stored, in_dialogue=fitted.certain).write(tmp_path / "fusion.json")
     content = json.loads((tmp_path / "fusion.json").read_text())
     content["dialogue"] |= damage
     (tmp_path / "fusion.json").write_text(json.dumps(content))

@@ -209,6 +209,7 @@ def test_permuted_test_labels_change_no_prediction(finished, tmp_path, run_scrip
     assert done.status == 0, done.stderr
     names = [f"ensemble_{method}_pred.npy" for method in FUSED]
     names += [f"ensemble_{method}_output.npy" for method in FUSED if method != "hard"]
+    names.append("fusion.json")
     for name in names:
         assert (tmp_path / name).read_bytes() == (outputs / name).read_bytes(), name
     rules = (
