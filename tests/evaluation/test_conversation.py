@@ -141,7 +141,7 @@ def test_four_of_five_turns_are_certain_of_every_set_of_models():
             read = stored.dialogue.read(plain, dialogues, "past")
             assert not np.allclose(read[later], plain[later])
             found.append((read[later].max(axis=1) >= stored.threshold(models, "FM")).mean())
-        assert stored.threshold(MODELS, "F") == stored.threshold(MODELS)
+        assert stored.threshold(MODELS, "F") == stored.certain[MODELS].threshold
     for models, found in shares.items():
         assert np.mean(found) == pytest.approx(0.8, abs=0.04), models
 
