@@ -22,8 +22,9 @@ from pipeline.files import UserError
 class Utterance:
     """One utterance of a speaker. text and length (samples) are known once its files are read.
 
-    turn: 1, 2, ... in its dialogue, both speakers counted.  wav_start, wav_end: seconds in the
-    dialogue, nan where the annotation does not say.  corpus: its name where there are several.
+    dialogue_number: 1, 2, ... of its dialogue in the session, in the order of time.  turn: 1, 2,
+    ... in its dialogue, both speakers counted.  wav_start, wav_end: seconds in the dialogue, nan
+    where the annotation does not say.  corpus: its name where there are several.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Utterance:
     speaker: str
     gender: str
     scenario: str
+    dialogue_number: int
     turn: int
     wav_start: float
     wav_end: float
@@ -54,7 +56,7 @@ class Utterance:
 def read_corpus(tree: Tree, account: Account) -> list[Utterance]:
     """Return the utterances that have their speaker's rating and both files, sorted by ID."""
     rows: list[tuple[int, Row]] = []
-    turns: dict[str, int] = {}
+    turns: dict[str, tuple[int, int]] = {}
     listed: list[Row] = []
     for session, files in sorted(tree.annotation.items()):
         tables = [read_table(tree, path, account) for _, path in sorted(files.items())]
@@ -222,10 +224,11 @@ def keep_one_each(rows: list[tuple[int, Row]], account: Account) -> list[tuple[i
 
 
 def match_files(
-    tree: Tree, session: int, row: Row, turns: dict[str, int], account: Account
+    tree: Tree, session: int, row: Row, turns: dict[str, tuple[int, int]], account: Account
 ) -> Utterance | None:
     """Join a row with its recording and transcript; None, and an entry, if that cannot be done.
 
+    turns: of every ID, see `number_turns`.
     Raises UserError for a cell that cannot be read.
     """
     match = ID_PATTERNS[tree.kind].fullmatch(row.id)
@@ -245,13 +248,15 @@ def match_files(
     if row.remark:
         account.note(row.id, "Wav time unreadable, left blank", f"{row.where}: {row.remark}")
     gender = match["gender"]
+    dialogue_number, turn = turns[row.id]
     return Utterance(
         id=row.id,
         session=session,
         speaker=match["user"] if tree.kind == "KEMDy20" else f"Sess{session:02d}{gender}",
         gender=gender,
         scenario=match["scenario"],
-        turn=turns[row.id],
+        dialogue_number=dialogue_number,
+        turn=turn,
         wav_start=row.start,
         wav_end=row.end,
         labels=row.labels,

@@ -21,6 +21,7 @@ from pipeline.corpus.report import fleiss_kappa
 from pipeline.files import RATE, UserError, sha256
 from pipeline.labels import LABELS
 from pipeline.learning.dataset import load_utterances
+from pipeline.learning.voices import turn_order
 from pipeline.sample.writer import Row, Vote
 
 SCRIPT = Path(preprocess.__file__)
@@ -127,14 +128,15 @@ def test_columns_and_a_row_by_hand(run, corpus):
     data = run(corpus, text="spoken")
     row = {row["id"]: row for row in read(data, "train")}["Sess03_script01_F002"]
     assert list(row) == [
-        *("id", "session", "speaker", "gender", "scenario", "turn", "wav_start", "wav_end"),
+        *("id", "session", "speaker", "gender", "scenario", "dialogue_number", "turn"),
+        *("wav_start", "wav_end"),
         *("label", "labels", "text", "valence", "arousal"),
         *("votes_neutral", "votes_angry", "votes_happy", "votes_surprise", "votes_sad"),
         *("votes_fear", "votes_disgust", "first_sample", "sample_count"),
     ]
     expected = {"session": "3", "speaker": "Sess03F", "gender": "F", "scenario": "script01"}
     # Sessions 1 and 2 have 60 segments, 0 to 59; F002 is the third one of its dialogue.
-    expected |= {"turn": "3", "wav_start": "62", "wav_end": "62.1"}
+    expected |= {"dialogue_number": "1", "turn": "3", "wav_start": "62", "wav_end": "62.1"}
     expected |= {"label": "neutral", "labels": "neutral;sad", "text": "그래서 가사다 말이야."}
     expected |= {"valence": "2.5", "votes_neutral": "5", "votes_sad": "5", "votes_angry": "0"}
     expected |= {"sample_count": "1600"}
@@ -327,6 +329,26 @@ def test_blank_means_and_times_come_back_as_nan(run, tmp_path):
     assert table[names].dtypes.tolist() == [np.dtype(float)] * 4
     assert table[names].isna().to_numpy().sum() == 4
     assert table.loc["Sess01_script01_M001", "valence"] == 3.0
+
+
+@pytest.mark.parametrize("order", [("script01", "script02", "impro01"), ("impro01", "script02")])
+def test_the_tables_have_the_order_of_time(run, tmp_path, order):
+    """Dialogue and turn in one table are the annotation's order, whatever names and IDs are."""
+
+    def reorder(sessions):
+        for session in sessions:
+            kept = [s for s in session.segments if s.id.split("_")[1] in order]
+            session.segments[:] = sorted(kept, key=lambda s: order.index(s.id.split("_")[1]))
+
+    hostile.write(tmp_path / "corpus", "KEMDy19", [hostile.Change("", edit=reorder)])
+    data = run(tmp_path / "corpus")
+    sessions = hostile.healthy19()
+    reorder(sessions)
+    table = load_utterances(data, *SPLITS).table
+    in_time = table.sort_values(["session", "dialogue_number", "turn"])["id"].tolist()
+    assert in_time == [segment.id for session in sessions for segment in session.segments]
+    every = load_utterances(data, *SPLITS)
+    assert [every.ids[row] for row in turn_order(every, np.arange(len(every)))] == in_time
 
 
 def test_transcripts_seen_in_training_are_counted(run, tmp_path, capsys):
