@@ -4,6 +4,7 @@ The annotation is read and matched with the files of the tree by segment ID. No 
 transcript is opened here.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,9 @@ from pipeline.corpus.ratings import check_ratings
 from pipeline.corpus.tree import RECORDINGS, TRANSCRIPTS, Tree
 from pipeline.corpus.turns import number_turns
 from pipeline.files import UserError
+
+# Of a case-folded path without extension: all but the utterance's number.
+SPEAKER = re.compile(r"(.*_(?:[fm]|user[0-9]+[fm]_))[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -269,12 +273,36 @@ def match_files(
     )
 
 
+def note_pairs(tree: Tree, account: Account) -> None:
+    """Name the recording and the transcript that may be one utterance's under two numbers.
+
+    They are the only ones of their speaker in a dialogue that lack the other file, one each.
+    Nothing is joined: nobody has said that they belong together.
+    """
+    halves: dict[str, tuple[list[str], list[str]]] = {}
+    for path in sorted(tree.sizes):
+        stem = path.rpartition(".")[0]
+        whole = tree.find(stem, RECORDINGS) and tree.find(stem, TRANSCRIPTS)
+        speaker = SPEAKER.fullmatch(stem.casefold())
+        if speaker and not whole and not tree.refusal(stem):
+            is_text = path.casefold().endswith(TRANSCRIPTS)
+            halves.setdefault(speaker[1], ([], []))[is_text].append(path)
+    for spoken, written in halves.values():
+        if len(spoken) == len(written) == 1:
+            names = [path.rpartition("/")[2] for path in (*spoken, *written)]
+            reason = (
+                f"{names[0]} has no transcript and {names[1]} no recording: perhaps one utterance"
+            )
+            account.note(names[0].rpartition(".")[0], reason, "; ".join((*spoken, *written)))
+
+
 def list_orphans(tree: Tree, account: Account) -> None:
     """Note the recordings and transcripts whose segment has no annotation row, one entry each."""
     for path in sorted(tree.sizes):
-        stem, _, extension = path.rpartition(".")
+        stem = path.rpartition(".")[0]
         if stem.casefold() not in account.claimed:
-            kind = "transcript" if "." + extension in TRANSCRIPTS else "recording"
+            is_text = path.casefold().endswith(TRANSCRIPTS)
+            kind = "transcript" if is_text else "recording"
             reason = f"{kind} without an annotation row"
             entry = {"id": stem.rpartition("/")[2], "reason": reason, "path": path}
             account.orphans.append(entry)

@@ -80,14 +80,26 @@ def merge_orders(kind: str, session: int, tables: list[list[Row]], account: Acco
 
 
 def check_times(dialogue: str, rows: list[Row], account: Account) -> None:
-    """Note the turns of a dialogue whose `Wav` start is not in the order of the others'."""
-    wrong = [rows[place] for place in out_of_order([row.start for row in rows])]
+    """Note the turns of a dialogue whose `Wav` start is not in the order of the others'.
+
+    Two who speak at once may be listed either way.
+    """
+    wrong = [
+        rows[place]
+        for place in out_of_order([row.start for row in rows])
+        if not any(at_once(rows[place], other) for other in rows[max(0, place - 1) : place + 2])
+    ]
     if len(wrong) > max(FEW - 1, MANY * len(rows)):
         reason = "turns are not in the order of their Wav times: the annotation's order counts"
         account.note(dialogue, reason, f"{len(wrong)} of {len(rows)} turns, {wrong[0].where} ...")
         return
     for row in wrong:
         account.note(row.id, "Wav start is not in the order of the turns", row.where)
+
+
+def at_once(row: Row, other: Row) -> bool:
+    """Tell whether two turns overlap in time."""
+    return row is not other and row.start < other.end and other.start < row.end
 
 
 def out_of_order(values: list[float]) -> list[int]:

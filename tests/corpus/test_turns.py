@@ -253,6 +253,25 @@ def test_kemdy20_counts_both_users_whatever_prefix_their_ids_have(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("kind", ["KEMDy19", "KEMDy20"])
+@pytest.mark.parametrize("listed_by", ["start", "end"])
+def test_turns_may_overlap(tmp_path, kind, listed_by):
+    """Two who speak at once are listed either way, and nothing is to be said of it."""
+    spans = [(0.0, 4.0), (3.8, 9.0), (8.8, 12.0), (9.5, 11.0), (12.0, 13.0)]
+    spans = sorted(spans, key=lambda span: span[listed_by == "end"])
+
+    def overlap(sessions):
+        segments = sessions[1].segments
+        for place, (start, end) in enumerate(spans):
+            segments[place] = replace(segments[place], start=start, end=end)
+        del segments[len(spans) :]
+
+    utterances, account = read(tmp_path, overlap, kind=kind)
+    found = sorted((u.turn, u.wav_start) for u in utterances.values() if u.session == 2)
+    assert found == list(enumerate((start for start, _ in spans), 1))
+    assert noted(account) == []
+
+
 @pytest.mark.parametrize(
     "values, fewest",
     [
