@@ -4,7 +4,8 @@
     python preprocess.py --corpus data/KEMDy19,data/KEMDy20 --test-corpus KEMDy20
 
 Reads the corpus: annotation/*.csv, wav/**/*.{wav,flac} and *.txt, one utterance a pair.
-Writes {train,valid,test}.tsv (one utterance a row, and which turn of its dialogue it is),
+Writes {train,valid,test}.tsv (one utterance a row; dialogue_number, turn: its place in the order
+of time, which is that of the annotation's rows: the dialogue's in the session, its own in that),
 {train,valid,test}_audio.npy (recordings one after another, 16 kHz mono int16; where --shard-hours
 cuts them _audio-00000.npy, _audio-00001.npy ..., samples counted over all), manifest.json (an
 account of every annotated utterance), and a report with plots under outputs/corpus/.
@@ -72,7 +73,8 @@ CLUSTER = ""  # address of a Dask scheduler, tcp://host:8786; empty: this machin
 
 TIE_RULES = ("first", "drop", "soft")
 COLUMNS = (
-    *("id", "session", "speaker", "gender", "scenario", "turn", "wav_start", "wav_end"),
+    *("id", "session", "speaker", "gender", "scenario", "dialogue_number", "turn"),
+    *("wav_start", "wav_end"),
     *("label", "labels", "text", "valence", "arousal"),
     *(f"votes_{label}" for label in LABELS),
     *("first_sample", "sample_count"),
@@ -225,11 +227,12 @@ def write_table(path: Path, utterances: list[Utterance]) -> None:
     lines = ["\t".join([*COLUMNS, *["corpus"] * has_corpora])]
     first_sample = 0
     for u in utterances:
-        cells = (u.id, u.session, u.speaker, u.gender, u.scenario, u.turn)
+        cells = (u.id, u.session, u.speaker, u.gender, u.scenario)
+        when = (u.dialogue_number, u.turn)
         times = map(blank_nan, (u.wav_start, u.wav_end))
         said = (u.label, ";".join(u.labels), u.text, blank_nan(u.valence), blank_nan(u.arousal))
         place = (first_sample, u.length, *[u.corpus] * has_corpora)
-        lines.append("\t".join(map(str, (*cells, *times, *said, *u.votes, *place))))
+        lines.append("\t".join(map(str, (*cells, *when, *times, *said, *u.votes, *place))))
         first_sample += u.length
     write_text(path, "\n".join(lines) + "\n")
 

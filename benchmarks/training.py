@@ -96,6 +96,7 @@ def make_rows() -> Utterances:
             "speaker": [f"speaker{row % SPEAKERS}" for row in number],
             "session": 1,
             "scenario": "script01",
+            "dialogue_number": 1,
             "turn": number,
         }
     )

@@ -16,6 +16,7 @@ A script imports this file before all that takes seconds to import, because whoe
 import ast
 import difflib
 import errno
+import io
 import os
 import sys
 import time
@@ -148,6 +149,8 @@ def run(main: Callable[[], None], words: str = "") -> None:
     is_first = os.environ.get("RANK", "0") == "0"
     if not is_first:  # of several processes, the first one speaks
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         script = Path(namespace["__file__"])
         stages = os.environ.get("STAGES", "").split()

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import platform
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -45,6 +46,21 @@ def reading(path: Path | str, made_by: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(f"{path} cannot be read ({reason}): run {made_by} again") from None
+
+
+def find_path(path: Path) -> Path:
+    """Return a path as the disk has it, whose names may be in another normal form (NFC, NFD).
+
+    One that is nowhere stays as it is.
+    """
+    if path.exists() or path.name in ("", ".."):
+        return path
+    parent, name = find_path(path.parent), unicodedata.normalize("NFC", path.name)
+    with suppress(OSError):
+        for found in os.listdir(parent):
+            if unicodedata.normalize("NFC", found) == name:
+                return parent / found
+    return path
 
 
 @contextmanager
@@ -119,7 +135,8 @@ def write_bytes(path: Path | str, content: bytes) -> None:
 
 def write_text(path: Path | str, text: str) -> None:
     """Write UTF-8 text with `\\n` line ends, atomically."""
-    write_bytes(path, text.encode("utf-8"))
+    # A file name that is no UTF-8 (a zip from Korean Windows) is written as \udcb0, which is JSON.
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path | str, content: object) -> None:

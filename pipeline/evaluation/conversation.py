@@ -68,8 +68,8 @@ def read_fold(
     """Read the test rows' dialogues; None where the order of the turns is not on record.
 
     plain (N, C): the fusion's probabilities of the test rows. told: every labelled turn of the
-    training sessions (session, scenario, turn, speaker, label by number); without it those rows
-    tell how emotions follow one another that the fusion was fitted on.
+    training sessions (session, dialogue_number, turn, speaker, label by number); without it those
+    rows tell how emotions follow one another that the fusion was fitted on.
     """
     if fold.facts is None or fold.test.facts is None:
         return None

@@ -43,6 +43,7 @@ from pipeline.learning.voices import (
     sums_of,
     turn_order,
     units_of,
+    voices_of,
 )
 
 NAME = "audio"
@@ -234,12 +235,14 @@ class SpectrogramModel(AudioModel):
             clips.append(add_deltas(clip, self.mel))
         return frame_batch(clips)
 
-    def companies(self, rows: Utterances, budget: int, size: int) -> list[list[np.ndarray]]:
-        """Return each speaker's batches, clips of like length together."""
-        speakers, lengths = rows.speakers, rows.sample_counts
+    def companies(
+        self, rows: Utterances, regime: str, budget: int, size: int
+    ) -> list[list[np.ndarray]]:
+        """Return each voice's batches (`voices_of`), clips of like length together."""
+        voices, lengths = voices_of(rows, regime), rows.sample_counts
         companies = []
-        for speaker in np.unique(speakers):
-            own = np.flatnonzero(speakers == speaker)
+        for voice in np.unique(voices):
+            own = np.flatnonzero(voices == voice)
             own = own[np.argsort(lengths[own], kind="stable")]
             companies.append([own[b] for b in cut_batches(lengths[own], budget * RATE, size)])
         return companies
@@ -259,7 +262,8 @@ class SpectrogramModel(AudioModel):
     ) -> tuple[Tensor, SpeakerProfile]:
         """Return the logits of one speaker's clips, and what is known of the speaker after them.
 
-        company: batches of one speaker's rows.  profile: what was known before them.
+        company: batches of one speaker's rows, under `past` of one session.  profile: what was
+        known before them.
         """
         before = read_profile(profile)
         chosen = np.concatenate(company)

@@ -50,21 +50,35 @@ def sums_of(clip: np.ndarray) -> Tensor:
 
 
 def turn_order(rows: Utterances, chosen: np.ndarray) -> np.ndarray:
-    """Return the places in `chosen` in the order of the turns: sessions, dialogues, turns."""
+    """Return the places in `chosen` in the order of time: sessions, their dialogues, turns."""
     table = rows.table.iloc[chosen]
-    return np.lexsort([table["turn"], table["scenario"], table["session"]])
+    return np.lexsort([table["turn"], table["dialogue_number"], table["session"]])
+
+
+def voices_of(rows: Utterances, regime: str) -> np.ndarray:
+    """Return whose clips are known together, (N,): a speaker's; under `past` a session's of them.
+
+    A system in a conversation meets everybody as a stranger: what it heard in another session is
+    not known in this one.
+    """
+    speakers = rows.speakers
+    if regime != "past":
+        return speakers
+    sessions = rows.table["session"].to_numpy(dtype=str)
+    return np.char.add(np.char.add(sessions, " "), speakers)
 
 
 def known_sums(rows: Utterances, sums: Tensor, regime: str, before: Tensor | None = None) -> Tensor:
     """Return what is known of the speaker at each row, (N, 2 + 2 F); sums: each row's own.
 
+    Under `past` all is forgotten at the end of a session, under `all` nothing.
     before (2 + 2 F,): of what was heard earlier, where all rows are of one speaker.
     """
     known = torch.empty_like(sums)
     order = turn_order(rows, np.arange(len(rows)))
-    speakers = rows.speakers[order]
-    for speaker in np.unique(speakers):
-        own = order[speakers == speaker]
+    voices = voices_of(rows, regime)[order]
+    for voice in np.unique(voices):
+        own = order[voices == voice]
         known[own] = known_at_each(sums[own], regime, before)
     return known
 

@@ -24,14 +24,14 @@ def draw_session(session: int, strength: float, random) -> pd.DataFrame:
     own[:C] = strength * np.eye(C)
     after = Transitions(own, np.zeros((C + 1, C))).after(np.full(C, 1 / C))
     rows = []
-    for scenario in ("impro01", "script01"):
+    for number in (1, 2):
         last = [C, C]
         for turn in range(LENGTH):
             speaker = turn % 2
             last[speaker] = random.choice(C, p=after[last[speaker], C])
             name = f"Sess{session:02d}{'FM'[speaker]}"
-            rows.append((session, scenario, turn + 1, name, last[speaker]))
-    return pd.DataFrame(rows, columns=["session", "scenario", "turn", "speaker", "label"])
+            rows.append((session, number, turn + 1, name, last[speaker]))
+    return pd.DataFrame(rows, columns=["session", "dialogue_number", "turn", "speaker", "label"])
 
 
 def make_fold(strength: float, held: int = 4, seed: int = 0) -> tuple[Fold, pd.DataFrame]:

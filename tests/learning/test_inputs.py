@@ -257,6 +257,45 @@ def test_the_order_of_turns_is_the_conversations_and_not_the_tables(listener):
     assert not same(everything, backwards)
 
 
+NAMES = ("script01", "impro01"), ("impro01", "script01"), ("script10", "script2"), ("a", "a")
+
+
+def two_dialogues(rows, names):
+    """Every session cut into two dialogues of these names, whose turns begin at 1."""
+    half = rows.table.groupby("session")["turn"].transform("max") // 2
+    second = rows.table["turn"] > half
+    table = rows.table.assign(
+        scenario=np.where(second, names[1], names[0]),
+        dialogue_number=1 + second,
+        turn=rows.table["turn"] - half * second,
+    )
+    return replace(rows, table=table)
+
+
+def test_past_is_the_order_of_time_whatever_the_dialogues_are_called(listener):
+    model, rows = listener
+    everything = logits_of(model, rows, "past")
+    for names in NAMES:
+        named = two_dialogues(rows, names)
+        assert same(logits_of(model, named, "past"), everything)
+        own = np.flatnonzero(rows.speakers == "Sess02M")
+        own = own[np.argsort(rows.table["turn"].to_numpy()[own])]
+        for heard in range(1, len(own)):  # stopped within the first dialogue, or in the second
+            chosen = np.sort(own[:heard])
+            assert same(logits_of(model, part_of(named, chosen), "past"), everything[chosen])
+
+
+def test_a_speaker_of_several_sessions_is_known_within_each_alone(listener):
+    """Under past; under all, every clip of the speaker counts."""
+    model, rows = listener
+    names = rows.table["speaker"].str.replace(r"Sess\d+", "User", regex=True)
+    again = replace(rows, table=rows.table.assign(speaker=names))
+    assert again.table.groupby("speaker")["session"].nunique().tolist() == [2, 2]
+    for regime, is_same in (("alone", True), ("past", True), ("all", False)):
+        found = logits_of(model, again, regime), logits_of(model, rows, regime)
+        assert same(*found) == is_same
+
+
 def test_all_is_every_utterance_of_the_speaker_and_of_no_other(listener):
     model, rows = listener
     everything = logits_of(model, rows, "all", size=2)
