@@ -14,7 +14,6 @@ from scipy.fft import rfft
 from pipeline.files import FULL_SCALE, RATE
 
 BLOCK = 64  # frames that are transformed at once
-ROUNDING_POWER = 3 / 8 / 12 / FULL_SCALE**2  # mel_power of white noise of one bit (Hann: 3 / 8)
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class Mel:
     deviation_floor: float = 0.1  # normalisation does not blow up a bin that hardly moves
     slope_scale: float = 2.5  # of the deltas, so that they are not small beside the spectrogram
     curve_scale: float = 5.0  # of the deltas' deltas
+    rounding: float = 3 / 8 / 12 / FULL_SCALE**2  # mel_power of noise of one bit (Hann: 3 / 8)
 
     @cached_property
     def filters(self) -> np.ndarray:
@@ -76,7 +76,7 @@ def log_mel(samples: np.ndarray, mel: Mel) -> np.ndarray:
     the microphone only shifts the spectrogram; of digital silence it is a 16-bit file's own noise.
     """
     power = mel_power(samples, mel)
-    floor = max(float(power.mean()) * 10 ** (-mel.range / 10), ROUNDING_POWER)
+    floor = max(float(power.mean()) * 10 ** (-mel.range / 10), mel.rounding)
     return np.log(power + np.float32(floor))
 
 

@@ -128,7 +128,7 @@ def test_known_voices_are_heard_in_units_of_the_speaker(met):
     model, rows = met
     for speaker in set(rows.speakers):
         own = np.flatnonzero(rows.speakers == speaker)
-        batch = model.inputs(rows, own)
+        batch = model.inputs(rows, own.view(audio.KnownVoice))
         assert batch["known"]
         frames = np.concatenate(
             [
@@ -150,8 +150,8 @@ def test_known_voices_are_heard_in_units_of_the_speaker(met):
 def test_a_strangers_voice_is_heard_in_units_of_the_corpus(met):
     model, rows = met
     together = np.concatenate(rows.features["spectrograms"])
-    np.testing.assert_allclose(model.average.units[0], together.mean(0), rtol=1e-4)
-    np.testing.assert_allclose(model.average.units[1], together.std(0), rtol=1e-4)
+    np.testing.assert_allclose(model.average.units(0.1)[0], together.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(model.average.units(0.1)[1], together.std(0), rtol=1e-4)
     batch = model.inputs(rows, ROWS)
     assert not batch["known"]
     (features,), (counts,) = batch["features"], batch["frame_counts"]
@@ -289,7 +289,7 @@ def test_a_clip_is_heard_at_three_tempos(met):
     model, rows = met
     model.network.eval()
     row = np.array([4])
-    clip, (mean, deviation) = rows.features["spectrograms"][4], model.average.units
+    clip, (mean, deviation) = rows.features["spectrograms"][4], model.average.units(0.1)
     own = model.units(rows.features["sums"][4][None])[0]
     logits = []
     for tempo in (1, 0.85, 1.15):

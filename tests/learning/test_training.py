@@ -297,7 +297,7 @@ VOICES = "stranger", "known"
 @pytest.mark.parametrize("voice", VOICES)
 def test_a_step_changes_the_network_of_its_kind_of_voice(fit, tmp_path, voice):
     model = audio.create(stage_settings("audio", **ONE_STEP))
-    own = np.flatnonzero(fit.speakers == "Sess01F")
+    own = np.flatnonzero(fit.speakers == "Sess01F").view(audio.KnownVoice)
     mixed = np.array([*own[:3], *np.flatnonzero(fit.speakers == "Sess02M")[:3]])
     changed, every = changed_by_one_step(
         model, tmp_path, fit, steps=[own if voice == "known" else mixed]
@@ -378,7 +378,7 @@ def test_best_epoch_is_kept_and_history_tells(text_model, fit, held_out, tmp_pat
     ours = metrics.scores(held_out.labels, logits.argmax(1).numpy())["macro_f1"]
     assert ours == pytest.approx(scores[history["best_epoch"] - 1])
     rates = [epoch["learning_rate"] for epoch in history["epochs"]]
-    np.testing.assert_allclose(rates, 5e-3 * np.array([0.75, 0.5, 0.25, 0]))
+    np.testing.assert_allclose(rates, 5e-3 * np.array([10, 7, 4, 1]) / 12)  # of its last step
 
 
 def test_patience_ends_a_training_that_stands_still(text_model, fit, held_out, tmp_path):
