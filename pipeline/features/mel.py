@@ -13,8 +13,6 @@ from scipy.fft import rfft
 
 from pipeline.files import FULL_SCALE, RATE
 
-BLOCK = 64  # frames that are transformed at once
-
 
 @dataclass(frozen=True)
 class Mel:
@@ -47,15 +45,17 @@ def slice_frames(samples: np.ndarray, window: int, hop: int) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(samples, window)[::hop]
 
 
-def power_blocks(samples: np.ndarray, window: np.ndarray, hop: int) -> Iterator[np.ndarray]:
-    """Yield the power spectra (T, W / 2 + 1) of samples (S,) under a window (W,), BLOCK by BLOCK.
+def power_blocks(
+    samples: np.ndarray, window: np.ndarray, hop: int, block: int = 64
+) -> Iterator[np.ndarray]:
+    """Yield the power spectra (T, W / 2 + 1) of samples (S,) under a window (W,), block by block.
 
     In the precision of samples and window, by scipy, which transforms several frames at once; what
-    is made of a block never leaves the processor's cache.
+    is made of a block never leaves the processor's cache. Another size rounds differently.
     """
     frames = slice_frames(samples, len(window), hop)
-    for start in range(0, len(frames), BLOCK):
-        spectrum = rfft(frames[start : start + BLOCK] * window)
+    for start in range(0, len(frames), block):
+        spectrum = rfft(frames[start : start + block] * window)
         power = np.square(spectrum.real)
         power += np.square(spectrum.imag)
         yield power

@@ -20,7 +20,8 @@ from pipeline.learning.batches import Step
 from pipeline.learning.checkpoint import save_weights
 from pipeline.learning.dataset import load_utterances
 from pipeline.learning.profile import SpeakerProfile
-from pipeline.learning.recogniser import predict
+from pipeline.learning.recogniser import change_tensors, predict
+from pipeline.learning.voices import sums_of
 
 ROWS = np.array([7, 0, 3])
 MEL = Mel()
@@ -266,8 +267,10 @@ def test_all_is_every_utterance_of_the_speaker_and_of_no_other(listener):
     assert (fewer - everything[own[:-1]]).abs().max() > 1e-4
 
 
-def test_a_voice_is_known_turn_by_turn_through_a_file(met, tmp_path):
+@pytest.mark.parametrize("tempos", [audio.TEMPOS, (1.0, 1.05)])
+def test_a_voice_is_known_turn_by_turn_through_a_file(met, tmp_path, tempos):
     model, rows = met
+    model.tempos = tempos
     model.network.eval()
     own = np.flatnonzero(rows.speakers == "Sess01F")
     own = own[np.argsort(rows.table["turn"].to_numpy()[own])]
@@ -282,6 +285,35 @@ def test_a_voice_is_known_turn_by_turn_through_a_file(met, tmp_path):
             assert known.clips == turn + 1
     assert profile.sums.keys() == known.sums.keys()
     assert path.stat().st_size < 100_000
+
+
+def test_an_ablation_changes_what_the_network_hears(listener):
+    """The audio model's features stand in lists, CM-BERT's in a tensor."""
+    model, rows = listener
+
+    def silence(inputs):
+        name = "features" if "features" in inputs else "audio"
+        return {**inputs, **change_tensors({name: inputs[name]}, torch.zeros_like)}
+
+    plain, silent = (
+        predict(model, rows, "past", (1000, 4), "", change)
+        for change in (lambda inputs: inputs, silence)
+    )
+    assert not same(plain, silent)
+
+
+def test_a_bin_that_never_moves_is_no_division_by_zero(met):
+    model, rows = met
+    clips = [np.array(clip) for clip in rows.features["spectrograms"]]
+    for clip in clips:
+        clip[:, 5] = 0.5
+    model.network.eval()
+    still = rows.with_features(spectrograms=clips, sums=[sums_of(clip) for clip in clips])
+    model.calibrate(still)
+    for regime in ("alone", "past", "all"):
+        assert logits_of(model, still, regime).isfinite().all()
+    features = model.part(still, ROWS, None)[0]
+    assert features.isfinite().all() and features[:, 0, :, 5].abs().max() < 1e-3
 
 
 def test_a_clip_is_heard_at_three_tempos(met):
