@@ -215,6 +215,7 @@ def write_numbers(outputs: Path, results: dict, pred: dict, probabilities: dict)
         if method in probabilities:
             write_array(outputs / f"ensemble_{method}_output.npy", probabilities[method])
     notice = {"synthetic": results["synthetic"], "known": results["known"]}
+    notice |= {"encoder": tables.name_encoder(results)}
     untied = results["untied"]
     rows = [
         row | {"untied": untied and {"rows": untied["rows"], **untied["scores"][row["method"]]}}

@@ -83,6 +83,8 @@ ATTENTION = ""  # segment ID of a test utterance: plot its attention maps
 # --------------------------------------------------------------------------------------
 
 AFTERWARDS = ("train", "known", "attention")  # settings that a trained model does not depend on
+# Settings that a test depends on.
+TESTED = ("data", "outputs", "restart", "seed", "batch_tokens", "batch_size", "known", "attention")
 
 
 def main() -> None:
@@ -94,7 +96,7 @@ def main() -> None:
             train(model, part, {"encoder": LEARNING_RATE, "": FUSION_RATE})
             run.save(part, model)
         run.finish()
-    work = begin(cmbert, {name: value for name, value in settings.items() if name != "train"})
+    work = begin(cmbert, {name: settings[name] for name in TESTED})
     if work.is_done():
         return
     dump(cmbert, DATA, OUTPUTS, KNOWN, (BATCH_TOKENS, BATCH_SIZE))

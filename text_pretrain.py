@@ -90,8 +90,6 @@ def main() -> None:
         known = [] if unfinished else [texts[line] for line in lines[0]]
         tokenizer = load_tokenizer(made) if unfinished else train_tokenizer(known, VOCABULARY)
         encoder = new_encoder(len(tokenizer), tokenizer.pad_id)
-    if processes.is_first():
-        write_files(made, tokenizer.files())  # the state goes on with this one
     corpus = encode_corpus(texts, ratings, tokenizer, MAX_LENGTH)
     network = Pretrainer(encoder)
     if not BERT and not unfinished:
@@ -100,6 +98,8 @@ def main() -> None:
     state = State(made / "state.pt", network, task.optimizer, task.identity)
     if state.load(partial(check_unfinished, state.path, task.identity)):
         print(f"{state.path}: going on after step {state.step}")
+    elif processes.is_first():
+        write_files(made, tokenizer.files())  # the state goes on with this one
     learn(task, state, seed=SEED, precision=PRECISION, clip=CLIP)
     processes.leave()
     state.path.unlink()

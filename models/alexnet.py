@@ -6,6 +6,7 @@ Shapes: B clips, T frames (padding included), F frequency bins, C classes.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +14,23 @@ from torch.nn import functional
 
 from models import check_choice
 from models.processes import total
-from models.speaker import clip_sums, known_at_each, known_moments
+from models.speaker import PRIOR_CLIPS, clip_sums, known_at_each, known_moments
 
-CHANNELS = (3, 64, 192, 384, 256, 256)
-KERNELS = (11, 5, 3, 3, 3)
-STRIDES = (4, 1, 1, 1, 1)
-POOLED = (True, True, False, False, True)  # a maxpool 3/2 behind the layer
-POOL, POOL_STRIDE = 3, 2
-MIN_FRAMES = 63  # a shorter clip leaves no frame behind the paper's last maxpool
-SHARED = 2  # first convolutions that stranger's and known voice's network have in common
-HALF_TRUST = 6  # clips of a speaker at which stranger's and known voice's network count alike
+
+@dataclass(frozen=True)
+class AlexNetConfig:
+    """The constants of the networks; a trained model carries its own."""
+
+    channels: tuple[int, ...] = (3, 64, 192, 384, 256, 256)
+    kernels: tuple[int, ...] = (11, 5, 3, 3, 3)
+    strides: tuple[int, ...] = (4, 1, 1, 1, 1)
+    pooled: tuple[bool, ...] = (True, True, False, False, True)  # a maxpool behind the layer
+    pool: int = 3
+    pool_stride: int = 2
+    min_frames: int = 63  # a shorter clip leaves no frame behind the paper's last maxpool
+    shared: int = 2  # first convolutions that stranger's and known voice's network have in common
+    half_trust: float = 6  # clips of a speaker at which stranger's and known voice's count alike
+    prior_clips: float = PRIOR_CLIPS
 
 
 class ModifiedAlexNet(nn.Module):
@@ -39,26 +47,37 @@ class ModifiedAlexNet(nn.Module):
     """
 
     def __init__(
-        self, pooling: str = "statistics", bins: int = 64, dropout: float = 0.5, classes: int = 7
+        self,
+        pooling: str = "statistics",
+        bins: int = 64,
+        dropout: float = 0.5,
+        classes: int = 7,
+        config: AlexNetConfig = AlexNetConfig(),
     ):
         super().__init__()
         check_choice("POOLING", pooling, ("statistics", "sum"))
+        self.config = config
         self.is_paper = pooling == "sum"
-        self.by_speaker = not self.is_paper  # needs batches of one speaker, has classify_speaker
         self.paddings = (2, 2, 1, 1, 1) if self.is_paper else (5, 2, 1, 1, 1)
         self.pool_padding = 0 if self.is_paper else 1
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(*layer)
-            for layer in zip(CHANNELS, CHANNELS[1:], KERNELS, STRIDES, self.paddings, strict=False)
+        channels, *widths = config.channels
+        layers = zip(
+            (channels, *widths[:-1]),
+            widths,
+            config.kernels,
+            config.strides,
+            self.paddings,
+            strict=True,
         )
-        width = CHANNELS[-1]
+        self.convolutions = nn.ModuleList(nn.Conv2d(*layer) for layer in layers)
+        width = widths[-1]
         if not self.is_paper:
             for convolution in self.convolutions:
                 nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-            self.norms = nn.ModuleList(MaskedBatchNorm(channels) for channels in CHANNELS[1:])
-            for layer in range(len(KERNELS)):
+            self.norms = nn.ModuleList(map(MaskedBatchNorm, widths))
+            for layer, is_pooled in enumerate(config.pooled):
                 bins = self.convolved(bins, layer)
-                bins = self.pooled(bins) if POOLED[layer] else bins
+                bins = self.pooled(bins) if is_pooled else bins
             width *= 2 * bins
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(width, classes)
@@ -66,11 +85,12 @@ class ModifiedAlexNet(nn.Module):
 
     def convolved(self, length: Tensor | int, layer: int) -> Tensor | int:
         """Return how many of `length` positions a convolution leaves."""
-        return (length + 2 * self.paddings[layer] - KERNELS[layer]) // STRIDES[layer] + 1
+        kernel, stride = self.config.kernels[layer], self.config.strides[layer]
+        return (length + 2 * self.paddings[layer] - kernel) // stride + 1
 
     def pooled(self, length: Tensor | int) -> Tensor | int:
         """Return how many of `length` positions a maxpool leaves."""
-        return (length + 2 * self.pool_padding - POOL) // POOL_STRIDE + 1
+        return (length + 2 * self.pool_padding - self.config.pool) // self.config.pool_stride + 1
 
     def forward(self, features: Tensor | list, frame_counts: Tensor | list) -> Tensor:
         """(B, 3, T, F), (B,) -> (B, C); or lists of such, cut by length so that little is padded.
@@ -138,8 +158,9 @@ class ModifiedAlexNet(nn.Module):
         maps = mask_frames(features, frame_counts).contiguous(memory_format=torch.channels_last)
         if not self.is_paper:
             return maps, frame_counts
-        maps = functional.pad(maps, (0, 0, 0, max(0, MIN_FRAMES - maps.shape[2])))
-        return maps, frame_counts.clamp(min=MIN_FRAMES)
+        fewest = self.config.min_frames
+        maps = functional.pad(maps, (0, 0, 0, max(0, fewest - maps.shape[2])))
+        return maps, frame_counts.clamp(min=fewest)
 
     def finish(
         self, layer: int, maps: Tensor, counts: Tensor, moments: tuple[Tensor, Tensor] | None
@@ -149,8 +170,9 @@ class ModifiedAlexNet(nn.Module):
             maps = self.norms[layer](maps, *moments)
         # Behind ReLU, a maxpool cannot tell zeros from its own padding.
         maps = mask_frames(functional.relu(maps), counts)
-        if POOLED[layer]:
-            maps = functional.max_pool2d(maps, POOL, POOL_STRIDE, self.pool_padding)
+        config = self.config
+        if config.pooled[layer]:
+            maps = functional.max_pool2d(maps, config.pool, config.pool_stride, self.pool_padding)
             counts = self.pooled(counts)
             maps = mask_frames(maps, counts)
         return maps, counts
@@ -173,7 +195,9 @@ class ModifiedAlexNet(nn.Module):
             known = torch.empty_like(own)
             known[order] = known_at_each(own[order], regime, start)
             norm, sizes = self.norms[layer], [len(counts) for _, counts in parts]
-            found = known_moments(known, norm.running_mean, norm.running_var)
+            found = known_moments(
+                known, norm.running_mean, norm.running_var, self.config.prior_clips
+            )
             device = norm.running_mean.device
             return list(zip(*(each.to(device).split(sizes) for each in found), strict=True))
 
@@ -190,11 +214,18 @@ class TwoVoices(nn.Module):
     AdvProp's: Xie et al., "Adversarial Examples Improve Image Recognition", CVPR 2020).
     """
 
-    def __init__(self, bins: int = 64, dropout: float = 0.5, classes: int = 7):
+    def __init__(
+        self,
+        bins: int = 64,
+        dropout: float = 0.5,
+        classes: int = 7,
+        config: AlexNetConfig = AlexNetConfig(),
+    ):
         super().__init__()
-        self.stranger = ModifiedAlexNet("statistics", bins, dropout, classes)
-        self.known = ModifiedAlexNet("statistics", bins, dropout, classes)
-        for layer in range(SHARED):
+        self.config = config
+        self.stranger = ModifiedAlexNet("statistics", bins, dropout, classes, config)
+        self.known = ModifiedAlexNet("statistics", bins, dropout, classes, config)
+        for layer in range(config.shared):
             self.stranger.convolutions[layer] = self.known.convolutions[layer]
 
     def forward(self, features: list[Tensor], frame_counts: list[Tensor], known: bool) -> Tensor:
@@ -216,7 +247,7 @@ class TwoVoices(nn.Module):
         known at each.  The others: see ModifiedAlexNet.classify_speaker.
         """
         logits, after = self.known.classify_speaker(known, order, regime, before)
-        trust = (clips / (clips + HALF_TRUST))[:, None]
+        trust = (clips / (clips + self.config.half_trust))[:, None]
         return trust * logits + (1 - trust) * self.stranger(*zip(*stranger, strict=True)), after
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from models import check_choice
 from models.kobert import mean_of_tokens
 
-PROJECTION = 30  # the article's common width of text and audio
-MASKED = -10_000.0
+PROJECTION = 30  # the article's common width of text and audio; a trained model carries its own
+MASKED = -10_000.0  # the softmax of which is 0
 
 
 class MaskedMultimodalAttention(nn.Module):
@@ -24,13 +24,21 @@ class MaskedMultimodalAttention(nn.Module):
         projected audio to what is attended to, so that the voice itself reaches the classifier.
     """
 
-    def __init__(self, width: int, audio_width: int, dropout: float, scale: str, voice: str):
+    def __init__(
+        self,
+        width: int,
+        audio_width: int,
+        dropout: float,
+        scale: str,
+        voice: str,
+        projection: int = PROJECTION,
+    ):
         super().__init__()
         check_choice("SCALE", scale, ("utterance", "batch"))
         check_choice("VOICE", voice, ("weights", "values"))
         self.scale, self.voice = scale, voice
-        self.project_text = nn.Linear(width, PROJECTION, bias=False)
-        self.project_audio = nn.Linear(audio_width, PROJECTION, bias=False)
+        self.project_text = nn.Linear(width, projection, bias=False)
+        self.project_audio = nn.Linear(audio_width, projection, bias=False)
         self.text_weight = nn.Parameter(torch.ones(()))
         self.audio_weight = nn.Parameter(torch.ones(()))
         # b of the article: the same for every weight, so softmax drops it and no gradient moves it.
@@ -88,13 +96,14 @@ class CMBERT(nn.Module):
         attention_dropout: float = 0.3,
         dropout: float = 0.1,
         classes: int = 7,
+        projection: int = PROJECTION,
     ):
         super().__init__()
         check_choice("POOLING", pooling, ("cls", "mean"))
         width = encoder.config.hidden_size
         self.encoder, self.pooling = encoder, pooling
         self.attention = MaskedMultimodalAttention(
-            width, audio_width, attention_dropout, scale, voice
+            width, audio_width, attention_dropout, scale, voice, projection
         )
         self.dense = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)

@@ -11,7 +11,7 @@ from models import check_choice
 
 REGIMES = ("alone", "past", "all")
 DEFAULT_REGIME = "past"  # what a system in a conversation has
-PRIOR_CLIPS = 10  # average training clips that are counted among a speaker's own
+PRIOR_CLIPS = 10  # average training clips among a speaker's own; a trained model carries its own
 
 
 def clip_sums(maps: Tensor, counts: Tensor) -> Tensor:
@@ -42,8 +42,10 @@ def known_at_each(own: Tensor, regime: str, before: Tensor | None = None) -> Ten
     return start + (own.cumsum(0) if regime == "past" else own.sum(0).expand_as(own))
 
 
-def known_moments(known: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance (N, C) of what is known and of PRIOR_CLIPS average clips.
+def known_moments(
+    known: Tensor, mean: Tensor, variance: Tensor, prior_clips: float
+) -> tuple[Tensor, Tensor]:
+    """Return mean and variance (N, C) of what is known and of so many average clips.
 
     known (N, K); mean, variance (C,): the average training speaker's. So trust in the speaker's own
     grows with the number of clips.
@@ -53,7 +55,7 @@ def known_moments(known: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor
     own_mean = first / frames
     own_variance = (second / frames - own_mean.square()).clamp(min=0)
     mean, variance = mean.cpu().double(), variance.cpu().double()
-    trust = clips / (clips + PRIOR_CLIPS)
+    trust = clips / (clips + prior_clips)
     together = trust * own_mean + (1 - trust) * mean
     spread = trust * (own_mean - together).square() + (1 - trust) * (mean - together).square()
     return together.float(), (trust * own_variance + (1 - trust) * variance + spread).float()

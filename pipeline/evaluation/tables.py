@@ -287,12 +287,18 @@ def tabulate_paper(results: dict) -> Table:
             ".7269 is in-sample. No score here can be held against it."
         )
     title = (
-        f"The paper's procedure: its stacking row is in-sample "
+        f"The paper's procedure, encoder {name_encoder(results)}: its stacking row is in-sample "
         f"({number(paper['stacking_in_sample']['accuracy'])}); {said}: "
         f"{number(paper[rule]['accuracy'])} by the same rule, "
         f"{number(stacking['accuracy'])} by this project's stacking"
     )
     return Table(title, note, header, rows)
+
+
+def name_encoder(results: dict) -> str:
+    """Name the checkpoint that read the words; two if the text model's and CM-BERT's differ."""
+    found = (run.get("settings", {}).get("bert") for run in results["runs"].values())
+    return " and ".join(dict.fromkeys(filter(None, found))) or "not on record"
 
 
 def number(value: float | None) -> str:

@@ -188,6 +188,7 @@ class Training:
     fit: Utterances
     held_out: Utterances  # never trained on
     chooses_epoch: bool  # whether the held-out rows are validation, or predicted by the last epoch
+    identity: dict = field(default_factory=dict)  # what its state is of: settings, inputs, number
 
     def __str__(self) -> str:
         held_out = f", {self.held_out} held out" if len(self.held_out) else ""

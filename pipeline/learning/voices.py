@@ -11,36 +11,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.speaker import known_at_each, known_moments
+from models.speaker import PRIOR_CLIPS, known_at_each, known_moments
 from pipeline.learning.dataset import Utterances
 from pipeline.learning.profile import SpeakerProfile
 
 
 @dataclass(frozen=True)
 class Average:
-    """The average training speaker: mean and variance of each column of the frames, (F,)."""
+    """The average training speaker: mean and variance of each column of the frames, (F,).
+
+    clips: how many of its clips are counted among a speaker's own.
+    """
 
     mean: Tensor
     variance: Tensor
+    clips: float = PRIOR_CLIPS
 
     @classmethod
     def of(cls, sums: Tensor) -> Average:
         """Draw it from the sums (N, 2 + 2 F) of the rows to learn from."""
         frames, (first, second) = sums[:, 1].sum(), sums[:, 2:].sum(0).chunk(2)
         mean = first / frames
-        return cls(mean, second / frames - mean.square())
+        return cls(mean, (second / frames - mean.square()).clamp(min=0))
 
-    @property
-    def units(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation (F,) float32."""
-        return self.mean.float().numpy(), self.variance.sqrt().float().numpy()
+    def units(self, floor: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and deviation (F,) float32; floor: of the deviations."""
+        deviation = self.variance.sqrt().clamp(min=floor)
+        return self.mean.float().numpy(), deviation.float().numpy()
 
-    def to_json(self) -> dict[str, list[float]]:
-        return {"mean": self.mean.tolist(), "variance": self.variance.tolist()}
+    def to_json(self) -> dict:
+        return {
+            "mean": self.mean.tolist(),
+            "variance": self.variance.tolist(),
+            "clips": self.clips,
+        }
 
     @classmethod
-    def from_json(cls, content: dict[str, list[float]]) -> Average:
-        return cls(*(torch.tensor(content[name]).double() for name in ("mean", "variance")))
+    def from_json(cls, content: dict) -> Average:
+        moments = (torch.tensor(content[name]).double() for name in ("mean", "variance"))
+        return cls(*moments, content["clips"])
 
 
 def sums_of(clip: np.ndarray) -> Tensor:
@@ -99,6 +108,6 @@ def units_of(known: Tensor, average: Average, floor: float) -> tuple[np.ndarray,
 
     floor: of the deviations.
     """
-    found = known_moments(known, average.mean, average.variance)
+    found = known_moments(known, average.mean, average.variance, average.clips)
     mean, variance = (each.numpy() for each in found)
     return mean, np.sqrt(variance).clip(floor)
