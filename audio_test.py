@@ -10,8 +10,6 @@ from pipeline import config  # first of all: it answers --help
 
 # isort: split
 
-from models import check_choice
-from models.speaker import REGIMES
 from pipeline.learning import audio
 from pipeline.learning.testing import begin, dump
 
@@ -26,7 +24,6 @@ BATCH_SIZE = 32
 
 
 def main() -> None:
-    check_choice("KNOWN", KNOWN, REGIMES)
     work = begin(audio, config.settings(globals()))
     if not work.is_done():
         dump(audio, DATA, OUTPUTS, KNOWN, (BATCH_SECONDS, BATCH_SIZE))

@@ -36,7 +36,7 @@ AUGMENT = 1.0  # strength of tempo, level and mask augmentation in training; pap
 # optimisation
 DROPOUT = 0.2  # before the classifier; paper 0.5
 EPOCHS = 25  # paper 16
-PATIENCE = 25  # epochs without a better validation macro F1; scores settle only as the rate falls
+PATIENCE = 0  # epochs without a better validation macro F1; 0: all, scores settle as the rate falls
 BATCH_SECONDS = 120  # seconds of audio in a batch, padding included
 BATCH_SIZE = 16  # clips in a batch; paper 1
 SHUFFLE = True  # paper: file order

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import check_choice
 from models.speaker import REGIMES
 from pipeline.evaluation import metrics
 from pipeline.evaluation.scoring import choose_groups
@@ -88,7 +87,6 @@ TESTED = ("data", "outputs", "restart", "seed", "batch_tokens", "batch_size", "k
 
 
 def main() -> None:
-    check_choice("KNOWN", KNOWN, REGIMES)
     settings = config.settings(globals())
     if TRAIN:
         run = Run(cmbert, {n: value for n, value in settings.items() if n not in AFTERWARDS})

@@ -69,9 +69,24 @@ def create(settings: dict) -> CMBERTModel:
     else:
         speech, normalise = load_speech_encoder(audio)
         model = EncoderVoiceModel(encoder, tokenizer, pad_id, speech, normalise, settings)
-    for name, parameter in model.network.named_parameters():
-        parameter.requires_grad &= not name.startswith(tuple(settings["frozen"]))
+    vocabulary = encoder.config.vocab_size
+    if pad_id >= vocabulary:
+        raise UserError(f"PAD_ID = {pad_id}: give -1 or one of the encoder's {vocabulary} tokens")
+    freeze(model.network, settings["frozen"])
     return model
+
+
+def freeze(network: nn.Module, prefixes: tuple[str, ...]) -> None:
+    """Take the parameters whose names begin so out of the training; each prefix must fit one."""
+    names = [name for name, _ in network.named_parameters()]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            parts = ", ".join(name for name, _ in network.named_children())
+            raise UserError(f"FROZEN = {prefix!r}: no weight's name begins so; there are {parts}")
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad &= not name.startswith(tuple(prefixes))
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UserError(f"FROZEN = {prefixes!r}: nothing is left to train")
 
 
 def load(folder: Path) -> CMBERTModel:

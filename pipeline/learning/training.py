@@ -267,7 +267,8 @@ class Classification:
 
     def is_over(self, state: State) -> bool:
         best = state.best_round
-        is_tired = best is not None and state.round - best >= self.settings["patience"]
+        patience = self.settings["patience"]
+        is_tired = patience and best is not None and state.round - best >= patience
         return is_tired or state.round >= self.settings["epochs"]
 
     def title(self, state: State) -> str:
@@ -319,7 +320,8 @@ def train(model: Recogniser, part: Training, rates: dict[str, float]) -> None:
 
     The best epoch has the highest macro F1 on the validation rows, if there are any, in the mean
     with the two epochs before it: of a few hundred rows one epoch's is mostly chance. PATIENCE
-    epochs without a better one end the training. Goes on from state.pt in the part's folder.
+    epochs without a better one end the training (0: none do). Goes on from state.pt in the part's
+    folder.
     """
     task = Classification(model, part, rates)
     state = State(part.folder / "state.pt", model.network, task.optimizer, part.identity)
