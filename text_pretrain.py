@@ -134,7 +134,7 @@ def learn_pieces(texts: list[str]) -> KoBERTTokenizer:
 
 
 def new_encoder(vocabulary: int, pad_id: int) -> nn.Module:
-    if WIDTH > vocabulary:  # the embeddings start from counts of pieces
+    if vocabulary < WIDTH:  # the embeddings start from counts of pieces
         raise UserError(f"WIDTH = {WIDTH}: give no more than the {vocabulary} pieces")
     sizes = {
         "model_type": "bert",

@@ -225,11 +225,11 @@ def check(script: str, settings: dict, whose: str = "") -> None:
     for name, value in settings.items():
         rule = find_rule(script, name)
         if rule and not rule.allows(value):
-            raise UserError(f"{whose}{shown(name, settings)}: give {rule.allowed}")
+            raise UserError(f"{whose}{name.upper()} = {value!r}: give {rule.allowed}")
 
 
 def find_idle(script: str, settings: dict) -> dict[str, str]:
-    """Return the settings of a script that have no effect, and the one beside which."""
+    """Return the settings of a script that have no effect, each with the one beside which."""
     return {
         name: reason
         for names, is_idle, reason in IDLE.get(script, ())
@@ -238,45 +238,40 @@ def find_idle(script: str, settings: dict) -> dict[str, str]:
     }
 
 
+def without_effect(name: str, reason: str, settings: dict) -> str:
+    """Say that a setting has no effect beside another."""
+    idle, beside = (f"{each.upper()} = {settings[each]!r}" for each in (name, reason))
+    return f"{idle} has no effect with {beside}"
+
+
 def check_command(
     blocks: dict[str, dict], taken: dict[str, dict], own: str, asked: set[str]
 ) -> None:
     """Refuse settings that are out of range, and those asked for that have no effect.
 
-    blocks: of each stage of the command, the settings {name: value}; taken: those that the command
-    line replaces.  own: the stage that is being started, to which alone the command line may have
-    given what it has a setting for; all else will come to the other stages as well, and is refused
-    before hours are spent.  asked: names on the command line.
+    blocks: of each stage of the command, the settings {name: value}, None for what its block does
+    not write out; taken: those that the command line replaces.  own: the stage that is being
+    started; what it has no setting for will come to the other stages, and is refused before hours
+    are spent.  asked: names on the command line.
 
-    Asked for a stage by its name (`stage.name`) a setting must have an effect there, otherwise in
-    one of the stages that have it.
+    Asked for by `stage.name` a setting must have an effect there, else in a stage that has it. One
+    that is only edited in the block is named where a word has chosen another kind of model.
     """
     now = {stage: block | taken[stage] for stage, block in blocks.items()}
-    passed = {
-        stage: {n: v for n, v in taken[stage].items() if stage == own or n not in blocks[own]}
-        for stage in blocks
-    }
-    whose = {stage: "" if stage == own else f"{stage}.py's " for stage in blocks}
+    idle, whose = {}, {stage: "" if stage == own else f"{stage}.py's " for stage in blocks}
     for stage, block in blocks.items():
-        check(stage, block | passed[stage], whose[stage])
-    idle = {stage: find_idle(stage, settings) for stage, settings in now.items()}
-    for stage, settings in now.items():
-        for name in [name for name in passed[stage] if name in idle[stage]]:
-            holders = [other for other in blocks if name in blocks[other]]
-            if f"{stage}.{name}" in asked or all(name in idle[other] for other in holders):
-                setting, beside = (shown(each, settings) for each in (name, idle[stage][name]))
-                raise UserError(
-                    f"{whose[stage]}{setting} has no effect with {beside}: leave it out"
-                )
-    # A model of one kind has no use for the settings of another, which the block must have.
-    for reason in dict.fromkeys(idle[own].values()):
-        names = [
-            name.upper() for name, why in idle[own].items() if why == reason and now[own][name]
-        ]
-        if names and isinstance(now[own][reason], str):
-            print(f"no effect with {shown(reason, now[own])}: {', '.join(names)}")
-
-
-def shown(name: str, settings: dict) -> str:
-    """Return a setting as a block has it."""
-    return f"{name.upper()} = {settings[name]!r}"
+        sure = {n: v for n, v in block.items() if stage == own or v is not None}
+        sure |= {n: v for n, v in taken[stage].items() if stage == own or n not in blocks[own]}
+        check(stage, sure, whose[stage])
+        is_known = stage == own or None not in block.values()
+        idle[stage] = find_idle(stage, now[stage]) if is_known else {}
+    for stage, found in idle.items():
+        for name, reason in found.items():
+            holders = [idle[other] for other, block in blocks.items() if name in block]
+            is_meant = f"{stage}.{name}" in asked or all(name in each for each in holders)
+            if name in taken[stage] and is_meant and (stage == own or name not in blocks[own]):
+                said = without_effect(name, reason, now[stage])
+                raise UserError(f"{whose[stage]}{said}: leave it out")
+    for name, reason in idle[own].items():
+        if name not in taken[own] and now[own][name] and isinstance(now[own][reason], str):
+            print(without_effect(name, reason, now[own]))
