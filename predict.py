@@ -132,8 +132,8 @@ def list_recordings(refuse: Refuse) -> list[Recording]:
         raise UserError("--manifest has paths, texts and speakers itself: give nothing beside it")
     if JSON and TSV:
         raise UserError("--json or --tsv: give one of them")
-    if TSV and Path(TSV).is_dir():
-        raise UserError(f"--tsv {TSV} is a folder: give a file in it")
+    if os.path.exists(TSV) and not os.path.isfile(TSV):
+        raise UserError(f"--tsv {TSV} is no file: give a file, or - for the standard output")
     if MANIFEST:
         return recordings.read_manifest(MANIFEST, refuse)
     if TEXT and not RECORDINGS:
