@@ -39,7 +39,7 @@ def measure(path: str, longest: int = LONGEST) -> int:
     try:
         if length := plain_length(path):
             return check_length(length, longest)
-        info = soundfile.info(path)
+        info = soundfile.info(name_of(path))
     except (soundfile.SoundFileError, OSError) as error:
         raise RecordingError("recording unreadable") from error
     short = SHORT_DATA.search(info.extra_info)
@@ -52,6 +52,11 @@ def measure(path: str, longest: int = LONGEST) -> int:
     if info.frames * info.channels > MOST_VALUES * longest:
         raise RecordingError("recording of too many samples")
     return check_length(resampled_length(info.frames, info.samplerate), longest)
+
+
+def name_of(path: str) -> str | bytes:
+    """Return a path as soundfile takes it; its own encoding refuses names that are no UTF-8."""
+    return path if os.name == "nt" else os.fsencode(path)
 
 
 def check_length(length: int, longest: int) -> int:
@@ -87,7 +92,7 @@ def read(path: str, length: int | None = None) -> tuple[np.ndarray, list[str]]:
             samples = np.fromfile(path, "<i2", plain, offset=PLAIN_HEADER)
             remarks = inspect(samples, FULL_SCALE)
         else:
-            samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+            samples, rate = soundfile.read(name_of(path), dtype="float32", always_2d=True)
             samples, remarks = convert(samples, rate)
     except (soundfile.SoundFileError, OSError, MemoryError) as error:
         raise RecordingError("recording unreadable") from error
