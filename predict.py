@@ -15,6 +15,9 @@ Writes  a line for every utterance; MODEL/speakers/ with --speaker
 Without a transcript the voice alone is judged. A long recording without one is cut where it is
 silent, each utterance with its times. Whoever has no name is a stranger, of whom nothing but the
 utterance is known; a named speaker is known better with every recording.
+
+The exit status is 0 where all is answered, 1 where some of several recordings or rows are not,
+each said with its reason, and 2 where nothing is.
 """
 
 from pipeline import config  # first of all: it answers --help
@@ -22,6 +25,7 @@ from pipeline import config  # first of all: it answers --help
 # isort: split
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,22 +33,23 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.files import UserError, write_text
+from pipeline.files import UserError, remove, unwritable
 from pipeline.predicting import Answer, Heard, Recording, Run, load_run, predict, recordings
-from pipeline.predicting.answers import COLUMNS, MODELS, as_dict, as_line, as_row
+from pipeline.predicting.answers import COLUMNS, MODELS, as_dict, as_line, as_row, one_line
+from pipeline.predicting.recordings import Refuse
 from pipeline.predicting.speakers import load_voice, save_voice
 
 # --------------------------------------------------------------------------------------
 RECORDINGS = ()  # WAV, FLAC, OGG, MP3 files, folders of them: given without a name
 MODEL = "outputs"  # a folder of trained models
 TEXT = ""  # transcript of the one recording; without a recording the words alone are judged
-MANIFEST = ""  # TSV with a header: path, text, speaker, dialogue, start, end, turns in order
+MANIFEST = ""  # list with a header: path, text, speaker, dialogue, start, end; turns in order
 TURNS = ""  # RTTM file of a diariser: the recordings' turns and speakers
 ASR = ""  # recogniser for what has no transcript, a hub name or folder: openai/whisper-small ...
 SPEAKER = ""  # who speaks in all recordings: remembered in MODEL/speakers
 ENROL = ""  # folder of recordings from which SPEAKER is remembered anew, first of all
 JSON = False  # one object a line instead of readable lines
-TSV = ""  # file for a table instead, - for the standard output
+TSV = ""  # file for a table instead, as spreadsheets open it; - for the standard output
 ONNX = False  # run an exported folder without torch
 EXPORT = ""  # new folder to hand on: all that predicting needs, and a model card
 # --------------------------------------------------------------------------------------
@@ -54,8 +59,30 @@ def main() -> None:
     if EXPORT:
         hand_on()
         return
-    files, enrolled = list_recordings(), list_enrolled()
-    recordings.check([*files, *enrolled])
+    if hasattr(sys.stdout, "reconfigure"):  # names and words that a terminal's letters lack
+        encoding = "utf-8" if JSON or TSV else None
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
+    try:
+        answer_all()
+    except BrokenPipeError:  # whoever reads has enough, as `head`: end as quietly as any program
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+        sys.exit(141)
+
+
+def answer_all() -> None:
+    """Answer what can be answered, and say of the rest why it cannot."""
+    failed = []
+
+    def refuse(error: UserError) -> None:
+        failed.append(error)
+        tqdm.write(f"predict.py: error: {one_line(error)}", file=sys.stderr)
+
+    files, enrolled = list_recordings(refuse), list_enrolled(refuse)
+    files, enrolled = (recordings.check(own, refuse) for own in (files, enrolled))
+    if not files and not enrolled:
+        sys.exit(2)
     run = load_run(MODEL, ONNX)
     introduce(run)
     transcribe = None
@@ -64,11 +91,19 @@ def main() -> None:
 
         transcribe = load_recogniser(ASR)
     heard = Heard() if ENROL or not SPEAKER else load_voice(run, SPEAKER)
-    for _ in show_progress(predict(run, enrolled, heard, transcribe), len(enrolled)):
-        pass
-    write(show_progress(predict(run, files, heard, transcribe), len(files)))
+    learned = show_progress(predict(run, enrolled, heard, transcribe, refuse), len(enrolled))
+    count = sum(1 for _ in learned)
+    if ENROL and not count:  # what was kept of the voice stays
+        sys.exit(2)
+    if files:
+        count += write(show_progress(predict(run, files, heard, transcribe, refuse), len(files)))
+    if not count:
+        sys.exit(2)
     if SPEAKER:
         note(f"{SPEAKER} is known from {save_voice(run, SPEAKER, heard)} utterances")
+    if failed:
+        note(f"answered {count}, not answered {len(failed)}: see above")
+        sys.exit(1)
 
 
 def hand_on() -> None:
@@ -91,33 +126,35 @@ def introduce(run: Run) -> None:
         note(run.synthetic)
 
 
-def list_recordings() -> list[Recording]:
+def list_recordings(refuse: Refuse) -> list[Recording]:
     """Return what is to be predicted; UserError for settings that exclude each other."""
     if MANIFEST and (RECORDINGS or TEXT or TURNS or SPEAKER):
         raise UserError("--manifest has paths, texts and speakers itself: give nothing beside it")
     if JSON and TSV:
         raise UserError("--json or --tsv: give one of them")
+    if os.path.exists(TSV) and not os.path.isfile(TSV):
+        raise UserError(f"--tsv {TSV} is no file: give a file, or - for the standard output")
     if MANIFEST:
-        return recordings.read_manifest(MANIFEST)
-    files = recordings.find_recordings(RECORDINGS)
-    if TEXT and not files:
+        return recordings.read_manifest(MANIFEST, refuse)
+    if TEXT and not RECORDINGS:
         return [Recording(text=TEXT)]
+    if not RECORDINGS and not ENROL:
+        raise UserError("nothing to predict: give recordings, --text or --manifest (--help)")
+    files = recordings.find_recordings(RECORDINGS, refuse)
     if TEXT and (len(files) > 1 or TURNS):
         raise UserError("--text is for one recording: with several use --manifest")
-    if not files and not ENROL:
-        raise UserError("nothing to predict: give recordings, --text or --manifest (--help)")
     if TURNS:
         if SPEAKER:
             raise UserError("--turns names the speakers itself: leave --speaker out")
-        return recordings.read_turns(TURNS, files)
+        return recordings.read_turns(TURNS, files, refuse)
     return [replace(recording, text=TEXT, speaker=SPEAKER) for recording in files]
 
 
-def list_enrolled() -> list[Recording]:
+def list_enrolled(refuse: Refuse) -> list[Recording]:
     """Return the recordings to remember the speaker from."""
     if ENROL and not SPEAKER:
         raise UserError("--enrol needs --speaker NAME")
-    files = recordings.find_recordings([ENROL] if ENROL else [])
+    files = recordings.find_recordings([ENROL] if ENROL else [], refuse)
     return [replace(recording, speaker=SPEAKER) for recording in files]
 
 
@@ -127,20 +164,50 @@ def show_progress(answers: Iterator[Answer], total: int) -> Iterator[Answer]:
     yield from tqdm(answers, total=total, unit=" utt", disable=True if seen else None, delay=1)
 
 
-def write(answers: Iterator[Answer]) -> None:
-    """Print the answers one by one, or write them to the table TSV."""
+def write(answers: Iterator[Answer]) -> int:
+    """Print the answers one by one, or write them to the table TSV; return how many."""
     if TSV and TSV != "-":
-        rows = ["\t".join(COLUMNS), *map(as_row, answers)]
-        write_text(Path(TSV), "\n".join(rows) + "\n")
-        note(f"wrote {TSV}: {len(rows) - 1} utterances")
-        return
+        return write_table(Path(TSV), answers)
     if TSV:
         print("\t".join(COLUMNS))
+    count = 0
     for answer in answers:
         if JSON:
             print(json.dumps(as_dict(answer), ensure_ascii=False), flush=True)
         else:
             print(as_row(answer) if TSV else as_line(answer), flush=True)
+        count += 1
+    return count
+
+
+def write_table(path: Path, answers: Iterator[Answer]) -> int:
+    """Write a table that spreadsheets open; return the number of its rows.
+
+    Until it is whole it stands under another name, row by row: whatever ends this program, what
+    was answered is kept there.
+    """
+    part, count = path.with_name(f"{path.name}.part"), 0
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "w", encoding="utf-8-sig", newline="\n") as stream:
+            print("\t".join(COLUMNS), file=stream)
+            for answer in answers:
+                print(as_row(answer), file=stream, flush=True)
+                count += 1
+            os.fsync(stream.fileno())
+        if count:
+            part.replace(path)
+            note(f"wrote {path}: {count} utterances")
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise unwritable(path, error.strerror) from None
+    finally:
+        if not count:
+            remove(part)
+        elif part.exists():
+            note(f"{part} has the {count} utterances that were answered until then")
+    return count
 
 
 def note(text: str) -> None:

@@ -17,6 +17,7 @@ SILENT_LEVEL = 0.001  # a peak below it (-60 dB) is reported as near-silence
 SHORT_DATA = re.compile(r"^data : ([0-9]+) \(should be ([0-9]+)\)", re.MULTILINE)
 # Programs that write WAV into a pipe cannot know the length and promise about 2 or 4 GiB.
 STREAMED = 0x7FFF0000
+UNKNOWN = 1 << 62  # frames, by libsndfile: a FLAC that was written into a pipe
 LONGEST = 600 * RATE  # an utterance is no longer; a damaged header may promise terabytes
 MOST_VALUES = 12  # times the longest: two channels at 96 kHz; a header may promise 255 channels
 # Bytes 8 to 40 of a WAV file of the wanted format with nothing but samples in it. KEMDy's files are
@@ -38,7 +39,7 @@ def measure(path: str, longest: int = LONGEST) -> int:
     try:
         if length := plain_length(path):
             return check_length(length, longest)
-        info = soundfile.info(path)
+        info = soundfile.info(name_of(path))
     except (soundfile.SoundFileError, OSError) as error:
         raise RecordingError("recording unreadable") from error
     short = SHORT_DATA.search(info.extra_info)
@@ -46,9 +47,16 @@ def measure(path: str, longest: int = LONGEST) -> int:
         raise RecordingError("recording truncated")
     if not info.frames:
         raise RecordingError("recording empty")
+    if info.frames >= UNKNOWN:
+        raise RecordingError("recording of unknown length")
     if info.frames * info.channels > MOST_VALUES * longest:
         raise RecordingError("recording of too many samples")
     return check_length(resampled_length(info.frames, info.samplerate), longest)
+
+
+def name_of(path: str) -> str | bytes:
+    """Return a path as soundfile takes it; its own encoding refuses names that are no UTF-8."""
+    return path if os.name == "nt" else os.fsencode(path)
 
 
 def check_length(length: int, longest: int) -> int:
@@ -84,7 +92,7 @@ def read(path: str, length: int | None = None) -> tuple[np.ndarray, list[str]]:
             samples = np.fromfile(path, "<i2", plain, offset=PLAIN_HEADER)
             remarks = inspect(samples, FULL_SCALE)
         else:
-            samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+            samples, rate = soundfile.read(name_of(path), dtype="float32", always_2d=True)
             samples, remarks = convert(samples, rate)
     except (soundfile.SoundFileError, OSError, MemoryError) as error:
         raise RecordingError("recording unreadable") from error

@@ -1,5 +1,6 @@
 """Transcripts: bytes -> what was said."""
 
+import codecs
 import re
 import unicodedata
 
@@ -20,11 +21,13 @@ MARKS = re.compile(r'[()+*"]')
 
 
 def decode(content: bytes) -> str:
-    """Decode a file of the corpus: UTF-8 (a BOM is dropped), else cp949.
+    """Decode a file that people made: UTF-8 (a BOM is dropped), else cp949; UTF-16 by its BOM.
 
     The order matters: cp949 accepts most UTF-8 and makes garbage of it.
-    Raises UnicodeDecodeError for bytes that are neither.
+    Raises UnicodeDecodeError for bytes that are none of them.
     """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # neither code begins so
+        return content.decode("utf-16")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

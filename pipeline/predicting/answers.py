@@ -1,10 +1,15 @@
 """Answers as people and programs read them."""
 
+import csv
+import io
+import re
+
 import numpy as np
 
 from pipeline.evaluation.predictions import MODELS
 from pipeline.labels import LABELS, LABELS_KO
 from pipeline.predicting.predicting import Answer
+from pipeline.predicting.recordings import readable
 
 KOREAN = dict(zip(LABELS, LABELS_KO, strict=True))
 COLUMNS = (
@@ -15,6 +20,12 @@ COLUMNS = (
 )
 
 FORMULA = ("=", "+", "-", "@")  # what spreadsheets take for the start of one
+BREAKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")  # blanks, line ends, and what moves a terminal
+
+
+def one_line(words: object) -> str:
+    """Return words for people on one line, whatever is in a file's name or a cell."""
+    return BREAKS.sub(" ", readable(str(words))).strip()
 
 
 def as_line(answer: Answer) -> str:
@@ -36,10 +47,10 @@ def show(label: str, probability: float) -> str:
 def place(answer: Answer) -> str:
     """Return whose and which utterance it is: path, times and speaker, or the words."""
     recording = answer.recording
-    words = [recording.path or f"'{recording.text}'"]
+    words = [readable(recording.path) or f"'{recording.text}'"]
     if recording.end is not None:
         words.append(f"{clock(recording.start or 0.0)}-{clock(recording.end)}")
-    return " ".join([*words, recording.speaker]).strip()
+    return one_line(" ".join([*words, readable(recording.speaker)]))
 
 
 def clock(seconds: float) -> str:
@@ -56,7 +67,7 @@ def as_dict(answer: Answer) -> dict:
         return dict(zip(LABELS, map(float, values), strict=True))
 
     return {
-        **{name: getattr(recording, name) for name in names},
+        **{name: write_name(getattr(recording, name)) for name in names},
         "text": answer.text,
         "emotion": answer.emotion,
         "emotion_ko": KOREAN[answer.emotion],
@@ -70,6 +81,10 @@ def as_dict(answer: Answer) -> dict:
     }
 
 
+def write_name(value: str | float | None) -> str | float | None:
+    return readable(value) if isinstance(value, str) else value
+
+
 def as_row(answer: Answer) -> str:
     """Return the cells of COLUMNS with tabs between them; blank where a model had no part."""
     cells = as_dict(answer)
@@ -77,7 +92,11 @@ def as_row(answer: Answer) -> str:
     cells |= cells["probabilities"]
     for model, own in cells["models"].items():
         cells |= {f"{model}_{label}": value for label, value in own.items()}
-    return "\t".join(write_cell(cells.get(column)) for column in COLUMNS)
+    row = io.StringIO()
+    csv.writer(row, "excel-tab", lineterminator="").writerow(
+        write_cell(cells.get(column)) for column in COLUMNS
+    )
+    return row.getvalue()
 
 
 def write_cell(value: object) -> str:
@@ -89,5 +108,5 @@ def write_cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.7g}"
-    words = " ".join(str(value).split())
+    words = one_line(value)
     return f"'{words}" if words.startswith(FORMULA) else words

@@ -23,7 +23,7 @@ from pipeline.evaluation import fusion
 from pipeline.evaluation.predictions import MODELS
 from pipeline.files import UserError, read_json, reading
 from pipeline.labels import LABELS
-from pipeline.predicting.recordings import Recording
+from pipeline.predicting.recordings import Recording, Refuse, give_up, of_row, readable
 from pipeline.predicting.utterances import Transcribe, Utterance, find_utterances
 
 MADE_BY = {"text": "text_train.py", "audio": "audio_train.py", "cmbert": "run_classifier.py"}
@@ -151,6 +151,7 @@ def predict(
     files: Iterable[Recording],
     heard: Heard | None = None,
     transcribe: Transcribe | None = None,
+    refuse: Refuse = give_up,
 ) -> Iterator[Answer]:
     """Yield an answer for every utterance of the recordings, in order.
 
@@ -158,19 +159,34 @@ def predict(
     an answer.
     heard: what was heard before; it is brought up to date, so that the next call can go on.
     transcribe: samples (S,) -> words, for recordings without transcript.
+    refuse: is told what is wrong with a recording, and the others are answered; without it the
+    first such UserError ends all.
     """
     heard = heard or Heard()
     waiting = []
-    for utterance in find_utterances(files, run.text_style, run.usual, transcribe):
+    for utterance in read_all(run, files, transcribe, refuse):
         waiting.append(utterance)
         if len(waiting) == TOGETHER:
-            yield from answer(run, waiting, heard)
+            yield from answer(run, waiting, heard, refuse)
             waiting = []
     if waiting:
-        yield from answer(run, waiting, heard)
+        yield from answer(run, waiting, heard, refuse)
 
 
-def answer(run: Run, utterances: list[Utterance], heard: Heard) -> Iterator[Answer]:
+def read_all(
+    run: Run, files: Iterable[Recording], transcribe: Transcribe | None, refuse: Refuse
+) -> Iterator[Utterance]:
+    """Yield the utterances of all recordings that can be used."""
+    for recording in files:
+        try:
+            yield from find_utterances([recording], run.text_style, run.usual, transcribe)
+        except UserError as error:
+            refuse(of_row(recording, error))
+
+
+def answer(
+    run: Run, utterances: list[Utterance], heard: Heard, refuse: Refuse = give_up
+) -> Iterator[Answer]:
     """Yield the answers to utterances, which go through each network together."""
     logits = [{} for _ in utterances]
     for model in run.models:
@@ -182,7 +198,11 @@ def answer(run: Run, utterances: list[Utterance], heard: Heard) -> Iterator[Answ
                 if utterances[place].suits(model):
                     logits[place][model] = own
     for utterance, own in zip(utterances, logits, strict=True):
-        check_logits(run, utterance, own)
+        try:
+            check_logits(run, utterance, own)
+        except UserError as error:
+            refuse(of_row(utterance.recording, error))
+            continue
         dialogue = utterance.recording.dialogue
         turns = heard.turns.setdefault(dialogue, []) if dialogue else []
         turns.append((utterance.recording.speaker, fuse(run.fusion, own)))
@@ -201,13 +221,15 @@ def answer(run: Run, utterances: list[Utterance], heard: Heard) -> Iterator[Answ
 
 def check_logits(run: Run, utterance: Utterance, logits: dict[str, np.ndarray]) -> None:
     """Refuse an utterance that no model can judge, and a model that is broken."""
-    name = utterance.recording.path or f"'{utterance.recording.text}'"
+    recording = utterance.recording
+    name = readable(recording.path) or f"'{recording.text}'"
+    if recording.end is not None:
+        name += f" from {recording.start or 0.0:.1f} to {recording.end:.1f} s"
     if not logits:
         missing = [MADE_BY[model] for model in MODELS if utterance.suits(model)]
-        raise UserError(
-            f"{name}: no model for it in {run.folder}, "
-            + (f"run {' or '.join(missing)}" if missing else "nothing was said in it")
-        )
+        if not missing:
+            raise UserError(f"{name}: nothing was said in it: give its words, or leave it out")
+        raise UserError(f"{name}: no model for it in {run.folder}, run {' or '.join(missing)}")
     for model, own in logits.items():
         if not np.isfinite(own).all():
             raise UserError(f"{name}: the output of {model} is no number: train it again")

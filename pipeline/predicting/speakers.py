@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def find_file(run: Run, name: str, model: str) -> Path:
     folder = run.folder / "speakers"
     if folder.resolve() != run.folder.resolve() / "speakers":
         raise UserError(f"{folder} leads out of {run.folder}: remove this link")
+    name = unicodedata.normalize("NFC", name)  # a Mac's keyboard and its folders write it in two
     return folder / f"{name}.{model}.safetensors"
 
 
