@@ -27,7 +27,7 @@ class Rule:
         """Tell whether a value is allowed; a whole number will do for a number, True will not."""
         if type(value) is int and self.kind is float:
             value = float(value)
-        return type(value) is self.kind and self.holds(value)
+        return type(value) is self.kind and bool(self.holds(value))
 
 
 def number(interval: str = f"[0, {MOST}]", kind: type = float, also: int | None = None) -> Rule:
@@ -59,7 +59,7 @@ def checkpoint(*choices: str) -> Rule:
     return Rule(
         str,
         " or ".join((*choices, encoders)),
-        lambda value: value in choices or "/" in value or Path(value).is_dir(),
+        lambda value: value in choices or "/" in value or (value and Path(value).is_dir()),
     )
 
 
