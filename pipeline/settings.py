@@ -178,20 +178,16 @@ PATIENT = (
     ("patience", lambda s: s["patience"] and s["folds"], "folds"),  # no fold has a validation
     ("patience", lambda s: s["patience"] and s["patience"] >= s["epochs"] - 1, "epochs"),
 )
-# Of a script: settings, where they have no effect, and the setting that takes it from them. What
-# asks for no more than is done anyway, AUGMENT = 0 of the paper's features, is no such case.
+# Of a script: settings, where they have no effect, and the setting that takes it from them; of
+# several such the last one is named. What asks for no more than is done anyway, AUGMENT = 0 of the paper's features, is no such case.
 IDLE = {
     "text_train": PATIENT,
     "audio_train": (
         *PATIENT,
+        ("augment", lambda s: s["features"] == "paper" and s["augment"], "features"),
+        ("pooling", lambda s: (s["features"], s["pooling"]) == ("mel", "sum"), "features"),
         ("features pooling augment", lambda s: s["encoder"] != "alexnet", "encoder"),
         ("encoder_rate", lambda s: s["encoder"] == "alexnet", "encoder"),
-        ("augment", lambda s: s["features"] == "paper" and s["augment"], "features"),
-        (
-            "pooling",
-            lambda s: s["features"] == "mel" and s["pooling"] != "statistics",
-            "features",
-        ),
     ),
     "run_classifier": (
         *PATIENT,
