@@ -1,25 +1,27 @@
 """Files that stages exchange: written whole or not at all, read without pickle, checked by hash."""
 
+import errno
 import hashlib
 import io
 import json
 import os
 import platform
 import unicodedata
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 RATE = 16_000  # Hz of every recording behind preprocess.py: mono int16
 FULL_SCALE = 32_768  # an int16 sample of this size is 1.0 as a float
 
 RECORDS = "records"  # folder beside a stage's outputs: who wrote which file (pipeline/record.py)
 WRITTEN: list[Path] = []  # what this process has written, in order
-HELD: dict[Path, FileLock | None] = {}  # its locks, by file; None: there are none on that disk
+HELD: dict[Path, Any] = {}  # its locks, by file; None: there are none on that disk
 WAITING: list[dict[Path, Path]] = []  # files without their final names: see `together`
 
 
@@ -230,6 +232,10 @@ def hold(place: Path) -> None:
 
     The system drops the lock of a process that died, even if a child of it still lives.
     """
+    with warnings.catch_warnings():  # which is said below
+        warnings.simplefilter("ignore")
+        from filelock import FileLock, SoftFileLock, Timeout  # here: only who writes waits for it
+
     folder = place.parent
     path = (folder / RECORDS / f"{place.name}.lock").absolute()
     if path in HELD:
@@ -241,6 +247,8 @@ def hold(place: Path) -> None:
         raise UserError(f"{folder} cannot be written ({error.strerror})") from None
     lock = FileLock(path, blocking=False, fallback_to_soft=False)
     try:
+        if isinstance(lock, SoftFileLock):  # a file that a killed process would leave behind
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         lock.acquire()
     except Timeout:
         owner = "a process"

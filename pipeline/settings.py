@@ -27,7 +27,7 @@ class Rule:
         """Tell whether a value is allowed; a whole number will do for a number, True will not."""
         if type(value) is int and self.kind is float:
             value = float(value)
-        return type(value) is self.kind and self.holds(value)
+        return type(value) is self.kind and bool(self.holds(value))
 
 
 def number(interval: str = f"[0, {MOST}]", kind: type = float, also: int | None = None) -> Rule:
@@ -59,7 +59,7 @@ def checkpoint(*choices: str) -> Rule:
     return Rule(
         str,
         " or ".join((*choices, encoders)),
-        lambda value: value in choices or "/" in value or Path(value).is_dir(),
+        lambda value: value in choices or "/" in value or (value and Path(value).is_dir()),
     )
 
 
@@ -178,20 +178,16 @@ PATIENT = (
     ("patience", lambda s: s["patience"] and s["folds"], "folds"),  # no fold has a validation
     ("patience", lambda s: s["patience"] and s["patience"] >= s["epochs"] - 1, "epochs"),
 )
-# Of a script: settings, where they have no effect, and the setting that takes it from them. What
-# asks for no more than is done anyway, AUGMENT = 0 of the paper's features, is no such case.
+# Of a script: settings, where they have no effect, and the setting that takes it from them; of
+# several such the last one is named. What asks for no more than is done anyway, AUGMENT = 0 of the paper's features, is no such case.
 IDLE = {
     "text_train": PATIENT,
     "audio_train": (
         *PATIENT,
+        ("augment", lambda s: s["features"] == "paper" and s["augment"], "features"),
+        ("pooling", lambda s: (s["features"], s["pooling"]) == ("mel", "sum"), "features"),
         ("features pooling augment", lambda s: s["encoder"] != "alexnet", "encoder"),
         ("encoder_rate", lambda s: s["encoder"] == "alexnet", "encoder"),
-        ("augment", lambda s: s["features"] == "paper" and s["augment"], "features"),
-        (
-            "pooling",
-            lambda s: s["features"] == "mel" and s["pooling"] != "statistics",
-            "features",
-        ),
     ),
     "run_classifier": (
         *PATIENT,

@@ -85,11 +85,14 @@ make_environment() {
     cat requirements.txt constraints.txt >.venv/installed.txt
   fi
   export PATH="$PWD/.venv/bin:$PATH" TOKENIZERS_PARALLELISM=false
-  # The last stage needs it, and its wheel takes OpenMP from the system, which may have none.
-  local lack
-  lack=$(python -c 'import lightgbm' 2>&1) || {
-    echo "$(basename "$0"): error: LightGBM cannot be loaded (${lack##*$'\n'}):" \
-      "apt-get install libgomp1, or on macOS brew install libomp" >&2
-    exit 2
-  }
+  # What only a later stage would meet is said now: these may lack a library of the system.
+  local module name linux macos lack lacking=""
+  while read -r module name linux macos; do
+    lack=$(python -c "import $module" 2>&1) && continue
+    lacking+=" $module"
+    echo "$(basename "$0"): error: $name cannot be loaded (${lack##*$'\n'}):" \
+      "apt-get install $linux, or on macOS brew install $macos" >&2
+  done <<< "lightgbm LightGBM libgomp1 libomp
+soundfile SoundFile libsndfile1 libsndfile"
+  [ -z "$lacking" ] || exit 2
 }

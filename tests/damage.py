@@ -76,9 +76,7 @@ STAGES = {
     ),
     "text_test": Stage("text_test.py", AGAIN, (*WORDS, TEST[0], *trained("text"))),
     "audio_test": Stage("audio_test.py", AGAIN, (*HEARD, *trained("audio"))),
-    "cmbert_test": Stage(
-        "run_classifier.py", f"{AGAIN} --train no --bert bert", (*HEARD, *trained("cmbert"))
-    ),
+    "cmbert_test": Stage("run_classifier.py", f"{AGAIN} --train no", (*HEARD, *trained("cmbert"))),
     "baseline": Stage("baseline.py", AGAIN, DATA, 20),
     "ensemble": Stage(
         "ensemble.py",

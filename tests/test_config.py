@@ -47,8 +47,8 @@ def test_conversion(arguments, expected):
         (["--epoch", "3"], "--epochs"),
         (["--learnin-rate", "3"], "--learning-rate"),
         (["--epochs"], "needs a value"),
-        (["--epochs", "2.5"], "not a int"),
-        (["--shuffle", "maybe"], "not a bool"),
+        (["--epochs", "2.5"], "not a whole number"),
+        (["--shuffle", "maybe"], "not yes or no"),
         (["3"], "unexpected argument '3'"),
     ],
 )
@@ -65,13 +65,20 @@ def test_words_without_a_name_go_to_one_setting():
 
 
 def test_settings_of_other_stages_are_passed_over():
-    assert parse(["--jobs", "2", "--epochs=3"], DEFAULTS, {"jobs"}) == {"epochs": 3}
+    elsewhere = {"jobs": -1, "links": False, "stage.links": False}
+    assert parse(["--jobs", "2", "--epochs=3"], DEFAULTS, elsewhere) == {"epochs": 3}
     with pytest.raises(UserError, match="--jobs"):
-        parse(["--job", "2"], DEFAULTS, {"jobs"})
+        parse(["--job", "2"], DEFAULTS, elsewhere)
+    for flag in ("--links", "--stage.links", "--links=no", "--stage.LINKS"):
+        assert parse([flag, "--epochs", "3"], DEFAULTS, elsewhere) == {"epochs": 3}
+        assert parse(["--shuffle", flag, "--epochs", "3"], DEFAULTS, elsewhere)["epochs"] == 3
+        assert parse(["--epochs", "3", flag], DEFAULTS, elsewhere) == {"epochs": 3}
+    for flag in (["--links", "no"], ["--stage.links", "yes"]):
+        assert parse([*flag, "--epochs", "3"], DEFAULTS, elsewhere) == {"epochs": 3}
 
 
 def test_a_setting_can_be_meant_for_one_stage():
-    elsewhere = {"epochs", "text.epochs", "audio.epochs"}
+    elsewhere = {"epochs": 1, "text.epochs": 1, "audio.epochs": 1}
     arguments = ["--text.epochs", "3", "--audio.epochs=5"]
     assert parse(arguments, DEFAULTS, elsewhere, "text") == {"epochs": 3}
     assert parse(arguments, DEFAULTS, elsewhere, "audio") == {"epochs": 5}
