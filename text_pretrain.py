@@ -25,7 +25,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.kobert import build_encoder, identify, load_encoder, load_tokenizer, train_tokenizer
+from models.kobert import (
+    build_encoder,
+    check_positions,
+    identify,
+    load_encoder,
+    load_tokenizer,
+    train_tokenizer,
+)
 from pipeline.files import UserError, sha256
 from pipeline.learning import processes
 from pipeline.learning.checkpoint import State, write_files
@@ -90,6 +97,7 @@ def main() -> None:
         known = [] if unfinished else [texts[line] for line in lines[0]]
         tokenizer = load_tokenizer(made) if unfinished else train_tokenizer(known, VOCABULARY)
         encoder = new_encoder(len(tokenizer), tokenizer.pad_id)
+    check_positions(encoder, MAX_LENGTH, BERT or "the new encoder")
     if processes.is_first():
         write_files(made, tokenizer.files())  # the state goes on with this one
     corpus = encode_corpus(texts, ratings, tokenizer, MAX_LENGTH)

@@ -38,8 +38,8 @@ def make_rows(seed: int = 0) -> list[dict]:
                 label = int(random.integers(len(LABELS))) if number >= len(LABELS) else number
                 length = SHORTEST if number == 0 else int(random.integers(SHORTEST, LONGEST))
                 time = np.arange(length) / 16_000
-                wave = 1000 * np.sin(2 * np.pi * (200 + 150 * label) * time)
-                wave += 100 * random.standard_normal(length)
+                wave = 3000 * np.sin(2 * np.pi * (200 + 150 * label) * time)
+                wave += 300 * random.standard_normal(length)
                 wave += np.resize(np.roll(spoken, -len(rows) * len(spoken) // 40), length)
                 votes = random.multinomial(9, [1 / 7] * 7)
                 votes[label] += 1

@@ -6,10 +6,10 @@ Shapes: S samples (int16, 16 kHz), T frames.
 import warnings
 from functools import cache
 
-import librosa
 import numpy as np
 from scipy.fft import dct
 
+from pipeline.features import load_filters
 from pipeline.features.mel import power_blocks
 from pipeline.files import FULL_SCALE, RATE
 
@@ -60,7 +60,7 @@ def mfcc_filters() -> np.ndarray:
     """Return librosa's mel bands, (201, 128) float32; some are empty, as in the paper."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Empty filters detected")
-        return librosa.filters.mel(sr=RATE, n_fft=MFCC_WINDOW).T
+        return load_filters().mel(sr=RATE, n_fft=MFCC_WINDOW).T
 
 
 def paper_mfcc(samples: np.ndarray) -> np.ndarray:
