@@ -15,6 +15,7 @@ from pipeline import config  # first of all: it answers --help
 # isort: split
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.files import UserError
@@ -30,20 +31,15 @@ MOST_MEGABYTES = 20.0
 ASR = ""  # recogniser for what has no transcript, a hub name or folder: openai/whisper-small ...
 # --------------------------------------------------------------------------------------
 
-# What Gradio could do beside showing the page, whatever the environment says
+# What Gradio could do beside showing the page, whatever the environment says. It asks its own
+# address whether it answers, which no proxy can tell.
+OFFLINE = {"GRADIO_ANALYTICS_ENABLED": "False", "NO_PROXY": "*", "no_proxy": "*"}
 PRIVATE = ("share", "ssr_mode", "mcp_server", "run_history", "enable_monitoring")
 
 
 def main() -> None:
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before it is imported
-    try:
-        from pipeline.demo import page
-    except ModuleNotFoundError as error:
-        if error.name != "gradio":
-            raise
-        raise UserError("gradio is missing: pip install -r requirements-demo.txt") from None
-    from pipeline.demo.conversation import find_examples
-
+    if find_spec("gradio") is None:
+        raise UserError("gradio is missing: pip install -r requirements-demo.txt")
     run = load_run(OUTPUTS)
     for model in run.models:  # now, so that the first visitor neither waits nor meets a broken one
         run.networks.load(model)
@@ -52,6 +48,10 @@ def main() -> None:
         from pipeline.predicting.transcribing import load_recogniser  # here: takes seconds
 
         transcribe = load_recogniser(ASR)
+    os.environ.update(OFFLINE)
+    from pipeline.demo import page
+    from pipeline.demo.conversation import find_examples
+
     examples = find_examples(Path(EXAMPLES)) if EXAMPLES else []
     made = page.make_page(run, MOST_SECONDS, transcribe, ASR, examples)
     try:

@@ -12,8 +12,9 @@ Writes  a line for every utterance; MODEL/speakers/ with --speaker
     python predict.py --export handed_on/
     python predict.py talk.wav --model handed_on/ --onnx
 
-Without a transcript the voice alone is judged. A long recording without one is cut where it is
-silent, each utterance with its times. Whoever has no name is a stranger, of whom nothing but the
+Without a transcript the voice alone is judged. A long recording without one is cut where nobody
+speaks, each utterance with its times; of a recording in which nobody speaks there is no verdict,
+or that of the words alone. Whoever has no name is a stranger, of whom nothing but the
 utterance is known; a named speaker is known better with every recording.
 
 The exit status is 0 where all is answered, 1 where some of several recordings or rows are not,
@@ -35,12 +36,12 @@ from tqdm import tqdm
 
 from pipeline.files import UserError, remove, unwritable
 from pipeline.predicting import Answer, Heard, Recording, Run, load_run, predict, recordings
-from pipeline.predicting.answers import COLUMNS, MODELS, as_dict, as_line, as_row, one_line
+from pipeline.predicting.answers import COLUMNS, MODELS, as_dict, as_line, as_row, one_line, place
 from pipeline.predicting.recordings import Refuse
 from pipeline.predicting.speakers import load_voice, save_voice
 
 # --------------------------------------------------------------------------------------
-RECORDINGS = ()  # WAV, FLAC, OGG, MP3 files, folders of them: given without a name
+RECORDINGS = ()  # WAV, FLAC, OGG, OPUS, MP3 files, folders of them: given without a name
 MODEL = "outputs"  # a folder of trained models
 TEXT = ""  # transcript of the one recording; without a recording the words alone are judged
 MANIFEST = ""  # list with a header: path, text, speaker, dialogue, start, end; turns in order
@@ -92,7 +93,12 @@ def answer_all() -> None:
         transcribe = load_recogniser(ASR)
     heard = Heard() if ENROL or not SPEAKER else load_voice(run, SPEAKER)
     learned = show_progress(predict(run, enrolled, heard, transcribe, refuse), len(enrolled))
-    count = sum(1 for _ in learned)
+    count = 0
+    for answer in learned:
+        if answer.probabilities is None:
+            refuse(UserError(f"{place(answer)}: nobody speaks in it: leave it out"))
+        else:
+            count += 1
     if ENROL and not count:  # what was kept of the voice stays
         sys.exit(2)
     if files:

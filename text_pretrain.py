@@ -28,6 +28,7 @@ from torch import nn
 from models.kobert import (
     KoBERTTokenizer,
     build_encoder,
+    check_positions,
     identify,
     load_encoder,
     load_tokenizer,
@@ -99,6 +100,7 @@ def main() -> None:
         known = [] if unfinished else [texts[line] for line in lines[0]]
         tokenizer = load_tokenizer(made) if unfinished else learn_pieces(known)
         encoder = new_encoder(len(tokenizer), tokenizer.pad_id)
+    check_positions(encoder, MAX_LENGTH, BERT or "the new encoder")
     corpus = encode_corpus(texts, ratings, tokenizer, MAX_LENGTH)
     network = Pretrainer(encoder)
     if not BERT and not unfinished:

@@ -135,6 +135,7 @@ def load_encoder(name: str, pooler: bool = False) -> nn.Module:
     try:
         encoder, report = AutoModel.from_pretrained(
             name,
+            trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             dtype=torch.float32,
@@ -159,6 +160,19 @@ def load_encoder(name: str, pooler: bool = False) -> nn.Module:
             f"config.json, the first: {first}; choose a checkpoint of a whole encoder"
         )
     return encoder
+
+
+def check_positions(encoder: nn.Module, max_length: int, name: str) -> None:
+    """Refuse a MAX_LENGTH of more tokens than the encoder has positions for."""
+    longest = getattr(encoder.config, "max_position_embeddings", 0)
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    if getattr(table, "padding_idx", None) is not None:  # RoBERTa's begin behind that of padding
+        longest -= table.padding_idx + 1
+    if 0 < longest < max_length:
+        raise ModelError(
+            f"MAX_LENGTH = {max_length}: {name} has positions for {longest} tokens: "
+            f"give --max-length {longest} or less"
+        )
 
 
 def hide_bars_in_files() -> None:
@@ -190,7 +204,12 @@ def remove_pooler(encoder: nn.Module) -> None:
 
 def unreachable(name: str, what: str, error: Exception) -> ModelError:
     """Return the error for a checkpoint that cannot be loaded, with the reason's first line."""
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    reason = first_line(error)
+    if "trust_remote_code" in str(error):
+        return ModelError(
+            f"cannot load the {what} of '{name}': it comes with code of its own, which is never "
+            "run; give a checkpoint of a kind that transformers knows"
+        )
     place = (
         "a folder here" if Path(name).is_dir() else "no folder here, and the hub has not given it"
     )
@@ -198,6 +217,11 @@ def unreachable(name: str, what: str, error: Exception) -> ModelError:
         f"cannot load the {what} of '{name}' ({place}; {reason}): "
         "give a folder with config.json, weights and tokenizer, or a hub name with the network up"
     )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its name."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class KoBERTClassifier(nn.Module):

@@ -17,9 +17,9 @@ def load_speech_encoder(name: str) -> tuple[nn.Module, bool]:
     hide_bars_in_files()
     try:
         encoder, report = AutoModel.from_pretrained(
-            name, output_loading_info=True, dtype=torch.float32
+            name, trust_remote_code=False, output_loading_info=True, dtype=torch.float32
         )
-        extractor = AutoFeatureExtractor.from_pretrained(name)
+        extractor = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # of a damaged file each library has its own
         raise unreachable(name, "speech encoder", error) from None
     if not hasattr(encoder.config, "feat_extract_norm"):

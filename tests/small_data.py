@@ -5,8 +5,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import soxr
 
 from pipeline.labels import LABELS
+from pipeline.sample.speech import ESPEAK_RATE, speak
 
 SESSIONS = {"train": (1, 2), "valid": (3,), "test": (4,)}
 ROWS = 10  # utterances of a session
@@ -19,12 +21,14 @@ SENTENCES = """
 
 
 def make_rows(seed: int = 0) -> list[dict]:
-    """Return all utterances, each with its int16 samples: a tone of its label's pitch in noise.
+    """Return all utterances, each with its int16 samples: words and a tone of its label's pitch.
 
     The woman and the man of a session speak in turn; sorted by ID, they do not.
     """
     random = np.random.default_rng(seed)
     words = SENTENCES.split()
+    spoken = speak(" ".join(words), "f2", speed=220, pitch=50, range=50, gap=0)
+    spoken = soxr.resample(spoken.astype(float), ESPEAK_RATE, 16_000)
     rows = []
     for split, sessions in SESSIONS.items():
         for session in sessions:
@@ -36,6 +40,7 @@ def make_rows(seed: int = 0) -> list[dict]:
                 time = np.arange(length) / 16_000
                 wave = 3000 * np.sin(2 * np.pi * (200 + 150 * label) * time)
                 wave += 300 * random.standard_normal(length)
+                wave += np.resize(np.roll(spoken, -len(rows) * len(spoken) // 40), length)
                 votes = random.multinomial(9, [1 / 7] * 7)
                 votes[label] += 1
                 rows.append(

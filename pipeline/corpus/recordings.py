@@ -1,4 +1,4 @@
-"""Recordings: WAV or FLAC of any rate, width and number of channels -> 16 kHz mono int16."""
+"""Recordings of any format, rate, width and number of channels -> 16 kHz mono int16."""
 
 import os
 import re
@@ -8,10 +8,12 @@ import numpy as np
 import soundfile
 import soxr
 
-from pipeline.files import FULL_SCALE, RATE
+from pipeline.corpus import mpeg
+from pipeline.files import FULL_SCALE, RATE, name_of
 
 CLIPPED_LEVEL = 32766 / FULL_SCALE
 CLIPPED_SAMPLES = 3  # so many samples at that level are reported as clipping
+CANCELLED = 0.5  # of the level that channels without anything in common would leave of the loudest
 SILENT_LEVEL = 0.001  # a peak below it (-60 dB) is reported as near-silence
 # libsndfile's remark on a data chunk that is longer in the header than in the file.
 SHORT_DATA = re.compile(r"^data : ([0-9]+) \(should be ([0-9]+)\)", re.MULTILINE)
@@ -31,7 +33,7 @@ class RecordingError(Exception):
 
 
 def measure(path: str, longest: int = LONGEST) -> int:
-    """Return the length in samples at 16 kHz that the header promises.
+    """Return the length in samples at 16 kHz that the header promises, of an MP3 what it holds.
 
     Raises RecordingError for a recording that is unreadable, empty, truncated or longer than the
     `longest`.
@@ -39,6 +41,8 @@ def measure(path: str, longest: int = LONGEST) -> int:
     try:
         if length := plain_length(path):
             return check_length(length, longest)
+        if mpeg.is_mpeg(path):
+            return measure_mpeg(path, longest)
         info = soundfile.info(name_of(path))
     except (soundfile.SoundFileError, OSError) as error:
         raise RecordingError("recording unreadable") from error
@@ -54,9 +58,23 @@ def measure(path: str, longest: int = LONGEST) -> int:
     return check_length(resampled_length(info.frames, info.samplerate), longest)
 
 
-def name_of(path: str) -> str | bytes:
-    """Return a path as soundfile takes it; its own encoding refuses names that are no UTF-8."""
-    return path if os.name == "nt" else os.fsencode(path)
+def measure_mpeg(path: str, longest: int) -> int:
+    """Return the length in samples at 16 kHz of an MP3, by decoding it to its end."""
+    file, promised = mpeg.open_mpeg(path)
+    count = 0
+    with file:
+        for block in mpeg.blocks(file):
+            count += len(block)
+            if count * file.channels > MOST_VALUES * longest:
+                raise RecordingError("recording of too many samples")
+            check_length(resampled_length(count, file.samplerate), longest)
+    if not count:
+        raise RecordingError("recording empty")
+    if count < promised:
+        raise RecordingError("recording truncated")
+    if mpeg.is_whole(count, promised):
+        count = soundfile.info(name_of(path)).frames
+    return resampled_length(count, file.samplerate)
 
 
 def check_length(length: int, longest: int) -> int:
@@ -92,13 +110,19 @@ def read(path: str, length: int | None = None) -> tuple[np.ndarray, list[str]]:
             samples = np.fromfile(path, "<i2", plain, offset=PLAIN_HEADER)
             remarks = inspect(samples, FULL_SCALE)
         else:
-            samples, rate = soundfile.read(name_of(path), dtype="float32", always_2d=True)
+            decode = mpeg.read if mpeg.is_mpeg(path) else read_all
+            samples, rate = decode(path)
             samples, remarks = convert(samples, rate)
     except (soundfile.SoundFileError, OSError, MemoryError) as error:
         raise RecordingError("recording unreadable") from error
     if length is not None and len(samples) != length:
         raise RecordingError("recording truncated")
     return samples, remarks
+
+
+def read_all(path: str) -> tuple[np.ndarray, int]:
+    """Return all that libsndfile finds in a file, (S, C) float32, and its rate."""
+    return soundfile.read(name_of(path), dtype="float32", always_2d=True)
 
 
 def convert(samples: np.ndarray, rate: int) -> tuple[np.ndarray, list[str]]:
@@ -110,6 +134,10 @@ def convert(samples: np.ndarray, rate: int) -> tuple[np.ndarray, list[str]]:
         remarks.append("samples not finite, set to zero")
     remarks += inspect(samples, 1)
     mono = samples.mean(axis=1)
+    levels = samples.std(axis=0)
+    if mono.size and mono.std() * len(levels) < CANCELLED * levels.max():
+        mono = samples[:, levels.argmax()]
+        remarks.append("channels cancel each other out, the louder one taken")
     if rate != RATE:
         length = resampled_length(len(mono), rate)
         mono = soxr.resample(mono, rate, RATE, quality="HQ")[:length]

@@ -16,7 +16,7 @@ from pipeline.figures.talk import draw_spectrogram, draw_turns
 from pipeline.files import UserError
 from pipeline.labels import LABELS
 from pipeline.predicting import Recording, Run
-from pipeline.predicting.answers import KOREAN, clock
+from pipeline.predicting.answers import KOREAN, NO_VERDICT, clock
 
 TITLE = "한국어 음성 감정 인식 · Korean emotion recognition"
 BARS = {
@@ -80,8 +80,7 @@ def ask(longest: float, asr: str, examples: list) -> tuple[list, gr.Button, gr.B
     """Lay out what a visitor gives: recording, words, speaker, and the two buttons."""
     recording = gr.Audio(
         sources=["upload", "microphone"],
-        type="filepath",
-        format="wav",
+        type="filepath",  # as it came: converting would need ffmpeg
         label=f"목소리 · voice (≤ {longest:g} s)",
         buttons=[],
         elem_id="recording",
@@ -157,13 +156,14 @@ def show(talk: Conversation, number: int = -1) -> list:
     turn = talk.turns[number]
     own = turn.answer
     bars = {"fusion": own.probabilities, **own.models}
+    nothing = np.zeros(len(LABELS))
     mel = Mel()
     spoken = turn.samples is not None
     voice = paint(draw_spectrogram, log_mel(turn.samples, mel), mel) if spoken else None
     attention = paint(draw_attention, turn.pieces, turn.maps, own.text) if turn.pieces else None
     speakers = [each.answer.recording.speaker for each in talk.turns]
-    probabilities = np.stack([each.answer.probabilities for each in talk.turns])
-    turns = paint(draw_turns, probabilities, speakers)
+    each = [turn.answer.probabilities for turn in talk.turns]
+    turns = paint(draw_turns, np.stack([nothing if p is None else p for p in each]), speakers)
     return [
         talk,
         write_verdict(turn),
@@ -187,6 +187,8 @@ def by_name(probabilities) -> dict[str, float] | None:
 def write_verdict(turn: Turn) -> str:
     """Write the verdict, how sure it is, and what is to be remarked."""
     own = turn.answer
+    if own.probabilities is None:
+        return "  \n".join([f"## {NO_VERDICT}", *own.remarks])
     likely = f"{KOREAN[own.emotion]} {own.emotion}"
     sure = f"{own.confidence:.0%}"
     headline = f"## 불확실 uncertain\n{likely}? {sure}" if own.uncertain else f"## {likely}\n{sure}"
@@ -196,7 +198,10 @@ def write_verdict(turn: Turn) -> str:
 def write_row(place: int, turn: Turn) -> list:
     """Write a turn's cells of COLUMNS."""
     own, recording = turn.answer, turn.answer.recording
-    times = "" if recording.end is None else f" {clock(recording.start)}-{clock(recording.end)}"
-    verdict = f"{KOREAN[own.emotion]} {own.emotion}{'?' if own.uncertain else ''}"
     heard = turn.known if recording.speaker else ""
-    return [f"{place}{times}", recording.speaker, heard, own.text, verdict, f"{own.confidence:.2f}"]
+    times = "" if recording.end is None else f" {clock(recording.start)}-{clock(recording.end)}"
+    verdict, sure = NO_VERDICT, ""
+    if own.probabilities is not None:
+        verdict = f"{KOREAN[own.emotion]} {own.emotion}{'?' if own.uncertain else ''}"
+        sure = f"{own.confidence:.2f}"
+    return [f"{place}{times}", recording.speaker, heard, own.text, verdict, sure]

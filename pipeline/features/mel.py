@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-import librosa
 import numpy as np
 from scipy.fft import rfft
 
+from pipeline.features import load_filters
 from pipeline.files import FULL_SCALE, RATE
 
 
@@ -32,7 +32,7 @@ class Mel:
     @cached_property
     def filters(self) -> np.ndarray:
         """The mel bands, (bins, window / 2 + 1); each gives the mean power within the band."""
-        filters = librosa.filters.mel(
+        filters = load_filters().mel(
             sr=RATE, n_fft=self.window, n_mels=self.bins, fmin=self.lowest, fmax=self.highest
         )
         return filters / filters.sum(1, keepdims=True)

@@ -7,10 +7,10 @@ import warnings
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-import librosa
 import numpy as np
 from scipy.fft import dct
 
+from pipeline.features import load_filters
 from pipeline.features.mel import power_blocks
 from pipeline.files import FULL_SCALE, RATE
 
@@ -73,7 +73,7 @@ def mfcc_filters(window: int) -> np.ndarray:
     """Return librosa's mel bands, (201, 128) float32; some are empty, as in the paper."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Empty filters detected")
-        return librosa.filters.mel(sr=RATE, n_fft=window).T
+        return load_filters().mel(sr=RATE, n_fft=window).T
 
 
 def paper_mfcc(samples: np.ndarray, paper: Paper = Paper()) -> np.ndarray:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from models import check_choice
 from models.cmbert import CMBERT, PROJECTION
-from models.kobert import build_encoder, load_encoder, load_tokenizer
+from models.kobert import build_encoder, check_positions, load_encoder, load_tokenizer
 from models.speaker import REGIMES
 from models.speech import build_speech_encoder, load_speech_encoder
 from pipeline.features.clips import augmented
@@ -61,6 +61,7 @@ def create(settings: dict) -> CMBERTModel:
             f"each token and has {paper.mfcc}: give --max-length {paper.mfcc}, the paper's, or less"
         )
     tokenizer, encoder = load_tokenizer(settings["bert"]), load_encoder(settings["bert"])
+    check_positions(encoder, settings["max_length"], settings["bert"])
     pad_id = tokenizer.pad_id if settings["pad_id"] < 0 else settings["pad_id"]
     if audio == "paper":
         model = PaperVoiceModel(encoder, tokenizer, pad_id, paper, settings)

@@ -16,6 +16,7 @@ from models.kobert import (
     KoBERTClassifier,
     KoBERTTokenizer,
     build_encoder,
+    check_positions,
     check_unknown_share,
     load_encoder,
     load_tokenizer,
@@ -35,6 +36,7 @@ def create(settings: dict) -> TextModel:
     bert = settings["bert"]
     tokenizer = load_tokenizer(bert)
     encoder = load_encoder(bert, settings["head"] == "pooler")
+    check_positions(encoder, settings["max_length"], bert)
     return TextModel(encoder, tokenizer, settings)
 
 

@@ -19,6 +19,7 @@ COLUMNS = (
     *(f"{model}_{label}" for model in MODELS for label in LABELS),
 )
 
+NO_VERDICT = "말소리 없음 no verdict"
 FORMULA = ("=", "+", "-", "@")  # what spreadsheets take for the start of one
 BREAKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")  # blanks, line ends, and what moves a terminal
 
@@ -30,13 +31,15 @@ def one_line(words: object) -> str:
 
 def as_line(answer: Answer) -> str:
     """Return one readable line: where, verdict, what else it may be, each model's, remarks."""
+    remarks = "".join(f"  [{remark}]" for remark in answer.remarks)
+    if answer.probabilities is None:
+        return f"{place(answer)}: {NO_VERDICT}{remarks}"
     order = np.argsort(-answer.probabilities, kind="stable")
     likely = [show(LABELS[c], answer.probabilities[c]) for c in order[:3]]
     verdict = f"{likely[0]}  ({', '.join(likely[1:])})"
     if answer.uncertain:
         verdict = f"불확실 uncertain  ({', '.join(likely)})"
     each = [f"{model} {show(LABELS[p.argmax()], p.max())}" for model, p in answer.models.items()]
-    remarks = "".join(f"  [{remark}]" for remark in answer.remarks)
     return f"{place(answer)}: {verdict}  {', '.join(each)}{remarks}"
 
 
@@ -59,9 +62,13 @@ def clock(seconds: float) -> str:
 
 
 def as_dict(answer: Answer) -> dict:
-    """Return the answer for JSON; probabilities and logits by label, None for no time."""
+    """Return the answer for JSON; probabilities and logits by label, None for no time or verdict.
+
+    Where nobody speaks there are no probabilities.
+    """
     recording = answer.recording
     names = ("path", "start", "end", "speaker", "dialogue")
+    silent = answer.probabilities is None
 
     def by_label(values: np.ndarray) -> dict[str, float]:
         return dict(zip(LABELS, map(float, values), strict=True))
@@ -70,12 +77,12 @@ def as_dict(answer: Answer) -> dict:
         **{name: write_name(getattr(recording, name)) for name in names},
         "text": answer.text,
         "emotion": answer.emotion,
-        "emotion_ko": KOREAN[answer.emotion],
+        "emotion_ko": KOREAN.get(answer.emotion),
         "confidence": answer.confidence,
-        "uncertain": answer.uncertain,
-        "method": answer.method,
+        "uncertain": None if silent else answer.uncertain,
+        "method": answer.method or None,
         "remarks": list(answer.remarks),
-        "probabilities": by_label(answer.probabilities),
+        "probabilities": {} if silent else by_label(answer.probabilities),
         "models": {model: by_label(own) for model, own in answer.models.items()},
         "logits": {model: by_label(own) for model, own in answer.logits.items()},
     }

@@ -81,26 +81,27 @@ class Answer:
     recording: with its times, if it was cut out of a longer one.  text: the words as the models
     read them.  logits, models: model -> logits (C,) and its calibrated probabilities (C,).
     probabilities (C,): of the fusion, which `method` names, and of the dialogue's turns until then,
-    if its speakers are named.  uncertain: whether they are below the threshold of these models.
+    if its speakers are named; None where nobody speaks, of which there is no verdict.  uncertain:
+    whether they are below the threshold of these models.
     """
 
     recording: Recording
     text: str
     logits: dict[str, np.ndarray]
     models: dict[str, np.ndarray]
-    probabilities: np.ndarray
+    probabilities: np.ndarray | None
     method: str
     uncertain: bool
     remarks: tuple[str, ...]
 
     @property
-    def emotion(self) -> str:
+    def emotion(self) -> str | None:
         """The likeliest of LABELS."""
-        return LABELS[self.probabilities.argmax()]
+        return None if self.probabilities is None else LABELS[self.probabilities.argmax()]
 
     @property
-    def confidence(self) -> float:
-        return float(self.probabilities.max())
+    def confidence(self) -> float | None:
+        return None if self.probabilities is None else float(self.probabilities.max())
 
 
 def load_run(folder: Path | str = "outputs", onnx: bool = False) -> Run:
@@ -155,7 +156,7 @@ def predict(
 ) -> Iterator[Answer]:
     """Yield an answer for every utterance of the recordings, in order.
 
-    A long recording without transcript is cut where it is silent. Nothing that comes later changes
+    A long recording without transcript is cut where nobody speaks. Nothing that comes later changes
     an answer.
     heard: what was heard before; it is brought up to date, so that the next call can go on.
     transcribe: samples (S,) -> words, for recordings without transcript.
@@ -198,6 +199,9 @@ def answer(
                 if utterances[place].suits(model):
                     logits[place][model] = own
     for utterance, own in zip(utterances, logits, strict=True):
+        if utterance.is_silent:
+            yield Answer(utterance.recording, "", {}, {}, None, "", False, utterance.remarks)
+            continue
         try:
             check_logits(run, utterance, own)
         except UserError as error:

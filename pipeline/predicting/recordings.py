@@ -25,7 +25,9 @@ from pipeline.corpus.recordings import RecordingError
 from pipeline.corpus.transcripts import decode
 from pipeline.files import RATE, UserError
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".caf")
+# Recordings too, of telephones and browsers, which libsndfile does not decode.
+UNREAD = (".m4a", ".aac", ".webm", ".mp4", ".3gp", ".amr", ".wma", ".mov", ".mkv")
 LONGEST = 3600 * RATE  # of a file, in samples: so much still fits into the memory
 COLUMNS = ("path", "text", "speaker", "dialogue", "start", "end")
 SEPARATORS = "\t;,"  # between the cells of a list; Excel's commas are semicolons in some countries
@@ -139,7 +141,8 @@ def find_recordings(words: Iterable[str], refuse: Refuse = give_up) -> list[Reco
                 os.stat(path)
                 found.append(Recording(word if os.path.lexists(word) else str(path)))
                 continue
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            kinds = (*SUFFIXES, *UNREAD)  # of the latter, the check says what to do
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in kinds)
         except OSError as error:
             refuse(unreadable(word, error))
             continue
@@ -353,5 +356,8 @@ def explain(path: str, error: RecordingError | OSError) -> str:
     for beginning, remedy in REMEDIES.items():
         if str(error).startswith(beginning):
             return f": {error}: {remedy}"
+    kind = Path(path).suffix.lower()
+    if kind in UNREAD:
+        return f": {kind[1:].upper()} cannot be decoded here: {CONVERT}"
     formats = ", ".join(suffix[1:].upper() for suffix in SUFFIXES)
     return f": {error}: damaged, or none of {formats}: copy it again, or {CONVERT}"

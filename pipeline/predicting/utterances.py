@@ -12,11 +12,13 @@ from pipeline.corpus.transcripts import clean
 from pipeline.features.condition import find_unusual
 from pipeline.files import RATE
 from pipeline.predicting import recordings
-from pipeline.predicting.cutting import cut
+from pipeline.predicting.cutting import CLAIMED, FRAME, SPEECH, cut, find_speech, is_spoken
 from pipeline.predicting.recordings import Recording
 
 NEEDS = {"text": (False, True), "audio": (True, False), "cmbert": (True, True)}  # voice, words
-LONG = 20.0  # seconds from which a recording without transcript is cut where it is silent
+LONG = 20.0  # seconds from which a recording without transcript is cut where nobody speaks
+LEAD = 32  # frames before a turn, one second, that the detector of speech hears as well
+NOBODY = "nobody speaks"
 
 Transcribe = Callable[[np.ndarray], str]  # samples (S,) -> words
 
@@ -35,6 +37,11 @@ class Utterance:
         voice, words = NEEDS[model]
         return (self.samples is not None or not voice) and (bool(self.text) or not words)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether there is a recording, and nobody speaks in it, and no words are given."""
+        return self.recording.has_voice and self.samples is None and not self.text
+
     def tells(self, model: str) -> bool:
         """Tell whether a model can learn from the utterance how its speaker sounds."""
         return NEEDS[model][0] and self.samples is not None and bool(self.recording.speaker)
@@ -45,6 +52,8 @@ def find_utterances(
 ) -> Iterator[Utterance]:
     """Yield the utterances of recordings, in order.
 
+    Of a recording in which nobody speaks the words alone are left, if there are any. Where words
+    or a turn's times are given, somebody has heard speech, and less has to be found.
     style: how words are cleaned (corpus/transcripts.py).  usual: how recordings are to sound
     (features/condition.py).  transcribe: for recordings without transcript.
     """
@@ -56,12 +65,18 @@ def find_utterances(
             continue
         samples, found = recordings.read(recording)
         remarks += found
+        speech = listen(recording, samples)
+        claimed = text or recording.start is not None or recording.end is not None
+        if not is_spoken(speech, CLAIMED if claimed else SPEECH):
+            remarks.append(f"{NOBODY}: the words alone are judged" if text else NOBODY)
+            yield Utterance(recording, None, text, tuple(remarks))
+            continue
         is_long = len(samples) > LONG * RATE and recording.end is None
         if is_long and text:
             remarks.append(f"one verdict for {len(samples) / RATE:.0f} s")
         pieces = [(recording, samples)]
         if is_long and not text:
-            pieces = cut_long(recording, samples)
+            pieces = cut_long(recording, samples, speech)
         for piece, voice in pieces:
             words = text or (clean(transcribe(voice), style) if transcribe else "")
             strange = [f"unlike the training: {how}" for how in find_unusual(voice, usual)]
@@ -69,9 +84,20 @@ def find_utterances(
             yield Utterance(piece, voice, words, (*remarks, *strange, *silent))
 
 
-def cut_long(recording: Recording, samples: np.ndarray) -> Iterator[tuple[Recording, np.ndarray]]:
+def listen(recording: Recording, samples: np.ndarray) -> np.ndarray:
+    """Return how probable speech is in every frame (T,), a turn heard in its surroundings."""
+    lead = min(LEAD, int((recording.start or 0.0) * RATE) // FRAME)
+    if lead:
+        earlier = replace(recording, start=recording.start - lead * FRAME / RATE)
+        samples, _ = recordings.read(earlier)
+    return find_speech(samples)[lead:]
+
+
+def cut_long(
+    recording: Recording, samples: np.ndarray, speech: np.ndarray
+) -> Iterator[tuple[Recording, np.ndarray]]:
     """Yield the utterances of a long recording, each with its times and samples."""
     offset = recording.start or 0.0
-    for first, last in cut(samples):
+    for first, last in cut(samples, speech):
         times = {"start": offset + first / RATE, "end": offset + last / RATE}
         yield replace(recording, **times), samples[first:last]
