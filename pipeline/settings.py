@@ -179,8 +179,8 @@ PATIENT = (
     ("patience", lambda s: s["patience"] and s["patience"] >= s["epochs"] - 1, "epochs"),
 )
 # Of a script: settings, where they have no effect, and the setting that takes it from them; of
-# several such the last one is named. What asks for no more than is done anyway, AUGMENT = 0 of the
-# paper's features, is no such case.
+# several such the last one is named. What asks for what is done anyway, AUGMENT = 0 of the paper's
+# features, is no such case.
 IDLE = {
     "text_train": PATIENT,
     "audio_train": (

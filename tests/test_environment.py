@@ -113,3 +113,36 @@ def test_the_newest_versions_are_those_of_every_package_but_torch():
     named = [line.strip() for line in done.stdout.splitlines() if line.strip()]
     assert "torch==2.13.0" in named and "transformers" in named and "gradio" in named
     assert not [name for name in named if set(name) & set("<>=# ") and "torch" not in name]
+
+
+LACKS = {"lightgbm": ("libgomp.so.1", "libgomp1"), "soundfile": ("libsndfile.so", "libsndfile1")}
+
+
+@pytest.mark.parametrize("lacking", [("soundfile",), ("lightgbm", "soundfile"), ()])
+def test_libraries_that_the_system_lacks_are_said_one_a_line(tmp_path, lacking):
+    """Before the first stage, by an environment that is made already."""
+    for name in ("requirements.txt", "constraints.txt", "runs/environment.sh"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    needed = [(ROOT / name).read_text() for name in ("requirements.txt", "constraints.txt")]
+    (tmp_path / ".venv" / "installed.txt").write_text("".join(needed))
+    for module in LACKS:
+        raised = f"raise OSError('{LACKS[module][0]}: cannot open')" if module in lacking else ""
+        (tmp_path / f"{module}.py").write_text(raised)
+    script = tmp_path / "stages.sh"
+    script.write_text("set -eu; source runs/environment.sh; make_environment; echo stages")
+    done = subprocess.run(
+        ["bash", script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == ((2, "") if lacking else (0, "stages\n"))
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(lacking)
+    for line, module in zip(lines, lacking, strict=True):
+        assert line.startswith("stages.sh: error: ") and LACKS[module][0] in line
+        assert f"apt-get install {LACKS[module][1]}" in line and "brew install" in line

@@ -1,14 +1,20 @@
 """Writing where nothing can be written: one line, nothing half-written, what was there stays."""
 
 import errno
+import fcntl
+import os
+import re
 import resource
 import subprocess
+import sys
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from matplotlib.figure import Figure
 
 from pipeline import config, files
@@ -100,6 +106,139 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
     with pytest.raises(UserError, match=r"outputs/a\.json cannot be written \((Not a dir|File ex)"):
         write_json(tmp_path / "outputs" / "a.json", {})
     assert (tmp_path / "outputs").read_text() == "a file"
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_disk_without_modes_is_written_to(name, tmp_path, monkeypatch):
+    def refuse(*arguments, **more):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    for way in ("chmod", "fchmod", "lchmod", "chown"):
+        monkeypatch.setattr(os, way, refuse, raising=False)
+    WRITERS[name](tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    files.hold(tmp_path / "stage")
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("mask", [0o027, 0o022])
+def test_others_may_read_a_file_as_the_user_lets_them(name, mask, tmp_path):
+    (tmp_path / f".partial-{name}").touch(0o600)  # of a process that was killed
+    before = os.umask(mask)
+    try:
+        WRITERS[name](tmp_path / name)
+    finally:
+        os.umask(before)
+    assert (tmp_path / name).stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_nothing_of_the_process_is_changed_by_an_import():
+    code = "import os; os.umask = None; from pipeline import config, files, record, settings"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+# --- locks
+
+
+@pytest.fixture
+def locks():
+    """No lock that another test of this process holds, and none left."""
+    files.let_go()
+    yield
+    files.let_go()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL])
+def test_without_locks_it_is_said_once_and_gone_on(number, tmp_path, monkeypatch, capsys, locks):
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for place in ("text", "cmbert", "text"):
+        files.hold(tmp_path / place)
+    printed = capsys.readouterr()
+    assert printed.out.count("no locks on this file system") == 1 and not printed.err
+    assert printed.out.count("\n") == 1 and "start no second run" in printed.out
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path, locks):
+    (tmp_path / "outputs").write_text("a file")
+    with pytest.raises(UserError, match=r"outputs cannot be written"):
+        files.hold(tmp_path / "outputs" / "text")
+
+
+FORKING = """
+import os, sys, time
+from pathlib import Path
+from pipeline.files import hold
+hold(Path(sys.argv[1]))
+if os.fork() == 0:
+    time.sleep(60)
+    os._exit(0)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_killed_owner_lets_go_even_if_its_child_lives(tmp_path, locks):
+    subprocess.run([sys.executable, "-c", FORKING, str(tmp_path / "text")], cwd=ROOT)
+    files.hold(tmp_path / "text")
+
+
+# --- what only POSIX has
+
+# Before anything else: Python as it is on Windows, as far as libraries of this system do with it.
+ELSEWHERE = """
+import importlib, os, runpy, signal, sys, warnings
+sys.modules |= dict.fromkeys(("fcntl", "resource", "pwd", "grp", "pty", "syslog"))
+for name in {os_names}:
+    delattr(os, name)
+for name in {signal_names}:
+    delattr(signal, name)
+"""
+NEEDED = ("getuid", "geteuid", "fork", "fchmod", "umask")  # by libraries of this system
+POSIX = {
+    "os_names": ("getgid", "killpg", "setsid", "nice", "mkfifo", "chown"),
+    "signal_names": ("SIGKILL", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGQUIT", "setitimer", "alarm"),
+}
+
+
+def run_elsewhere(code, *arguments):
+    """Run Python code without what only POSIX has."""
+    command = [sys.executable, "-c", ELSEWHERE.format(**POSIX) + code, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def modules():
+    """Return the names of all modules of the program whose libraries are installed here."""
+    paths = [*ROOT.glob("*.py"), *ROOT.glob("runs/*.py")]
+    paths += [*ROOT.glob("models/**/*.py"), *ROOT.glob("pipeline/**/*.py")]
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths}
+    names -= {"runs.picture"} if not find_spec("selenium") else set()
+    names -= {"pipeline.demo.page"} if not find_spec("gradio") else set()
+    return sorted(name for name in names if not name.endswith("__init__"))
+
+
+def test_no_module_imports_what_only_posix_has():
+    done = run_elsewhere("for name in sys.argv[1:]: importlib.import_module(name)", *modules())
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_module_uses_what_only_posix_has():
+    for module in modules():
+        source = (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+        for name in (*POSIX["os_names"], *POSIX["signal_names"], *NEEDED):
+            used = re.search(rf"\b(os|signal)\.{name}\b", source)
+            assert not used or f'hasattr(os, "{name}")' in source, (module, name)
+
+
+def test_a_stage_without_what_only_posix_has(data, tmp_path):
+    code = "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = run_elsewhere(code, "text_train.py", "--help")
+    assert (done.returncode, done.stderr) == (0, "") and "Settings (override" in done.stdout
+    done = run_elsewhere(code, "baseline.py", "--data", data, "--outputs", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("no locks on this file system") == 1
+    assert (tmp_path / "baseline_both_pred.npy").is_file()
 
 
 def test_files_that_belong_together_change_together(tmp_path):
