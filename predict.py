@@ -36,7 +36,7 @@ from tqdm import tqdm
 
 from pipeline.files import UserError, remove, unwritable
 from pipeline.predicting import Answer, Heard, Recording, Run, load_run, predict, recordings
-from pipeline.predicting.answers import COLUMNS, MODELS, as_dict, as_line, as_row, one_line, place
+from pipeline.predicting.answers import COLUMNS, MODELS, as_dict, as_line, as_row, one_line
 from pipeline.predicting.recordings import Refuse
 from pipeline.predicting.speakers import load_voice, save_voice
 
@@ -96,7 +96,7 @@ def answer_all() -> None:
     count = 0
     for answer in learned:
         if answer.probabilities is None:
-            refuse(UserError(f"{place(answer)}: nobody speaks in it: leave it out"))
+            refuse(UserError(f"{answer.recording.path}: nobody speaks in it: leave it out"))
         else:
             count += 1
     if ENROL and not count:  # what was kept of the voice stays

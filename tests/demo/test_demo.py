@@ -1,17 +1,25 @@
 """demo.py in a browser, with a real file; without Gradio it says what to install."""
 
 import json
+import os
 import re
+import socket
+import subprocess
 import sys
 from importlib.util import find_spec
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import soundfile
+from conftest import ROOT
 
+from pipeline.demo.conversation import Conversation, Turn
 from pipeline.labels import LABELS
 from pipeline.predicting import Recording, load_run, predict
-from pipeline.predicting.answers import KOREAN
+from pipeline.predicting.answers import KOREAN, NO_VERDICT
+from pipeline.predicting.predicting import answer
+from pipeline.predicting.utterances import find_utterances
 
 
 def test_without_gradio_it_says_what_to_install(run_script, trained, monkeypatch):
@@ -32,9 +40,64 @@ def test_words_are_no_markup_on_the_page():
         table = page.show_turns()
     assert table.datatype == "str"  # and not "markdown" or "html"
     own = SimpleNamespace(
-        emotion="sad", confidence=0.5, uncertain=False, remarks=(), text="<b>x</b>"
+        emotion="sad",
+        confidence=0.5,
+        probabilities=(0.5,),
+        uncertain=False,
+        remarks=(),
+        text="<b>x</b>",
     )
     assert own.text not in page.write_verdict(SimpleNamespace(answer=own))  # which is Markdown
+
+
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "flac", "ogg"])
+def test_a_recording_reaches_the_models_as_it_came(tmp_path, monkeypatch, suffix):
+    """Gradio would convert it by ffmpeg, which is not everywhere."""
+    gradio = pytest.importorskip("gradio")
+    from pipeline.demo import page
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    soundfile.write(tmp_path / f"a.{suffix}", 0.1 * np.sin(np.arange(16_000) / 9), 16_000)
+    with gradio.Blocks():
+        (recording, *_), *_ = page.ask(60, "", [])
+    given = gradio.FileData(path=str(tmp_path / f"a.{suffix}"))
+    assert recording.preprocess(given) == given.path
+
+
+def test_a_turn_in_which_nobody_speaks_is_shown_without_a_verdict(trained, talk):
+    pytest.importorskip("gradio")
+    from pipeline.demo import page
+
+    run, spoken = load_run(trained.outputs), Conversation()
+    for recording in (Recording(samples=np.zeros(16_000, np.int16)), Recording(text="왜 그래")):
+        for utterance in find_utterances([recording], run.text_style, run.usual, None):
+            (own,) = answer(run, [utterance], spoken.heard)
+            spoken.turns.append(Turn(own, utterance.samples, 0, [], {}))
+        *_, shown = page.show(spoken)
+        assert NO_VERDICT in shown[0] and shown[0][-1] == ""
+    verdict = page.write_verdict(spoken.turns[0])
+    assert NO_VERDICT in verdict and "nobody speaks" in verdict
+    assert NO_VERDICT not in page.write_verdict(spoken.turns[1])
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
+def test_behind_a_proxy_the_page_opens(trained, proxy):
+    """Gradio asks its own address whether it answers."""
+    pytest.importorskip("gradio")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    names = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+    here = {k: v for k, v in os.environ.items() if k.lower() != "no_proxy"}
+    here |= dict.fromkeys(names, proxy)
+    command = [sys.executable, "demo.py", "--outputs", trained.outputs, "--examples", ""]
+    command += ["--port", port]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        opened = any(line.startswith(f"open http://127.0.0.1:{port} ") for line in process.stdout)
+        process.terminate()
+        assert opened, process.stderr.read()
 
 
 needed = all(map(find_spec, ("gradio", "selenium")))
@@ -72,11 +135,11 @@ def wait_for_text(page, selector, words):
 def test_a_recording_gets_its_verdict(page, trained, talk):
     run = load_run(trained.outputs)
     spoken = [Recording(row["path"], row["text"], "Mina") for row in talk[:2]]
-    for turn, answer in enumerate(predict(run, spoken), start=1):
-        speak(page, answer.recording.path, answer.recording.text, "Mina")
+    for turn, own in enumerate(predict(run, spoken), start=1):
+        speak(page, own.recording.path, own.recording.text, "Mina")
         wait_for_turns(page, turn)
-        verdict = wait_for_text(page, "#verdict", f"{answer.confidence:.0%}")
-        assert f"{KOREAN[answer.emotion]} {answer.emotion}" in verdict
+        verdict = wait_for_text(page, "#verdict", f"{own.confidence:.0%}")
+        assert f"{KOREAN[own.emotion]} {own.emotion}" in verdict
         assert ("불확실 uncertain" in verdict) == answer.uncertain
     cells = [wait_for(page, f"#turns [data-testid='cell-1-{column}']").text for column in range(4)]
     assert cells == ["2", "Mina", "2", talk[1]["text"]]

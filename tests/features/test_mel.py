@@ -1,9 +1,14 @@
 """Features against references in plain numpy and scipy, and by hand."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.fft
 import scipy.signal
+from conftest import ROOT
 
 from pipeline.features import mel, paper
 from pipeline.features.clips import stretched
@@ -222,3 +227,29 @@ def test_another_tempo_is_read_between_the_frames(tempo):
     expected = np.stack([np.interp(places, np.arange(41), band) for band in clip.T], axis=1)
     np.testing.assert_allclose(stretched(clip, tempo), expected, rtol=1e-4, atol=0.05)
     assert stretched(clip[:1], tempo).tolist() == [clip[0].tolist()] * max(1, round(1 / tempo))
+
+
+READ_ONLY = """
+import errno, os, sys, tempfile
+real, allowed = tempfile.TemporaryFile, tempfile.gettempdir()
+
+def nowhere_else(*arguments, dir=None, **options):  # how numba tries whether it may write
+    if dir and not str(dir).startswith(allowed):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    return real(*arguments, dir=dir, **options)
+
+tempfile.TemporaryFile = nowhere_else
+from pipeline.features.mel import Mel
+from pipeline.features.paper import mfcc_filters
+print(Mel().filters.shape, mfcc_filters().shape)
+"""
+
+
+def test_a_voice_is_heard_where_packages_and_home_are_read_only(tmp_path):
+    """numba, which librosa compiles with, has no folder then to keep its code in."""
+    here = os.environ | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", READ_ONLY], cwd=ROOT, env=here, capture_output=True, text=True
+    )
+    assert done.stdout == "(64, 257) (201, 128)\n", done.stderr
+    assert not list(tmp_path.iterdir())  # nothing is left

@@ -14,7 +14,14 @@ from safetensors.torch import load_file, save_file
 from sentencepiece import sentencepiece_model_pb2
 from small_encoder import make_small_encoder
 from torch import nn
-from transformers import BertConfig, BertTokenizerFast
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizerFast,
+    ElectraModel,
+    RobertaModel,
+    XLMRobertaModel,
+)
 
 from models import ModelError, kobert
 from pipeline.learning.batches import pad
@@ -239,6 +246,25 @@ def test_missing_folder_is_the_user_s_error(tmp_path):
         with pytest.raises(ModelError, match="no folder here.*give a folder") as caught:
             load(str(tmp_path / "none"))
         assert "\n" not in str(caught.value)
+
+
+SIZES = {"vocab_size": 9, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+OTHERS = {"intermediate_size": 32, "max_position_embeddings": 20, "pad_token_id": 1}
+
+
+@pytest.mark.parametrize(
+    ("model", "longest"),
+    [(BertModel, 20), (ElectraModel, 20), (RobertaModel, 18), (XLMRobertaModel, 18)],
+)
+def test_more_tokens_than_positions_are_refused_before_they_raise(model, longest):
+    encoder = model(model.config_class(**SIZES, **OTHERS)).eval()
+    ids = torch.full((1, longest + 1), 5)
+    encoder(ids[:, :-1])
+    kobert.check_positions(encoder, longest, "tiny")
+    with pytest.raises(ModelError, match=f"tiny has positions for {longest} tokens: give --max-l"):
+        kobert.check_positions(encoder, longest + 1, "tiny")
+    with pytest.raises((IndexError, RuntimeError)):
+        encoder(ids)
 
 
 def test_encoder_of_kobert_s_configuration_has_its_size():
