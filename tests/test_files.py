@@ -172,9 +172,12 @@ import os, sys, time
 from pathlib import Path
 from pipeline.files import hold
 hold(Path(sys.argv[1]))
+begun, begin = os.pipe()
 if os.fork() == 0:
+    os.write(begin, b".")
     time.sleep(60)
     os._exit(0)
+os.read(begun, 1)
 os.kill(os.getpid(), 9)
 """
 
