@@ -44,13 +44,13 @@ from pipeline.predicting.speakers import load_voice, save_voice
 RECORDINGS = ()  # WAV, FLAC, OGG, OPUS, MP3 files, folders of them: given without a name
 MODEL = "outputs"  # a folder of trained models
 TEXT = ""  # transcript of the one recording; without a recording the words alone are judged
-MANIFEST = ""  # TSV with a header: path, text, speaker, dialogue, start, end, turns in order
+MANIFEST = ""  # list with a header: path, text, speaker, dialogue, start, end; turns in order
 TURNS = ""  # RTTM file of a diariser: the recordings' turns and speakers
 ASR = ""  # recogniser for what has no transcript, a hub name or folder: openai/whisper-small ...
 SPEAKER = ""  # who speaks in all recordings: remembered in MODEL/speakers
 ENROL = ""  # folder of recordings from which SPEAKER is remembered anew, first of all
 JSON = False  # one object a line instead of readable lines
-TSV = ""  # file for a table instead, - for the standard output
+TSV = ""  # file for a table instead, as spreadsheets open it; - for the standard output
 ONNX = False  # run an exported folder without torch
 EXPORT = ""  # new folder to hand on: all that predicting needs, and a model card
 # --------------------------------------------------------------------------------------
@@ -138,8 +138,8 @@ def list_recordings(refuse: Refuse) -> list[Recording]:
         raise UserError("--manifest has paths, texts and speakers itself: give nothing beside it")
     if JSON and TSV:
         raise UserError("--json or --tsv: give one of them")
-    if TSV and Path(TSV).is_dir():
-        raise UserError(f"--tsv {TSV} is a folder: give a file in it")
+    if os.path.exists(TSV) and not os.path.isfile(TSV):
+        raise UserError(f"--tsv {TSV} is no file: give a file, or - for the standard output")
     if MANIFEST:
         return recordings.read_manifest(MANIFEST, refuse)
     if TEXT and not RECORDINGS:

@@ -81,11 +81,9 @@ def is_whole(count: int, promised: int) -> bool:
     return 0 < count - promised <= MARGIN and promised > 0
 
 
-def read(path: str) -> tuple[np.ndarray, int]:
-    """Return all samples of an MP3, (S, C) float32, and its rate."""
+def read(path: str) -> tuple[np.ndarray, int] | None:
+    """Return all samples of an MP3, (S, C) float32, and its rate; None where its tag is right."""
     file, promised = open_mpeg(path)
     with file:
         samples = np.concatenate([*blocks(file)])
-    if is_whole(len(samples), promised):
-        return soundfile.read(path, dtype="float32", always_2d=True)
-    return samples, file.samplerate
+    return None if is_whole(len(samples), promised) else (samples, file.samplerate)

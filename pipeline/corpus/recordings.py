@@ -19,6 +19,7 @@ SILENT_LEVEL = 0.001  # a peak below it (-60 dB) is reported as near-silence
 SHORT_DATA = re.compile(r"^data : ([0-9]+) \(should be ([0-9]+)\)", re.MULTILINE)
 # Programs that write WAV into a pipe cannot know the length and promise about 2 or 4 GiB.
 STREAMED = 0x7FFF0000
+UNKNOWN = 1 << 62  # frames, by libsndfile: a FLAC that was written into a pipe
 LONGEST = 600 * RATE  # an utterance is no longer; a damaged header may promise terabytes
 MOST_VALUES = 12  # times the longest: two channels at 96 kHz; a header may promise 255 channels
 # Bytes 8 to 40 of a WAV file of the wanted format with nothing but samples in it. KEMDy's files are
@@ -42,7 +43,7 @@ def measure(path: str, longest: int = LONGEST) -> int:
             return check_length(length, longest)
         if mpeg.is_mpeg(path):
             return measure_mpeg(path, longest)
-        info = soundfile.info(path)
+        info = soundfile.info(name_of(path))
     except (soundfile.SoundFileError, OSError) as error:
         raise RecordingError("recording unreadable") from error
     short = SHORT_DATA.search(info.extra_info)
@@ -50,6 +51,8 @@ def measure(path: str, longest: int = LONGEST) -> int:
         raise RecordingError("recording truncated")
     if not info.frames:
         raise RecordingError("recording empty")
+    if info.frames >= UNKNOWN:
+        raise RecordingError("recording of unknown length")
     if info.frames * info.channels > MOST_VALUES * longest:
         raise RecordingError("recording of too many samples")
     return check_length(resampled_length(info.frames, info.samplerate), longest)
@@ -70,8 +73,13 @@ def measure_mpeg(path: str, longest: int) -> int:
     if count < promised:
         raise RecordingError("recording truncated")
     if mpeg.is_whole(count, promised):
-        count = soundfile.info(path).frames
+        count = soundfile.info(name_of(path)).frames
     return resampled_length(count, file.samplerate)
+
+
+def name_of(path: str) -> str | bytes:
+    """Return a path as soundfile takes it; its own encoding refuses names that are no UTF-8."""
+    return path if os.name == "nt" else os.fsencode(path)
 
 
 def check_length(length: int, longest: int) -> int:
@@ -107,8 +115,7 @@ def read(path: str, length: int | None = None) -> tuple[np.ndarray, list[str]]:
             samples = np.fromfile(path, "<i2", plain, offset=PLAIN_HEADER)
             remarks = inspect(samples, FULL_SCALE)
         else:
-            decode = mpeg.read if mpeg.is_mpeg(path) else read_all
-            samples, rate = decode(path)
+            samples, rate = read_all(path)
             samples, remarks = convert(samples, rate)
     except (soundfile.SoundFileError, OSError, MemoryError) as error:
         raise RecordingError("recording unreadable") from error
@@ -118,8 +125,9 @@ def read(path: str, length: int | None = None) -> tuple[np.ndarray, list[str]]:
 
 
 def read_all(path: str) -> tuple[np.ndarray, int]:
-    """Return all that libsndfile finds in a file, (S, C) float32, and its rate."""
-    return soundfile.read(path, dtype="float32", always_2d=True)
+    """Return all samples of a file, (S, C) float32, and its rate."""
+    found = mpeg.read(path) if mpeg.is_mpeg(path) else None
+    return found or soundfile.read(name_of(path), dtype="float32", always_2d=True)
 
 
 def convert(samples: np.ndarray, rate: int) -> tuple[np.ndarray, list[str]]:

@@ -18,6 +18,7 @@ from pipeline.corpus.transcripts import decode
 from pipeline.files import RATE, UserError
 from pipeline.predicting import Answer, Heard, Recording, Run
 from pipeline.predicting.predicting import answer
+from pipeline.predicting.recordings import explain
 from pipeline.predicting.utterances import find_utterances
 
 LETTERS = 500  # of a transcript; no model reads more than 128 tokens
@@ -86,7 +87,7 @@ def check(recording: Recording, longest: float) -> None:
     try:
         seconds = recordings.measure(str(path)) / RATE
     except RecordingError as error:
-        raise UserError(f"{path.name}: {error}: give a WAV, FLAC, OGG or MP3 file") from None
+        raise UserError(f"{path.name}{explain(str(path), error)}") from None
     if seconds > longest:
         raise UserError(
             f"{path.name} is {seconds:.0f} s long: give at most {longest:g} s, or use predict.py"

@@ -50,10 +50,10 @@ def show(label: str, probability: float) -> str:
 def place(answer: Answer) -> str:
     """Return whose and which utterance it is: path, times and speaker, or the words."""
     recording = answer.recording
-    words = [recording.path or f"'{recording.text}'"]
+    words = [readable(recording.path) or f"'{recording.text}'"]
     if recording.end is not None:
         words.append(f"{clock(recording.start or 0.0)}-{clock(recording.end)}")
-    return one_line(" ".join([*words, recording.speaker]))
+    return one_line(" ".join([*words, readable(recording.speaker)]))
 
 
 def clock(seconds: float) -> str:

@@ -95,7 +95,7 @@ def test_what_is_too_much_is_refused_and_nothing_kept(run, tmp_path, recording, 
 
 def test_a_file_of_something_else_is_named_without_its_folder(run, tmp_path):
     (tmp_path / "talk.wav").write_bytes(b"no recording")
-    with pytest.raises(UserError, match="^talk.wav: recording unreadable: give a WAV"):
+    with pytest.raises(UserError, match="^talk.wav: recording unreadable: damaged, or none of WAV"):
         listen(run, Conversation(), Recording(str(tmp_path / "talk.wav")), LONGEST)
 
 

@@ -3,7 +3,13 @@
 import csv
 import io
 import json
-from shutil import copytree, ignore_patterns
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from shutil import copy, copytree, ignore_patterns
 
 import numpy as np
 import pytest
@@ -71,7 +77,9 @@ def test_json_and_tables_say_the_same(ask, talk, tmp_path):
     objects = [json.loads(line) for line in ask(folder, "--json").splitlines()]
     printed = ask(folder, "--tsv", "-")
     ask(folder, "--tsv", tmp_path / "answers.tsv")
-    assert (tmp_path / "answers.tsv").read_text(encoding="utf-8") == printed
+    table = (tmp_path / "answers.tsv").read_bytes()
+    assert table.startswith(b"\xef\xbb\xbf")  # else a Korean spreadsheet takes it for cp949
+    assert table.decode("utf-8-sig") == printed and not printed.startswith("\ufeff")
     rows = list(csv.DictReader(io.StringIO(printed), delimiter="\t"))
     assert [row["path"] for row in rows] == sorted(row["path"] for row in talk)
     for row, answer in zip(rows, objects, strict=True):
@@ -163,6 +171,175 @@ def test_a_mistake_is_one_line(run_script, trained, talk, arguments, words):
     refused(run_script("predict.py", *arguments, "--model", trained.outputs), words)
 
 
+# --- rows that cannot be answered among rows that can
+
+
+def break_recording(path, talk):
+    path.write_bytes(Path(talk[0]["path"]).read_bytes()[:3000])
+
+
+@pytest.fixture
+def many(talk, tmp_path):
+    """A folder of three recordings, the second of them broken."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number, row in enumerate(talk[:3]):
+        copy(row["path"], folder / f"{number}.wav")
+    break_recording(folder / "1.wav", talk)
+    return folder
+
+
+def ask_for(kind, folder):
+    """Return arguments that ask for three recordings or texts, and what is said of the bad ones."""
+    files = [folder / f"{number}.wav" for number in range(3)]
+    table, turns = folder / "list.tsv", folder / "x.rttm"
+    table.write_text("path\ttext\n0.wav\t네\n1.wav\t네\nnope.wav\t\n\t...\n\t🙂🙂\n\t좋아요\n")
+    turns.write_text(
+        "".join(f"SPEAKER {n} 1 0 {length} <NA> <NA> A\n" for n, length in ((0, 0.1), (2, 99)))
+        + "SPEAKER 0 1 0.1 0.1 <NA> <NA> A\nSPEAKER 2 1 0 0.1 <NA> <NA> A\nSPEAKER 2 1\n"
+    )
+    return {
+        "folder": ((folder,), ["1.wav: recording truncated"]),
+        "files": (files, ["1.wav: recording truncated"]),
+        "missing": ((files[0], folder / "nope.wav", files[2]), ["nope.wav is missing"]),
+        "list": (
+            ("--manifest", table),
+            [
+                "list.tsv, line 3: ",
+                "1.wav: recording truncated",
+                "list.tsv, line 4: ",
+                "nope.wav is missing",
+                "list.tsv, line 5: '...': nothing was said",
+                "list.tsv, line 6: '🙂🙂': nothing was said",
+            ],
+        ),
+        "turns": (
+            (files[0], files[2], "--turns", turns),
+            ["x.rttm, line 2: ", "no turn from 0 to 99 s", "x.rttm, line 5: no turn of"],
+        ),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["folder", "files", "missing", "list", "turns"])
+@pytest.mark.parametrize("form", ["lines", "--json", "--tsv"])
+def test_a_bad_row_costs_itself_alone(run_script, trained, many, tmp_path, kind, form):
+    arguments, said = ask_for(kind, many)
+    table = tmp_path / "answers.tsv"
+    form = {"lines": (), "--json": ("--json",), "--tsv": ("--tsv", table)}[form]
+    done = run_script("predict.py", *arguments, *form, "--model", trained.outputs)
+    assert done.status == 1, done.stderr
+    for words in said:
+        assert words in done.stderr
+    bad = sum(": " in line and "error" in line for line in done.stderr.splitlines())
+    assert f"not answered {bad}" in done.stderr
+    rows = table.read_text().splitlines()[1:] if "--tsv" in form else done.stdout.splitlines()
+    assert len(rows) == (3 if kind == "turns" else 2)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nope.wav",), ("--text", "..."), ("--text", "🙂"), ("--manifest", "one.tsv")]
+)
+def test_one_that_cannot_be_answered_is_a_mistake(
+    run_script, trained, tmp_path, monkeypatch, arguments
+):
+    """And a table that stood there stays."""
+    monkeypatch.chdir(tmp_path)
+    Path("one.tsv").write_text("path\nnope.wav\n")
+    Path("answers.tsv").write_text("of yesterday")
+    done = run_script("predict.py", *arguments, "--tsv", "answers.tsv", "--model", trained.outputs)
+    assert done.status == 2
+    assert done.stderr.count("error: ") == 1 and done.stdout == ""
+    assert Path("answers.tsv").read_text() == "of yesterday"
+    assert sorted(os.listdir()) == ["answers.tsv", "one.tsv"]
+
+
+def test_a_voice_is_enrolled_from_what_can_be_heard(run_script, trained, many, tmp_path):
+    model = copytree(trained.outputs, tmp_path / "outputs")
+    arguments = ("--speaker", "Mina", "--model", model, "--enrol")
+    done = run_script("predict.py", *arguments, many)
+    assert done.status == 1 and "Mina is known from 2 utterances" in done.stderr
+    kept = {path: path.read_bytes() for path in (model / "speakers").iterdir()}
+    for name in ("0.wav", "2.wav"):
+        (many / name).unlink()
+    done = run_script("predict.py", *arguments, many)
+    assert done.status == 2
+    assert kept == {path: path.read_bytes() for path in (model / "speakers").iterdir()}
+
+
+def start(trained, *arguments, **streams):
+    """Start predict.py as a process of its own, on so many texts that it takes a while."""
+    script = Path(__file__).resolve().parents[2] / "predict.py"
+    command = [sys.executable, script, *arguments, "--model", trained.outputs]
+    return subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, **streams)
+
+
+@pytest.fixture
+def long_list(tmp_path):
+    path = tmp_path / "long.tsv"
+    path.write_text("text\n" + "".join(f"오늘은 {number}\n" for number in range(20_000)))
+    return path
+
+
+def test_what_was_answered_is_kept_and_no_half_table_has_the_name(trained, long_list, tmp_path):
+    table, part = tmp_path / "answers.tsv", tmp_path / "answers.tsv.part"
+    table.write_text("of yesterday")
+    running = start(trained, "--manifest", long_list, "--tsv", table)
+    while not (part.exists() and part.read_bytes().count(b"\n") > 10):  # kept while it goes on
+        assert running.poll() is None, running.stderr.read()
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    said = running.communicate()[1].decode()
+    rows = part.read_text(encoding="utf-8-sig").splitlines()
+    assert table.read_text() == "of yesterday"
+    assert rows[1].split("\t")[5] == "오늘은 0" and len({row.count("\t") for row in rows}) == 1
+    assert running.returncode == 130 and "Traceback" not in said
+    assert f"{part} has the {len(rows) - 1} utterances" in said
+
+
+def test_whoever_has_read_enough_hears_no_complaint(trained, long_list):
+    running = start(trained, "--manifest", long_list, stdout=subprocess.PIPE)
+    assert running.stdout.readline()
+    running.stdout.close()
+    said = running.communicate()[1].decode()
+    assert running.returncode == 141 and said == "tones of a test\n"
+
+
+ODD = {
+    "셋째.wav".encode("cp949"): "셋째.wav",
+    b"no code \xff.wav": "no code \\udcff.wav",
+    b'two\nlines\tand "marks.wav': 'two lines and "marks.wav',
+    b"\x1b[2J.wav": "[2J.wav",
+}
+
+
+def test_any_name_is_answered_and_can_be_written(run_script, trained, talk, tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name in ODD:
+        copy(talk[0]["path"], os.fsencode(folder) + b"/" + name)
+    (folder / os.fsdecode("깨짐.wav".encode("cp949"))).touch()
+    names = sorted(ODD.values())
+    table = tmp_path / "answers.tsv"
+    for form in ((), ("--json",), ("--tsv", table)):
+        done = run_script("predict.py", folder, *form, "--model", trained.outputs)
+        assert done.status == 1 and "깨짐.wav: recording empty" in done.stderr
+        done.stdout.encode("utf-8")  # as the terminal has it
+        if not form:
+            paths = [line.partition(": ")[0] for line in done.stdout.splitlines()]
+            assert sorted(path.rpartition("/")[2].strip() for path in paths) == names
+    with open(table, encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert sorted(row["path"].rpartition("/")[2].strip() for row in rows) == names
+    assert {len(row) for row in rows} == {len(rows[0])} and None not in rows[0]
+
+
+def test_letters_that_a_terminal_lacks_stop_nothing(trained, talk, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    path = copy(talk[0]["path"], tmp_path / "웃음 🙂.wav")
+    printed, said = start(trained, path, "--json", stdout=subprocess.PIPE).communicate()
+    assert json.loads(printed)["path"] == str(path), said  # JSON is UTF-8
+
+
 # --- long recordings, diarisers, recognisers
 
 
@@ -184,7 +361,7 @@ def test_every_utterance_of_a_long_recording_has_its_line_and_times(ask, meeting
     answers = [json.loads(line) for line in ask(path, "--json").splitlines()]
     assert len(answers) == len(turns)
     for answer, (start, end) in zip(answers, turns, strict=True):
-        assert (answer["start"], answer["end"]) == pytest.approx((start, end), abs=0.15)
+        assert (answer["start"], answer["end"]) == pytest.approx((start, end), abs=0.35)
     first = ask(path).splitlines()[1]
     minutes, rest = divmod(answers[1]["start"], 60)
     assert first.startswith(f"{path} {minutes:.0f}:{rest:04.1f}-")

@@ -1,5 +1,11 @@
 """Which recordings are to be predicted: files, folders, manifests, the turns of a diariser."""
 
+import csv
+import io
+import os
+import re
+import unicodedata
+
 import numpy as np
 import pytest
 import soundfile
@@ -50,10 +56,53 @@ def test_every_format_is_the_same_tone(folder):
         assert np.abs(samples).max() == pytest.approx(0.3 * 32_768, rel=0.05)
 
 
-@pytest.mark.parametrize("content", [b"", b"RIFF no wave", b"\0" * 5000])
-def test_a_damaged_file_is_one_line_before_anything_is_predicted(folder, content):
-    (folder / "x.wav").write_bytes(content)
-    with pytest.raises(UserError, match=r"x\.wav: recording unreadable: give a whole file"):
+def stream_flac(path):
+    """Write a FLAC as into a pipe: its header does not tell how long it is."""
+    soundfile.write(path, tone(1), RATE)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+
+
+BROKEN = {
+    "(0 bytes)": lambda path: path.touch(),
+    "damaged": lambda path: path.write_bytes(b"RIFF no wave"),
+    "no sound": lambda path: soundfile.write(path, np.zeros(0), RATE),
+    "its end is": lambda path: (
+        soundfile.write(path, tone(1), RATE),
+        os.truncate(path, 9000),
+    ),
+    "is missing: correct": lambda path: path.symlink_to("nowhere"),
+    "is a folder": lambda path: path.mkdir(),
+    "a pipe": os.mkfifo,
+    "unknown length": stream_flac,
+    "cut it": lambda path: soundfile.write(path, np.zeros(3601 * 100, np.int16), 100),
+    "one channel": lambda path: soundfile.write(path, np.zeros((4000, 255), np.int16), 1000),
+}
+
+
+@pytest.mark.parametrize("words", BROKEN)
+def test_every_reason_has_its_own_remedy_before_anything_is_predicted(folder, words, monkeypatch):
+    path = folder / ("x.flac" if words == "unknown length" else "x.wav")
+    BROKEN[words](path)
+    if words == "one channel":  # what needs a gigabyte otherwise
+        monkeypatch.setattr("pipeline.predicting.recordings.LONGEST", 2 * RATE)
+    refused = []
+    good = check(find_recordings([str(folder)]), refused.append)
+    assert len(good) == 4
+    (error,) = refused
+    assert str(path) in str(error)
+    remedies = [own for own in BROKEN if own in str(error)]
+    assert remedies == [words]
+    with pytest.raises(UserError, match=re.escape(words)):
+        check(find_recordings([str(folder)]))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_recording_that_may_not_be_read_says_so(folder):
+    (folder / "d.wav").chmod(0)
+    with pytest.raises(UserError, match="no permission to read it"):
         check(find_recordings([str(folder)]))
 
 
@@ -103,7 +152,9 @@ def test_a_manifest_is_read_in_its_order(tmp_path):
         ("path\ttranscript\na.wav\tx\n", "the first row has path, transcript; give path or"),
         ("speaker\tdialogue\nx\ty\n", "the first row has speaker, dialogue"),
         ("", "the first row has nothing"),
-        ("path\ttext\na.wav\tx\n\t\n", "line 3: neither a path nor a text"),
+        ("path\ttext\tspeaker\na.wav\tx\n\t\tMina\n", "line 3: neither a path nor a text"),
+        ("path;text\n\n;;\n", "no row below its header"),
+        ("path,path\na,b\n", "names a column twice"),
         ("path\na.wav\tx\n", "line 2: more cells than columns"),
         ("path\tstart\na.wav\tsoon\n", "line 2: 'soon' is not a number of seconds"),
     ],
@@ -114,6 +165,98 @@ def test_a_wrong_manifest_names_file_and_row(tmp_path, content, words):
     with pytest.raises(UserError, match=words) as error:
         read_manifest(str(table))
     assert str(table) in str(error.value)
+
+
+WRITTEN = ["a.wav", '그는 "네", 하고; 웃었어요', "Mina", "1.5"]
+COMMON = {"lineterminator": "\r\n", "delimiter": "\t"}
+LISTS = {
+    "Unicode text": ("utf-16", COMMON),
+    "UTF-16, big end first": ("utf-16-be", COMMON),
+    "CSV UTF-8": ("utf-8-sig", COMMON | {"delimiter": ","}),
+    "CSV of Korean Windows": ("cp949", COMMON | {"delimiter": ","}),
+    "CSV of a country with decimal commas": ("utf-8", COMMON | {"delimiter": ";"}),
+    "all in marks": ("cp949", COMMON | {"quoting": csv.QUOTE_ALL}),
+    "no marks": ("utf-8", COMMON | {"quoting": csv.QUOTE_NONE, "quotechar": None}),
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_list_is_read_however_it_was_saved(tmp_path, kind):
+    code, form = LISTS[kind]
+    text = io.StringIO()
+    writer = csv.writer(text, **form)
+    writer.writerow([" Path", "TEXT ", "Speaker", "start", "", ""])
+    writer.writerow([*WRITTEN, "", ""])
+    writer.writerow([""] * 6)
+    writer.writerow(["", "끝", "", "", "", ""])
+    mark = "\ufeff" if code == "utf-16-be" else ""
+    (tmp_path / "list").write_bytes((mark + text.getvalue()).encode(code))
+    first, last = read_manifest(str(tmp_path / "list"))
+    assert [first.path, first.text, first.speaker, first.start] == [
+        str(tmp_path / "a.wav"),
+        *WRITTEN[1:3],
+        1.5,
+    ]
+    assert last.text == "끝" and last.where.endswith("list, line 4")
+
+
+def test_marks_and_lines_within_cells(tmp_path):
+    """A spreadsheet's cell may hold line ends; a mark that closes no cell swallows no rows."""
+    table = tmp_path / "list.tsv"
+    table.write_text('text\tspeaker\n"두\n줄"\tA\n"열린\tB\n"네"라고\tC\n닫힌"\tD\n끝\tE\n')
+    rows = read_manifest(str(table))
+    assert [row.text for row in rows] == ["두\n줄", '"열린', '"네"라고', '닫힌"', "끝"]
+    assert [row.speaker for row in rows] == list("ABCDE")
+    assert [row.where.rpartition(" ")[2] for row in rows] == ["2", "4", "5", "6", "7"]
+
+
+def test_only_the_bad_rows_of_a_list_are_left_out(tmp_path):
+    table = tmp_path / "list.csv"
+    table.write_text("path,start\na.wav,1\nb.wav,soon\n,2\nc.wav,3,4\nd.wav,5\n")
+    refused = []
+    rows = read_manifest(str(table), refused.append)
+    assert [row.start for row in rows] == [1, 5]
+    assert [str(error).split(": ")[0] for error in refused] == [
+        f"{table}, line {number}" for number in (3, 4, 5)
+    ]
+
+
+FORMS = {
+    "composed": lambda name: unicodedata.normalize("NFC", name).encode(),
+    "decomposed": lambda name: unicodedata.normalize("NFD", name).encode(),
+    "of Korean Windows": lambda name: name.encode("cp949"),
+}
+
+
+@pytest.mark.parametrize("on_disk", FORMS)
+@pytest.mark.parametrize("written", FORMS)
+def test_a_name_is_found_in_every_form(tmp_path, on_disk, written):
+    """Of the file and of its folder; in a list, on the command line and among turns."""
+    folder = os.fsencode(tmp_path) + b"/" + FORMS[on_disk]("첫 모음")
+    os.mkdir(folder)
+    path = folder + b"/" + FORMS[on_disk]("둘째 말.wav")
+    soundfile.write(path, tone(1, 44_100), 44_100, format="FLAC")
+    asked = FORMS[written]("첫 모음/둘째 말.wav")
+    (tmp_path / "list.tsv").write_bytes(b"path\n" + asked + b"\n")
+    (row,) = check(read_manifest(str(tmp_path / "list.tsv")))
+    assert os.fsencode(row.path) == path
+    (found,) = check(find_recordings([os.fsdecode(os.fsencode(tmp_path) + b"/" + asked)]))
+    assert os.fsencode(found.path) == path
+    line = f"SPEAKER {'둘째 말'} 1 0 0.5 <NA> <NA> 화자 <NA> <NA>"
+    (tmp_path / "x.rttm").write_bytes(FORMS[written](line))
+    (turn,) = read_turns(str(tmp_path / "x.rttm"), [found])
+    assert (turn.path, turn.speaker) == (found.path, "둘째 말/화자")
+    assert len(read(turn)[0]) == RATE / 2
+
+
+def test_the_exact_name_comes_first(tmp_path):
+    both = [unicodedata.normalize(form, "말.wav") for form in ("NFC", "NFD")]
+    for name in both:
+        (tmp_path / name).touch()
+    (tmp_path / "list.tsv").write_text("path\n" + "\n".join(both))
+    assert [row.path for row in read_manifest(str(tmp_path / "list.tsv"))] == [
+        str(tmp_path / name) for name in both
+    ]
 
 
 RTTM = """\
@@ -143,3 +286,22 @@ def test_turns_of_another_file_are_one_line(tmp_path):
     (tmp_path / "x.rttm").write_text("SPEAKER talk 1 0.50\n")
     with pytest.raises(UserError, match=r"x\.rttm, line 1: no turn of an RTTM file"):
         read_turns(str(tmp_path / "x.rttm"), [Recording("talk.wav")])
+
+
+@pytest.mark.parametrize("end", ["", " <NA>", " <NA> <NA>", " 0.93 <NA>"])
+@pytest.mark.parametrize("speaker", ["spk00", "화자 1", "Mina Kim 2"])
+@pytest.mark.parametrize("name", ["talk", "첫 모임", "talk 2024 05 01", "a  b 1 0.5 2.0"])
+def test_blanks_in_names_shift_no_field(tmp_path, name, speaker, end):
+    (tmp_path / "x.rttm").write_text(f"SPEAKER {name} 1 0.50 2.00 <NA> <NA> {speaker}{end}\n")
+    (turn,) = read_turns(str(tmp_path / "x.rttm"), [Recording(f"{name}.wav")])
+    assert (turn.start, turn.end, turn.speaker) == (0.5, 2.5, f"{name}/{speaker}")
+
+
+def test_only_the_bad_turns_and_recordings_are_left_out(tmp_path):
+    (tmp_path / "x.rttm").write_text(RTTM + "SPEAKER talk 1 soon 1 <NA> <NA> a\n")
+    files = [Recording("talk.wav"), Recording("mine.wav"), Recording("other.wav")]
+    refused = []
+    turns = read_turns(str(tmp_path / "x.rttm"), files, refused.append)
+    assert [turn.path for turn in turns] == ["talk.wav", "talk.wav", "other.wav"]
+    assert "line 5: no turn" in str(refused[0]) and "no turns of mine" in str(refused[1])
+    assert turns[0].where.endswith("x.rttm, line 3")
