@@ -14,8 +14,6 @@ from collections.abc import Iterator
 import numpy as np
 import soundfile
 
-from pipeline.files import name_of
-
 SYNC = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xef]")  # header of a layer III frame
 TAG = re.compile(rb"(?:Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f]")  # has a frame count
 HEAD = 4096  # bytes before which the tag, or the first frame of a stream, begins
@@ -83,11 +81,9 @@ def is_whole(count: int, promised: int) -> bool:
     return 0 < count - promised <= MARGIN and promised > 0
 
 
-def read(path: str) -> tuple[np.ndarray, int]:
-    """Return all samples of an MP3, (S, C) float32, and its rate."""
+def read(path: str) -> tuple[np.ndarray, int] | None:
+    """Return all samples of an MP3, (S, C) float32, and its rate; None where its tag is right."""
     file, promised = open_mpeg(path)
     with file:
         samples = np.concatenate([*blocks(file)])
-    if is_whole(len(samples), promised):
-        return soundfile.read(name_of(path), dtype="float32", always_2d=True)
-    return samples, file.samplerate
+    return None if is_whole(len(samples), promised) else (samples, file.samplerate)

@@ -110,8 +110,7 @@ def read(path: str, length: int | None = None) -> tuple[np.ndarray, list[str]]:
             samples = np.fromfile(path, "<i2", plain, offset=PLAIN_HEADER)
             remarks = inspect(samples, FULL_SCALE)
         else:
-            decode = mpeg.read if mpeg.is_mpeg(path) else read_all
-            samples, rate = decode(path)
+            samples, rate = read_all(path)
             samples, remarks = convert(samples, rate)
     except (soundfile.SoundFileError, OSError, MemoryError) as error:
         raise RecordingError("recording unreadable") from error
@@ -121,8 +120,9 @@ def read(path: str, length: int | None = None) -> tuple[np.ndarray, list[str]]:
 
 
 def read_all(path: str) -> tuple[np.ndarray, int]:
-    """Return all that libsndfile finds in a file, (S, C) float32, and its rate."""
-    return soundfile.read(name_of(path), dtype="float32", always_2d=True)
+    """Return all samples of a file, (S, C) float32, and its rate."""
+    found = mpeg.read(path) if mpeg.is_mpeg(path) else None
+    return found or soundfile.read(name_of(path), dtype="float32", always_2d=True)
 
 
 def convert(samples: np.ndarray, rate: int) -> tuple[np.ndarray, list[str]]:
