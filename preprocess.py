@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import Process, parent_process
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Thread
 
 from joblib import Parallel
@@ -50,7 +51,7 @@ from pipeline.corpus.report import (
 from pipeline.corpus.source import Source, join, read_source
 from pipeline.corpus.splits import SPLITS, check_not_empty, split_sessions, split_utterances
 from pipeline.corpus.tree import find_tree
-from pipeline.files import RATE, WRITTEN, UserError, hold, sha256, write_json, write_text
+from pipeline.files import RATE, WRITTEN, UserError, sha256, write_json, write_text
 from pipeline.labels import LABELS
 from pipeline.record import Work
 
@@ -90,10 +91,11 @@ def main() -> None:
     }
     work = Work("preprocess.py", data, config.settings(globals()), inputs, data / "data")
     made = data / "unfinished"  # an earlier run's data stand until these are whole
-    hold(report)  # which is written last, and may be where nothing can be written
     work.take_up(made)
     if work.is_done():
         return
+    report.mkdir(parents=True, exist_ok=True)
+    TemporaryFile(dir=report).close()  # before hours of reading: the report is written last
     shutil.rmtree(made, ignore_errors=True)
 
     sources = list(map(read_source, trees, accounts))

@@ -573,3 +573,13 @@ def test_fleiss_kappa_of_the_published_example():
     assert fleiss_kappa(np.array(votes)) == pytest.approx(0.2099, abs=1e-4)
     assert fleiss_kappa(np.array([[5, 0], [0, 5]])) == 1
     assert np.isnan(fleiss_kappa(np.array([[1, 0], [0, 0]])))
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_corpus_is_read(corpus, tmp_path):
+    (tmp_path / "outputs").write_text("a file")
+    command = [sys.executable, SCRIPT, "--corpus", corpus, "--data", tmp_path / "data"]
+    done = subprocess.run(
+        [*command, "--outputs", tmp_path / "outputs"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"error: {tmp_path / 'outputs'}" in done.stderr and "read:" not in done.stdout

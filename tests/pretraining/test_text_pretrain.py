@@ -91,6 +91,9 @@ def pretrained(reviews, run_script, tmp_path_factory):
 
 def options(text, folder, **changes):
     settings = {"text": text, "outputs": folder, **SMALL, **changes}
+    if "bert" in changes:  # which has its sizes
+        for name in ("vocabulary", "width", "layers", "heads", "feed_forward"):
+            settings.pop(name, None)
     return [f"--{name}={value}" for name, value in settings.items()]
 
 
