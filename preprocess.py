@@ -36,21 +36,21 @@ from threading import Thread
 
 from joblib import Parallel
 
-from pipeline.corpus import known_counts
-from pipeline.corpus.account import Account
-from pipeline.corpus.ingest import cut_shards, read_texts_and_lengths, workers, write_audio
-from pipeline.corpus.matching import Utterance
-from pipeline.corpus.report import (
+from corpora import known_counts
+from corpora.account import Account
+from corpora.ingest import cut_shards, read_texts_and_lengths, workers, write_audio
+from corpora.matching import Utterance
+from corpora.report import (
     measure_verbatim,
     print_account,
     print_corpus,
     print_summary,
     write_report,
 )
-from pipeline.corpus.source import Source, join, read_source
-from pipeline.corpus.splits import SPLITS, check_not_empty, split_sessions, split_utterances
-from pipeline.corpus.transcripts import DEFAULT_STYLE, STYLES
-from pipeline.corpus.tree import find_tree
+from corpora.source import Source, join, read_source
+from corpora.splits import SPLITS, check_not_empty, split_sessions, split_utterances
+from corpora.transcripts import DEFAULT_STYLE, STYLES
+from corpora.tree import find_tree
 from pipeline.files import RATE, WRITTEN, UserError, sha256, write_json, write_text
 from pipeline.labels import LABELS
 from pipeline.record import Work
@@ -184,7 +184,7 @@ def drawing(report: Path) -> Iterator[Callable[[list[Utterance]], None]]:
 
 def draw_beside(report: Path, utterances: list[Utterance]) -> None:
     """Draw the plots, in a process of its own that ends if the stage's is killed."""
-    from pipeline.figures.corpus import draw_all  # here: takes a second
+    from corpora.plots import draw_all  # here: takes a second
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage itself says that it is interrupted
     Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()

@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from extras.sample import speech
+from extras.sample.oddities import ODDITIES
+from extras.sample.raters import listener_emotion, rate
+from extras.sample.screenplay import SENTENCES, Line, write_screenplay
+from extras.sample.writer import Segment, Session, write_kemdy19
 from pipeline.files import RATE, UserError, write_json
 from pipeline.record import Work
-from pipeline.sample import speech
-from pipeline.sample.oddities import ODDITIES
-from pipeline.sample.raters import listener_emotion, rate
-from pipeline.sample.screenplay import SENTENCES, Line, write_screenplay
-from pipeline.sample.writer import Segment, Session, write_kemdy19
 
 # --------------------------------------------------------------------------------------------------
 CORPUS = "data/sample"  # folder to write; an earlier sample corpus there is replaced

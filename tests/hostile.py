@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from pipeline.labels import LABELS
-from pipeline.sample.writer import (
+from extras.sample.writer import (
     KEMDY19,
     KEMDY20,
     Segment,
@@ -22,6 +21,7 @@ from pipeline.sample.writer import (
     write_kemdy19,
     write_kemdy20,
 )
+from pipeline.labels import LABELS
 
 SESSIONS = 5
 DIALOGUES = ("script01", "script02", "impro01")

@@ -19,7 +19,7 @@ from hostile import (
     write_flac,
 )
 
-from pipeline.sample.writer import (
+from extras.sample.writer import (
     KEMDY19,
     KEMDY20,
     Recording,

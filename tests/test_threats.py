@@ -15,9 +15,9 @@ import soundfile
 import torch
 from conftest import ROOT
 
+from corpora import ingest, recordings
+from corpora.recordings import RecordingError
 from models import ModelError, kobert, speech
-from pipeline.corpus import ingest, recordings
-from pipeline.corpus.recordings import RecordingError
 from pipeline.evaluation import fusion, predictions
 from pipeline.evaluation.tables import Table, write_markdown
 from pipeline.files import UserError, read_array, read_json

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.corpus.transcripts import clean
+from corpora.transcripts import clean
 from pipeline.features.condition import find_unusual
 from pipeline.files import RATE
 from pipeline.predicting import recordings

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.sample.raters import rate
+from extras.sample.raters import rate
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--sessions", "4", "--utterances", "20"]

@@ -6,9 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.corpus.splits import split_sessions
+from corpora.splits import split_sessions
+from extras.sample import screenplay
 from pipeline.labels import LABELS
-from pipeline.sample import screenplay
 
 
 @pytest.fixture(scope="module")

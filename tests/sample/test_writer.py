@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import soundfile
 
-from pipeline.sample import writer
-from pipeline.sample.writer import Recording, Segment, Session, Style, Vote, row_of_votes, unanimous
+from extras.sample import writer
+from extras.sample.writer import Recording, Segment, Session, Style, Vote, row_of_votes, unanimous
 
 TONE = (1000 * np.sin(np.arange(8000) / 5)).astype(np.int16)
 WOMAN = Segment(

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from pipeline.corpus.matching import Utterance
+from corpora.matching import Utterance
 from pipeline.files import UserError
 
 SPLITS = ("train", "valid", "test")

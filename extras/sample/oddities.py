@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.sample.speech import breathe
-from pipeline.sample.writer import Row, Segment, row_of_votes
+from extras.sample.speech import breathe
+from extras.sample.writer import Row, Segment, row_of_votes
 
 
 def wrong_id(segments: list[Segment]) -> str:

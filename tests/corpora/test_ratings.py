@@ -6,13 +6,13 @@ from dataclasses import replace
 import hostile
 import pytest
 
-from pipeline.corpus.account import Account
-from pipeline.corpus.matching import read_corpus
-from pipeline.corpus.ratings import OFF_SCALE, OUTVOTED, SILENT_RATERS
-from pipeline.corpus.tree import find_tree
+from corpora.account import Account
+from corpora.matching import read_corpus
+from corpora.ratings import OFF_SCALE, OUTVOTED, SILENT_RATERS
+from corpora.tree import find_tree
+from extras.sample.writer import Vote, row_of_votes
 from pipeline.files import UserError
 from pipeline.labels import LABELS
-from pipeline.sample.writer import Vote, row_of_votes
 
 
 def read(root, *changes):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pipeline.sample.screenplay import CLASS_COUNTS
-from pipeline.sample.writer import RATERS, TIE_ORDER, Row, Vote, row_of_votes
+from extras.sample.screenplay import CLASS_COUNTS
+from extras.sample.writer import RATERS, TIE_ORDER, Row, Vote, row_of_votes
 
 TIED = 0.063  # share of KEMDy19's rows with two labels
 AGREEMENT = 0.7  # chance that a rater votes for what was meant rather than at random

@@ -3,9 +3,9 @@
 A later release may have been repaired, so a difference is information and no error.
 """
 
-from pipeline.corpus.account import Account
-from pipeline.corpus.matching import Utterance
-from pipeline.corpus.tree import Tree
+from corpora.account import Account
+from corpora.matching import Utterance
+from corpora.tree import Tree
 
 # label -> utterances of KEMDy19 that have both files and one majority label
 ONE_LABEL = {

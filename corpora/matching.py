@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from pipeline.corpus.account import Account
-from pipeline.corpus.annotation import ID_PATTERNS, Row, read_annotation
-from pipeline.corpus.ratings import check_ratings
-from pipeline.corpus.tree import RECORDINGS, TRANSCRIPTS, Tree
-from pipeline.corpus.turns import number_turns
+from corpora.account import Account
+from corpora.annotation import ID_PATTERNS, Row, read_annotation
+from corpora.ratings import check_ratings
+from corpora.tree import RECORDINGS, TRANSCRIPTS, Tree
+from corpora.turns import number_turns
 from pipeline.files import UserError
 
 # Of a case-folded path without extension: all but the utterance's number.

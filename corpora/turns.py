@@ -11,8 +11,8 @@ import math
 from bisect import bisect_right
 from itertools import chain
 
-from pipeline.corpus.account import Account
-from pipeline.corpus.annotation import ID_PATTERNS, Row
+from corpora.account import Account
+from corpora.annotation import ID_PATTERNS, Row
 
 # More turns of a dialogue out of place are no slips: its order or its times mean something else.
 MANY = 0.10

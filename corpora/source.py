@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.corpus.account import Account
-from pipeline.corpus.matching import Utterance, list_orphans, note_pairs, read_corpus
-from pipeline.corpus.tree import Tree
+from corpora.account import Account
+from corpora.matching import Utterance, list_orphans, note_pairs, read_corpus
+from corpora.tree import Tree
 from pipeline.files import UserError, read_json
 
 APART = 1000  # added to the session numbers of the first corpus of several; twice to the second's

@@ -7,11 +7,11 @@ from dataclasses import replace
 import hostile
 import pytest
 
-from pipeline.corpus.account import Account
-from pipeline.corpus.matching import read_corpus
-from pipeline.corpus.tree import find_tree
-from pipeline.corpus.turns import out_of_order
-from pipeline.sample.writer import KEMDY20, Segment, unanimous
+from corpora.account import Account
+from corpora.matching import read_corpus
+from corpora.tree import find_tree
+from corpora.turns import out_of_order
+from extras.sample.writer import KEMDY20, Segment, unanimous
 
 SLIP = "Wav start is not in the order of the turns"
 WIDE = "turns are not in the order of their Wav times: the annotation's order counts"

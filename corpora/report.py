@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.corpus.account import ENTRIES, Account
-from pipeline.corpus.matching import Utterance
-from pipeline.corpus.source import Source
-from pipeline.corpus.splits import SPLITS, format_sessions
+from corpora.account import ENTRIES, Account
+from corpora.matching import Utterance
+from corpora.source import Source
+from corpora.splits import SPLITS, format_sessions
 from pipeline.files import write_text
 from pipeline.labels import LABELS
 

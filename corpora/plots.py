@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipeline.corpus.matching import Utterance
-from pipeline.corpus.report import group_rows
+from corpora.matching import Utterance
+from corpora.report import group_rows
 from pipeline.figures import style
 from pipeline.files import RATE
 from pipeline.labels import LABELS

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from pipeline.corpus.header import Columns, find_columns
-from pipeline.corpus.transcripts import decode
+from corpora.header import Columns, find_columns
+from corpora.transcripts import decode
 from pipeline.files import UserError
 from pipeline.labels import LABELS
 

@@ -10,13 +10,13 @@ import pytest
 import soundfile
 from irregularities import CHANGES19, CHANGES20, CLIPPED, STYLES19, STYLES20
 
-from pipeline.corpus import known_counts, recordings
-from pipeline.corpus.account import Account
-from pipeline.corpus.ingest import cut_shards, read_texts_and_lengths, workers, write_audio
-from pipeline.corpus.matching import list_orphans, read_corpus
-from pipeline.corpus.tree import find_tree
+from corpora import known_counts, recordings
+from corpora.account import Account
+from corpora.ingest import cut_shards, read_texts_and_lengths, workers, write_audio
+from corpora.matching import list_orphans, read_corpus
+from corpora.tree import find_tree
+from extras.sample.writer import Segment, Vote, unanimous
 from pipeline.files import UserError
-from pipeline.sample.writer import Segment, Vote, unanimous
 
 HEALTHY = {"KEMDy19": 150, "KEMDy20": 50}  # 5 sessions x 3 x 5 x 2, 5 x 2 x 5
 ENTRIES = ("repaired", "dropped", "orphans", "ignored", "noted")

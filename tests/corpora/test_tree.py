@@ -6,9 +6,9 @@ from pathlib import Path
 import hostile
 import pytest
 
-from pipeline.corpus.account import Account
-from pipeline.corpus.matching import list_orphans, read_corpus
-from pipeline.corpus.tree import LEADS_OUT, find_tree
+from corpora.account import Account
+from corpora.matching import list_orphans, read_corpus
+from corpora.tree import LEADS_OUT, find_tree
 from pipeline.files import UserError
 
 FORMAT = "recording in a format that is not read: convert it to .wav or .flac"

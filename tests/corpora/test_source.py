@@ -8,7 +8,7 @@ import hostile
 import numpy as np
 import pytest
 
-from pipeline.corpus.splits import format_sessions, split_sessions
+from corpora.splits import format_sessions, split_sessions
 from pipeline.learning.dataset import load_utterances
 
 SPLITS = ("train", "valid", "test")

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from pipeline.corpus.transcripts import clean, decode
+from corpora.transcripts import clean, decode
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,11 @@ import joblib
 import numpy as np
 from tqdm import tqdm
 
-from pipeline.corpus import recordings
-from pipeline.corpus.account import Account
-from pipeline.corpus.matching import Utterance
-from pipeline.corpus.recordings import RecordingError
-from pipeline.corpus.transcripts import clean, decode
+from corpora import recordings
+from corpora.account import Account
+from corpora.matching import Utterance
+from corpora.recordings import RecordingError
+from corpora.transcripts import clean, decode
 from pipeline.files import RATE, UserError, sha256, write_array, write_atomically
 
 CHUNK = 64  # utterances a task: large against a task's cost, small against the corpus

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.corpus.matching import Utterance
-from pipeline.corpus.splits import format_sessions, parse_sessions, split_sessions, split_utterances
+from corpora.matching import Utterance
+from corpora.splits import format_sessions, parse_sessions, split_sessions, split_utterances
 from pipeline.files import UserError
 
 

@@ -18,12 +18,12 @@ from distributed import LocalCluster
 from irregularities import CHANGES19, TIED
 
 import preprocess
-from pipeline.corpus.report import fleiss_kappa
+from corpora.report import fleiss_kappa
+from extras.sample.writer import Row, Vote
 from pipeline.files import RATE, UserError, sha256
 from pipeline.labels import LABELS
 from pipeline.learning.dataset import load_utterances
 from pipeline.learning.voices import turn_order
-from pipeline.sample.writer import Row, Vote
 
 SCRIPT = Path(preprocess.__file__)
 SPLITS = ("train", "valid", "test")
@@ -250,7 +250,7 @@ FAILING = """
 import os, signal, sys, time
 from pathlib import Path
 import preprocess
-from pipeline.figures import corpus
+from corpora import plots as corpus
 
 def draw_all(report, utterances):
     Path(report, "begun").touch()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.corpus.header import find_columns
+from corpora.header import find_columns
 from pipeline.files import UserError
 
 FIELDS = ["Emotion", "Valence", "Arousal"]

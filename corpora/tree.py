@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from pipeline.corpus.account import Account
-from pipeline.corpus.annotation import ID_PATTERNS
+from corpora.account import Account
+from corpora.annotation import ID_PATTERNS
 from pipeline.files import UserError, find_path
 
 ANNOTATION_NAMES = {

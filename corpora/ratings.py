@@ -3,9 +3,9 @@
 The header says where the labels are; the votes tell whether that is so.
 """
 
-from pipeline.corpus.account import Account
-from pipeline.corpus.annotation import Row
-from pipeline.corpus.header import RATERS, Columns
+from corpora.account import Account
+from corpora.annotation import Row
+from corpora.header import RATERS, Columns
 from pipeline.files import UserError
 from pipeline.labels import LABELS
 
