@@ -1,24 +1,21 @@
-"""The account of a corpus: everything that is not used as it stands, with its reason."""
+"""The account of a corpus: every row and file that is not used as it stands, with its reason."""
 
-from __future__ import annotations
+from collections import Counter
+from dataclasses import dataclass, field
 
-from dataclasses import dataclass, field, replace
-
-ENTRIES = ("repaired", "dropped", "orphans", "ignored", "noted")
-COUNTS = ("annotation_files", "annotation_rows", "speaker_rows")
+LISTS = ("repaired", "dropped", "orphans", "ignored", "noted")
 
 
 @dataclass
 class Account:
-    """What is to be said of a corpus beside the utterances used.
+    """Counts of the annotation, and lists of entries {id or path, reason, where ...}.
 
-    claimed: paths, case folded and without extension, that a row of the annotation stands for.
+    speaker_rows: rows that rate the speaker of their segment, before wrong IDs are repaired.
     """
 
     annotation_files: int = 0
     annotation_rows: int = 0
-    speaker_rows: int = 0  # before wrong IDs are repaired
-    claimed: set[str] = field(default_factory=set)
+    speaker_rows: int = 0
     repaired: list[dict] = field(default_factory=list)
     dropped: list[dict] = field(default_factory=list)
     orphans: list[dict] = field(default_factory=list)
@@ -31,18 +28,26 @@ class Account:
     def note(self, identifier: str, reason: str, where: str) -> None:
         self.noted.append({"id": identifier, "reason": reason, "where": where})
 
-    def named(self, name: str) -> Account:
-        """Return a copy whose entries name the corpus before each ID, place and path."""
-        named = {
-            kind: [
-                {key: v if key == "reason" else f"{name}:{v}" for key, v in entry.items()}
-                for entry in getattr(self, kind)
-            ]
-            for kind in ENTRIES
-        }
-        return replace(self, **named)
+    def ignore(self, path: str, reason: str) -> None:
+        self.ignored.append({"path": path, "reason": reason})
 
-    def add(self, other: Account) -> None:
-        """Count and list what another account does, behind what is here."""
-        for name in (*COUNTS, *ENTRIES):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+    def add(self, other: "Account", corpus: str) -> None:
+        """Add the counts and entries of a corpus, whose name then stands before IDs and paths."""
+        for name, value in vars(other).items():
+            if name in LISTS:
+                value = [
+                    {
+                        key: text if key == "reason" else f"{corpus}:{text}"
+                        for key, text in e.items()
+                    }
+                    for e in value
+                ]
+            setattr(self, name, getattr(self, name) + value)
+
+    def count_reasons(self) -> list[tuple[str, int, str]]:
+        """Return (list, number of entries, reason), of each list the commonest reason first."""
+        return [
+            (name, count, reason)
+            for name in LISTS
+            for reason, count in Counter(e["reason"] for e in getattr(self, name)).most_common()
+        ]

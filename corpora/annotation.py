@@ -29,13 +29,13 @@ MISSPELT = {"disqust": "disgust"}
 
 @dataclass(frozen=True)
 class Row:
-    """One person rated in one segment.
+    """The rating of one person in one segment.
 
     labels: majority label, or several that tie, in the file's order.  valence, arousal: means, nan
     where the cell is blank.  votes: raters per label, in the order of LABELS; a rater who names two
     has a vote for each.  voters: raters who named any.  start, end: seconds in the dialogue, or
-    nan.  problem: what cannot be read and stops the stage if the row is used; remark: what cannot
-    and does not; "" if there is none.
+    nan.  problem: the first unreadable cell, which stops the stage if the row is used; remark: one
+    of the times, which does not; "" if there is none.
     """
 
     id: str
@@ -75,16 +75,18 @@ def read_header(table: list[list[str]], kind: str, path: Path) -> tuple[list[lis
 
     Data begin with the first row that holds an ID or a label: the first ID may be a wrong one.
     """
-    pattern = ID_PATTERNS[kind]
 
     def id_columns(row: list[str]) -> list[int]:
+        pattern = ID_PATTERNS[kind]
         return [c for c, value in enumerate(row) if pattern.fullmatch(value.strip())]
 
     found = next(filter(None, map(id_columns, table)), None)
     if found is None:
+        names = ", ".join(value.strip() for value in (table or [[]])[0] if value.strip())[:100]
+        begin = f"{len(table)} rows, the first one: {names}" if table else "an empty file"
         raise UserError(
             f"{path} is no annotation file of {kind}: expected two header rows with 'Segment ID' "
-            f"and 'Total Evaluation', then IDs such as {EXAMPLE_IDS[kind]}; found {describe(table)}"
+            f"and 'Total Evaluation', then IDs such as {EXAMPLE_IDS[kind]}; found {begin}"
         )
     first = next(n for n, row in enumerate(table) if id_columns(row) or any(map(is_label, row)))
     header = table[:first]
@@ -101,16 +103,10 @@ def read_header(table: list[list[str]], kind: str, path: Path) -> tuple[list[lis
 
 def is_label(text: str) -> bool:
     """Tell whether a cell names emotions and nothing else."""
-    labels = split_labels(text)
-    return bool(labels) and set(labels) <= set(LABELS)
-
-
-def describe(table: list[list[str]]) -> str:
-    """Say what a file that is not understood begins with."""
-    if not table:
-        return "an empty file"
-    names = [value.strip() for value in table[0] if value.strip()]
-    return f"{len(table)} rows, the first one: {', '.join(names)[:100]}"
+    try:
+        return bool(read_labels(text))
+    except ValueError:
+        return False
 
 
 def cell(row: list[str], column: int | None) -> str:
@@ -119,17 +115,15 @@ def cell(row: list[str], column: int | None) -> str:
 
 
 def read_row(row: list[str], columns: Columns, where: str) -> Row:
-    """Read one data row; what cannot be read is left blank, and said in `problem` or `remark`."""
+    """Read one data row; an unreadable cell is left blank, and named in `problem` or `remark`."""
     problems: list[str] = []
     remarks: list[str] = []
 
-    def take(
-        name: str, column: int | None, read: Callable, blank: object, said: list[str]
-    ) -> object:
+    def take(name: str, column: int | None, read: Callable, blank: object, faults: list) -> object:
         try:
             return read(cell(row, column))
         except ValueError as error:
-            said.append(f"{error} (column {column + 1}, {name})")
+            faults.append(f"{error} (column {column + 1}, {name})")
             return blank
 
     total = columns.total
@@ -137,7 +131,7 @@ def read_row(row: list[str], columns: Columns, where: str) -> Row:
     valence = take("Valence", total.valence, read_number, math.nan, problems)
     arousal = take("Arousal", total.arousal, read_number, math.nan, problems)
     raters = [take("a rater", column, read_labels, (), problems) for column in columns.votes]
-    votes = [label for labels in raters for label in labels]
+    votes = [label for chosen in raters for label in chosen]
     return Row(
         id=cell(row, columns.id),
         labels=labels,
@@ -153,23 +147,15 @@ def read_row(row: list[str], columns: Columns, where: str) -> Row:
     )
 
 
-@lru_cache
+@lru_cache  # a corpus has few different cells
 def read_labels(text: str) -> tuple[str, ...]:
-    """Split `sad;angry` into labels, each once, in order; ValueError for any other word.
-
-    A corpus has few different cells.
-    """
-    labels = split_labels(text)
+    """Split `sad;angry` into labels, each once, in order; ValueError for any other word."""
+    words = (word.strip().lower() for word in text.split(";"))
+    labels = tuple(dict.fromkeys(MISSPELT.get(word, word) for word in words if word))
     for label in labels:
         if label not in LABELS:
             raise ValueError(f"unknown emotion '{label}': expected one of {', '.join(LABELS)}")
     return labels
-
-
-def split_labels(text: str) -> tuple[str, ...]:
-    """Split a cell into words, misspellings corrected."""
-    words = (word.strip().lower() for word in text.split(";"))
-    return tuple(dict.fromkeys(MISSPELT.get(word, word) for word in words if word))
 
 
 def read_number(text: str) -> float:

@@ -1,12 +1,13 @@
-"""Plots of a corpus: counts by class, scenario, session and speaker; lengths, raters, ratings."""
+"""Plots of a corpus: counts by class, scenario, session, speaker; lengths, raters, ratings."""
 
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from corpora.matching import Utterance
-from corpora.report import group_rows
+from corpora.matching import VOTES
+from corpora.report import count_classes
 from pipeline.figures import style
 from pipeline.files import RATE
 from pipeline.labels import LABELS
@@ -15,7 +16,7 @@ COLOURS = ("#9e9e9e", "#c62828", "#f9a825", "#00838f", "#1565c0", "#6a1b9a", "#2
 BLUE_GREY = "#546e7a"
 
 
-def draw_all(folder: Path, used: list[Utterance]) -> None:
+def draw_all(folder: Path, used: pd.DataFrame) -> None:
     """Write counts.png and ratings.png."""
     style.save(folder / "counts.png", draw_counts, used)
     style.save(folder / "ratings.png", draw_ratings, used)
@@ -29,14 +30,15 @@ def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figu
     return figure, axes
 
 
-def draw_counts(used: list[Utterance]) -> Figure:
+def draw_counts(used: pd.DataFrame) -> Figure:
     """Draw utterances by class, whose colours are the legend, scenario, session and speaker."""
     figure, axes = new_figure(2, 2, (12, 7))
     for axis, attribute in zip(axes, ("label", "scenario", "session", "speaker"), strict=True):
-        groups, _, *classes = zip(*group_rows(used, attribute)[1:], strict=True)
+        classes = count_classes(used, attribute)[list(LABELS)]
+        groups = list(map(str, classes.index))
         # Bars as steps up and down again: one artist a class draws much faster than one a bar.
         steps = np.repeat(np.arange(len(groups)), 2) + np.tile([-0.4, 0.4], len(groups))
-        heights = np.kron(np.array(classes, dtype=float), [1, 0])
+        heights = np.kron(classes.to_numpy(float).T, [1, 0])
         axis.stackplot(steps, heights, colors=COLOURS, step="post")
         axis.set(title=f"utterances by {attribute}")
         axis.set_xticks(range(len(groups)), groups, rotation=90)
@@ -44,19 +46,19 @@ def draw_counts(used: list[Utterance]) -> Figure:
     return figure
 
 
-def draw_ratings(used: list[Utterance]) -> Figure:
+def draw_ratings(used: pd.DataFrame) -> Figure:
     """Draw the recordings' lengths, the raters' agreement, valence and arousal by class."""
     figure, (lengths, agreement, ratings) = new_figure(1, 3, (15, 5))
-    seconds = np.array([utterance.length for utterance in used]) / RATE
+    seconds = used["sample_count"].to_numpy() / RATE
     lengths.hist(seconds, bins=60, color=BLUE_GREY)
     lengths.set(title=f"length (median {np.median(seconds):.1f} s)", xlabel="seconds")
-    votes = np.array([utterance.votes for utterance in used])
+    votes = used[VOTES].to_numpy()
     agreement.hist(votes.max(1), bins=np.arange(0.5, votes.sum(1).max() + 1.5), color=BLUE_GREY)
     agreement.set(title="raters who gave the commonest label", xlabel="votes")
     random = np.random.default_rng(0)  # means of ten whole numbers lie on a grid: scatter them
     for label, colour in zip(LABELS, COLOURS, strict=True):
-        points = np.array([(u.valence, u.arousal) for u in used if u.label == label])
-        points = points[~np.isnan(points).any(1)] if len(points) else points
+        rows = used[used["label"] == label]
+        points = rows[["valence", "arousal"]].dropna().to_numpy()
         if len(points):
             moved = points + random.uniform(-0.05, 0.05, points.shape)
             ratings.plot(*moved.T, ".", color=colour, markersize=2, alpha=0.5)

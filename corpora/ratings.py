@@ -9,9 +9,9 @@ from corpora.header import RATERS, Columns
 from pipeline.files import UserError
 from pipeline.labels import LABELS
 
-# So many rows of a file may contradict its votes. A release has odd rows, but few. One rater's
-# column in the place of the labels contradicts far more: every tie (6 % of KEMDy19's rows) and
-# every row where that rater is outvoted (29 % of the sample corpus's).
+# Up to so many rows of a file may contradict its votes. A release has odd rows, but few. One
+# rater's column in the place of the labels contradicts far more: every tie (6 % of KEMDy19's rows)
+# and every row where that rater is outvoted (29 % of the sample corpus's).
 MANY = 0.10
 FEW = 3  # of a short file, one or two odd rows are more than a tenth; but not all of them are odd
 LOWEST, HIGHEST = 1, 5  # of valence and arousal
@@ -36,12 +36,12 @@ def check_ratings(rows: list[Row], columns: Columns, where: str, account: Accoun
         )
     if len(columns.votes) != RATERS:
         account.note(where, f"{len(columns.votes)} raters, not {RATERS}", where)
-    outvoted = [row for row in readable if contradicts_votes(row, bool(columns.votes))]
+    tolerated = min(max(FEW - 1, MANY * len(readable)), len(readable) - 1) * columns.named
+    # Raters may be missing, even in a whole session: the labels are right all the same.
     silent = [row for row in readable if row.labels and row.voters < len(columns.votes)]
-    off_scale = [row for row in readable if is_off_scale(row)]
+    outvoted = [row for row in readable if contradicts_votes(row, bool(columns.votes))]
+    off_scale = [row for row in readable if is_off(row.valence) or is_off(row.arousal)]
     for reason, wrong in ((OUTVOTED, outvoted), (OFF_SCALE, off_scale), (SILENT_RATERS, silent)):
-        tolerated = min(max(FEW - 1, MANY * len(readable)), len(readable) - 1) * columns.named
-        # Raters may be missing, even in a whole session: the labels are right all the same.
         if len(wrong) > tolerated and reason != SILENT_RATERS:
             raise UserError(
                 f"{where}: {reason} in {len(wrong)} of {len(readable)} rows, so the columns are "
@@ -63,9 +63,9 @@ def contradicts_votes(row: Row, has_raters: bool) -> bool:
     return has_raters and set(row.labels) != winners
 
 
-def is_off_scale(row: Row) -> bool:
-    """Tell whether a mean is no rating; nan, a blank cell, compares as neither."""
-    return any(mean < LOWEST or mean > HIGHEST for mean in (row.valence, row.arousal))
+def is_off(mean: float) -> bool:
+    """Tell whether a mean lies off the scale; a blank one, nan, does not."""
+    return mean < LOWEST or mean > HIGHEST
 
 
 def describe(row: Row) -> str:

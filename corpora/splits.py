@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable
 
-from corpora.matching import Utterance
+import pandas as pd
+
 from pipeline.files import UserError
 
 SPLITS = ("train", "valid", "test")
@@ -77,33 +78,28 @@ def split_sessions(
     return {"train": trained, "valid": sorted(held_out), "test": sorted(tested)}
 
 
-def split_utterances(
-    utterances: list[Utterance], sessions: dict[str, list[int]]
-) -> dict[str, list[Utterance]]:
-    """Return the utterances of each split, in their order.
+def split_utterances(table: pd.DataFrame, sessions: dict[str, list[int]]) -> pd.DataFrame:
+    """Return the utterances with their `split`, one split after another.
 
     Raises UserError for a speaker who is in two splits.
     """
     split_of = {session: split for split in SPLITS for session in sessions[split]}
-    splits: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
-    first: dict[str, Utterance] = {}
-    for utterance in utterances:
-        split = split_of[utterance.session]
-        splits[split].append(utterance)
-        other = first.setdefault(utterance.speaker, utterance)
-        if split_of[other.session] != split:
+    table = table.assign(split=table["session"].map(split_of))
+    for speaker, rows in table.groupby("speaker"):
+        first, other = rows.iloc[0], rows[rows["split"] != rows["split"].iloc[0]]
+        if len(other):
             raise UserError(
-                f"speaker {utterance.speaker} is in session {other.session} "
-                f"({split_of[other.session]}) and in session {utterance.session} ({split}): put "
-                "both into one split with --test-sessions and --valid-sessions"
+                f"speaker {speaker} is in session {first['session']} ({first['split']}) and in "
+                f"session {other['session'].iloc[0]} ({other['split'].iloc[0]}): put both into one "
+                "split with --test-sessions and --valid-sessions"
             )
-    return splits
+    return pd.concat([table[table["split"] == split] for split in SPLITS], ignore_index=True)
 
 
-def check_not_empty(splits: dict[str, list[Utterance]], sessions: dict[str, list[int]]) -> None:
+def check_not_empty(table: pd.DataFrame, sessions: dict[str, list[int]]) -> None:
     """Raise UserError for a split that has sessions and no utterances."""
-    for split, utterances in splits.items():
-        if sessions[split] and not utterances:
+    for split in SPLITS:
+        if sessions[split] and not (table["split"] == split).any():
             raise UserError(
                 f"no usable utterance for {split} in session {format_sessions(sessions[split])}: "
                 "see above what was dropped, or choose other sessions"

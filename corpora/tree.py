@@ -1,7 +1,7 @@
-"""The folder tree of KEMDy19 or KEMDy20: which corpus it is, where an utterance's files stand.
+"""The folder tree of KEMDy19 or KEMDy20: which corpus it is, where an utterance's files are.
 
-Paths are built from segment IDs and looked up in a list of what is there, so an ID can never lead
-out of the corpus. No recording and no transcript is opened here.
+Paths are built from segment IDs and looked up in a list of the files that are there, so an ID can
+never lead out of the corpus. No recording and no transcript is opened here.
 """
 
 import hashlib
@@ -21,20 +21,9 @@ ANNOTATION_NAMES = {
     "KEMDy20": re.compile(r"Sess(?P<session>[0-9]{2,})_(?P<rated>e)val\.csv", re.IGNORECASE),
 }
 DIALOGUE_DEPTH = {"KEMDy19": 2, "KEMDy20": 1}  # folders between wav/ and the files
-RECORDINGS = (".wav", ".flac")
-TRANSCRIPTS = (".txt",)
-OTHER_RECORDINGS = (
-    ".mp3",
-    ".m4a",
-    ".aac",
-    ".ogg",
-    ".opus",
-    ".wma",
-    ".aif",
-    ".aiff",
-    ".pcm",
-    ".raw",
-)
+RECORDING, TRANSCRIPT = (".wav", ".flac"), (".txt",)
+OTHER_RECORDINGS = (".mp3", ".m4a", ".aac", ".ogg", ".opus", ".wma", ".aif", ".aiff", ".pcm")
+OTHER_RECORDINGS += (".raw",)
 LEADS_OUT = "symbolic link out of the corpus (--follow-links yes allows it)"
 
 
@@ -43,18 +32,21 @@ class Tree:
     """A corpus on disk.
 
     annotation: session -> {"F", "M" or "E": path}.  sizes: path below root -> bytes, of the
-    recordings and transcripts that stand where the corpus has them.  places: the same paths, found
-    by their case-folded names: file systems differ in whether they tell `A.WAV` from `a.wav`.
-    refused: case-folded paths of symbolic links that are not followed -> why.
+    recordings and transcripts that are where the corpus has them.  places: the same paths by their
+    case-folded names, because file systems differ in whether they tell `A.WAV` from `a.wav`.
+    refused: case-folded paths of symbolic links that are not followed -> why.  annotated:
+    case-folded paths without extension that a row of the annotation stands for.
     """
 
     root: Path
     kind: str
     annotation: dict[int, dict[str, Path]]
-    follow_links: bool = False
+    follow_links: bool
+    account: Account
     sizes: dict[str, int] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    annotated: set[str] = field(default_factory=set)
 
     def stem_of(self, identifier: str, session: int) -> str | None:
         """Return the path below root, without extension, of an ID's files; None for no ID."""
@@ -66,26 +58,30 @@ class Tree:
         dialogue = f"Sess{match['session']}_{match['scenario']}"
         return f"wav/Session{match['session']}/{dialogue}/{match[0]}"
 
-    def find(self, stem: str, extensions: tuple[str, ...]) -> str | None:
-        """Return the path below root of a file with the first of these extensions."""
-        names = (stem.casefold() + extension for extension in extensions)
-        return next(filter(None, map(self.places.get, names)), None)
+    def find(self, stem: str) -> tuple[str | None, str | None]:
+        """Return the paths below root of a segment's recording and transcript, None for neither."""
+        stem = stem.casefold()
+        recording, transcript = (
+            next((self.places[stem + end] for end in ends if stem + end in self.places), None)
+            for ends in (RECORDING, TRANSCRIPT)
+        )
+        return recording, transcript
 
     def has_files(self, identifier: str, session: int) -> bool:
         """Tell whether an ID of this session has both its recording and its transcript."""
         stem = self.stem_of(identifier, session)
-        return bool(stem and self.find(stem, RECORDINGS) and self.find(stem, TRANSCRIPTS))
+        return bool(stem) and all(self.find(stem))
 
     def refusal(self, stem: str) -> str | None:
         """Return why a segment's files, or a folder above them, are links not followed."""
-        parts = stem.casefold().split("/")
+        stem = stem.casefold()
+        parts = stem.split("/")
         above = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
-        files = [stem.casefold() + extension for extension in (*RECORDINGS, *TRANSCRIPTS)]
-        return next((self.refused[p] for p in (*above, *files) if p in self.refused), None)
+        paths = [*above, *(stem + end for end in (*RECORDING, *TRANSCRIPT))]
+        return next((self.refused[path] for path in paths if path in self.refused), None)
 
-    @property
     def fingerprint(self) -> str:
-        """SHA-256 of the annotation's bytes and of every file's path and size."""
+        """Return the SHA-256 of the annotation's bytes and of every file's path and size."""
         digest = hashlib.sha256()
         for _, files in sorted(self.annotation.items()):
             for _, path in sorted(files.items()):
@@ -95,16 +91,13 @@ class Tree:
             digest.update(f"{path}\t{size}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
-    @property
     def stamp(self) -> str:
-        """SHA-256 of when every file was last changed."""
-        digest = hashlib.sha256()
-        for path in sorted(self.sizes):
-            digest.update(f"{(self.root / path).stat().st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+        """Return the SHA-256 of the times at which the files were last changed."""
+        times = [(self.root / path).stat().st_mtime_ns for path in sorted(self.sizes)]
+        return hashlib.sha256(repr(times).encode()).hexdigest()
 
 
-def find_tree(folder: Path | str, account: Account, follow_links: bool = False) -> Tree:
+def find_tree(folder: Path | str, follow_links: bool = False) -> Tree:
     """Recognise the corpus in `folder` or up to two folders below it, and list its files."""
     folder = find_path(Path(folder))
     if not folder.is_dir():
@@ -119,8 +112,7 @@ def find_tree(folder: Path | str, account: Account, follow_links: bool = False) 
             f"{folder}: expected one corpus, a folder with annotation/ and wav/ in it; "
             f"found {roots}"
         )
-    tree = recognise(annotations[0], account)
-    tree.follow_links = follow_links
+    tree = recognise(annotations[0], follow_links)
     below = {path.name.casefold(): path for path in sorted(tree.root.iterdir())}
     wav = below.get("wav", tree.root / "wav")
     for path in (wav, *chain.from_iterable(files.values() for files in tree.annotation.values())):
@@ -131,25 +123,20 @@ def find_tree(folder: Path | str, account: Account, follow_links: bool = False) 
             f"{wav} is no folder: the corpus needs its recordings there; a release without "
             "recordings cannot be used"
         )
-    list_files(tree, wav.name, DIALOGUE_DEPTH[tree.kind], account)
-    if not any(path.casefold().endswith(RECORDINGS) for path in tree.sizes):
-        raise UserError(f"{wav}: {describe_silence(tree, account)}")
+    depth = DIALOGUE_DEPTH[tree.kind]
+    list_files(tree, wav.name, depth)
+    if not any(path.casefold().endswith(RECORDING) for path in tree.sizes):
+        reasons = Counter(entry["reason"] for entry in tree.account.ignored)
+        ignored = "".join(f", {count} {reason}" for reason, count in reasons.most_common(1))
+        raise UserError(
+            f"{wav}: no recording (.wav, .flac) {depth} folder{'s' * (depth > 1)} below, where "
+            f"{tree.kind} has them; found {len(tree.sizes)} transcripts{ignored}: a release or "
+            "copy without recordings cannot be used, get them too"
+        )
     return tree
 
 
-def describe_silence(tree: Tree, account: Account) -> str:
-    """Say what a corpus without recordings has in their place."""
-    where = f"{DIALOGUE_DEPTH[tree.kind]} folder{'s' * (DIALOGUE_DEPTH[tree.kind] > 1)} below"
-    reasons = Counter(entry["reason"] for entry in account.ignored)
-    ignored = "".join(f", {count} {reason}" for reason, count in reasons.most_common(1))
-    return (
-        f"no recording (.wav, .flac) {where}, where {tree.kind} has them; found "
-        f"{len(tree.sizes)} transcripts{ignored}: a release or copy without recordings cannot be "
-        "used, get them too"
-    )
-
-
-def recognise(folder: Path, account: Account) -> Tree:
+def recognise(folder: Path, follow_links: bool) -> Tree:
     """Tell KEMDy19 from KEMDy20 by the names of the annotation files, which are in `folder`."""
     names = sorted(path.name for path in folder.iterdir())
     trees = []
@@ -161,29 +148,30 @@ def recognise(folder: Path, account: Account) -> Tree:
             if first.name != match[0]:
                 raise UserError(f"{folder}: {first.name} and {match[0]} are for the same: keep one")
         if annotation:
-            trees.append(Tree(folder.parent, kind, annotation))
+            trees.append(Tree(folder.parent, kind, annotation, follow_links, Account()))
     if len(trees) != 1:
         raise UserError(
             f"{folder} is neither KEMDy19 (Session01_F_res.csv, Session01_M_res.csv, ...) nor "
             f"KEMDy20 (Sess01_eval.csv, ...): found {', '.join(names[:6]) or 'no file'}"
         )
-    known = {path.name for files in trees[0].annotation.values() for path in files.values()}
+    (tree,) = trees
+    known = {path.name for files in tree.annotation.values() for path in files.values()}
     for name in sorted(set(names) - known):
-        account.ignored.append({"path": f"annotation/{name}", "reason": "not an annotation file"})
-    for session, files in trees[0].annotation.items():
-        if trees[0].kind == "KEMDy19" and len(files) < 2:
+        tree.account.ignore(f"annotation/{name}", "not an annotation file")
+    for session, files in tree.annotation.items():
+        if tree.kind == "KEMDy19" and len(files) < 2:
             raise UserError(
                 f"{folder}: session {session:02d} has only {next(iter(files.values())).name}; both "
                 f"Session{session:02d}_F_res.csv and Session{session:02d}_M_res.csv are needed"
             )
-    return trees[0]
+    return tree
 
 
-def list_files(tree: Tree, folder: str, depth: int, account: Account) -> None:
+def list_files(tree: Tree, folder: str, depth: int) -> None:
     """List recordings and transcripts exactly `depth` folders below `folder`, a path below root.
 
-    Everything else is noted and not read: a `converted/` folder holds files with the names of the
-    right ones.
+    All other files are named in the account and not read: a `converted/` folder holds files with
+    the names of the right ones.
     """
     try:
         with os.scandir(tree.root / folder) as scan:
@@ -195,28 +183,27 @@ def list_files(tree: Tree, folder: str, depth: int, account: Account) -> None:
         reason = link_problem(tree, Path(entry.path)) if entry.is_symlink() else ""
         if reason:
             tree.refused[path.casefold()] = reason
+        elif entry.is_dir() and depth:
+            list_files(tree, path, depth - 1)
         elif entry.is_dir():
-            if depth:
-                list_files(tree, path, depth - 1, account)
-            else:
-                reason = "folder below a dialogue"
+            reason = "folder below a dialogue"
         else:
             reason = file_problem(tree, path, depth)
             if not reason:
                 tree.sizes[path] = entry.stat().st_size
                 tree.places[path.casefold()] = path
         if reason:
-            account.ignored.append({"path": path, "reason": reason})
+            tree.account.ignore(path, reason)
 
 
 def file_problem(tree: Tree, path: str, depth: int) -> str:
-    """Return why a file `depth` folders above the corpus's own is not read; "" if it is."""
+    """Return why a file `depth` folders above its dialogue's folder is not read, or ""."""
     name = path.rpartition("/")[2].casefold()
     if name.startswith("."):
         return "hidden file"
     if name.endswith(OTHER_RECORDINGS):
         return "recording in a format that is not read: convert it to .wav or .flac"
-    if not name.endswith((*RECORDINGS, *TRANSCRIPTS)):
+    if not name.endswith((*RECORDING, *TRANSCRIPT)):
         return "neither recording nor transcript"
     if depth:
         return "not in the folder of its dialogue"
@@ -226,7 +213,7 @@ def file_problem(tree: Tree, path: str, depth: int) -> str:
 
 
 def link_problem(tree: Tree, path: Path) -> str:
-    """Return why a path is not followed if it is a symbolic link; "" for one that is."""
+    """Return why a path is a symbolic link that is not followed; "" for any other path."""
     if not path.is_symlink() and not path.exists():
         return ""
     try:

@@ -98,7 +98,7 @@ def write_data(folder: Path, rows: list[dict], ties: str = "first") -> Path:
         "dropped": [],
         "repaired": [],
         "sessions": {split: list(sessions) for split, sessions in SESSIONS.items()},
-        "settings": {"ties": ties, "text": "spoken"},
+        "settings": {"ties": ties, "text_style": "spoken"},
         "synthetic": "tones of a test",
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from common.sound import find_unusual
 from corpora.transcripts import clean
-from pipeline.features.condition import find_unusual
 from pipeline.files import RATE
 from pipeline.predicting import recordings
 from pipeline.predicting.cutting import cut
@@ -46,7 +46,7 @@ def find_utterances(
     """Yield the utterances of recordings, in order.
 
     style: how words are cleaned (corpus/transcripts.py).  usual: how recordings are to sound
-    (features/condition.py).  transcribe: for recordings without transcript.
+    (common/sound.py).  transcribe: for recordings without transcript.
     """
     for recording in files:
         text = clean(recording.text, style)

@@ -2,19 +2,20 @@
 
 import os
 import shutil
-from types import SimpleNamespace
 
 import hostile
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from irregularities import CHANGES19, CHANGES20, CLIPPED, STYLES19, STYLES20
 
-from corpora import known_counts, recordings
+from corpora import recordings
 from corpora.account import Account
-from corpora.ingest import cut_shards, read_texts_and_lengths, workers, write_audio
-from corpora.matching import list_orphans, read_corpus
-from corpora.tree import find_tree
+from corpora.counts import compare_counts
+from corpora.matching import read_corpus
+from corpora.reading import read_texts_and_lengths, start_workers, write_audio
+from corpora.tree import Tree, find_tree
 from extras.sample.writer import Segment, Vote, unanimous
 from pipeline.files import UserError
 
@@ -24,18 +25,17 @@ ENTRIES = ("repaired", "dropped", "orphans", "ignored", "noted")
 
 def ingest(folder, out):
     """Return what preprocess.py makes of a corpus before it splits it: {id: utterance}, samples."""
-    account = Account()
-    tree = find_tree(folder, account)
-    utterances = read_corpus(tree, account)
-    list_orphans(tree, account)
-    with workers(2, "") as parallel:
-        utterances = read_texts_and_lengths(parallel, tree.root, utterances, "spoken", account)
-        utterances, _ = write_audio(parallel, tree.root, utterances, out / "audio.npy", account)
+    tree = find_tree(folder)
+    table = read_corpus(tree)
+    with start_workers(2, "") as parallel:
+        table = read_texts_and_lengths(parallel, tree.root, table, "spoken", tree.account)
+        table = write_audio(parallel, tree.root, table, out / "audio.npy", tree.account)
     audio = np.load(out / "audio.npy", allow_pickle=False)
-    ends = np.cumsum([utterance.length for utterance in utterances])
-    assert ends[-1] == len(audio)
-    samples = dict(zip([u.id for u in utterances], np.split(audio, ends[:-1]), strict=True))
-    return {utterance.id: utterance for utterance in utterances}, samples, account, tree
+    ends = table["sample_count"].cumsum()
+    assert ends.iat[-1] == len(audio)
+    assert table["first_sample"].tolist() == [0, *ends[:-1]]
+    samples = dict(zip(table["id"], np.split(audio, ends[:-1]), strict=True))
+    return {row.id: row for row in table.itertuples()}, samples, tree.account, tree
 
 
 def listed(account):
@@ -115,11 +115,11 @@ def test_repaired_row_keeps_its_own_ratings(hostile19):
 def test_labels_votes_and_ties(hostile19):
     utterances, _, _, _ = hostile19
     tied = utterances["Sess03_script01_F002"]
-    assert tied.labels == ("neutral", "sad")
-    assert tied.votes == (5, 0, 0, 0, 5, 0, 0)
+    assert tied.labels == "neutral;sad"
+    assert hostile.votes_of(tied) == (5, 0, 0, 0, 5, 0, 0)
     assert (tied.valence, tied.arousal) == (2.5, 2.5)
     misspelt = utterances["Sess03_script01_F003"]
-    assert (misspelt.label, misspelt.votes) == ("disgust", (0, 0, 0, 0, 0, 0, 10))
+    assert (misspelt.label, hostile.votes_of(misspelt)) == ("disgust", (0, 0, 0, 0, 0, 0, 10))
 
 
 def test_transcripts_in_any_encoding(hostile19):
@@ -171,7 +171,7 @@ def test_releases_say_the_same(tmp_path, kind, style):
         utterance = utterances[segment.id]
         rated = utterance.gender if kind == "KEMDy19" else "eval"
         assert utterance.label == segment.rows[rated].emotion
-        assert sum(utterance.votes) == 10
+        assert sum(hostile.votes_of(utterance)) == 10
         assert utterance.text == segment.text
         assert np.array_equal(samples[segment.id], segment.audio)
 
@@ -270,19 +270,19 @@ def test_refused_corpus(tmp_path, spoil, message):
 
 def test_missing_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="is no folder"):
-        find_tree(tmp_path / "nowhere", Account())
+        find_tree(tmp_path / "nowhere")
     with pytest.raises(UserError, match="expected one corpus"):
-        find_tree(tmp_path, Account())
+        find_tree(tmp_path)
 
 
 def test_folder_above_the_corpus(tmp_path):
     """It may hold one corpus, as deep as two folders down; of two, the user has to choose."""
     hostile.write(tmp_path / "a" / "KEMDy20_v1_2", "KEMDy20", [])
-    assert find_tree(tmp_path, Account()).root == tmp_path / "a" / "KEMDy20_v1_2"
+    assert find_tree(tmp_path).root == tmp_path / "a" / "KEMDy20_v1_2"
     hostile.write(tmp_path / "b" / "KEMDy19", "KEMDy19", [])
-    assert find_tree(tmp_path / "b", Account()).kind == "KEMDy19"
+    assert find_tree(tmp_path / "b").kind == "KEMDy19"
     with pytest.raises(UserError, match="expected one corpus.*KEMDy20_v1_2.*KEMDy19"):
-        find_tree(tmp_path, Account())
+        find_tree(tmp_path)
 
 
 def test_link_inside_the_corpus_is_followed(tmp_path):
@@ -341,35 +341,52 @@ def test_ten_minutes_are_the_most_of_a_plain_wav_too(tmp_path):
         recordings.measure(f"{tmp_path}/{recordings.LONGEST + 1}.wav")
 
 
-def test_known_counts_name_every_difference(hostile19):
+def full(kind, sessions, dialogues):
+    """Return a tree of a kind and a table of one utterance a dialogue, all neutral but the last."""
+    tree = Tree(None, kind, dict.fromkeys(range(1, sessions + 1)), False, Account())
+    rows = [
+        {
+            "id": f"{s}-{d}",
+            "session": s,
+            "scenario": f"d{d}",
+            "label": "neutral",
+            "labels": "neutral",
+        }
+        for s in range(1, sessions + 1)
+        for d in range(dialogues)
+    ]
+    rows[-1] |= {"label": "neutral", "labels": "neutral;sad"}
+    return tree, pd.DataFrame(rows)
+
+
+def test_known_counts_of_a_full_corpus_name_every_difference():
     """The paper's rows are counted without repaired IDs, the repaired total with them."""
-    utterances, _, account, tree = hostile19
-    rows = list(utterances.values())
-    found = {e["count"]: e["found"] for e in known_counts.compare(tree, account, rows, rows, True)}
-    assert found["annotation files"] == 10
-    assert found["annotation rows"] == 10 * 30 + 2 * 4 - 1
-    assert found["the same, wrong IDs repaired"] == len(rows)
-    assert found["of these with recording and transcript"] == len(rows) - 2
-    assert found["with one label"] == len(rows) - 2 - 1
-    assert found["the paper's rows"] == len(rows) - 2
-    assert not known_counts.is_full(tree, rows)
+    tree, table = full("KEMDy19", 20, 10)
+    tree.account.annotation_rows = 7
+    tree.account.repaired = [{"id": "3-1"}, {"id": "18-2"}]
+    found = {
+        entry["count"]: (entry["expected"], entry["found"])
+        for entry in compare_counts(tree, tree.account, table, table[:-5], True)
+    }
+    assert found["annotation rows"] == (20566, 7)
+    assert found["of these with recording and transcript"] == (10274, 198)
+    assert found["the same, wrong IDs repaired"] == (10277, 200)
+    assert found["with one label"] == (9627, 197)
+    assert found["with one label: neutral"] == (3835, 197)
+    assert found["the paper's rows"] == (10256, 193)
+    assert found["the paper's rows, sessions 1-16"] == (8231, 159)
+    assert found["the paper's rows, sessions 17-20"] == (2025, 34)
+    rules = compare_counts(tree, tree.account, table, table, False)
+    assert "the paper's rows" not in {entry["count"] for entry in rules}
 
 
-def test_a_full_corpus_has_every_session_and_kemdy19_every_dialogue():
-    tree = SimpleNamespace(kind="KEMDy19", annotation=dict.fromkeys(range(1, 21)))
-    every = [SimpleNamespace(session=s, scenario=f"d{d}") for s in range(1, 21) for d in range(10)]
-    assert known_counts.is_full(tree, every)
-    assert not known_counts.is_full(tree, every[1:])
-    del tree.annotation[20]
-    assert not known_counts.is_full(tree, every)
-    other = SimpleNamespace(kind="KEMDy20", annotation=dict.fromkeys(range(1, 41)))
-    assert known_counts.is_full(other, [])
-    del other.annotation[1]
-    assert not known_counts.is_full(other, every)
-
-
-def test_a_shard_is_as_long_as_it_may_be():
-    second = SimpleNamespace(length=16_000)
-    assert [len(shard) for shard in cut_shards([second] * 7, 3 / 3600)] == [3, 3, 1]
-    assert [len(shard) for shard in cut_shards([second] * 7, 2.9 / 3600)] == [2, 2, 2, 1]
-    assert cut_shards([second] * 7, 0) == [[second] * 7]
+@pytest.mark.parametrize(
+    ("kind", "sessions", "dialogues", "is_full"),
+    [
+        *(("KEMDy19", 20, 10, True), ("KEMDy19", 20, 9, False), ("KEMDy19", 19, 11, False)),
+        *(("KEMDy20", 40, 6, True), ("KEMDy20", 39, 6, False)),
+    ],
+)
+def test_only_a_full_corpus_is_compared(kind, sessions, dialogues, is_full):
+    tree, table = full(kind, sessions, dialogues)
+    assert (compare_counts(tree, tree.account, table, table, True) is not None) == is_full

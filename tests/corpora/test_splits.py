@@ -1,31 +1,17 @@
 """Sessions -> train, valid, test."""
 
+import pandas as pd
 import pytest
 
-from corpora.matching import Utterance
 from corpora.splits import format_sessions, parse_sessions, split_sessions, split_utterances
 from pipeline.files import UserError
 
 
-def speak(session: int, gender: str, number: int, speaker: str = "") -> Utterance:
-    """Return an utterance of a session's woman or man, or of another speaker."""
-    return Utterance(
-        id=f"Sess{session:02d}_script01_{gender}{number:03d}",
-        session=session,
-        speaker=speaker or f"Sess{session:02d}{gender}",
-        gender=gender,
-        scenario="script01",
-        dialogue_number=1,
-        turn=number,
-        wav_start=0.0,
-        wav_end=1.0,
-        labels=("sad",),
-        valence=2.0,
-        arousal=2.0,
-        votes=(0, 0, 0, 0, 10, 0, 0),
-        recording="",
-        transcript="",
-        where="",
+def speak(rows):
+    """Return a table of utterances: (session, speaker) of each."""
+    return pd.DataFrame(
+        {"id": str(number), "session": session, "speaker": speaker}
+        for number, (session, speaker) in enumerate(rows)
     )
 
 
@@ -68,20 +54,27 @@ def test_impossible_splits(found, test, valid, message):
 
 
 def test_no_speaker_and_no_utterance_in_two_splits():
-    utterances = [speak(s, g, n) for s in range(1, 6) for g in "FM" for n in range(3)]
-    splits = split_utterances(utterances, split_sessions({"A": range(1, 6)}, "2,4", "1"))
-    for attribute in ("id", "speaker", "session"):
-        sets = [{getattr(u, attribute) for u in split} for split in splits.values()]
-        assert sum(map(len, sets)) == len(set.union(*sets))
-    assert [u.id for s in splits.values() for u in s] == [
-        u.id for sessions in ((3, 5), (1,), (2, 4)) for u in utterances if u.session in sessions
+    table = speak([(s, f"{s}{g}") for s in range(1, 6) for g in "FM" for _ in range(3)])
+    sessions = split_sessions({"A": range(1, 6)}, "2,4", "1")
+    split = split_utterances(table, sessions)
+    assert split["id"].tolist() == [
+        row.id
+        for wanted in ((3, 5), (1,), (2, 4))
+        for row in table.itertuples()
+        if row.session in wanted
     ]
+    assert (
+        split["session"].map({s: n for n, own in sessions.items() for s in own}) == split["split"]
+    ).all()
+    assert (split.groupby("speaker")["split"].nunique() == 1).all()
 
 
 def test_speaker_of_two_splits_is_refused():
-    utterances = [*(speak(session, "F", 1) for session in range(1, 6)), speak(5, "M", 1, "Sess01F")]
-    with pytest.raises(UserError, match="speaker Sess01F is in session 1 .train. and in session 5"):
-        split_utterances(utterances, split_sessions({"A": range(1, 6)}, "", ""))
+    table = speak([*((session, f"{session}F") for session in range(1, 6)), (5, "1F")])
+    with pytest.raises(
+        UserError, match="speaker 1F is in session 1 .train. and in session 5 .test"
+    ):
+        split_utterances(table, split_sessions({"A": range(1, 6)}, "", ""))
 
 
 def test_none_holds_out_nothing_for_validation():

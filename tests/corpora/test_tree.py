@@ -6,9 +6,7 @@ from pathlib import Path
 import hostile
 import pytest
 
-from corpora.account import Account
-from corpora.matching import list_orphans, read_corpus
-from corpora.tree import LEADS_OUT, find_tree
+from corpora.tree import LEADS_OUT
 from pipeline.files import UserError
 
 FORMAT = "recording in a format that is not read: convert it to .wav or .flac"
@@ -25,10 +23,7 @@ def root(tmp_path):
 
 def read(root, follow_links=False):
     """Return the number of utterances, what is ignored as {path: reason}, and the account."""
-    account = Account()
-    tree = find_tree(root, account, follow_links)
-    utterances = read_corpus(tree, account)
-    list_orphans(tree, account)
+    utterances, account = hostile.read(root, follow_links)
     return len(utterances), {e["path"]: e["reason"] for e in account.ignored}, account
 
 

@@ -7,9 +7,6 @@ from dataclasses import replace
 import hostile
 import pytest
 
-from corpora.account import Account
-from corpora.matching import read_corpus
-from corpora.tree import find_tree
 from corpora.turns import out_of_order
 from extras.sample.writer import KEMDY20, Segment, unanimous
 
@@ -19,9 +16,7 @@ WIDE = "turns are not in the order of their Wav times: the annotation's order co
 
 def read(root, *changes, kind="KEMDy19", style=None):
     hostile.write(root, kind, [hostile.Change("", edit=change) for change in changes], style)
-    account = Account()
-    utterances = read_corpus(find_tree(root, account), account)
-    return {utterance.id: utterance for utterance in utterances}, account
+    return hostile.read(root)
 
 
 def noted(account):
@@ -119,8 +114,7 @@ def test_files_that_order_the_dialogues_differently_are_noted(tmp_path):
     path = tmp_path / "annotation" / "Session02_M_res.csv"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:2], *lines[22:], *lines[2:22]]) + "\n")
-    account = Account()
-    utterances = {u.id: u for u in read_corpus(find_tree(tmp_path, account), account)}
+    utterances, account = hostile.read(tmp_path)
     assert [numbers(utterances)[2, name] for name in ORDERS[0]] == [1, 2, 3]
     reason = "the session's two files list the dialogues in different orders, F's counts"
     assert noted(account) == [("Session02", reason)]
@@ -168,8 +162,7 @@ def test_files_in_different_orders_are_noted(tmp_path):
     lines = path.read_text().splitlines()
     lines[2], lines[3] = lines[3], lines[2]
     path.write_text("\n".join(lines) + "\n")
-    account = Account()
-    utterances = {u.id: u for u in read_corpus(find_tree(tmp_path, account), account)}
+    utterances, account = hostile.read(tmp_path)
     assert (utterances["Sess02_script01_F001"].turn, utterances["Sess02_script01_M001"].turn) == (
         1,
         2,

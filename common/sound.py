@@ -1,4 +1,4 @@
-"""How a recording sounds before any emotion: level, bandwidth, noise, pitch; and what is usual.
+"""How a recording sounds before any emotion: level, bandwidth, noise, pitch; and what is unusual.
 
 Shapes: S samples (int16, 16 kHz), T frames.
 """
@@ -17,8 +17,8 @@ VOICED = 0.5  # of the autocorrelation, from which a frame counts as voiced
 OCTAVE = 0.05  # of it, by which a peak must be higher than one an octave above
 SILENCE = 1e-10  # power that is added, -100 dB of full scale
 SILENT = -90.0  # dB, the rounding of 16 bits and less
-RARE = 0.5  # per cent of the training recordings that lie beyond either end of what is usual
-# What lies so far beyond the usual is unlike it: dB, and for pitch a factor.
+RARE = 0.5  # per cent of the training recordings that lie beyond either end of their range
+# A recording so far beyond the range is unusual: dB, and for pitch a factor.
 MARGINS = {"level": 6.0, "treble": 10.0, "noise": 6.0, "pitch": 1.15}
 NAMES = {
     "level": "level {:.0f} dB",
@@ -29,7 +29,7 @@ NAMES = {
 
 
 def measure(samples: np.ndarray) -> dict[str, float]:
-    """Return what a recording (S,) is like.
+    """Return how a recording (S,) sounds.
 
     level: mean power in dB of full scale.  treble: share of the power above 4 kHz, noise: power of
     the quietest tenth of the frames against the mean, both in dB.  pitch: median in Hz over voiced
@@ -62,36 +62,34 @@ def median_pitch(power: np.ndarray, window: np.ndarray) -> float:
     return float(np.median(RATE / lags[voiced.argmax(1)])) if len(voiced) else np.nan
 
 
-def usual_range(clips: Iterable[np.ndarray]) -> dict[str, list[float]]:
-    """Return between what limits nearly all of some recordings (S,) lie: {measure: [low, high]}."""
-    measured = [measure(clip) for clip in clips]
+def reference_range(measured: Iterable[dict[str, float]]) -> dict[str, list[float]]:
+    """Return the limits between which nearly all of some recordings lie: {name: [low, high]}.
+
+    measured: of each recording, by `measure`. A name without any finite value is left out.
+    """
+    measured = list(measured)
     values = {name: np.array([each[name] for each in measured]) for name in MARGINS}
     ends = RARE, 100 - RARE
     return {
-        name: np.percentile(own[np.isfinite(own)], ends).tolist()
-        for name, own in values.items()
-        if np.isfinite(own).any()
+        name: np.percentile(finite, ends).tolist()
+        for name, all_values in values.items()
+        if len(finite := all_values[np.isfinite(all_values)])
     }
 
 
-def find_unusual(samples: np.ndarray, usual: dict[str, list[float]]) -> list[str]:
-    """Say in what a recording (S,) is unlike those of `usual_range`, nothing if in nothing.
+def find_unusual(samples: np.ndarray, reference: dict[str, list[float]]) -> list[str]:
+    """Say in what a recording (S,) is unlike those of a `reference_range`, a sentence each.
 
-    Less noise than usual is no matter.
+    Less noise than in all of them is no matter.
     """
     found = []
     for name, value in measure(samples).items():
-        if name not in usual:
+        if name not in reference:
             continue
-        (low, high), margin = usual[name], MARGINS[name]
-        lowest, highest = (
-            (low / margin, high * margin)
-            if name == "pitch"
-            else (
-                low - margin,
-                high + margin,
-            )
-        )
+        (low, high), margin = reference[name], MARGINS[name]
+        lowest, highest = low - margin, high + margin
+        if name == "pitch":
+            lowest, highest = low / margin, high * margin
         if value > highest or (value < lowest and name != "noise"):
             found.append(f"{NAMES[name].format(value)}, usual {low:.0f} to {high:.0f}")
     return found

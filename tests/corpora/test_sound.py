@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soxr
 
-from pipeline.features.condition import find_unusual, measure, usual_range
+from common.sound import find_unusual, measure, reference_range
 
 RATE = 16_000
 
@@ -29,7 +29,7 @@ def usual():
     random = np.random.default_rng(1)
     pitches, levels = random.uniform(100, 250, 40), random.uniform(-30, -20, 40)
     pairs = enumerate(zip(pitches, levels, strict=True))
-    return usual_range(voice(p, level=lv, seed=n) for n, (p, lv) in pairs)
+    return reference_range(measure(voice(p, level=lv, seed=n)) for n, (p, lv) in pairs)
 
 
 @pytest.mark.parametrize("pitch", [95, 110, 180, 240, 275])
@@ -86,6 +86,6 @@ def test_less_noise_than_usual_is_no_matter(usual):
 
 def test_recordings_without_a_voice_leave_pitch_open():
     silence = np.zeros(RATE, np.int16)
-    usual = usual_range([silence, silence])
+    usual = reference_range([measure(silence)] * 2)
     assert "pitch" not in usual
     assert find_unusual(silence, usual) == []
