@@ -6,6 +6,7 @@ Shapes: S samples (int16, 16 kHz), T frames.
 from collections.abc import Iterable
 
 import numpy as np
+from scipy.fft import irfft, rfft
 
 from pipeline.features.mel import slice_frames
 from pipeline.files import FULL_SCALE, RATE
@@ -37,7 +38,7 @@ def measure(samples: np.ndarray) -> dict[str, float]:
     """
     frames = slice_frames(samples.astype(np.float32) / FULL_SCALE, WINDOW, HOP)
     hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
-    power = np.square(np.abs(np.fft.rfft(frames * hann, 2 * WINDOW))) / np.square(hann).sum()
+    power = np.square(np.abs(rfft(frames * hann, 2 * WINDOW))) / np.square(hann).sum()
     first = NARROW * 2 * WINDOW // RATE
     each, treble = power.mean(1) + SILENCE, power[:, first:].sum() / power.shape[1] / len(power)
     decibels = [10 * np.log10(x) for x in (each.mean(), treble + SILENCE, np.percentile(each, 10))]
@@ -55,8 +56,8 @@ def median_pitch(power: np.ndarray, window: np.ndarray) -> float:
     peak of the autocorrelation, divided by the window's own.
     """
     lags = np.arange(RATE // HIGHEST, RATE // LOWEST)
-    own = np.fft.irfft(np.square(np.abs(np.fft.rfft(window, 2 * WINDOW))))
-    correlation = np.fft.irfft(power)
+    own = irfft(np.square(np.abs(rfft(window, 2 * WINDOW))))
+    correlation = irfft(power)
     correlation = correlation[:, lags] / (correlation[:, :1] + SILENCE) / (own[lags] / own[0])
     voiced = correlation[correlation.max(1) > VOICED] - OCTAVE * np.log2(lags)
     return float(np.median(RATE / lags[voiced.argmax(1)])) if len(voiced) else np.nan

@@ -25,6 +25,9 @@ class Account:
     def drop(self, identifier: str, reason: str, where: str) -> None:
         self.dropped.append({"id": identifier, "reason": reason, "where": where})
 
+    def repair(self, identifier: str, was: str, reason: str, where: str) -> None:
+        self.repaired.append({"id": identifier, "was": was, "reason": reason, "where": where})
+
     def note(self, identifier: str, reason: str, where: str) -> None:
         self.noted.append({"id": identifier, "reason": reason, "where": where})
 

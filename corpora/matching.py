@@ -136,8 +136,7 @@ def repair_ids(
                 table[number] = replace(row, id=right.id)
                 own.update({row.id: -1, right.id: 1})
                 reason = "wrong Segment ID, taken from the other file of the session"
-                entry = {"id": right.id, "was": row.id, "reason": reason, "where": row.where}
-                tree.account.repaired.append(entry)
+                tree.account.repair(right.id, row.id, reason, row.where)
     return tables
 
 
@@ -174,8 +173,7 @@ def repair_prefixes(tree: Tree, session: int, rows: list[Row]) -> list[Row]:
             tree.account.note(row.id, "ID carries another session's prefix", row.where)
         elif own != row.id and tree.has_files(own, session):
             reason = "ID carried another session's prefix, the files have their own"
-            entry = {"id": own, "was": row.id, "reason": reason, "where": row.where}
-            tree.account.repaired.append(entry)
+            tree.account.repair(own, row.id, reason, row.where)
             row = replace(row, id=own)
         kept.append(row)
     return kept

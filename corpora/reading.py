@@ -49,14 +49,10 @@ def connect(address: str) -> contextlib.AbstractContextManager:
         raise UserError("--cluster needs the package: pip install distributed") from None
     try:
         client = distributed.Client(address, timeout=20)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--cluster: no Dask scheduler answers at {address}: {error}") from None
-    try:
         client.wait_for_workers(1, timeout=WORKER_PATIENCE)
-    except distributed.TimeoutError:
-        client.close()
+    except (OSError, ValueError, distributed.TimeoutError) as error:
         raise UserError(
-            f"--cluster: the scheduler at {address} has no worker: start some"
+            f"--cluster: no Dask scheduler answers at {address}, or none with a worker: {error}"
         ) from None
     return client
 
@@ -73,9 +69,8 @@ def read_texts_and_lengths(
     parallel: joblib.Parallel, root: Path, table: pd.DataFrame, style: str, account: Account
 ) -> pd.DataFrame:
     """Return the utterances with text and `sample_count`; drop those that cannot be used."""
-    folder = root.resolve()
-    files = zip(table["transcript"], table["recording"], strict=True)
-    calls = ((f"{folder}/{text}", name_file(folder, sound), style) for text, sound in files)
+    paths = [[f"{root.resolve()}/{path}" for path in table[x]] for x in ("transcript", "recording")]
+    calls = ((transcript, recording, style) for transcript, recording in zip(*paths, strict=True))
     results = run_all(parallel, read_text_and_length, calls, len(table), "transcripts, headers")
     texts, counts, problems = zip(*results, strict=True) if results else ((), (), ())
     table = table.assign(text=np.array(texts, object), sample_count=np.array(counts, int))
@@ -95,7 +90,7 @@ def read_text_and_length(transcript: str, recording: str, style: str) -> tuple[s
     """Return text, samples that the recording's header promises, and the problem, "" for none."""
     try:
         text = clean(decode(Path(transcript).read_bytes()), style)
-        length = recordings.measure(recording)
+        length = recordings.measure(name_file(recording))
     except UnicodeDecodeError:
         return "", 0, "transcript is neither UTF-8 nor cp949"
     except OSError:
@@ -105,14 +100,13 @@ def read_text_and_length(transcript: str, recording: str, style: str) -> tuple[s
     return text, length, "" if text else "transcript empty after cleaning"
 
 
-def name_file(root: Path, path: str) -> str | bytes:
-    """Return a file's name, as bytes if it is no UTF-8: soundfile encodes text and would fail."""
-    name = f"{root}/{path}"
+def name_file(path: str) -> str | bytes:
+    """Return a path, as bytes if it is no UTF-8: soundfile encodes text and would fail."""
     try:
-        name.encode()
+        path.encode()
     except UnicodeEncodeError:
-        return os.fsencode(name)
-    return name
+        return os.fsencode(path)
+    return path
 
 
 def write_audio(
@@ -123,13 +117,13 @@ def write_audio(
     A recording that turns out to hold less than its header says is dropped, and the rest is laid
     out and written again, so that the array has no gaps.
     """
-    folder, results = root.resolve(), None
+    results = None
     while results is None or any(problem for _, problem in results):
         if results:
             table = drop_problems(table, [problem for _, problem in results], account)
         ends = table["sample_count"].cumsum()
         table = table.assign(first_sample=ends - table["sample_count"])
-        names = (name_file(folder, recording) for recording in table["recording"])
+        names = f"{root.resolve()}/" + table["recording"]
         with write_atomically(path) as temporary:
             size = (int(table["sample_count"].sum()),)
             offset = np.lib.format.open_memmap(temporary, "w+", np.dtype("<i2"), size).offset
@@ -146,7 +140,7 @@ def write_audio(
 def copy_recording(path: str, length: int, place: int, target: str) -> tuple[list[str], str]:
     """Copy a recording to its place in a file, a byte number; return remarks and the problem."""
     try:
-        samples, remarks = recordings.read(path, length)
+        samples, remarks = recordings.read(name_file(path), length)
     except RecordingError as error:
         return [], str(error)
     with open(target, "r+b") as stream:

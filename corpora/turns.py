@@ -8,7 +8,6 @@ dialogue whose times disagree with the order of its rows is noted and keeps that
 """
 
 import math
-from itertools import chain
 
 from corpora.account import Account
 from corpora.annotation import ID_PATTERNS, Row
@@ -64,15 +63,13 @@ def merge_orders(kind: str, session: int, tables: list[list[Row]], account: Acco
             what = "dialogues" if in_dialogues else "segments"
             reason = f"the session's two files list the {what} in different orders, F's counts"
             account.note(f"Session{session:02d}", reason, tables[0][0].where.partition(" ")[0])
-        behind: dict[str | None, list[str]] = {}  # neighbour -> IDs that are only in the other file
-        neighbour = None
+        place = 0
         for identifier in other:
             if identifier in common:
-                neighbour = identifier
-            else:
-                behind.setdefault(neighbour, []).append(identifier)
-        merged = ([identifier, *behind.get(identifier, ())] for identifier in order)
-        order = [*behind.get(None, ()), *chain.from_iterable(merged)]
+                place = order.index(identifier)
+            else:  # only in the other file
+                order.insert(place, identifier)
+            place += 1
     return order
 
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from extras.sample.screenplay import CLASS_COUNTS
+from corpora.counts import KEMDY19_CLASSES
 from extras.sample.writer import RATERS, TIE_ORDER, Row, Vote, row_of_votes
 
 TIED = 0.063  # share of KEMDy19's rows with two labels
 AGREEMENT = 0.7  # chance that a rater votes for what was meant rather than at random
-LABELS = tuple(CLASS_COUNTS)
-PRIOR = np.array(list(CLASS_COUNTS.values())) / sum(CLASS_COUNTS.values())
+LABELS = tuple(KEMDY19_CLASSES)
+PRIOR = np.array(list(KEMDY19_CLASSES.values())) / sum(KEMDY19_CLASSES.values())
 # Valence and arousal that a rater sees in each emotion, 1-5.
 AFFECT = {
     "neutral": (3.0, 2.5),

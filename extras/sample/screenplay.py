@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from corpora.counts import KEMDY19_CLASSES
+
 SENTENCES = Path(__file__).with_name("sentences.tsv")
 SCRIPTS = tuple(f"script{number:02d}" for number in range(1, 7))
 IMPROS = tuple(f"impro{number:02d}" for number in range(1, 5))
@@ -23,19 +25,9 @@ IMPROS = tuple(f"impro{number:02d}" for number in range(1, 5))
 SCRIPT_LINES = {"any": 3, "neutral": 3, "angry": 2}  # and 1 of every other
 # Of KEMDy19's scripted utterances 34 % recur; a rare emotion's line now and then is said only once.
 SCRIPT_SHARE = (True,) * 4 + (False,) * 7
-# KEMDy19's utterances with one label.
-CLASS_COUNTS = {
-    "neutral": 3835,
-    "angry": 1844,
-    "happy": 1404,
-    "surprise": 997,
-    "sad": 768,
-    "fear": 384,
-    "disgust": 395,
-}
 # How much likelier an emotion (column) is than usual after the speaker's own last one (row), and
-# after the other speaker's, in the order of CLASS_COUNTS: counted over the two-person dialogues of
-# MELD's training part (Poria et al., 2019).
+# after the other speaker's, in the order of KEMDY19_CLASSES: counted over the two-person dialogues
+# of MELD's training part (Poria et al., 2019).
 AFTER_OWN = np.array(
     [
         (1.29, 0.70, 0.74, 0.82, 0.73, 0.82, 0.69),
@@ -95,7 +87,7 @@ def write_screenplay(sessions: int, utterances: int, rng: np.random.Generator) -
     A session plays three scripts and two improvisations of KEMDy19's ten dialogues.
     """
     decks = deal_sentences(sessions, rng)
-    told_by = {emotion: Deck(TOLD_BY, rng) for emotion in CLASS_COUNTS}
+    told_by = {emotion: Deck(TOLD_BY, rng) for emotion in KEMDY19_CLASSES}
     as_scripted = Deck(SCRIPT_SHARE, rng)
     labels = apportion(sessions * utterances)
     screenplay = []
@@ -132,7 +124,7 @@ def deal_emotions(
     labels: list[str], turns: list[tuple[str, str]], rng: np.random.Generator
 ) -> list[str]:
     """Return a session's labels in an order in which emotions last and infect the other speaker."""
-    names = list(CLASS_COUNTS)
+    names = list(KEMDY19_CLASSES)
     left = np.array([labels.count(name) for name in names])
     order, last = [], {}
     for dialogue, gender in turns:
@@ -149,10 +141,10 @@ def deal_emotions(
 
 def apportion(total: int) -> list[str]:
     """Return `total` labels in KEMDy19's proportions (largest remainders), class after class."""
-    quotas = np.array(list(CLASS_COUNTS.values())) * total / sum(CLASS_COUNTS.values())
+    quotas = np.array(list(KEMDY19_CLASSES.values())) * total / sum(KEMDY19_CLASSES.values())
     counts = np.floor(quotas).astype(int)
     counts[np.argsort(counts - quotas, kind="stable")[: total - counts.sum()]] += 1
-    return np.repeat(list(CLASS_COUNTS), counts).tolist()
+    return np.repeat(list(KEMDY19_CLASSES), counts).tolist()
 
 
 def read_sentences() -> dict[str, list[str]]:

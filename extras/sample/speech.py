@@ -9,7 +9,6 @@ import atexit
 import ctypes
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -217,8 +216,7 @@ def fresh_espeak() -> Iterator[ctypes.CDLL]:
         yield library
         library.espeak_Terminate()
     finally:
-        unload = _ctypes.FreeLibrary if sys.platform == "win32" else _ctypes.dlclose
-        unload(library._handle)
+        _ctypes.dlclose(library._handle)
 
 
 @cache

@@ -1,13 +1,12 @@
-"""Write a folder tree in the shape of KEMDy19 or KEMDy20 from plain records.
+"""Write a folder tree in the shape of KEMDy19 or KEMDy20 from plain records, right or wrong.
 
-The sample corpus and the tests make their corpora with it. A record says what is in the files,
-right or wrong: a row without files, files without a row, a wrong ID in one of the two annotation
-files, bytes that are no WAV. Nothing is checked here, because corpora with mistakes are what the
-reader is tested on.
+Both the sample corpus and the tests are made by this. Nothing is checked: the readers are tested on
+rows without files, files without a row, wrong IDs, bytes that are no WAV.
 """
 
 import csv
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,10 +30,7 @@ class Vote:
 
 @dataclass(frozen=True)
 class Row:
-    """One person rated in one segment, as one annotation file has it.
-
-    `id`: what the file says in `Segment ID` where that is not the segment's own ID.
-    """
+    """The rating of one person in one segment; id: a Segment ID that is not the segment's own."""
 
     emotion: str
     valence: float | str
@@ -56,15 +52,10 @@ class Recording:
 class Segment:
     """One utterance: its files and its annotation rows.
 
-    `rows`: KEMDy19 has {"F": woman's row, "M": man's row}, KEMDy20 {"eval": row}; a missing key is
-    a missing row.
-    `text`: None writes no .txt; str is written in the tree's encoding with a line end; bytes are
-    written as they are.
-    `audio`: None writes no .wav; an int16 array is 16 kHz mono; a Recording has its own rate and
-    subtype; bytes are written as they are.
-    `start`, `end`: seconds, the cells under `Wav`.
-    `converted`: a recording of the same name in the dialogue's `converted/` sub-folder.
-    `sensors`: cells of the sensor columns, two a sensor.
+    rows: KEMDy19 has {"F": woman's row, "M": man's row}, KEMDy20 {"eval": row}; a missing key is a
+    missing row.  text, audio: None writes no file, bytes are written as they are; an int16 array is
+    16 kHz mono.  start, end: seconds, the cells under `Wav`.  sensors: two cells a sensor.
+    converted: a recording of the same name in the dialogue's `converted/` sub-folder.
     """
 
     id: str
@@ -121,72 +112,53 @@ def unanimous(emotion: str, valence: int = 3, arousal: int = 3) -> Row:
 
 def write_kemdy19(root: Path | str, sessions: list[Session], style: Style = KEMDY19) -> None:
     """Write annotation/SessionNN_{F,M}_res.csv and wav/SessionNN/<dialogue>/<id>.{wav,txt}."""
-    root = Path(root)
     for session in sessions:
-        for letter in "FM":
-            path = root / "annotation" / f"Session{session.number:02d}_{letter}_res.csv"
-            write_table(path, table19(session, letter, style), style)
+        name = f"Session{session.number:02d}"
+        for rated in "FM":
+            path = Path(root) / "annotation" / f"{name}_{rated}_res.csv"
+            write_table(path, make_table(session, rated, style, sensors_first=True), style)
         for segment in session.segments:
             dialogue = segment.id.rpartition("_")[0]
-            folder = root / "wav" / f"Session{session.number:02d}" / dialogue
-            write_files(folder, segment, style)
+            write_files(Path(root) / "wav" / name / dialogue, segment, style)
 
 
 def write_kemdy20(root: Path | str, sessions: list[Session], style: Style = KEMDY20) -> None:
     """Write annotation/SessNN_eval.csv and wav/SessionNN/<id>.{wav,txt}."""
-    root = Path(root)
     for session in sessions:
-        path = root / "annotation" / f"Sess{session.number:02d}_eval.csv"
-        write_table(path, table20(session, style), style)
+        path = Path(root) / "annotation" / f"Sess{session.number:02d}_eval.csv"
+        write_table(path, make_table(session, "eval", style, sensors_first=False), style)
         for segment in session.segments:
-            write_files(root / "wav" / f"Session{session.number:02d}", segment, style)
+            write_files(Path(root) / "wav" / f"Session{session.number:02d}", segment, style)
 
 
-def table19(session: Session, letter: str, style: Style) -> list[list[str]]:
-    """Return KEMDy19's table, 43 columns: the sensors' stand before the Segment ID."""
-    top, second = header(session.raters, style)
-    sensor_top, sensor_second = [], []
-    for name in style.sensors:
-        sensor_top += [name, style.blank]
-        sensor_second += [style.start, style.end]
-    rows = [top[:3] + sensor_top + top[3:], second[:3] + sensor_second + second[3:]]
-    for number, segment in enumerate((s for s in session.segments if letter in s.rows), start=1):
-        front, back = cells(number, segment, segment.rows[letter])
-        rows.append(front + list(segment.sensors[: len(sensor_top)]) + back)
+def make_table(session: Session, rated: str, style: Style, sensors_first: bool) -> list[list]:
+    """Return an annotation file's rows: two of the header, then each segment rated.
+
+    sensors_first: KEMDy19 has the sensors' columns before the Segment ID, KEMDy20 at the end.
+    """
+
+    def arrange(front: list, sensors: Sequence[str], back: list) -> list:
+        return [*front, *sensors, *back] if sensors_first else [*front, *back, *sensors]
+
+    blank, times = style.blank, (style.start, style.end)
+    sensors = [cell for name in style.sensors for cell in (name, blank)]
+    names = ["Segment ID"]
+    for name in ("Total Evaluation", *session.raters):
+        names += [name, blank, blank]
+    fields = [blank, *["Emotion", "Valence", "Arousal"] * (1 + len(session.raters))]
+    rows = [
+        arrange(["Numb", "Wav", blank], sensors, names),
+        arrange([blank, *times], times * len(style.sensors), fields),
+    ]
+    segments = (segment for segment in session.segments if rated in segment.rows)
+    for number, segment in enumerate(segments, start=1):
+        row = segment.rows[rated]
+        cells = [row.id or segment.id, row.emotion, cell(row.valence, 1), cell(row.arousal, 1)]
+        for vote in row.votes:
+            cells += [vote.emotion, vote.valence, vote.arousal]
+        front = [number, cell(segment.start, 3), cell(segment.end, 3)]
+        rows.append(arrange(front, segment.sensors[: len(sensors)], cells))
     return rows
-
-
-def table20(session: Session, style: Style) -> list[list[str]]:
-    """Return KEMDy20's table, 37 columns; a later release has its sensors' at the end."""
-    top, second = header(session.raters, style)
-    for name in style.sensors:
-        top += [name, style.blank]
-        second += [style.start, style.end]
-    rows = [top, second]
-    for number, segment in enumerate((s for s in session.segments if "eval" in s.rows), start=1):
-        front, back = cells(number, segment, segment.rows["eval"])
-        rows.append(front + back + list(segment.sensors[: 2 * len(style.sensors)]))
-    return rows
-
-
-def header(raters: tuple[str, ...], style: Style) -> tuple[list[str], list[str]]:
-    """Return the two header rows without sensor columns."""
-    blank = style.blank
-    top = ["Numb", "Wav", blank, "Segment ID"]
-    second = [blank, style.start, style.end, blank]
-    for name in ("Total Evaluation", *raters):
-        top += [name, blank, blank]
-        second += ["Emotion", "Valence", "Arousal"]
-    return top, second
-
-
-def cells(number: int, segment: Segment, row: Row) -> tuple[list[str], list[str]]:
-    """Return a data row's cells before KEMDy19's sensor columns, and from the Segment ID on."""
-    front = [str(number), cell(segment.start, 3), cell(segment.end, 3)]
-    back = [row.id or segment.id, row.emotion, cell(row.valence, 1), cell(row.arousal, 1)]
-    for vote in row.votes:
-        back += [vote.emotion, str(vote.valence), str(vote.arousal)]
-    return front, back
 
 
 def cell(value: float | str, digits: int) -> str:
@@ -194,7 +166,7 @@ def cell(value: float | str, digits: int) -> str:
     return value if isinstance(value, str) else f"{value:.{digits}f}"
 
 
-def write_table(path: Path, rows: list[list[str]], style: Style) -> None:
+def write_table(path: Path, rows: list[list], style: Style) -> None:
     """Write one annotation file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding=style.csv_encoding, newline="") as stream:
@@ -220,6 +192,6 @@ def write_audio(path: Path, audio: np.ndarray | Recording | bytes | None) -> Non
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(audio, bytes):
         path.write_bytes(audio)
-        return
-    recording = audio if isinstance(audio, Recording) else Recording(audio)
-    soundfile.write(path, recording.samples, recording.rate, recording.subtype, format="WAV")
+    else:
+        recording = audio if isinstance(audio, Recording) else Recording(audio)
+        soundfile.write(path, recording.samples, recording.rate, recording.subtype, format="WAV")
