@@ -122,18 +122,6 @@ def test_labels_votes_and_ties(hostile19):
     assert (misspelt.label, hostile.votes_of(misspelt)) == ("disgust", (0, 0, 0, 0, 0, 0, 10))
 
 
-def test_transcripts_in_any_encoding(hostile19):
-    utterances, _, _, _ = hostile19
-    assert utterances["Sess03_script01_M002"].text == "뭐라고요?"
-    assert utterances["Sess03_script01_M003"].text == "뭐라고요?"
-
-
-def test_speaker_columns(hostile19):
-    utterances, _, _, _ = hostile19
-    one = utterances["Sess05_impro01_M003"]
-    assert (one.session, one.speaker, one.gender, one.scenario) == (5, "Sess05M", "M", "impro01")
-
-
 def test_any_recording_becomes_16_khz_mono(hostile19):
     _, samples, _, _ = hostile19
     stereo = samples["Sess05_script01_F001"]

@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from extras.sample.raters import rate
-
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--sessions", "4", "--utterances", "20"]
 ORDER = ["neutral", "happy", "sad", "angry", "fear", "disgust", "surprise"]
@@ -144,24 +142,6 @@ def test_the_other_file_holds_other_labels(annotation):
         if man[9][-4] == "M"
     ]
     assert 0.35 < np.mean([woman != man for woman, man in pairs]) < 0.75
-
-
-def test_ties_are_as_frequent_as_in_kemdy19():
-    rng = np.random.default_rng(3)
-    rows = [rate("angry" if i % 5 > 1 else "neutral", rng).emotion for i in range(4000)]
-    tied = [emotion for emotion in rows if ";" in emotion]
-    assert len(tied) / len(rows) == pytest.approx(0.063, abs=0.012)
-    assert 0.6 < np.mean([t.startswith("neutral;") for t in tied]) < 0.8  # KEMDy19: 479 of 652
-    assert all(t.split(";") == sorted(t.split(";"), key=ORDER.index) for t in tied)
-
-
-def test_valence_and_arousal_fit_the_emotion():
-    rng = np.random.default_rng(4)
-    rows = {label: [rate(label, rng) for _ in range(60)] for label in ("angry", "happy", "sad")}
-    valence = {label: np.mean([row.valence for row in rows[label]]) for label in rows}
-    arousal = {label: np.mean([row.arousal for row in rows[label]]) for label in rows}
-    assert valence["happy"] > 3.4 > 2.6 > max(valence["angry"], valence["sad"])
-    assert arousal["angry"] > 3.4 and arousal["sad"] < 2.7
 
 
 def test_recordings_are_16_khz_mono_16_bit_speech(corpus):
