@@ -1,8 +1,6 @@
 """Recordings: WAV or FLAC of any rate, width and number of channels -> 16 kHz mono int16."""
 
-import os
 import re
-import struct
 
 import numpy as np
 import soundfile
@@ -19,10 +17,6 @@ SHORT_DATA = re.compile(r"^data : ([0-9]+) \(should be ([0-9]+)\)", re.MULTILINE
 STREAMED = 0x7FFF0000
 LONGEST = 600 * RATE  # an utterance is no longer; a damaged header may promise terabytes
 MOST_VALUES = 12  # times the longest: two channels at 96 kHz; a header may promise 255 channels
-# Bytes 8 to 40 of a WAV file of the wanted format with nothing but samples in it. KEMDy's files are
-# such, and reading them without libsndfile takes half the time.
-PLAIN = struct.pack("<8sIHHIIHH4s", b"WAVEfmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data")
-PLAIN_HEADER = 44
 
 
 class RecordingError(Exception):
@@ -36,8 +30,6 @@ def measure(path: str, longest: int = LONGEST) -> int:
     `longest`.
     """
     try:
-        if length := plain_length(path):
-            return check_length(length, longest)
         info = soundfile.info(path)
     except (soundfile.SoundFileError, OSError) as error:
         raise RecordingError("recording unreadable") from error
@@ -48,25 +40,10 @@ def measure(path: str, longest: int = LONGEST) -> int:
         raise RecordingError("recording empty")
     if info.frames * info.channels > MOST_VALUES * longest:
         raise RecordingError("recording of too many samples")
-    return check_length(resampled_length(info.frames, info.samplerate), longest)
-
-
-def check_length(length: int, longest: int) -> int:
-    """Return a length in samples, or raise RecordingError for one above the longest."""
+    length = resampled_length(info.frames, info.samplerate)
     if length > longest:
         raise RecordingError(f"recording longer than {longest // (60 * RATE)} minutes")
     return length
-
-
-def plain_length(path: str) -> int | None:
-    """Return the number of samples of a plain 16 kHz mono 16-bit WAV file, None for any other."""
-    with open(path, "rb", buffering=0) as stream:
-        header = stream.read(PLAIN_HEADER)
-        size = os.fstat(stream.fileno()).st_size - PLAIN_HEADER
-    if header[:4] != b"RIFF" or header[8:40] != PLAIN:
-        return None
-    promised = int.from_bytes(header[40:], "little")
-    return promised // 2 if promised <= size else None
 
 
 def resampled_length(frames: int, rate: int) -> int:
@@ -80,12 +57,13 @@ def read(path: str, length: int | None = None) -> tuple[np.ndarray, list[str]]:
     Raises RecordingError if it is unreadable, or has not the `length` that `measure` returned.
     """
     try:
-        if plain := plain_length(path):
-            samples = np.fromfile(path, "<i2", plain, offset=PLAIN_HEADER)
-            remarks = inspect(samples, FULL_SCALE)
-        else:
-            samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-            samples, remarks = convert(samples, rate)
+        with soundfile.SoundFile(path) as file:
+            if (file.samplerate, file.channels, file.subtype) == (RATE, 1, "PCM_16"):
+                samples = file.read(dtype="int16")  # as KEMDy's: nothing to convert
+                remarks = inspect(samples, FULL_SCALE)
+            else:
+                samples = file.read(dtype="float32", always_2d=True)
+                samples, remarks = convert(samples, file.samplerate)
     except (soundfile.SoundFileError, OSError, MemoryError) as error:
         raise RecordingError("recording unreadable") from error
     if length is not None and len(samples) != length:

@@ -73,19 +73,6 @@ def check_places(account, corpus):
         assert os.path.lexists(corpus / entry["path"]), entry
 
 
-@pytest.mark.parametrize(
-    "kind, change",
-    [("KEMDy19", c) for c in CHANGES19] + [("KEMDy20", c) for c in CHANGES20],
-    ids=lambda value: getattr(value, "name", value),
-)
-def test_one_irregularity(tmp_path, kind, change):
-    hostile.write(tmp_path / "corpus", kind, [change])
-    utterances, _, account, tree = ingest(tmp_path / "corpus", tmp_path)
-    assert tree.kind == kind
-    check_entries(account, change.entries)
-    assert len(utterances) == HEALTHY[kind] + change.utterances
-
-
 @pytest.mark.parametrize("kind, changes", [("KEMDy19", CHANGES19), ("KEMDy20", CHANGES20)])
 def test_all_irregularities_together(tmp_path, kind, changes):
     hostile.write(tmp_path / "corpus", kind, changes)
@@ -110,16 +97,6 @@ def test_repaired_row_keeps_its_own_ratings(hostile19):
     assert (first.label, first.text) == ("neutral", "그래서 가가가 말이야.")
     assert np.array_equal(samples[first.id], hostile.samples_of(0))
     assert utterances["Sess01_script01_M001"].label == "angry"
-
-
-def test_labels_votes_and_ties(hostile19):
-    utterances, _, _, _ = hostile19
-    tied = utterances["Sess03_script01_F002"]
-    assert tied.labels == "neutral;sad"
-    assert hostile.votes_of(tied) == (5, 0, 0, 0, 5, 0, 0)
-    assert (tied.valence, tied.arousal) == (2.5, 2.5)
-    misspelt = utterances["Sess03_script01_F003"]
-    assert (misspelt.label, hostile.votes_of(misspelt)) == ("disgust", (0, 0, 0, 0, 0, 0, 10))
 
 
 def test_any_recording_becomes_16_khz_mono(hostile19):
@@ -199,53 +176,32 @@ def test_refused_annotation(tmp_path, change, message):
         ingest(tmp_path, tmp_path)
 
 
-def spoil_header(root):
-    path = root / "annotation" / "Session03_M_res.csv"
-    path.write_text("id,emotion\n1,sad\n2,happy\n")
-
-
-def empty_file(root):
-    (root / "annotation" / "Session03_M_res.csv").write_bytes(b"")
-
-
-def drop_file(root):
-    (root / "annotation" / "Session03_M_res.csv").unlink()
-
-
 def rename_all(root):
     for number, path in enumerate(sorted((root / "annotation").iterdir())):
         path.rename(path.with_name(f"ratings{number}.csv"))
 
 
-def mix_corpora(root):
-    shutil.copy(
-        root / "annotation" / "Session01_F_res.csv", root / "annotation" / "Sess01_eval.csv"
-    )
-
-
-def drop_recordings(root):
-    shutil.rmtree(root / "wav")
-
-
-def link_annotation(root):
-    path = root / "annotation" / "Session03_M_res.csv"
+def link_out(root):
+    path = root / ODD
     path.rename(root.parent / "elsewhere.csv")
     path.symlink_to(root.parent / "elsewhere.csv")
+
+
+ODD, EVAL = "annotation/Session03_M_res.csv", "annotation/Sess01_eval.csv"
 
 
 @pytest.mark.parametrize(
     "spoil, message",
     [
         (
-            spoil_header,
+            lambda root: (root / ODD).write_text("id,emotion\n1,sad\n2,happy\n"),
             r"Session03_M_res.csv is no annotation file of KEMDy19.*'Segment ID'.*id, em",
         ),
-        (empty_file, r"Session03_M_res.csv is no annotation file of KEMDy19.*an empty file"),
-        (drop_file, r"session 03 has only Session03_F_res.csv"),
+        (lambda root: (root / ODD).write_bytes(b""), r"Session03_M_res.csv is no .*an empty file"),
+        (lambda root: (root / ODD).unlink(), r"session 03 has only Session03_F_res.csv"),
         (rename_all, r"neither KEMDy19 .* nor KEMDy20 .* found ratings0.csv"),
-        (mix_corpora, r"neither KEMDy19 .* nor KEMDy20"),
-        (drop_recordings, r"wav is no folder"),
-        (link_annotation, r"Session03_M_res.csv is a symbolic link out of the corpus"),
+        (lambda root: shutil.copy(root / ODD, root / EVAL), r"neither KEMDy19 .* nor KEMDy20"),
+        (link_out, r"Session03_M_res.csv is a symbolic link out of the corpus"),
     ],
 )
 def test_refused_corpus(tmp_path, spoil, message):

@@ -54,12 +54,6 @@ def test_decomposed_hangul_is_composed(style):
     assert clean(unicodedata.normalize("NFD", "한국어"), style) == "한국어"
 
 
-@pytest.mark.parametrize("style", ["hangul", "spoken"])
-def test_cleaning_twice_changes_nothing(style):
-    once = clean("(어제+그제) b/ 3시에 ((왔+갔)+갔어)", style)
-    assert clean(once, style) == once
-
-
 def test_utf8_comes_before_cp949():
     """The bytes of these two syllables are valid cp949 too, and mean something else there."""
     content = "뭐나".encode()

@@ -96,16 +96,6 @@ def test_level_is_in_decibels_and_loud_speech_does_not_wrap_round():
     assert np.array_equal(np.sign(shouted[clear]), np.sign(usual[clear]))
 
 
-def test_emotions_overlap_but_differ_in_the_mean():
-    rng = np.random.default_rng(1)
-    angry = [speech.random_delivery("angry", 1, rng) for _ in range(300)]
-    sad = [speech.random_delivery("sad", 1, rng) for _ in range(300)]
-    speed = {"angry": [d.speed for d in angry], "sad": [d.speed for d in sad]}
-    assert np.mean([d.level for d in angry]) - np.mean([d.level for d in sad]) > 8
-    assert np.mean(speed["angry"]) > np.mean(speed["sad"]) + 0.2
-    assert min(speed["angry"]) < max(speed["sad"])
-
-
 def test_a_missing_package_is_named(monkeypatch, fresh_paths):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(UserError, match="espeakng-loader"):
