@@ -50,7 +50,7 @@ AFTER_OTHER = np.array(
         (0.87, 1.22, 0.55, 1.11, 1.46, 1.16, 3.37),
     ]
 )
-TOLD_BY = ("voice", "words", "both")
+CHANNELS = ("voice", "words", "both")
 POLITE = re.compile(r"(요|니다|니까|죠)[.?!]*$")
 OPENERS = {
     True: ("저기요,", "그런데", "저,", "음,", "그러니까", "그게,", "아,", "있잖아요,", "그리고"),
@@ -60,12 +60,12 @@ OPENERS = {
 
 @dataclass(frozen=True)
 class Line:
-    """One planned utterance; `told_by` says whether voice, words or both show the emotion."""
+    """One planned utterance; channel: whether the voice, the words or both show the emotion."""
 
     dialogue: str
     gender: str
     emotion: str
-    told_by: str
+    channel: str
     text: str
 
 
@@ -87,7 +87,7 @@ def write_screenplay(sessions: int, utterances: int, rng: np.random.Generator) -
     A session plays three scripts and two improvisations of KEMDy19's ten dialogues.
     """
     decks = deal_sentences(sessions, rng)
-    told_by = {emotion: Deck(TOLD_BY, rng) for emotion in KEMDY19_CLASSES}
+    channels = {emotion: Deck(CHANNELS, rng) for emotion in KEMDY19_CLASSES}
     as_scripted = Deck(SCRIPT_SHARE, rng)
     labels = apportion(sessions * utterances)
     screenplay = []
@@ -97,7 +97,7 @@ def write_screenplay(sessions: int, utterances: int, rng: np.random.Generator) -
         emotions = deal_emotions(labels[index::sessions], turns, rng)
         lines = []
         for (dialogue, gender), emotion in zip(turns, emotions, strict=True):
-            channel = told_by[emotion].draw()
+            channel = channels[emotion].draw()
             words = "any" if channel == "voice" else emotion
             if dialogue in SCRIPTS and as_scripted.draw():
                 text = decks[words, dialogue].draw()

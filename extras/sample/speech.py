@@ -36,39 +36,30 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Voice:
-    """How one speaker talks when neutral, and through which microphone.
-
-    `speed` words a minute, `pitch` and `range` 0-100 (eSpeak's scales, 50 is the variant's own),
-    `scale` of all frequencies (a shorter vocal tract is above 1), `bright` dB above 1 kHz,
-    `level` dBFS of the speech, `noise` dBFS of the room, `warmth` how strongly emotions show.
-    """
+    """How one speaker talks when neutral, and through which microphone."""
 
     variant: str
-    speed: float
-    pitch: float
-    range: float
-    scale: float
-    bright: float
-    level: float
-    noise: float
-    warmth: float
+    speed: float  # words a minute
+    pitch: float  # 0-100, eSpeak's scale: 50 is the variant's own
+    range: float  # of the pitch, on the same scale
+    scale: float  # of all frequencies; a shorter vocal tract is above 1
+    bright: float  # dB above 1 kHz
+    level: float  # of the speech, dB of full scale
+    noise: float  # of the room, dB of full scale
+    warmth: float  # how strongly emotions show
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """How one utterance differs from the speaker's neutral voice.
+    """How one utterance differs from the speaker's neutral voice."""
 
-    `speed` natural logarithm of the factor, `pitch` and `range` points of eSpeak's scales, `level`
-    and `bright` dB, `gap` between words in 10 ms, `tremor` depth 0-1 of an amplitude modulation.
-    """
-
-    speed: float = 0.0
-    pitch: float = 0.0
+    speed: float = 0.0  # natural logarithm of the factor
+    pitch: float = 0.0  # points of eSpeak's scale, as the range
     range: float = 0.0
-    level: float = 0.0
+    level: float = 0.0  # dB, as bright
     bright: float = 0.0
-    gap: float = 0.0
-    tremor: float = 0.0
+    gap: float = 0.0  # between words, 10 ms
+    tremor: float = 0.0  # depth of an amplitude modulation, 0-1
 
 
 # Directions as in the literature on acted speech (Scherer 2003; Juslin & Laukka 2003): anger fast,

@@ -105,7 +105,7 @@ def test_marker_says_synthetic_and_counts_what_is_there(corpus, annotation):
     # up to 77, and the three left over go to the largest remainders: neutral, happy, sad
     expected = {"neutral": 32, "angry": 15, "happy": 12, "surprise": 8, "sad": 7}
     assert marker["classes"] == {**expected, "disgust": 3, "fear": 3}
-    assert set(marker["told_by"]) == {
+    assert set(marker["channel"]) == {
         row[9] for rows in annotation["M"].values() for row in rows
     } - {marker["planted"]["phantom_row"].replace("_M", "_F")}
 
