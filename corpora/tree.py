@@ -22,8 +22,7 @@ ANNOTATION_NAMES = {
 }
 DIALOGUE_DEPTH = {"KEMDy19": 2, "KEMDy20": 1}  # folders between wav/ and the files
 RECORDING, TRANSCRIPT = (".wav", ".flac"), (".txt",)
-OTHER_RECORDINGS = (".mp3", ".m4a", ".aac", ".ogg", ".opus", ".wma", ".aif", ".aiff", ".pcm")
-OTHER_RECORDINGS += (".raw",)
+OTHER_RECORDING = re.compile(r".*\.(mp3|m4a|aac|ogg|opus|wma|aiff?|pcm|raw)", re.DOTALL)
 LEADS_OUT = "symbolic link out of the corpus (--follow-links yes allows it)"
 
 
@@ -60,12 +59,11 @@ class Tree:
 
     def find(self, stem: str) -> tuple[str | None, str | None]:
         """Return the paths below root of a segment's recording and transcript, None for neither."""
-        stem = stem.casefold()
         recording, transcript = (
-            next((self.places[stem + end] for end in ends if stem + end in self.places), None)
+            [self.places.get(stem.casefold() + end) for end in ends]
             for ends in (RECORDING, TRANSCRIPT)
         )
-        return recording, transcript
+        return next(filter(None, recording), None), transcript[0]
 
     def has_files(self, identifier: str, session: int) -> bool:
         """Tell whether an ID of this session has both its recording and its transcript."""
@@ -78,7 +76,7 @@ class Tree:
         parts = stem.split("/")
         above = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
         paths = [*above, *(stem + end for end in (*RECORDING, *TRANSCRIPT))]
-        return next((self.refused[path] for path in paths if path in self.refused), None)
+        return next(filter(None, map(self.refused.get, paths)), None)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the annotation's bytes and of every file's path and size."""
@@ -201,7 +199,7 @@ def file_problem(tree: Tree, path: str, depth: int) -> str:
     name = path.rpartition("/")[2].casefold()
     if name.startswith("."):
         return "hidden file"
-    if name.endswith(OTHER_RECORDINGS):
+    if OTHER_RECORDING.fullmatch(name):
         return "recording in a format that is not read: convert it to .wav or .flac"
     if not name.endswith((*RECORDING, *TRANSCRIPT)):
         return "neither recording nor transcript"
