@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from extras.sample import speech
+from extras.sample.oddities import ODDITIES
+from extras.sample.raters import listener_emotion, rate
+from extras.sample.screenplay import SENTENCES, Line, write_screenplay
+from extras.sample.writer import Segment, Session, write_kemdy19
 from pipeline.files import RATE, UserError, write_json
 from pipeline.record import Work
-from pipeline.sample import speech
-from pipeline.sample.oddities import ODDITIES
-from pipeline.sample.raters import listener_emotion, rate
-from pipeline.sample.screenplay import SENTENCES, Line, write_screenplay
-from pipeline.sample.writer import Segment, Session, write_kemdy19
 
 # --------------------------------------------------------------------------------------------------
 CORPUS = "data/sample"  # folder to write; an earlier sample corpus there is replaced
@@ -48,7 +48,6 @@ def main() -> None:
     if work.is_done():
         return
     print(f"reading {SENTENCES.name}, writing {SESSIONS} sessions of {UTTERANCES} utterances")
-    screenplay = write_screenplay(SESSIONS, UTTERANCES, np.random.default_rng(SEED))
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -58,23 +57,8 @@ def main() -> None:
             f"{CORPUS} cannot be written ({error}): choose another with --corpus"
         ) from None
 
-    contents = {"classes": Counter(), "planted": {}, "told_by": {}, "seconds": 0.0}
-    # disable=None: no bar where stderr is not a terminal
-    with tqdm(total=SESSIONS * UTTERANCES, unit="utterance", disable=None) as progress:
-        for number, lines in enumerate(screenplay, start=1):
-            rng = np.random.default_rng([SEED, number])
-            segments = perform(number, lines, rng, progress)
-            for line, segment in zip(lines, segments, strict=True):
-                contents["classes"][line.emotion] += 1
-                contents["told_by"][segment.id] = line.told_by
-                contents["seconds"] += len(segment.audio) / RATE
-            for plant, home in ODDITIES.items():
-                if number == (home - 1) % SESSIONS + 1:
-                    contents["planted"][plant.__name__] = plant(segments)
-            raters = tuple(f"Eval{(number + i) % 30 + 1:02d}{'MF'[i % 2]}" for i in range(10))
-            write_kemdy19(partial, [Session(number, segments, raters)])
-
-    description = describe(contents)
+    lines, lengths, planted = write_sessions(partial)
+    description = describe(lines, lengths, planted)
     write_json(partial / marker, description)
     replaced = target.with_name(target.name + ".replaced")
     shutil.rmtree(replaced, ignore_errors=True)
@@ -82,52 +66,61 @@ def main() -> None:
         target.rename(replaced)  # at once: half a corpus would be nobody's
     partial.rename(target)
     shutil.rmtree(replaced, ignore_errors=True)
-    found = (path for path in target.rglob("*") if path.is_file())
-    work.write(target.parent, {str(path.relative_to(target.parent)): path for path in found})
-    print(", ".join(f"{label} {count}" for label, count in contents["classes"].most_common()))
-    for oddity, where in contents["planted"].items():
+    files = (path for path in target.rglob("*") if path.is_file())
+    work.write(target.parent, {str(path.relative_to(target.parent)): path for path in files})
+    print(", ".join(f"{label} {count}" for label, count in description["classes"].items()))
+    for oddity, where in planted.items():
         print(f"planted {oddity.replace('_', ' ')}: {where}")
-    minutes = contents["seconds"] / 60
-    print(f"wrote {CORPUS}: {len(contents['told_by'])} utterances, {minutes:.1f} minutes")
+    minutes = description["seconds"] / 60
+    print(f"wrote {CORPUS}: {len(lines)} utterances, {minutes:.1f} minutes")
     print(description["notice"])
+
+
+def write_sessions(folder: Path) -> tuple[list[Line], dict[str, int], dict[str, str]]:
+    """Write all sessions; return their lines, the samples of each by its ID, and the oddities."""
+    screenplay = write_screenplay(SESSIONS, UTTERANCES, np.random.default_rng(SEED))
+    lengths, planted = {}, {}
+    # disable=None: no bar where stderr is not a terminal
+    with tqdm(total=SESSIONS * UTTERANCES, unit="utterance", disable=None) as progress:
+        for number, lines in enumerate(screenplay, start=1):
+            rng = np.random.default_rng([SEED, number])
+            segments = perform(number, lines, rng, progress)
+            lengths |= {segment.id: len(segment.audio) for segment in segments}
+            for plant, home in ODDITIES.items():
+                if number == (home - 1) % SESSIONS + 1:
+                    planted[plant.__name__] = plant(segments)
+            raters = tuple(f"Eval{(number + i) % 30 + 1:02d}{'MF'[i % 2]}" for i in range(10))
+            write_kemdy19(folder, [Session(number, segments, raters)])
+    return [line for lines in screenplay for line in lines], lengths, planted
 
 
 def perform(
     number: int, lines: list[Line], rng: np.random.Generator, progress: tqdm
 ) -> list[Segment]:
     """Return a session's lines as segments: spoken, transcribed and rated."""
-    voices = {}
-    for gender, variants in speech.VARIANTS.items():
-        voices[gender] = speech.random_voice(gender, variants[number % len(variants)], rng)
-    segments, spoken_so_far, clock = [], Counter(), Counter()
+    voices = {
+        gender: speech.random_voice(gender, variants[number % len(variants)], rng)
+        for gender, variants in speech.VARIANTS.items()
+    }
+    segments, counts, clock = [], Counter(), Counter()
     for line in lines:
         voice = voices[line.gender]
-        # Where only the words tell the emotion, the voice stays neutral.
-        shown = "neutral" if line.told_by == "words" else line.emotion
+        # Where only the words show the emotion, the voice stays neutral.
+        shown = "neutral" if line.channel == "words" else line.emotion
         words, transcript = transcribe(line.text, rng)
         delivery = speech.random_delivery(shown, voice.warmth, rng)
         audio = speech.say(words, voice, delivery, rng)
 
         dialogue = f"Sess{number:02d}_{line.dialogue}"
-        spoken_so_far[dialogue, line.gender] += 1
+        counts[dialogue, line.gender] += 1
         start = clock[dialogue] + rng.uniform(0.2, 1.2)
         clock[dialogue] = end = start + len(audio) / RATE
+        rows = {line.gender: rate(line.emotion, rng)}
         listener = "M" if line.gender == "F" else "F"
-        rows = {
-            line.gender: rate(line.emotion, rng),
-            listener: rate(listener_emotion(line.emotion, rng), rng),
-        }
-        segments.append(
-            Segment(
-                id=f"{dialogue}_{line.gender}{spoken_so_far[dialogue, line.gender]:03d}",
-                rows=rows,
-                text=transcript,
-                audio=audio,
-                start=start,
-                end=end,
-                sensors=read_sensors(rng),
-            )
-        )
+        rows[listener] = rate(listener_emotion(line.emotion, rng), rng)
+        identifier = f"{dialogue}_{line.gender}{counts[dialogue, line.gender]:03d}"
+        sensors = read_sensors(rng)
+        segments.append(Segment(identifier, rows, transcript, audio, start, end, sensors))
         progress.update()
     return segments
 
@@ -161,9 +154,10 @@ def read_sensors(rng: np.random.Generator) -> tuple[str, ...]:
     return tuple(cells)
 
 
-def describe(contents: dict) -> dict:
-    """Return what SYNTHETIC.json says; its notice travels with every score made on this corpus."""
+def describe(lines: list[Line], lengths: dict[str, int], planted: dict[str, str]) -> dict:
+    """Return the content of SYNTHETIC.json; its notice goes with every score on this corpus."""
     packages = ("espeakng-loader", "numpy", "scipy", "soundfile")
+    python = ".".join(map(str, sys.version_info[:3]))
     return {
         "notice": (
             "Synthetic corpus: invented sentences spoken by eSpeak NG, invented raters. "
@@ -171,15 +165,12 @@ def describe(contents: dict) -> dict:
         ),
         "seed": SEED,
         "sessions": SESSIONS,
-        "utterances": SESSIONS * UTTERANCES,
-        "seconds": round(contents["seconds"], 3),
-        "classes": dict(contents["classes"].most_common()),
-        "planted": contents["planted"],
-        "versions": {
-            "python": ".".join(map(str, sys.version_info[:3])),
-            **{package: version(package) for package in packages},
-        },
-        "told_by": contents["told_by"],
+        "utterances": len(lines),
+        "seconds": round(sum(lengths.values()) / RATE, 3),
+        "classes": dict(Counter(line.emotion for line in lines).most_common()),
+        "planted": planted,
+        "versions": {"python": python, **{package: version(package) for package in packages}},
+        "channel": {i: line.channel for i, line in zip(lengths, lines, strict=True)},
     }
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from extras.sample.writer import Segment, Session, unanimous, write_kemdy19
 from pipeline.files import RATE
 from pipeline.labels import LABELS
-from pipeline.sample.writer import Segment, Session, unanimous, write_kemdy19
 
 ROOT = Path(__file__).resolve().parent.parent
 MEDIAN_SECONDS, P95_SECONDS = 4.2, 15.5  # of a recording

@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PLACES = ("corpus", "data", "outputs", "results", "restart")
 PLACES += ("save_minutes", "save_steps", "jobs", "cluster")
 MARKER = "running.json"  # of an unfinished run: what it is made of
-IMPORT = re.compile(r"^\s*from ((?:models|pipeline)[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
+ROOMS = "models|pipeline|common|corpora|extras"
+IMPORT = re.compile(rf"^\s*from ((?:{ROOMS})[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
 
 
 class Work:

@@ -106,8 +106,7 @@ RULES = {
     "test_corpus": TEXT,
     "ties": words("first", "drop", "soft"),
     "follow_links": YES_OR_NO,
-    "preprocess.text": words("spoken", "hangul"),
-    "shard_hours": number(),
+    "text_style": words("spoken", "hangul"),
     "preprocess.jobs": whole(1, also=-1),
     "cluster": like(
         r"|(\w+://)?[^\s/]+:[0-9]+/?", "an address such as tcp://host:8786, or nothing"

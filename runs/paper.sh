@@ -22,7 +22,7 @@ find_corpus
 
 places="--data data/paper --outputs outputs/paper"
 plain="--precision float32 --shuffle no --class-weights 0 --label-smoothing 0 --clip 1.0 --beta2 0.999"
-stage preprocess.py $places --corpus "$corpus" --valid-sessions none --ties first --text hangul
+stage preprocess.py $places --corpus "$corpus" --valid-sessions none --ties first --text-style hangul
 stage text_train.py $places $plain --bert $bert --head pooler --dropout 0.5 --hide-tokens 0 \
   --max-length 128 --epochs 16 --batch-size 16 --batch-tokens 1000000 --learning-rate 5e-5 \
   --classifier-rate 5e-5 --weight-decay 0.01 --schedule cosine --warmup 0.1

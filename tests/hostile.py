@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from pipeline.labels import LABELS
-from pipeline.sample.writer import (
+from corpora.account import Account
+from corpora.matching import read_corpus
+from corpora.tree import find_tree
+from extras.sample.writer import (
     KEMDY19,
     KEMDY20,
     Segment,
@@ -22,6 +24,7 @@ from pipeline.sample.writer import (
     write_kemdy19,
     write_kemdy20,
 )
+from pipeline.labels import LABELS
 
 SESSIONS = 5
 DIALOGUES = ("script01", "script02", "impro01")
@@ -185,6 +188,17 @@ def link_out(identifier: str) -> Callable[[Path], None]:
 def sine(rate: int, seconds: float, level: float) -> np.ndarray:
     """Return a 440 Hz tone, float32."""
     return (level * np.sin(2 * np.pi * 440 * np.arange(round(rate * seconds)) / rate)).astype("f4")
+
+
+def read(root: Path, follow_links: bool = False) -> tuple[dict, Account]:
+    """Return the utterances of a corpus, {id: row of the table}, and its account."""
+    tree = find_tree(root, follow_links)
+    return {row.id: row for row in read_corpus(tree).itertuples()}, tree.account
+
+
+def votes_of(row) -> tuple[int, ...]:
+    """Return the votes of an utterance, in the order of LABELS."""
+    return tuple(getattr(row, f"votes_{label}") for label in LABELS)
 
 
 def write(root: Path, kind: str, changes: list[Change], style: Style | None = None) -> None:

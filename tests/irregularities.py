@@ -19,7 +19,7 @@ from hostile import (
     write_flac,
 )
 
-from pipeline.sample.writer import (
+from extras.sample.writer import (
     KEMDY19,
     KEMDY20,
     Recording,
@@ -88,11 +88,11 @@ CHANGES19 = [
         (
             (
                 "orphans",
-                "Sess02_script01_F099",
+                "Sess02_impro01_F099",
                 "transcript without an annotation row",
             ),
         ),
-        add(2, Segment("Sess02_script01_F099", {}, text="들리나요")),
+        add(2, Segment("Sess02_impro01_F099", {}, text="들리나요")),
     ),
     Change(
         "rated in the other file only",

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import soxr
 
+from extras.sample.speech import ESPEAK_RATE, speak
 from pipeline.labels import LABELS
-from pipeline.sample.speech import ESPEAK_RATE, speak
 
 SESSIONS = {"train": (1, 2), "valid": (3,), "test": (4,)}
 ROWS = 10  # utterances of a session
@@ -103,7 +103,7 @@ def write_data(folder: Path, rows: list[dict], ties: str = "first") -> Path:
         "dropped": [],
         "repaired": [],
         "sessions": {split: list(sessions) for split, sessions in SESSIONS.items()},
-        "settings": {"ties": ties, "text": "spoken"},
+        "settings": {"ties": ties, "text_style": "spoken"},
         "synthetic": "tones of a test",
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -124,7 +124,11 @@ def project(tmp_path):
     """A folder with what the scripts need of the project, and two corpora, A and B, beside it."""
     folder = tmp_path / "project"
     shutil.copytree(ROOT / "runs", folder / "runs")
-    for path in (ROOT / "pipeline", ROOT / "models", *ROOT.glob("*.py"), *ROOT.glob("*.txt")):
+    for path in (
+        *(ROOT / room for room in ("pipeline", "corpora", "extras", "models")),
+        *ROOT.glob("*.py"),
+        *ROOT.glob("*.txt"),
+    ):
         (folder / path.name).symlink_to(path)
     (folder / ".venv" / "bin").mkdir(parents=True)
     wanted = ("requirements.txt", "constraints.txt")

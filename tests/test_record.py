@@ -65,7 +65,8 @@ def test_whatever_differs_is_named(done, capsys, changes, words):
 
 def test_changed_code_is_named_but_not_the_settings_in_it(done, capsys, monkeypatch, tmp_path):
     root = tmp_path / "project"
-    shutil.copytree(ROOT / "pipeline", root / "pipeline")
+    for room in ("pipeline", "corpora", "extras"):
+        shutil.copytree(ROOT / room, root / room)
     shutil.copytree(ROOT / "models", root / "models", ignore=shutil.ignore_patterns("kobert-mini"))
     script = (ROOT / "text_test.py").read_text()
     (root / "text_test.py").write_text(script.replace("BATCH_SIZE = 64", "BATCH_SIZE = 1"))
@@ -86,7 +87,7 @@ def test_the_code_is_what_the_script_reaches():
     assert {"text_train.py", "pipeline/learning/text.py", "models/tokenizer.py"} <= reached
     assert "pipeline/files.py" in reached  # imported by what is imported
     assert "pipeline/evaluation/page.py" not in reached  # another table trains nothing again
-    inside = "pipeline/figures/corpus.py"  # imported inside a function
+    inside = "corpora/plots.py"  # imported inside a function
     assert inside in record.code_of("preprocess.py")
 
 

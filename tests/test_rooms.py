@@ -7,9 +7,8 @@ from pathlib import Path
 from conftest import ROOT
 
 LOOSE = {"config", "files", "labels", "record"}
-NO_TORCH = ("corpus", "evaluation")
+NO_TORCH = ("evaluation",)
 LEAVES = {
-    "sample": "sample_corpus.py",
     "pretraining": "text_pretrain.py",
     "classics": "baseline.py",
 }
@@ -59,6 +58,9 @@ def test_imports_form_no_circle_between_rooms():
 
 
 def test_reading_a_corpus_and_judging_need_no_torch_and_no_other_room():
+    for path, names in files("corpora").items():
+        assert not {name.split(".")[0] for name in names} & (TORCH | {"models", "extras"}), path
+        assert rooms_of(names) <= {*LOOSE, "figures"}, path
     for room in NO_TORCH:
         assert DOORS[room] <= LOOSE, room
         for path, names in files(f"pipeline/{room}").items():
@@ -72,7 +74,7 @@ def test_features_and_loose_files_know_no_torch():
 
 
 def test_predicting_uses_every_room_of_the_datas_way_and_serves_the_demo_alone():
-    assert DOORS["predicting"] <= {"corpus", "features", "learning", "evaluation", *LOOSE}
+    assert DOORS["predicting"] <= {"features", "learning", "evaluation", *LOOSE}
     assert {room for room, doors in DOORS.items() if "predicting" in doors} == {"demo"}
     assert not any("demo" in doors for doors in DOORS.values())
 

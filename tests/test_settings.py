@@ -8,9 +8,9 @@ import sys
 import pytest
 from conftest import ROOT
 
+from corpora.transcripts import STYLES
 from models.speaker import REGIMES
 from pipeline import config, settings
-from pipeline.corpus.transcripts import STYLES
 from pipeline.evaluation.choice import TARGETS
 from pipeline.files import UserError
 

@@ -7,7 +7,6 @@ import socket
 import struct
 import tracemalloc
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +14,9 @@ import soundfile
 import torch
 from conftest import ROOT
 
+from corpora import reading, recordings
+from corpora.recordings import RecordingError
 from models import ModelError, kobert, speech
-from pipeline.corpus import ingest, recordings
-from pipeline.corpus.recordings import RecordingError
 from pipeline.evaluation import fusion, predictions
 from pipeline.evaluation.tables import Table, write_markdown
 from pipeline.files import UserError, read_array, read_json
@@ -210,9 +209,8 @@ def test_a_header_that_promises_much_allocates_nothing(name, tmp_path):
                 assert len(samples) <= 100
             except RecordingError:
                 pass
-        utterance = SimpleNamespace(transcript="a.txt", recording="a.wav")
         (tmp_path / "a.txt").write_text("네")
-        ingest.read_one(utterance, str(tmp_path), "spoken")
+        reading.read_text_and_length(str(tmp_path / "a.txt"), path, "spoken")
         assert tracemalloc.get_traced_memory()[1] < 4e6
     finally:
         tracemalloc.stop()

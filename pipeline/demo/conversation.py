@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.corpus import recordings
-from pipeline.corpus.annotation import read_annotation
-from pipeline.corpus.recordings import RecordingError
-from pipeline.corpus.transcripts import decode
+from corpora import recordings
+from corpora.annotation import read_annotation
+from corpora.recordings import RecordingError
+from corpora.transcripts import decode
 from pipeline.files import RATE, UserError
 from pipeline.predicting import Answer, Heard, Recording, Run
 from pipeline.predicting.predicting import answer

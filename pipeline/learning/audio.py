@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from common import sound
 from models import check_choice
 from models.alexnet import AlexNetConfig, ModifiedAlexNet, TwoVoices
 from models.speaker import known_at_each
@@ -26,7 +27,6 @@ from models.speech import (
     load_speech_encoder,
 )
 from pipeline.features.clips import augmented, stretched
-from pipeline.features.condition import usual_range
 from pipeline.features.mel import Mel, add_deltas, log_mel
 from pipeline.features.paper import Paper, paper_spectrogram
 from pipeline.files import RATE, reading
@@ -116,7 +116,7 @@ class AudioModel(Recogniser):
     """What models of the voice share: batches by seconds of audio."""
 
     BUDGET = "batch_seconds"
-    usual: dict[str, list[float]]  # how the recordings learned from sound: features/condition.py
+    usual: dict[str, list[float]]  # how the recordings learned from sound: common/sound.py
 
     def describe(self) -> dict:
         return {"usual": self.usual}
@@ -124,7 +124,7 @@ class AudioModel(Recogniser):
     def calibrate(self, rows: Utterances) -> None:
         """Measure how recordings sound, on SAMPLED of them at most."""
         chosen = np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED)).round().astype(int)
-        self.usual = usual_range(map(rows.samples, chosen))
+        self.usual = sound.reference_range(sound.measure(rows.samples(row)) for row in chosen)
 
     def prepare(self, rows: Utterances) -> Utterances:
         return rows

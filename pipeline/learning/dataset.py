@@ -131,7 +131,7 @@ def load_utterances(data: str | Path, *splits: str) -> Utterances:
         source = {
             "corpus": manifest["corpus"]["kind"],
             "sessions": manifest["sessions"],
-            "text": manifest["settings"]["text"],
+            "text": manifest["settings"]["text_style"],
         }
         soft, synthetic = manifest["settings"]["ties"] == "soft", manifest["synthetic"]
     tables = []

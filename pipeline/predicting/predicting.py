@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
-from pipeline.corpus.transcripts import STYLES
+from corpora.transcripts import STYLES
 from pipeline.evaluation import fusion
 from pipeline.evaluation.predictions import MODELS
 from pipeline.files import UserError, read_json, reading

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.corpus import recordings
-from pipeline.corpus.recordings import RecordingError
-from pipeline.corpus.transcripts import decode
+from corpora import recordings
+from corpora.recordings import RecordingError
+from corpora.transcripts import decode
 from pipeline.files import RATE, UserError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".caf")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.corpus.transcripts import clean
-from pipeline.features.condition import find_unusual
+from common.sound import find_unusual
+from corpora.transcripts import clean
 from pipeline.files import RATE
 from pipeline.predicting import recordings
 from pipeline.predicting.cutting import CLAIMED, FRAME, SPEECH, cut, find_speech, is_spoken
@@ -55,7 +55,7 @@ def find_utterances(
     Of a recording in which nobody speaks the words alone are left, if there are any. Where words
     or a turn's times are given, somebody has heard speech, and less has to be found.
     style: how words are cleaned (corpus/transcripts.py).  usual: how recordings are to sound
-    (features/condition.py).  transcribe: for recordings without transcript.
+    (common/sound.py).  transcribe: for recordings without transcript.
     """
     for recording in files:
         text = clean(recording.text, style)

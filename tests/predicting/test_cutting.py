@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import soxr
 
+from extras.sample.speech import ESPEAK_RATE, speak
 from pipeline.predicting.cutting import CLAIMED, cut, find_speech, is_spoken
-from pipeline.sample.speech import ESPEAK_RATE, speak
 
 RATE = 16_000
 TIME = np.arange(20 * RATE) / RATE

@@ -6,9 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.corpus.splits import split_sessions
+from corpora.splits import split_sessions
+from extras.sample import screenplay
 from pipeline.labels import LABELS
-from pipeline.sample import screenplay
 
 
 @pytest.fixture(scope="module")
@@ -45,35 +45,6 @@ def test_classes_have_the_proportions_of_kemdy19(sessions):
     }
     rare = [sum(line.emotion == "fear" for line in lines) for lines in sessions]
     assert set(rare) == {2, 3}
-
-
-def test_apportion_fills_any_total():
-    assert all(len(screenplay.apportion(total)) == total for total in (1, 7, 80, 1199))
-
-
-def test_a_third_is_told_by_voice_by_words_by_both_in_every_class(sessions):
-    for label in LABELS:
-        told = Counter(
-            line.told_by for lines in sessions for line in lines if line.emotion == label
-        )
-        assert max(told.values()) - min(told.values()) <= 1
-
-
-def test_words_fit_what_they_tell(sessions):
-    sentences = screenplay.read_sentences()
-    for lines in sessions:
-        for line in lines:
-            source = "any" if line.told_by == "voice" else line.emotion
-            assert any(sentence in line.text for sentence in sentences[source]), line
-
-
-def test_every_session_plays_three_scripts_and_two_improvisations_with_both_actors(sessions):
-    for lines in sessions:
-        dialogues = list(dict.fromkeys(line.dialogue for line in lines))
-        assert [d[:-2] for d in dialogues] == ["script"] * 3 + ["impro"] * 2
-        for dialogue in dialogues:
-            assert {line.gender for line in lines if line.dialogue == dialogue} == {"F", "M"}
-    assert len({line.dialogue for lines in sessions for line in lines}) == 10
 
 
 def sentences_of(lines):
@@ -113,16 +84,6 @@ def test_no_sentence_of_a_held_out_improvisation_is_learned_from(sessions):
             assert not any(line.text in texts for line in filter(is_improvised, sessions[session]))
 
 
-@pytest.mark.parametrize(("number", "utterances"), [(20, 60), (20, 510), (6, 20), (56, 30)])
-def test_what_two_sessions_share_is_a_line_of_a_script_word_for_word(number, utterances):
-    played = screenplay.write_screenplay(number, utterances, np.random.default_rng(5))
-    where = Counter(sentence for lines in played for sentence in sentences_of(lines))
-    shared = {sentence for sentence, count in where.items() if count > 1}
-    for line in (line for lines in played for line in lines):
-        common = [text for text in shared if f" {text} " in f" {line.text} "]
-        assert common == [] or (common == [line.text] and not is_improvised(line))
-
-
 def test_more_sessions_than_sentences_still_play():
     played = screenplay.write_screenplay(99, 20, np.random.default_rng(5))
     assert [len(lines) for lines in played] == [20] * 99
@@ -159,31 +120,6 @@ def test_emotions_last_and_infect_as_in_meld():
     assert repeated("angry", woman, man) == pytest.approx(0.603, abs=0.03)
     assert repeated("fear", woman, man) == pytest.approx(0.554, abs=0.03)
     assert repeated("angry", woman, elsewhere) == pytest.approx(49 / 99, abs=0.03)
-
-
-def persistence(sessions, whose, emotions):
-    """How much likelier these emotions are after themselves than by their share of the session."""
-    met, expected = 0, 0.0
-    for lines in sessions:
-        share, last = Counter(line.emotion for line in lines), {}
-        for line in lines:
-            speaker = line.gender if whose == "own" else "FM"[line.gender == "F"]
-            before = last.get((line.dialogue, speaker))
-            if before in emotions:
-                met += line.emotion == before
-                expected += share[before] / len(lines)
-            last[line.dialogue, line.gender] = line.emotion
-    return met / expected
-
-
-def test_emotions_persist_in_the_corpus(sessions):
-    rare = ("surprise", "sad", "fear", "disgust")
-    assert persistence(sessions, "own", rare) > 1.8
-    assert persistence(sessions, "other", set(LABELS) - {"neutral"}) > 1.3
-    large = screenplay.write_screenplay(20, 510, np.random.default_rng(2026))
-    for label in rare:
-        assert persistence(large, "own", {label}) > max(1.8, persistence(large, "other", {label}))
-    assert persistence(large, "other", rare) > 1.3
 
 
 def test_the_seed_decides(sessions):

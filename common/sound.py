@@ -1,0 +1,96 @@
+"""How a recording sounds before any emotion: level, bandwidth, noise, pitch; and what is unusual.
+
+Shapes: S samples (int16, 16 kHz), T frames.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from scipy.fft import irfft, rfft
+
+from pipeline.features.mel import slice_frames
+from pipeline.files import FULL_SCALE, RATE
+
+WINDOW, HOP = 640, 320  # samples of a frame, 40 ms, and between frames
+NARROW = 4000  # Hz; a telephone transmits nothing above
+LOWEST, HIGHEST = 60, 800  # Hz; of voices, children's too
+VOICED = 0.5  # of the autocorrelation, from which a frame counts as voiced
+OCTAVE = 0.05  # of it, by which a peak must be higher than one an octave above
+SILENCE = 1e-10  # power that is added, -100 dB of full scale
+SILENT = -90.0  # dB, the rounding of 16 bits and less
+RARE = 0.5  # per cent of the training recordings that lie beyond either end of their range
+# A recording so far beyond the range is unusual: dB, and for pitch a factor.
+MARGINS = {"level": 6.0, "treble": 10.0, "noise": 6.0, "pitch": 1.15}
+NAMES = {
+    "level": "level {:.0f} dB",
+    "treble": "share above 4 kHz {:.0f} dB",
+    "noise": "noise {:.0f} dB",
+    "pitch": "pitch {:.0f} Hz",
+}
+
+
+def measure(samples: np.ndarray) -> dict[str, float]:
+    """Return how a recording (S,) sounds.
+
+    level: mean power in dB of full scale.  treble: share of the power above 4 kHz, noise: power of
+    the quietest tenth of the frames against the mean, both in dB.  pitch: median in Hz over voiced
+    frames, nan without any.
+    """
+    frames = slice_frames(samples.astype(np.float32) / FULL_SCALE, WINDOW, HOP)
+    hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
+    power = np.square(np.abs(rfft(frames * hann, 2 * WINDOW))) / np.square(hann).sum()
+    first = NARROW * 2 * WINDOW // RATE
+    each, treble = power.mean(1) + SILENCE, power[:, first:].sum() / power.shape[1] / len(power)
+    decibels = [10 * np.log10(x) for x in (each.mean(), treble + SILENCE, np.percentile(each, 10))]
+    level, treble, quiet = map(float, decibels)
+    if level < SILENT:  # nothing is heard, so nothing else can be said
+        return dict.fromkeys(MARGINS, np.nan) | {"level": level}
+    pitch = median_pitch(power[each >= each.mean()], hann)
+    return {"level": level, "treble": treble - level, "noise": quiet - level, "pitch": pitch}
+
+
+def median_pitch(power: np.ndarray, window: np.ndarray) -> float:
+    """Return the median pitch in Hz of voiced frames, from power spectra (T, WINDOW + 1).
+
+    Boersma, "Accurate short-term analysis of the fundamental frequency", IFA 1993: the highest
+    peak of the autocorrelation, divided by the window's own.
+    """
+    lags = np.arange(RATE // HIGHEST, RATE // LOWEST)
+    own = irfft(np.square(np.abs(rfft(window, 2 * WINDOW))))
+    correlation = irfft(power)
+    correlation = correlation[:, lags] / (correlation[:, :1] + SILENCE) / (own[lags] / own[0])
+    voiced = correlation[correlation.max(1) > VOICED] - OCTAVE * np.log2(lags)
+    return float(np.median(RATE / lags[voiced.argmax(1)])) if len(voiced) else np.nan
+
+
+def reference_range(measured: Iterable[dict[str, float]]) -> dict[str, list[float]]:
+    """Return the limits between which nearly all of some recordings lie: {name: [low, high]}.
+
+    measured: of each recording, by `measure`. A name without any finite value is left out.
+    """
+    measured = list(measured)
+    values = {name: np.array([each[name] for each in measured]) for name in MARGINS}
+    ends = RARE, 100 - RARE
+    return {
+        name: np.percentile(finite, ends).tolist()
+        for name, all_values in values.items()
+        if len(finite := all_values[np.isfinite(all_values)])
+    }
+
+
+def find_unusual(samples: np.ndarray, reference: dict[str, list[float]]) -> list[str]:
+    """Say in what a recording (S,) is unlike those of a `reference_range`, a sentence each.
+
+    Less noise than in all of them is no matter.
+    """
+    found = []
+    for name, value in measure(samples).items():
+        if name not in reference:
+            continue
+        (low, high), margin = reference[name], MARGINS[name]
+        lowest, highest = low - margin, high + margin
+        if name == "pitch":
+            lowest, highest = low / margin, high * margin
+        if value > highest or (value < lowest and name != "noise"):
+            found.append(f"{NAMES[name].format(value)}, usual {low:.0f} to {high:.0f}")
+    return found

@@ -1,0 +1,169 @@
+"""Annotation files of KEMDy19 and KEMDy20: CSV -> rated rows."""
+
+import csv
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from corpora.header import Columns, find_columns
+from corpora.transcripts import decode
+from pipeline.files import UserError
+from pipeline.labels import LABELS
+
+ID_PATTERNS = {
+    "KEMDy19": re.compile(
+        r"Sess(?P<session>[0-9]{2,})_(?P<scenario>(?:script|impro)[0-9]{2,})"
+        r"_(?P<gender>[FM])[0-9]{3,}"
+    ),
+    "KEMDy20": re.compile(
+        r"Sess(?P<session>[0-9]{2,})_(?P<scenario>(?:script|impro)[0-9]{2,})"
+        r"_(?P<user>User[0-9]{3,}(?P<gender>[FM]))_[0-9]{3,}"
+    ),
+}
+EXAMPLE_IDS = {"KEMDy19": "Sess01_script01_F001", "KEMDy20": "Sess01_script01_User002M_001"}
+MISSPELT = {"disqust": "disgust"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The rating of one person in one segment.
+
+    labels: majority label, or several that tie, in the file's order.  valence, arousal: means, nan
+    where the cell is blank.  votes: raters per label, in the order of LABELS; a rater who names two
+    has a vote for each.  voters: raters who named any.  start, end: seconds in the dialogue, or
+    nan.  problem: the first unreadable cell, which stops the stage if the row is used; remark: one
+    of the times, which does not; "" if there is none.
+    """
+
+    id: str
+    labels: tuple[str, ...]
+    valence: float
+    arousal: float
+    votes: tuple[int, ...]
+    voters: int
+    start: float
+    end: float
+    problem: str
+    remark: str
+    where: str
+
+
+def read_annotation(path: Path, kind: str) -> tuple[list[Row], Columns]:
+    """Read one annotation file; rows of blank cells are skipped.
+
+    Raises UserError for a file that is no annotation file of `kind`.
+    """
+    try:
+        table = list(csv.reader(decode(path.read_bytes()).splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    header, identifier = read_header(table, kind, path)
+    columns = find_columns(header, identifier, str(path))
+    rows = [
+        read_row(row, columns, f"annotation/{path.name} row {number}")
+        for number, row in enumerate(table[len(header) :], len(header) + 1)
+        if any(value.strip() for value in row)
+    ]
+    return rows, columns
+
+
+def read_header(table: list[list[str]], kind: str, path: Path) -> tuple[list[list[str]], int]:
+    """Return the rows above the data, however many, and the column of the Segment IDs.
+
+    Data begin with the first row that holds an ID or a label: the first ID may be a wrong one.
+    """
+
+    def id_columns(row: list[str]) -> list[int]:
+        pattern = ID_PATTERNS[kind]
+        return [c for c, value in enumerate(row) if pattern.fullmatch(value.strip())]
+
+    found = next(filter(None, map(id_columns, table)), None)
+    if found is None:
+        names = ", ".join(value.strip() for value in (table or [[]])[0] if value.strip())[:100]
+        begin = f"{len(table)} rows, the first one: {names}" if table else "an empty file"
+        raise UserError(
+            f"{path} is no annotation file of {kind}: expected two header rows with 'Segment ID' "
+            f"and 'Total Evaluation', then IDs such as {EXAMPLE_IDS[kind]}; found {begin}"
+        )
+    first = next(n for n, row in enumerate(table) if id_columns(row) or any(map(is_label, row)))
+    header = table[:first]
+    named = [c for row in header for c in range(len(row)) if cell(row, c).lower() == "segment id"]
+    chosen = [column for column in found if column in named] if named else found
+    if len(chosen) != 1:
+        columns = ", ".join(str(column + 1) for column in found)
+        raise UserError(
+            f"{path}: IDs stand in column {columns}, the name 'Segment ID' over column "
+            f"{', '.join(str(c + 1) for c in named) or 'none'}: one column must have both"
+        )
+    return header, chosen[0]
+
+
+def is_label(text: str) -> bool:
+    """Tell whether a cell names emotions and nothing else."""
+    try:
+        return bool(read_labels(text))
+    except ValueError:
+        return False
+
+
+def cell(row: list[str], column: int | None) -> str:
+    """Return a cell without surrounding blanks; "" where the row is too short."""
+    return row[column].strip() if column is not None and column < len(row) else ""
+
+
+def read_row(row: list[str], columns: Columns, where: str) -> Row:
+    """Read one data row; an unreadable cell is left blank, and named in `problem` or `remark`."""
+    problems: list[str] = []
+    remarks: list[str] = []
+
+    def take(name: str, column: int | None, read: Callable, blank: object, faults: list) -> object:
+        try:
+            return read(cell(row, column))
+        except ValueError as error:
+            faults.append(f"{error} (column {column + 1}, {name})")
+            return blank
+
+    total = columns.total
+    labels = take("Emotion", total.emotion, read_labels, (), problems)
+    valence = take("Valence", total.valence, read_number, math.nan, problems)
+    arousal = take("Arousal", total.arousal, read_number, math.nan, problems)
+    raters = [take("a rater", column, read_labels, (), problems) for column in columns.votes]
+    votes = [label for chosen in raters for label in chosen]
+    return Row(
+        id=cell(row, columns.id),
+        labels=labels,
+        valence=valence,
+        arousal=arousal,
+        votes=tuple(votes.count(label) for label in LABELS),
+        voters=sum(map(bool, raters)),
+        start=take("Wav start", columns.start, read_number, math.nan, remarks),
+        end=take("Wav end", columns.end, read_number, math.nan, remarks),
+        problem=problems[0] if problems else "",
+        remark=remarks[0] if remarks else "",
+        where=where,
+    )
+
+
+@lru_cache  # a corpus has few different cells
+def read_labels(text: str) -> tuple[str, ...]:
+    """Split `sad;angry` into labels, each once, in order; ValueError for any other word."""
+    words = (word.strip().lower() for word in text.split(";"))
+    labels = tuple(dict.fromkeys(MISSPELT.get(word, word) for word in words if word))
+    for label in labels:
+        if label not in LABELS:
+            raise ValueError(f"unknown emotion '{label}': expected one of {', '.join(LABELS)}")
+    return labels
+
+
+def read_number(text: str) -> float:
+    """Read a number; a blank, or the nan that programs write for it, is nan."""
+    try:
+        number = float(text or "nan")
+    except ValueError:
+        number = math.inf
+    if math.isinf(number):
+        raise ValueError(f"'{text}' is not a number")
+    return number

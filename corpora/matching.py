@@ -1,0 +1,267 @@
+"""KEMDy19 or KEMDy20 -> a table of utterances, with an account of every row that is not used.
+
+The annotation is read and matched with the files of the tree by segment ID. No recording and no
+transcript is opened here.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import pandas as pd
+
+from corpora.annotation import ID_PATTERNS, Row, read_annotation
+from corpora.ratings import check_ratings
+from corpora.tree import TRANSCRIPT, Tree
+from corpora.turns import number_turns
+from pipeline.files import UserError
+from pipeline.labels import LABELS
+
+# Of a case-folded path without extension: all but the utterance's number.
+SPEAKER = re.compile(r"(.*_(?:[fm]|user[0-9]+[fm]_))[0-9]+")
+VOTES = [f"votes_{label}" for label in LABELS]
+# Of the table of utterances.  label: of tied labels the first, as the paper chose; labels: all of
+# them, joined by ";".  wav_start, wav_end: seconds in the dialogue.  recording, transcript: paths
+# below the corpus's folder.  where: file and row of the annotation.
+TYPES = {
+    **dict.fromkeys(("id", "session", "speaker", "gender", "scenario"), object),
+    **{"session": int, "dialogue_number": int, "turn": int, "wav_start": float, "wav_end": float},
+    **dict.fromkeys(("label", "labels", "text"), object),
+    **{"valence": float, "arousal": float, **dict.fromkeys(VOTES, int)},
+    **dict.fromkeys(("recording", "transcript", "where"), object),
+}
+
+
+def read_corpus(tree: Tree) -> pd.DataFrame:
+    """Return the utterances that have their speaker's rating and both files, sorted by ID.
+
+    Their texts are not read yet.
+    """
+    account = tree.account
+    rows: list[tuple[int, Row]] = []
+    turns: dict[str, tuple[int, int]] = {}
+    listed: list[Row] = []
+    for session, files in sorted(tree.annotation.items()):
+        tables = [read_table(tree, path) for _, path in sorted(files.items())]
+        listed += chain.from_iterable(tables)
+        if tree.kind == "KEMDy19":
+            account.speaker_rows += len(rows_of_speakers(session, *tables))
+            tables = repair_ids(tree, session, *tables)
+            spoken = rows_of_speakers(session, *tables)
+            drop_strays(tree, session, {row.id for row in spoken}, *tables)
+        else:
+            spoken = repair_prefixes(tree, session, *tables)
+            account.speaker_rows += len(spoken)
+            tables = [spoken]
+        segments = find_segments(tree, session, tables) | {row.id: row for row in spoken}
+        turns |= number_turns(tree.kind, session, tables, segments, account)
+        rows += [(session, row) for row in spoken]
+    matched = (match_files(tree, *pair, turns) for pair in keep_one_each(tree, rows))
+    utterances = sorted(filter(None, matched), key=lambda utterance: utterance["id"])
+    used = {utterance["where"] for utterance in utterances}
+    for row in listed:
+        if row.problem and row.where not in used:
+            reason = "unreadable cell in a row that is not used"
+            account.note(row.id, reason, f"{row.where}: {row.problem}")
+    list_unmatched(tree)
+    return pd.DataFrame(utterances, columns=list(TYPES), dtype=object).astype(TYPES)
+
+
+def read_table(tree: Tree, path: Path) -> list[Row]:
+    """Read and cross-check one annotation file."""
+    rows, columns = read_annotation(path, tree.kind)
+    where = f"annotation/{path.name}"
+    check_ratings(rows, columns, where, tree.account)
+    if columns.start is None:
+        reason = "no 'Wav' over a start and an end in the header: times are left blank"
+        tree.account.note(where, reason, where)
+    tree.account.annotation_files += 1
+    tree.account.annotation_rows += len(rows)
+    return rows
+
+
+def speaker_of(kind: str, session: int, row: Row) -> str | None:
+    """Return the F or M of a row's Segment ID, None if that is no ID of this session.
+
+    Session 17 of KEMDy20 carries another session's prefix, so only KEMDy19's has to agree.
+    """
+    match = ID_PATTERNS[kind].fullmatch(row.id)
+    if match is None or (kind == "KEMDy19" and int(match["session"]) != session):
+        return None
+    return match["gender"]
+
+
+def find_segments(tree: Tree, session: int, tables: Sequence[list[Row]]) -> dict[str, Row]:
+    """Return ID -> row of the segments that have files."""
+    return {
+        row.id: row
+        for row in chain.from_iterable(tables)
+        if speaker_of(tree.kind, session, row) and tree.has_files(row.id, session)
+    }
+
+
+def rows_of_speakers(session: int, women: list[Row], men: list[Row]) -> list[Row]:
+    """Return the rows of a KEMDy19 session in which the person rated is the one who speaks.
+
+    The F file rates the woman in every segment, hers and his; the M file the man.
+    """
+    return [
+        row
+        for rated, table in (("F", women), ("M", men))
+        for row in table
+        if speaker_of("KEMDy19", session, row) == rated
+    ]
+
+
+def repair_ids(
+    tree: Tree, session: int, women: list[Row], men: list[Row]
+) -> tuple[list[Row], list[Row]]:
+    """Where the two files disagree in a row, replace a wrong ID by the other file's right one.
+
+    An ID is wrong if its own file has it twice or if it has no files; the other one is right if it
+    has its files and is missing from this file. KEMDy19 has wrong IDs in F files only, which are
+    therefore looked at first.
+    """
+    tables = list(women), list(men)
+    counts = [Counter(row.id for row in table) for table in tables]
+    for (table, other), own in zip((tables, tables[::-1]), counts, strict=True):
+        for number, (row, right) in enumerate(zip(table, other, strict=False)):
+            wrong = own[row.id] > 1 or not tree.has_files(row.id, session)
+            if row.id == right.id or not wrong or own[right.id]:
+                continue
+            if tree.has_files(right.id, session):
+                table[number] = replace(row, id=right.id)
+                own.update({row.id: -1, right.id: 1})
+                reason = "wrong Segment ID, taken from the other file of the session"
+                tree.account.repair(right.id, row.id, reason, row.where)
+    return tables
+
+
+def drop_strays(
+    tree: Tree, session: int, spoken: set[str], women: list[Row], men: list[Row]
+) -> None:
+    """Drop the rows of both files that stand for no spoken segment: one entry a pair of rows."""
+    for pair in zip_longest(women, men):
+        strays = [row for row in pair if row and row.id not in spoken]
+        if not strays:
+            continue
+        if all(speaker_of(tree.kind, session, row) is None for row in strays):
+            reason = "Segment ID is none of this session"
+        elif any(tree.has_files(row.id, session) for row in strays):
+            reason = "not rated in its speaker's own file"
+        else:
+            reason = "phantom row: a segment without files, not rated in its speaker's own file"
+        where = "; ".join(f"{row.where} ({row.id})" for row in strays)
+        stems = filter(None, (tree.stem_of(row.id, session) for row in strays))
+        tree.annotated.update(map(str.casefold, stems))
+        tree.account.drop(strays[0].id, reason, where)
+
+
+def repair_prefixes(tree: Tree, session: int, rows: list[Row]) -> list[Row]:
+    """Return the rows of a KEMDy20 session, with the IDs that its files have."""
+    kept = []
+    for row in rows:
+        match = ID_PATTERNS[tree.kind].fullmatch(row.id)
+        if match is None:
+            tree.account.drop(row.id, "Segment ID is none of this session", row.where)
+            continue
+        own = f"Sess{session:02d}{row.id.removeprefix('Sess' + match['session'])}"
+        if own != row.id and tree.has_files(row.id, session):
+            tree.account.note(row.id, "ID carries another session's prefix", row.where)
+        elif own != row.id and tree.has_files(own, session):
+            reason = "ID carried another session's prefix, the files have their own"
+            tree.account.repair(own, row.id, reason, row.where)
+            row = replace(row, id=own)
+        kept.append(row)
+    return kept
+
+
+def keep_one_each(tree: Tree, rows: list[tuple[int, Row]]) -> list[tuple[int, Row]]:
+    """Keep one of several identical rows with the same ID; refuse contradictory ones."""
+    kept: dict[str, tuple[int, Row]] = {}
+    for session, row in rows:
+        first_session, first = kept.setdefault(row.id, (session, row))
+        if first is row:
+            continue
+        if first_session != session or replace(first, where="") != replace(row, where=""):
+            raise UserError(
+                f"{row.id} is rated twice and differently: {first.where} and {row.where}; "
+                "remove the wrong row"
+            )
+        tree.account.note(row.id, "identical row again", f"{row.where}, kept {first.where}")
+    return list(kept.values())
+
+
+def match_files(
+    tree: Tree, session: int, row: Row, turns: dict[str, tuple[int, int]]
+) -> dict | None:
+    """Join a row with its recording and transcript; None, and an entry, if that cannot be done.
+
+    turns: ID -> (number of the dialogue, of the turn).  Raises UserError for an unreadable cell.
+    """
+    match = ID_PATTERNS[tree.kind].fullmatch(row.id)
+    stem = tree.stem_of(row.id, session)
+    tree.annotated.add(stem.casefold())
+    recording, transcript = tree.find(stem)
+    if not recording or not transcript:
+        missing = [n for n, f in (("recording", recording), ("transcript", transcript)) if not f]
+        reason = f"no {' and no '.join(missing)}"
+        tree.account.drop(row.id, tree.refusal(stem) or reason, row.where)
+        return None
+    if row.problem:
+        raise UserError(f"{row.where}: {row.problem}; correct the cell")
+    if not row.labels:
+        tree.account.drop(row.id, "no majority label", row.where)
+        return None
+    if row.remark:
+        reason = "Wav time unreadable, left blank"
+        tree.account.note(row.id, reason, f"{row.where}: {row.remark}")
+    gender = match["gender"]
+    dialogue_number, turn = turns[row.id]
+    return {
+        "id": row.id,
+        "session": session,
+        "speaker": match["user"] if tree.kind == "KEMDy20" else f"Sess{session:02d}{gender}",
+        "gender": gender,
+        "scenario": match["scenario"],
+        "dialogue_number": dialogue_number,
+        "turn": turn,
+        "wav_start": row.start,
+        "wav_end": row.end,
+        "label": row.labels[0],
+        "labels": ";".join(row.labels),
+        "valence": row.valence,
+        "arousal": row.arousal,
+        **dict(zip(VOTES, row.votes, strict=True)),
+        "recording": recording,
+        "transcript": transcript,
+        "where": row.where,
+    }
+
+
+def list_unmatched(tree: Tree) -> None:
+    """Name the files without an annotation row, and halves that may be one utterance's.
+
+    Those are the only recording and the only transcript of their speaker in a dialogue that lack
+    the other file. Nothing is joined: nobody has said that they belong together.
+    """
+    halves: dict[str, tuple[list[str], list[str]]] = {}
+    for path in sorted(tree.sizes):
+        stem, is_text = path.rpartition(".")[0], path.casefold().endswith(TRANSCRIPT)
+        if stem.casefold() not in tree.annotated:
+            reason = f"{'transcript' if is_text else 'recording'} without an annotation row"
+            entry = {"id": stem.rpartition("/")[2], "reason": reason, "path": path}
+            tree.account.orphans.append(entry)
+        speaker = SPEAKER.fullmatch(stem.casefold())
+        if speaker and not all(tree.find(stem)) and not tree.refusal(stem):
+            halves.setdefault(speaker[1], ([], []))[is_text].append(path)
+    for spoken, written in halves.values():
+        if len(spoken) == len(written) == 1:
+            recording, transcript = (path.rpartition("/")[2] for path in (*spoken, *written))
+            reason = f"{recording} has no transcript and {transcript} no recording: "
+            reason += "perhaps one utterance"
+            where = "; ".join((*spoken, *written))
+            tree.account.note(recording.rpartition(".")[0], reason, where)

@@ -1,0 +1,139 @@
+"""Transcripts and recordings, read by all cores: the slow part of preprocessing.
+
+First every transcript and the header of every recording is read, so that the place of each
+recording in its split's array is known. Then the workers copy recordings to their places, each
+holding one in memory at a time.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from corpora import recordings
+from corpora.account import Account
+from corpora.recordings import RecordingError
+from corpora.transcripts import clean, decode
+from pipeline.files import UserError, write_atomically
+
+BATCH = 64  # utterances a task: large against a task's cost, small against the corpus
+WORKER_PATIENCE = 60  # seconds that a cluster may take until it has a worker
+
+
+@contextlib.contextmanager
+def start_workers(jobs: int, cluster: str) -> Iterator[joblib.Parallel]:
+    """Yield joblib's pool: threads of this machine, or the processes of a Dask cluster.
+
+    Threads, because nearly all time is spent in libsndfile, soxr and the kernel, outside Python's
+    lock. A cluster's workers must see the corpus and the data folder under the same paths, and be
+    able to import `corpora`.
+    """
+    with (
+        connect(cluster) if cluster else contextlib.nullcontext(),
+        joblib.parallel_config(backend="dask" if cluster else "threading", n_jobs=jobs),
+        joblib.Parallel(return_as="generator", batch_size=BATCH) as parallel,
+    ):
+        yield parallel
+
+
+def connect(address: str) -> contextlib.AbstractContextManager:
+    """Connect this process to a Dask scheduler, where joblib's backend then finds it."""
+    try:
+        import distributed  # takes a second, which only users of a cluster pay
+    except ImportError:
+        raise UserError("--cluster needs the package: pip install distributed") from None
+    try:
+        client = distributed.Client(address, timeout=20)
+        client.wait_for_workers(1, timeout=WORKER_PATIENCE)
+    except (OSError, ValueError, distributed.TimeoutError) as error:
+        raise UserError(
+            f"--cluster: no Dask scheduler answers at {address}, or none with a worker: {error}"
+        ) from None
+    return client
+
+
+def run_all(
+    parallel: joblib.Parallel, function: Callable, calls: Iterable[tuple], count: int, title: str
+) -> list:
+    """Return the results of `function(*arguments)` for all calls, in order, with a progress bar."""
+    results = parallel(joblib.delayed(function)(*arguments) for arguments in calls)
+    return list(tqdm(results, title, count, unit="utt", disable=None))
+
+
+def read_texts_and_lengths(
+    parallel: joblib.Parallel, root: Path, table: pd.DataFrame, style: str, account: Account
+) -> pd.DataFrame:
+    """Return the utterances with text and `sample_count`; drop those that cannot be used."""
+    paths = [[f"{root.resolve()}/{path}" for path in table[x]] for x in ("transcript", "recording")]
+    calls = ((transcript, recording, style) for transcript, recording in zip(*paths, strict=True))
+    results = run_all(parallel, read_text_and_length, calls, len(table), "transcripts, headers")
+    texts, counts, problems = zip(*results, strict=True) if results else ((), (), ())
+    table = table.assign(text=np.array(texts, object), sample_count=np.array(counts, int))
+    return drop_problems(table, problems, account)
+
+
+def drop_problems(table: pd.DataFrame, problems: Iterable[str], account: Account) -> pd.DataFrame:
+    """Return the rows without a problem; problems: one a row, "" for none."""
+    problems = np.array(problems, object)
+    for row, problem in zip(table.itertuples(), problems, strict=True):
+        if problem:
+            account.drop(row.id, problem, row.where)
+    return table[problems == ""].reset_index(drop=True)
+
+
+def read_text_and_length(transcript: str, recording: str, style: str) -> tuple[str, int, str]:
+    """Return text, samples that the recording's header promises, and the problem, "" for none."""
+    try:
+        text = clean(decode(Path(transcript).read_bytes()), style)
+        length = recordings.measure(recording)
+    except UnicodeDecodeError:
+        return "", 0, "transcript is neither UTF-8 nor cp949"
+    except OSError:
+        return "", 0, "transcript unreadable"
+    except RecordingError as error:
+        return "", 0, str(error)
+    return text, length, "" if text else "transcript empty after cleaning"
+
+
+def write_audio(
+    parallel: joblib.Parallel, root: Path, table: pd.DataFrame, path: Path, account: Account
+) -> pd.DataFrame:
+    """Write recordings one after another as an int16 .npy; return their rows with `first_sample`.
+
+    A recording that turns out to hold less than its header says is dropped, and the rest is laid
+    out and written again, so that the array has no gaps.
+    """
+    results = None
+    while results is None or any(problem for _, problem in results):
+        if results:
+            table = drop_problems(table, [problem for _, problem in results], account)
+        ends = table["sample_count"].cumsum()
+        table = table.assign(first_sample=ends - table["sample_count"])
+        names = f"{root.resolve()}/" + table["recording"]
+        with write_atomically(path) as temporary:
+            size = (int(table["sample_count"].sum()),)
+            offset = np.lib.format.open_memmap(temporary, "w+", np.dtype("<i2"), size).offset
+            places = offset + 2 * table["first_sample"]
+            files = zip(names, table["sample_count"], places, strict=True)
+            calls = ((*file, str(temporary.resolve())) for file in files)
+            results = run_all(parallel, copy_recording, calls, len(table), path.name)
+    for row, (remarks, _) in zip(table.itertuples(), results, strict=True):
+        for remark in remarks:
+            account.note(row.id, remark, row.recording)
+    return table
+
+
+def copy_recording(path: str, length: int, place: int, target: str) -> tuple[list[str], str]:
+    """Copy a recording to its place in a file, a byte number; return remarks and the problem."""
+    try:
+        samples, remarks = recordings.read(path, length)
+    except RecordingError as error:
+        return [], str(error)
+    with open(target, "r+b") as stream:
+        stream.seek(place)
+        stream.write(samples.astype("<i2", copy=False).data)
+    return remarks, ""

@@ -1,0 +1,141 @@
+"""Recordings of any format, rate, width and number of channels -> 16 kHz mono int16."""
+
+import re
+
+import numpy as np
+import soundfile
+import soxr
+
+from corpora import mpeg
+from pipeline.files import FULL_SCALE, RATE, name_of
+
+CLIPPED_LEVEL = 32766 / FULL_SCALE
+CLIPPED_SAMPLES = 3  # so many samples at that level are reported as clipping
+CANCELLED = 0.5  # of the level that channels without anything in common would leave of the loudest
+SILENT_LEVEL = 0.001  # a peak below it (-60 dB) is reported as near-silence
+# libsndfile's remark on a data chunk that is longer in the header than in the file.
+SHORT_DATA = re.compile(r"^data : ([0-9]+) \(should be ([0-9]+)\)", re.MULTILINE)
+# Programs that write WAV into a pipe cannot know the length and promise about 2 or 4 GiB.
+STREAMED = 0x7FFF0000
+UNKNOWN = 1 << 62  # frames, by libsndfile: a FLAC that was written into a pipe
+LONGEST = 600 * RATE  # an utterance is no longer; a damaged header may promise terabytes
+MOST_VALUES = 12  # times the longest: two channels at 96 kHz; a header may promise 255 channels
+
+
+class RecordingError(Exception):
+    """A recording that cannot be used; the message is the reason."""
+
+
+def measure(path: str, longest: int = LONGEST) -> int:
+    """Return the length in samples at 16 kHz that the header promises, of an MP3 what it holds.
+
+    Raises RecordingError for a recording that is unreadable, empty, truncated or longer than the
+    `longest`.
+    """
+    try:
+        if mpeg.is_mpeg(path):
+            return measure_mpeg(path, longest)
+        info = soundfile.info(name_of(path))
+    except (soundfile.SoundFileError, OSError) as error:
+        raise RecordingError("recording unreadable") from error
+    short = SHORT_DATA.search(info.extra_info)
+    if short and int(short[2]) < int(short[1]) < STREAMED:
+        raise RecordingError("recording truncated")
+    if not info.frames:
+        raise RecordingError("recording empty")
+    if info.frames >= UNKNOWN:
+        raise RecordingError("recording of unknown length")
+    if info.frames * info.channels > MOST_VALUES * longest:
+        raise RecordingError("recording of too many samples")
+    return check_length(resampled_length(info.frames, info.samplerate), longest)
+
+
+def measure_mpeg(path: str, longest: int) -> int:
+    """Return the length in samples at 16 kHz of an MP3, by decoding it to its end."""
+    file, promised = mpeg.open_mpeg(path)
+    count = 0
+    with file:
+        for block in mpeg.blocks(file):
+            count += len(block)
+            if count * file.channels > MOST_VALUES * longest:
+                raise RecordingError("recording of too many samples")
+            check_length(resampled_length(count, file.samplerate), longest)
+    if not count:
+        raise RecordingError("recording empty")
+    if count < promised:
+        raise RecordingError("recording truncated")
+    if mpeg.is_whole(count, promised):
+        count = soundfile.info(name_of(path)).frames
+    return resampled_length(count, file.samplerate)
+
+
+def check_length(length: int, longest: int) -> int:
+    """Return a length in samples, or raise RecordingError for one above the longest."""
+    if length > longest:
+        raise RecordingError(f"recording longer than {longest // (60 * RATE)} minutes")
+    return length
+
+
+def resampled_length(frames: int, rate: int) -> int:
+    """Return ceil(frames * 16000 / rate), librosa's convention, in whole numbers."""
+    return -(-frames * RATE // rate)
+
+
+def read(path: str, length: int | None = None) -> tuple[np.ndarray, list[str]]:
+    """Read a recording as (length,) int16 at 16 kHz, and what is to be reported of it.
+
+    Raises RecordingError if it is unreadable, or has not the `length` that `measure` returned.
+    """
+    try:
+        found = mpeg.read(path) if mpeg.is_mpeg(path) else None
+        if found:
+            samples, remarks = convert(*found)
+        else:
+            with soundfile.SoundFile(name_of(path)) as file:
+                if (file.samplerate, file.channels, file.subtype) == (RATE, 1, "PCM_16"):
+                    samples = file.read(dtype="int16")  # as KEMDy's: nothing to convert
+                    remarks = inspect(samples, FULL_SCALE)
+                else:
+                    samples = file.read(dtype="float32", always_2d=True)
+                    samples, remarks = convert(samples, file.samplerate)
+    except (soundfile.SoundFileError, OSError, MemoryError) as error:
+        raise RecordingError("recording unreadable") from error
+    if length is not None and len(samples) != length:
+        raise RecordingError("recording truncated")
+    return samples, remarks
+
+
+def convert(samples: np.ndarray, rate: int) -> tuple[np.ndarray, list[str]]:
+    """Convert (n, channels) float32 to (ceil(n * 16000 / rate),) int16, with remarks."""
+    remarks = []
+    finite = np.isfinite(samples)
+    if not finite.all():
+        samples = np.where(finite, samples, np.float32(0))
+        remarks.append("samples not finite, set to zero")
+    remarks += inspect(samples, 1)
+    mono = samples.mean(axis=1)
+    levels = samples.std(axis=0)
+    if mono.size and mono.std() * len(levels) < CANCELLED * levels.max():
+        mono = samples[:, levels.argmax()]
+        remarks.append("channels cancel each other out, the louder one taken")
+    if rate != RATE:
+        length = resampled_length(len(mono), rate)
+        mono = soxr.resample(mono, rate, RATE, quality="HQ")[:length]
+        mono = np.pad(mono, (0, length - len(mono)))
+    scaled = np.rint(mono * np.float32(FULL_SCALE))
+    return np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16), remarks
+
+
+def inspect(samples: np.ndarray, full_scale: int) -> list[str]:
+    """Return remarks on a recording's level: clipped or near-silent."""
+    if not samples.size:
+        return []
+    limit = CLIPPED_LEVEL * full_scale
+    peak = max(float(samples.max()), -float(samples.min()))
+    if peak < SILENT_LEVEL * full_scale:
+        return ["near-silent"]
+    if peak >= limit and np.count_nonzero((samples >= limit) | (samples <= -limit)) >= (
+        CLIPPED_SAMPLES
+    ):
+        return ["clipped"]
+    return []

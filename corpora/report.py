@@ -1,0 +1,164 @@
+"""The report of a corpus: counts on screen, and one page with two plots beside it."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from corpora.account import Account
+from corpora.counts import is_tied
+from corpora.matching import VOTES
+from corpora.several import Corpus
+from corpora.splits import SPLITS, format_sessions
+from pipeline.files import write_text
+from pipeline.labels import LABELS
+
+
+def print_corpus(corpus: Corpus) -> None:
+    """Say which corpus was found."""
+    (tree,), account = corpus.trees, corpus.account
+    print(
+        f"read: {tree.kind} in {tree.root}: {account.annotation_files} annotation files of "
+        f"sessions {format_sessions(tree.annotation)}, {account.annotation_rows} rows, "
+        f"{account.speaker_rows} of them rate a segment's speaker"
+    )
+    if corpus.synthetic:
+        print(corpus.synthetic)
+
+
+def print_account(account: Account) -> None:
+    """Say how many utterances were repaired, dropped or noted, by reason."""
+    for name, count, reason in account.count_reasons():
+        print(f"{name + ':':9} {count:5d}  {reason}")
+
+
+def print_summary(manifest: dict) -> None:
+    """Print utterances per split and class, known counts and repeated transcripts."""
+    print(show(table_splits(manifest)))
+    if manifest["known_counts"] is not None:
+        different = table_known_counts(manifest)
+        total = len(manifest["known_counts"])
+        print(f"{len(different)} of {total} known counts differ from this copy's")
+        if len(different):
+            print(show(different))
+    print("\n".join(describe_texts_and_ties(manifest)))
+
+
+def show(table: pd.DataFrame) -> str:
+    """Return a table for the screen, its first column to the left."""
+    first, *others = table.columns
+    return table.set_index(first)[others].rename_axis(None).rename_axis(first, axis=1).to_string()
+
+
+def table_splits(manifest: dict) -> pd.DataFrame:
+    """Return the table of utterances per split and class."""
+    counts = manifest["counts"]
+    return pd.DataFrame(
+        {
+            "split": split,
+            "sessions": format_sessions(manifest["sessions"][split]),
+            "hours": f"{counts['seconds'][split] / 3600:.2f}",
+            "all": counts["split"][split],
+            **counts["class"][split],
+        }
+        for split in SPLITS
+    )
+
+
+def table_known_counts(manifest: dict) -> pd.DataFrame:
+    """Return the table of published counts that differ from this copy's."""
+    rows = [
+        (entry["count"], f"{entry['expected']:,}", f"{entry['found']:,}")
+        for entry in manifest["known_counts"] or []
+        if entry["expected"] != entry["found"]
+    ]
+    return pd.DataFrame(rows, columns=["count", "published", "this copy"])
+
+
+def describe_texts_and_ties(manifest: dict) -> list[str]:
+    """Say how many rows are tied, and how many transcripts training has seen, a line a split."""
+    counts = manifest["counts"]
+    parts = [
+        f"{split} {counts['tied'][split]} of {rows} ({counts['tied'][split] / rows:.1%})"
+        for split, rows in counts["split"].items()
+        if rows
+    ]
+    lines = [f"rows with tied labels: {', '.join(parts)}"]
+    for split, name in (("valid", "validation"), ("test", "test")):
+        parts = [
+            f"{kind} {verbatim['seen'] / verbatim['all']:.1%} of {verbatim['all']}"
+            for kind, verbatim in sorted(manifest["verbatim"][split].items())
+        ]
+        if parts:
+            said = "transcripts that occur word for word in training"
+            lines.append(f"{name} {said}: {', '.join(parts)}")
+    return lines
+
+
+def write_report(folder: Path, manifest: dict, used: pd.DataFrame, account: Account) -> None:
+    """Write report.md, counts.png and ratings.png."""
+    from corpora.plots import draw_all  # here: importing matplotlib takes a second
+
+    draw_all(folder, used)
+    lines = [f"# {manifest['corpus']['kind']}: {manifest['corpus']['name']}"]
+    if manifest["synthetic"]:
+        lines += [f"**{manifest['synthetic']}**"]
+    lines += ["## Utterances", markdown(table_splits(manifest)), "![](counts.png)"]
+    if len(different := table_known_counts(manifest)):
+        lines += ["Known counts that differ:", markdown(different)]
+    lines += [f"{line[0].upper()}{line[1:]}." for line in describe_texts_and_ties(manifest)]
+    lines += ["## What was not used as it stands", "Every single case is in manifest.json."]
+    reasons = pd.DataFrame(account.count_reasons(), columns=["what", "cases", "reason"])
+    lines += [markdown(reasons), "## Ratings", *describe_ratings(used), "![](ratings.png)"]
+    titles = {"corpus": "Corpora", "session": "Sessions", "speaker": "Speakers"}
+    for column, title in (titles | {"scenario": "Scenarios"}).items():
+        if column in used:
+            lines += [f"## {title}", markdown(count_classes(used, column).reset_index())]
+    write_text(folder / "report.md", "\n\n".join(lines) + "\n")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return a table in Markdown, all columns but the first to the right."""
+    align = ("left", *["right"] * (len(table.columns) - 1))
+    return table.to_markdown(index=False, disable_numparse=True, colalign=align)
+
+
+def count_classes(used: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return utterances per class of each session, speaker or scenario."""
+    counts = pd.crosstab(used[column], used["label"]).reindex(columns=LABELS, fill_value=0)
+    counts.insert(0, "all", counts.sum(axis=1))
+    return counts
+
+
+def fleiss_kappa(votes: np.ndarray) -> float:
+    """Return Fleiss' kappa of votes, shape (utterances, labels); nan if it is not defined.
+
+    Fleiss (1971), each item with its own number of raters, at least two.
+    """
+    votes = votes[votes.sum(1) >= 2].astype(float)
+    raters = votes.sum(1)
+    if not len(votes):
+        return float("nan")
+    observed = ((votes**2).sum(1) - raters) / (raters * (raters - 1))
+    expected = ((votes.sum(0) / raters.sum()) ** 2).sum()
+    return float((observed.mean() - expected) / (1 - expected)) if expected < 1 else float("nan")
+
+
+def describe_ratings(used: pd.DataFrame) -> list[str]:
+    """Say how far the raters agree, and what ties there are, a paragraph or table each."""
+    votes = used[VOTES].to_numpy()
+    rated = votes[votes.sum(1) > 0]
+    tied = used[is_tied(used)]
+    said = f"{len(tied)} of {len(used)} utterances are tied."
+    if len(rated):
+        share = (rated.max(1) / rated.sum(1)).mean()
+        said += f" Fleiss' kappa {fleiss_kappa(votes):.3f}; the commonest label has on average"
+        said += f" {share:.0%} of the votes."
+    if not len(tied):
+        return [said]
+    tables = [
+        tied[column].value_counts().head(10).rename_axis(title).reset_index(name="utterances")
+        for column, title in (("label", "first label"), ("labels", "tie"))
+    ]
+    title = "Tied utterances by the label that comes first, and the commonest ties:"
+    return [said, title, *map(markdown, tables)]

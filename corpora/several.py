@@ -1,0 +1,117 @@
+"""A corpus as it is read; or several as one, their names kept apart.
+
+The folder's name of one of several stands before its IDs and speakers:
+`KEMDy20:Sess01_script01_User002M_001` is an ID, `KEMDy20:User002M` a speaker. Session 3 of the
+second corpus given is session 2003.
+"""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from corpora.account import Account
+from corpora.matching import read_corpus
+from corpora.tree import Tree
+from pipeline.files import UserError, read_json
+
+APART = 1000  # added to the session numbers of the first corpus of several; twice to the second's
+NAME = re.compile(r"[\w.-]+")  # a name is part of IDs, which stand in tables
+
+
+@dataclass
+class Corpus:
+    """One corpus, or several as one.
+
+    trees: of each on disk.  sessions: of each, by its name.  root: the folder that the paths of the
+    recordings are below.  table: the utterances.  synthetic: the notice of a corpus that no person
+    spoke, else None.
+    """
+
+    trees: list[Tree]
+    sessions: dict[str, list[int]]
+    root: Path
+    table: pd.DataFrame
+    account: Account
+    synthetic: str | None
+
+    def describe(self) -> dict:
+        """Return the manifest's `corpus`; of several, `parts` says which sessions are whose."""
+        prints = [tree.fingerprint() for tree in self.trees]
+        parts = [
+            {"name": name, "kind": tree.kind, "fingerprint": own, "sessions": sessions}
+            for (name, sessions), tree, own in zip(
+                self.sessions.items(), self.trees, prints, strict=True
+            )
+        ]
+        joined = hashlib.sha256("".join(prints).encode()).hexdigest()
+        return {
+            "kind": " + ".join(dict.fromkeys(tree.kind for tree in self.trees)),
+            "name": " + ".join(self.sessions),
+            "fingerprint": joined if len(prints) > 1 else prints[0],
+            "annotation_files": self.account.annotation_files,
+            "annotation_rows": self.account.annotation_rows,
+            "speaker_rows": self.account.speaker_rows,
+            **({"parts": parts} if len(parts) > 1 else {}),
+        }
+
+
+def open_corpus(tree: Tree) -> Corpus:
+    """Read a corpus's annotation and match it with the files."""
+    sessions = {tree.root.resolve().name: sorted(tree.annotation)}
+    table = read_corpus(tree)
+    return Corpus([tree], sessions, tree.root, table, tree.account, read_notice(tree.root))
+
+
+def read_notice(root: Path) -> str | None:
+    """Return the notice of a corpus that no person spoke; None for a real one."""
+    path = root / "SYNTHETIC.json"
+    if not path.exists():
+        return None
+    content = read_json(path, "sample_corpus.py")
+    notice = content.get("notice") if isinstance(content, dict) else None
+    if not notice or not isinstance(notice, str):
+        raise UserError(
+            f"{path} has no text under 'notice': run sample_corpus.py again, or remove the file if "
+            "people speak in this corpus"
+        )
+    return notice
+
+
+def join(corpora: list[Corpus]) -> Corpus:
+    """Return several corpora as one, in the order given; a single one stays as it is."""
+    if len(corpora) == 1:
+        return corpora[0]
+    names = [name for corpus in corpora for name in corpus.sessions]
+    root = Path(os.path.commonpath([corpus.root.resolve() for corpus in corpora]))
+    account, sessions, tables = Account(), {}, []
+    for number, (name, corpus) in enumerate(zip(names, corpora, strict=True), 1):
+        if names.count(name) > 1 or not NAME.fullmatch(name):
+            raise UserError(
+                f"--corpus: a folder named '{name}' cannot be one of several corpora: each needs a "
+                "name of its own, of letters, digits, '.', '_' and '-'; rename it"
+            )
+        last = corpus.sessions[name][-1]
+        if last >= APART:
+            raise UserError(
+                f"{corpus.root}: session {last}: one of several corpora numbers its sessions "
+                f"below {APART}"
+            )
+        sessions[name] = [number * APART + session for session in corpus.sessions[name]]
+        account.add(corpus.account, name)
+        table, folder = corpus.table, corpus.root.resolve().relative_to(root).as_posix()
+        named = {column: f"{name}:" + table[column] for column in ("id", "speaker", "where")}
+        placed = {column: f"{folder}/" + table[column] for column in ("recording", "transcript")}
+        session = number * APART + table["session"]
+        tables.append(table.assign(**named, **placed, session=session, corpus=name))
+    return Corpus(
+        trees=[corpus.trees[0] for corpus in corpora],
+        sessions=sessions,
+        root=root,
+        table=pd.concat(tables).sort_values("id", ignore_index=True),
+        account=account,
+        synthetic=" ".join(dict.fromkeys(c.synthetic for c in corpora if c.synthetic)) or None,
+    )

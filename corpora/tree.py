@@ -1,0 +1,224 @@
+"""The folder tree of KEMDy19 or KEMDy20: which corpus it is, where an utterance's files are.
+
+Paths are built from segment IDs and looked up in a list of the files that are there, so an ID can
+never lead out of the corpus. No recording and no transcript is opened here.
+"""
+
+import hashlib
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+from corpora.account import Account
+from corpora.annotation import ID_PATTERNS
+from pipeline.files import UserError, find_path
+
+ANNOTATION_NAMES = {
+    "KEMDy19": re.compile(r"Session(?P<session>[0-9]{2,})_(?P<rated>[FM])_res\.csv", re.IGNORECASE),
+    "KEMDy20": re.compile(r"Sess(?P<session>[0-9]{2,})_(?P<rated>e)val\.csv", re.IGNORECASE),
+}
+DIALOGUE_DEPTH = {"KEMDy19": 2, "KEMDy20": 1}  # folders between wav/ and the files
+RECORDING, TRANSCRIPT = (".wav", ".flac"), (".txt",)
+OTHER_RECORDING = re.compile(r".*\.(mp3|m4a|aac|ogg|opus|wma|aiff?|pcm|raw)", re.DOTALL)
+LEADS_OUT = "symbolic link out of the corpus (--follow-links yes allows it)"
+
+
+@dataclass
+class Tree:
+    """A corpus on disk.
+
+    annotation: session -> {"F", "M" or "E": path}.  sizes: path below root -> bytes, of the
+    recordings and transcripts that are where the corpus has them.  places: the same paths by their
+    case-folded names, because file systems differ in whether they tell `A.WAV` from `a.wav`.
+    refused: case-folded paths of symbolic links that are not followed -> why.  annotated:
+    case-folded paths without extension that a row of the annotation stands for.
+    """
+
+    root: Path
+    kind: str
+    annotation: dict[int, dict[str, Path]]
+    follow_links: bool
+    account: Account
+    sizes: dict[str, int] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    annotated: set[str] = field(default_factory=set)
+
+    def stem_of(self, identifier: str, session: int) -> str | None:
+        """Return the path below root, without extension, of an ID's files; None for no ID."""
+        match = ID_PATTERNS[self.kind].fullmatch(identifier)
+        if match is None:
+            return None
+        if self.kind == "KEMDy20":
+            return f"wav/Session{session:02d}/{match[0]}"
+        dialogue = f"Sess{match['session']}_{match['scenario']}"
+        return f"wav/Session{match['session']}/{dialogue}/{match[0]}"
+
+    def find(self, stem: str) -> tuple[str | None, str | None]:
+        """Return the paths below root of a segment's recording and transcript, None for neither."""
+        recording, transcript = (
+            [self.places.get(stem.casefold() + end) for end in ends]
+            for ends in (RECORDING, TRANSCRIPT)
+        )
+        return next(filter(None, recording), None), transcript[0]
+
+    def has_files(self, identifier: str, session: int) -> bool:
+        """Tell whether an ID of this session has both its recording and its transcript."""
+        stem = self.stem_of(identifier, session)
+        return bool(stem) and all(self.find(stem))
+
+    def refusal(self, stem: str) -> str | None:
+        """Return why a segment's files, or a folder above them, are links not followed."""
+        stem = stem.casefold()
+        parts = stem.split("/")
+        above = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+        paths = [*above, *(stem + end for end in (*RECORDING, *TRANSCRIPT))]
+        return next(filter(None, map(self.refused.get, paths)), None)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the annotation's bytes and of every file's path and size."""
+        digest = hashlib.sha256()
+        for _, files in sorted(self.annotation.items()):
+            for _, path in sorted(files.items()):
+                digest.update(path.read_bytes())
+        for path, size in sorted(self.sizes.items()):
+            # A name that is no UTF-8 counts by its bytes.
+            digest.update(f"{path}\t{size}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def stamp(self) -> str:
+        """Return the SHA-256 of the times at which the files were last changed."""
+        times = [(self.root / path).stat().st_mtime_ns for path in sorted(self.sizes)]
+        return hashlib.sha256(repr(times).encode()).hexdigest()
+
+
+def find_tree(folder: Path | str, follow_links: bool = False) -> Tree:
+    """Recognise the corpus in `folder` or up to two folders below it, and list its files."""
+    folder = find_path(Path(folder))
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder: give the corpus with --corpus FOLDER")
+    for pattern in ("*", "*/*", "*/*/*"):
+        found = (path for path in folder.glob(pattern) if path.name.casefold() == "annotation")
+        if annotations := sorted(path for path in found if path.is_dir()):
+            break
+    if len(annotations) != 1:
+        roots = ", ".join(str(path.parent) for path in annotations) or "none"
+        raise UserError(
+            f"{folder}: expected one corpus, a folder with annotation/ and wav/ in it; "
+            f"found {roots}"
+        )
+    tree = recognise(annotations[0], follow_links)
+    below = {path.name.casefold(): path for path in sorted(tree.root.iterdir())}
+    wav = below.get("wav", tree.root / "wav")
+    for path in (wav, *chain.from_iterable(files.values() for files in tree.annotation.values())):
+        if problem := link_problem(tree, path):
+            raise UserError(f"{path} is a {problem}")
+    if not wav.is_dir():
+        raise UserError(
+            f"{wav} is no folder: the corpus needs its recordings there; a release without "
+            "recordings cannot be used"
+        )
+    depth = DIALOGUE_DEPTH[tree.kind]
+    list_files(tree, wav.name, depth)
+    if not any(path.casefold().endswith(RECORDING) for path in tree.sizes):
+        reasons = Counter(entry["reason"] for entry in tree.account.ignored)
+        ignored = "".join(f", {count} {reason}" for reason, count in reasons.most_common(1))
+        raise UserError(
+            f"{wav}: no recording (.wav, .flac) {depth} folder{'s' * (depth > 1)} below, where "
+            f"{tree.kind} has them; found {len(tree.sizes)} transcripts{ignored}: a release or "
+            "copy without recordings cannot be used, get them too"
+        )
+    return tree
+
+
+def recognise(folder: Path, follow_links: bool) -> Tree:
+    """Tell KEMDy19 from KEMDy20 by the names of the annotation files, which are in `folder`."""
+    names = sorted(path.name for path in folder.iterdir())
+    trees = []
+    for kind, pattern in ANNOTATION_NAMES.items():
+        annotation: dict[int, dict[str, Path]] = {}
+        for match in filter(None, map(pattern.fullmatch, names)):
+            files = annotation.setdefault(int(match["session"]), {})
+            first = files.setdefault(match["rated"].upper(), folder / match[0])
+            if first.name != match[0]:
+                raise UserError(f"{folder}: {first.name} and {match[0]} are for the same: keep one")
+        if annotation:
+            trees.append(Tree(folder.parent, kind, annotation, follow_links, Account()))
+    if len(trees) != 1:
+        raise UserError(
+            f"{folder} is neither KEMDy19 (Session01_F_res.csv, Session01_M_res.csv, ...) nor "
+            f"KEMDy20 (Sess01_eval.csv, ...): found {', '.join(names[:6]) or 'no file'}"
+        )
+    (tree,) = trees
+    known = {path.name for files in tree.annotation.values() for path in files.values()}
+    for name in sorted(set(names) - known):
+        tree.account.ignore(f"annotation/{name}", "not an annotation file")
+    for session, files in tree.annotation.items():
+        if tree.kind == "KEMDy19" and len(files) < 2:
+            raise UserError(
+                f"{folder}: session {session:02d} has only {next(iter(files.values())).name}; both "
+                f"Session{session:02d}_F_res.csv and Session{session:02d}_M_res.csv are needed"
+            )
+    return tree
+
+
+def list_files(tree: Tree, folder: str, depth: int) -> None:
+    """List recordings and transcripts exactly `depth` folders below `folder`, a path below root.
+
+    All other files are named in the account and not read: a `converted/` folder holds files with
+    the names of the right ones.
+    """
+    try:
+        with os.scandir(tree.root / folder) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{tree.root / folder} cannot be listed: {error}") from None
+    for entry in entries:
+        path = f"{folder}/{entry.name}"
+        reason = link_problem(tree, Path(entry.path)) if entry.is_symlink() else ""
+        if reason:
+            tree.refused[path.casefold()] = reason
+        elif entry.is_dir() and depth:
+            list_files(tree, path, depth - 1)
+        elif entry.is_dir():
+            reason = "folder below a dialogue"
+        else:
+            reason = file_problem(tree, path, depth)
+            if not reason:
+                tree.sizes[path] = entry.stat().st_size
+                tree.places[path.casefold()] = path
+        if reason:
+            tree.account.ignore(path, reason)
+
+
+def file_problem(tree: Tree, path: str, depth: int) -> str:
+    """Return why a file `depth` folders above its dialogue's folder is not read, or ""."""
+    name = path.rpartition("/")[2].casefold()
+    if name.startswith("."):
+        return "hidden file"
+    if OTHER_RECORDING.fullmatch(name):
+        return "recording in a format that is not read: convert it to .wav or .flac"
+    if not name.endswith((*RECORDING, *TRANSCRIPT)):
+        return "neither recording nor transcript"
+    if depth:
+        return "not in the folder of its dialogue"
+    if path.casefold() in tree.places:
+        return "same name as another file but for upper and lower case"
+    return ""
+
+
+def link_problem(tree: Tree, path: Path) -> str:
+    """Return why a path is a symbolic link that is not followed; "" for any other path."""
+    if not path.is_symlink() and not path.exists():
+        return ""
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError):  # a loop is one or the other, as Python's versions have it
+        return "symbolic link to nothing or to itself"
+    if path.parent.resolve().is_relative_to(target):
+        return "symbolic link to a folder above it"
+    leads_out = not target.is_relative_to(tree.root.resolve())
+    return LEADS_OUT if leads_out and not tree.follow_links else ""
