@@ -92,7 +92,7 @@ def test_what_a_rule_refuses_is_refused_edited_or_given(script, name):
         ("run_classifier", "frozen", (("",),)),
         ("preprocess", "jobs", (0, -2)),
         ("preprocess", "ties", ("last",)),
-        ("preprocess", "text", ("raw",)),
+        ("preprocess", "text_style", ("raw",)),
         ("preprocess", "test_sessions", ("first", "1;2", "1-", "none")),
         ("preprocess", "valid_sessions", ("all", "-3")),
         ("preprocess", "cluster", ("nowhere",)),
