@@ -111,7 +111,7 @@ def test_limits_and_words_are_those_that_the_stage_can_do(script, name, values):
 
 def test_words_are_those_that_the_code_knows():
     assert settings.find_rule("baseline", "known").allowed == " or ".join(REGIMES)
-    assert set(settings.find_rule("preprocess", "text").allowed.split(" or ")) == set(STYLES)
+    assert set(settings.find_rule("preprocess", "text_style").allowed.split(" or ")) == set(STYLES)
     assert all(settings.find_rule("ensemble", "target").allows(target) for target in TARGETS)
     assert settings.find_rule("ensemble", "target").allows("+".join(TARGETS))
 
