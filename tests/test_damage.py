@@ -103,7 +103,7 @@ def try_case(case: Case, whole, run_script, root) -> str:
     brought = case.file.startswith(BROUGHT)
     folder = os.path.dirname(case.file) if brought or case.stage == "resume" else case.file
     if done.status == 0:
-        is_said = "than it was begun with" in done.stdout
+        is_said = "begun by other code" in done.stdout
         return "taken" if brought or is_same or is_said else "undetected"
     said = [line for line in done.stderr.splitlines() if ": error: " in line]
     in_rows = case.stage in ("manifest", "turns")  # a bad row costs itself alone
