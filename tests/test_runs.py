@@ -141,7 +141,7 @@ def test_the_papers_procedure(shell, project, corpus):
     assert met == ["preprocess", *STAGES[1:]]
     outputs = project / "outputs" / "paper"
     made = read_json(project / "data" / "paper" / "manifest.json", "")
-    assert (made["settings"]["text"], made["sessions"]["valid"]) == ("hangul", [])
+    assert (made["settings"]["text_style"], made["sessions"]["valid"]) == ("hangul", [])
     text, audio, cmbert = (settings(outputs, model) for model in ("text", "audio", "cmbert"))
     assert [s["shuffle"] for s in (text, audio, cmbert)] == [False] * 3
     assert (text["head"], text["classifier_rate"], text["batch_size"]) == ("pooler", 5e-5, 16)

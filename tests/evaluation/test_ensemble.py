@@ -142,7 +142,7 @@ def test_without_openmp_for_lightgbm_it_ends_in_one_line_before_any_work(finishe
 def test_a_target_of_other_scores_ends_in_one_line(finished, run_script):
     done = run_script("ensemble.py", "--outputs", finished[0], "--target", "ece")
     assert done.status == 2 and done.stderr.count("\n") == 1
-    assert "TARGET = 'ece': any of accuracy, f1, macro_f1, uar" in done.stderr
+    assert "TARGET = 'ece': give any of accuracy, f1, macro_f1, uar" in done.stderr
 
 
 def test_scores_without_tied_rows_stand_beside_the_others(finished):
