@@ -64,8 +64,6 @@ class SpeechClassifier(nn.Module):
     classified. A batch gives what each clip gives alone. frozen: the encoder is not trained.
     """
 
-    by_speaker = False  # each clip is classified without the speaker's others
-
     def __init__(
         self,
         encoder: nn.Module,

@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from models import ModelError
-from pipeline.files import UserError, let_go
+from common.files import UserError, let_go
 
 GRACE = 10.0  # seconds
 # What a disk or a folder refuses: the user's to mend, unlike a file that our code mislaid.
