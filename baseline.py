@@ -22,8 +22,6 @@ from pathlib import Path
 import numpy as np
 import sklearn
 
-from models import check_choice
-from models.speaker import REGIMES
 from pipeline.classics.classifiers import VoiceClassifier, WordClassifier, deal_sessions
 from pipeline.files import read_data_hash, together
 from pipeline.learning.dataset import Utterances, load_utterances
@@ -42,7 +40,6 @@ LEAST = 1e-6  # probability, so that the logarithm is finite
 
 
 def main() -> None:
-    check_choice("KNOWN", KNOWN, REGIMES)
     inputs = {"data_hash": read_data_hash(DATA)}
     work = Work(
         "baseline.py", Path(OUTPUTS), config.settings(globals()), inputs, Path(OUTPUTS) / "baseline"

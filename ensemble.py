@@ -22,7 +22,6 @@ from pipeline import config  # first of all: it answers --help
 # isort: split
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -81,6 +80,7 @@ def main() -> None:
 def compare_methods() -> None:
     """Fuse, score and write: the whole stage."""
     choice.check_target(TARGET)
+    fitting.load_lightgbm()  # before minutes of work: it may be what the machine lacks
     every = [folds.read(Path(folder.strip())) for folder in OUTPUTS.split(",")]
     runs = [part.test for part in every]
     test, learn, fitted_on, compared_by = folds.join(every)
@@ -101,14 +101,13 @@ def compare_methods() -> None:
         pred |= {method: values.argmax(axis=-1) for method, values in read.items()}
     known = {model: run.get("known") for model, run in test.runs.items()}
     synthetic = next(filter(None, (run.get("synthetic") for run in test.runs.values())), None)
+    of_folds = zip(every, choices, readings or [None] * len(every), strict=True)
     stored = [
-        choice.fit_fusion(part.rows, chosen, known, synthetic, part.fitted_on)
-        for part, chosen in zip(every, choices, strict=True)
+        choice.fit_fusion(part.rows, chosen, known, synthetic, part.fitted_on, reading)
+        for part, chosen, reading in of_folds
     ]
-    dialogues = [reading.dialogue for reading in readings] or [None] * len(stored)
     fusions = {
-        part.test.folder / "fusion.json": replace(fusion, dialogue=dialogue)
-        for part, fusion, dialogue in zip(every, stored, dialogues, strict=True)
+        part.test.folder / "fusion.json": fusion for part, fusion in zip(every, stored, strict=True)
     }
     learned = choice.summarise(weighted, choices, stored)
     learned["conversation"] = conversation.summarise(readings) if readings else None
@@ -216,6 +215,7 @@ def write_numbers(outputs: Path, results: dict, pred: dict, probabilities: dict)
         if method in probabilities:
             write_array(outputs / f"ensemble_{method}_output.npy", probabilities[method])
     notice = {"synthetic": results["synthetic"], "known": results["known"]}
+    notice |= {"encoder": tables.name_encoder(results)}
     untied = results["untied"]
     rows = [
         row | {"untied": untied and {"rows": untied["rows"], **untied["scores"][row["method"]]}}

@@ -73,7 +73,7 @@ def main() -> None:
 
 def hand_on() -> None:
     """Write MODEL to the folder EXPORT."""
-    if RECORDINGS or TEXT or MANIFEST or ENROL or ONNX:
+    if RECORDINGS or TEXT or MANIFEST or TURNS or ASR or SPEAKER or ENROL or JSON or TSV or ONNX:
         raise UserError("--export takes --model alone")
     from pipeline.predicting.export import export  # here: onnx takes seconds
 

@@ -4,7 +4,8 @@
     python preprocess.py --corpus data/KEMDy19,data/KEMDy20 --test-corpus KEMDy20
 
 Reads the corpus: annotation/*.csv, wav/**/*.{wav,flac} and *.txt, one utterance a pair.
-Writes {train,valid,test}.tsv (one utterance a row, and which turn of its dialogue it is),
+Writes {train,valid,test}.tsv (one utterance a row; dialogue_number, turn: its place in the order
+of time, which is that of the annotation's rows: the dialogue's in the session, its own in that),
 {train,valid,test}_audio.npy (recordings one after another, 16 kHz mono int16; where --shard-hours
 cuts them _audio-00000.npy, _audio-00001.npy ..., samples counted over all), manifest.json (an
 account of every annotated utterance), and a report with plots under outputs/corpus/.
@@ -48,9 +49,8 @@ from pipeline.corpus.report import (
 )
 from pipeline.corpus.source import Source, join, read_source
 from pipeline.corpus.splits import SPLITS, check_not_empty, split_sessions, split_utterances
-from pipeline.corpus.transcripts import DEFAULT_STYLE, STYLES
 from pipeline.corpus.tree import find_tree
-from pipeline.files import RATE, WRITTEN, UserError, sha256, write_json, write_text
+from pipeline.files import RATE, WRITTEN, UserError, hold, sha256, write_json, write_text
 from pipeline.labels import LABELS
 from pipeline.record import Work
 
@@ -64,15 +64,15 @@ TEST_CORPUS = ""  # of several, the one that is tested as a whole, by its folder
 VALID_SESSIONS = ""  # empty: the last tenth before it; none: no validation, the paper's
 TIES = "first"  # tied labels: first (the paper's), drop, soft (first; training aims at the votes)
 FOLLOW_LINKS = False  # read through symbolic links that lead out of the corpus, such as wav/
-TEXT = DEFAULT_STYLE  # spoken (what was said), hangul (the paper's: Hangul and blanks)
+TEXT = "spoken"  # spoken (what was said), hangul (the paper's: Hangul and blanks)
 SHARD_HOURS = 0.0  # of recordings in a file; a longer split has several; 0: one file a split
 JOBS = -1  # threads; -1: one a core
 CLUSTER = ""  # address of a Dask scheduler, tcp://host:8786; empty: this machine
 # ------------------------------------------------------------------------------------------------
 
-TIE_RULES = ("first", "drop", "soft")
 COLUMNS = (
-    *("id", "session", "speaker", "gender", "scenario", "turn", "wav_start", "wav_end"),
+    *("id", "session", "speaker", "gender", "scenario", "dialogue_number", "turn"),
+    *("wav_start", "wav_end"),
     *("label", "labels", "text", "valence", "arousal"),
     *(f"votes_{label}" for label in LABELS),
     *("first_sample", "sample_count"),
@@ -80,7 +80,6 @@ COLUMNS = (
 
 
 def main() -> None:
-    check_settings()
     data, report = Path(DATA), Path(OUTPUTS) / "corpus"
     folders = [folder.strip() for folder in CORPUS.split(",")]
     accounts = [Account() for _ in folders]
@@ -91,6 +90,7 @@ def main() -> None:
     }
     work = Work("preprocess.py", data, config.settings(globals()), inputs, data / "data")
     made = data / "unfinished"  # an earlier run's data stand until these are whole
+    hold(report)  # which is written last, and may be where nothing can be written
     work.take_up(made)
     if work.is_done():
         return
@@ -189,17 +189,6 @@ def draw_beside(report: Path, utterances: list[Utterance]) -> None:
     draw_all(report, utterances)
 
 
-def check_settings() -> None:
-    """Refuse words that a setting does not know, before anything is read."""
-    for name, value, allowed in (("ties", TIES, TIE_RULES), ("text", TEXT, STYLES)):
-        if value not in allowed:
-            raise UserError(f"--{name}: '{value}' is none of {', '.join(allowed)}")
-    if JOBS == 0:
-        raise UserError("--jobs: 0 threads do nothing; -1 is one a core")
-    if SHARD_HOURS < 0:
-        raise UserError(f"--shard-hours: {SHARD_HOURS:g} is no length; 0 is one file a split")
-
-
 def choose_labels(utterances: list[Utterance], account: Account) -> list[Utterance]:
     """Drop what the rule for ties drops, and say what it does to the classes."""
     tied = [utterance for utterance in utterances if len(utterance.labels) > 1]
@@ -225,11 +214,12 @@ def write_table(path: Path, utterances: list[Utterance]) -> None:
     lines = ["\t".join([*COLUMNS, *["corpus"] * has_corpora])]
     first_sample = 0
     for u in utterances:
-        cells = (u.id, u.session, u.speaker, u.gender, u.scenario, u.turn)
+        cells = (u.id, u.session, u.speaker, u.gender, u.scenario)
+        when = (u.dialogue_number, u.turn)
         times = map(blank_nan, (u.wav_start, u.wav_end))
         said = (u.label, ";".join(u.labels), u.text, blank_nan(u.valence), blank_nan(u.arousal))
         place = (first_sample, u.length, *[u.corpus] * has_corpora)
-        lines.append("\t".join(map(str, (*cells, *times, *said, *u.votes, *place))))
+        lines.append("\t".join(map(str, (*cells, *when, *times, *said, *u.votes, *place))))
         first_sample += u.length
     write_text(path, "\n".join(lines) + "\n")
 

@@ -34,7 +34,7 @@ from pipeline.sample.writer import Segment, Session, write_kemdy19
 CORPUS = "data/sample"  # folder to write; an earlier sample corpus there is replaced
 SEED = 2026
 SESSIONS = 20  # a woman and a man in each, 1-99
-UTTERANCES = 60  # in each session, over five dialogues
+UTTERANCES = 60  # in each session, 20 or more, over five dialogues
 RESTART = False  # yes: also if an earlier run left all of this
 # --------------------------------------------------------------------------------------------------
 
@@ -43,8 +43,6 @@ def main() -> None:
     target, marker = Path(CORPUS).resolve(), "SYNTHETIC.json"
     if target.exists() and not (target / marker).is_file():
         raise UserError(f"{CORPUS} exists and is no sample corpus: choose another with --corpus")
-    if not 1 <= SESSIONS <= 99 or UTTERANCES < 20:
-        raise UserError("--sessions must be 1 to 99, and --utterances at least 20")
     inputs = {"folder": target.name}
     work = Work("sample_corpus.py", target.parent, config.settings(globals()), inputs, target)
     if work.is_done():

@@ -25,7 +25,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.kobert import build_encoder, identify, load_encoder, load_tokenizer, train_tokenizer
+from models.kobert import (
+    KoBERTTokenizer,
+    build_encoder,
+    identify,
+    load_encoder,
+    load_tokenizer,
+    train_tokenizer,
+)
 from pipeline.files import UserError, sha256
 from pipeline.learning import processes
 from pipeline.learning.checkpoint import State, write_files
@@ -68,6 +75,8 @@ SAVE_STEPS = 250  # between two measurements on these lines, each saved
 
 
 def main() -> None:
+    if not BERT and WIDTH % HEADS:
+        raise UserError(f"WIDTH = {WIDTH}: give a multiple of HEADS = {HEADS}")
     processes.join()
     texts, ratings = read_lines(TEXT)
     folder = Path(OUTPUTS) / "encoder"
@@ -88,10 +97,8 @@ def main() -> None:
         tokenizer, encoder = load_tokenizer(BERT), load_encoder(BERT)
     else:
         known = [] if unfinished else [texts[line] for line in lines[0]]
-        tokenizer = load_tokenizer(made) if unfinished else train_tokenizer(known, VOCABULARY)
+        tokenizer = load_tokenizer(made) if unfinished else learn_pieces(known)
         encoder = new_encoder(len(tokenizer), tokenizer.pad_id)
-    if processes.is_first():
-        write_files(made, tokenizer.files())  # the state goes on with this one
     corpus = encode_corpus(texts, ratings, tokenizer, MAX_LENGTH)
     network = Pretrainer(encoder)
     if not BERT and not unfinished:
@@ -100,6 +107,8 @@ def main() -> None:
     state = State(made / "state.pt", network, task.optimizer, task.identity)
     if state.load(partial(check_unfinished, state.path, task.identity)):
         print(f"{state.path}: going on after step {state.step}")
+    elif processes.is_first():
+        write_files(made, tokenizer.files())  # the state goes on with this one
     learn(task, state, seed=SEED, precision=PRECISION, clip=CLIP)
     processes.leave()
     state.path.unlink()
@@ -115,7 +124,18 @@ def split(lines: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[HELD_OUT:]), order[:HELD_OUT]
 
 
+def learn_pieces(texts: list[str]) -> KoBERTTokenizer:
+    """Train a tokenizer of VOCABULARY pieces; UserError if the text cannot have so few."""
+    try:
+        return train_tokenizer(texts, VOCABULARY)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1]
+        raise UserError(f"VOCABULARY = {VOCABULARY}: {reason}") from None
+
+
 def new_encoder(vocabulary: int, pad_id: int) -> nn.Module:
+    if vocabulary < WIDTH:  # the embeddings start from counts of pieces
+        raise UserError(f"WIDTH = {WIDTH}: give no more than the {vocabulary} pieces")
     sizes = {
         "model_type": "bert",
         "architectures": ["BertModel"],

@@ -151,8 +151,9 @@ def compare(folder: Path) -> dict[str, np.ndarray]:
     """Return accuracy, macro F1 and log loss by reader on one folder's held-out rows."""
     fold = folds.read(folder)
     truth, plain = fold.rows.truth, choice.choose(fold.rows, TARGET).cross_validated
+    apart = conversation.learn_apart(fold.facts, fold.facts.assign(label=truth))
     readers = {
-        "chain": conversation.cross_read(plain, fold.facts, fold.facts.assign(label=truth)),
+        "chain": conversation.cross_read(plain, plain.mean(0), apart),
         "neighbours": cross_read(Neighbours, plain, truth, fold.facts),
         "recurrent": cross_read(Recurrent, plain, truth, fold.facts),
     }

@@ -72,11 +72,11 @@ def paper_scipy(clip: np.ndarray) -> np.ndarray:
     _, _, density = scipy.signal.spectrogram(
         clip.astype(np.float64),
         RATE,
-        window=paper.PAPER_HANN,
-        noverlap=paper.PAPER_WINDOW - paper.PAPER_HOP,
+        window=np.hanning(641)[:-1],
+        noverlap=320,
         detrend=False,
     )
-    spectrogram = np.log(density.T + paper.PAPER_FLOOR)
+    spectrogram = np.log(density.T + 1e-10)
     first = np.diff(spectrogram, axis=-1, prepend=spectrogram[:, :1])
     return np.stack([spectrogram, first, np.diff(first, axis=-1, prepend=first[:, :1])])
 

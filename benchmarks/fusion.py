@@ -50,7 +50,7 @@ def draw(rows: Rows, random: np.random.Generator, repeat: bool) -> Rows:
     drawn = random.choice(names, len(names))
     drawn = drawn if repeat else np.unique(drawn)
     taken = np.concatenate([np.flatnonzero(rows.groups == name) for name in drawn])
-    return Rows(rows.logits[:, taken], rows.truth[taken], rows.groups[taken])
+    return rows.take(taken)
 
 
 def simulate(fold: Fold) -> tuple[np.ndarray, list[str]]:

@@ -59,7 +59,7 @@ DATED = (
     "report.html",
     "records",
 )  # they name the date or the machine
-ON_FILES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "fcntl.lockf")
+ON_FILES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "fcntl.flock")
 
 
 def main() -> None:

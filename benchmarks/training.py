@@ -31,11 +31,12 @@ import run_classifier
 import text_train
 from benchmarks.features import mfcc_librosa, paper_scipy
 from benchmarks.measure import ROOT, alternate, draw_clips, draw_texts, row
+from models.alexnet import AlexNetConfig
 from models.cmbert import CMBERT
 from models.kobert import KoBERTClassifier, build_encoder, load_tokenizer
 from pipeline import config
 from pipeline.features.mel import Mel
-from pipeline.features.paper import PAPER_FRAMES, PAPER_MFCC_FRAMES
+from pipeline.features.paper import Paper
 from pipeline.files import RATE
 from pipeline.labels import LABELS
 from pipeline.learning import audio, cmbert, text, training
@@ -96,6 +97,7 @@ def make_rows() -> Utterances:
             "speaker": [f"speaker{row % SPEAKERS}" for row in number],
             "session": 1,
             "scenario": "script01",
+            "dialogue_number": 1,
             "turn": number,
         }
     )
@@ -117,7 +119,7 @@ def make_models() -> dict[str, Recogniser]:
         "CM-BERT": cmbert.AlignedModel(
             new_encoder(), tokenizer, tokenizer.pad_id, mel, settings["CM-BERT"]
         ),
-        "audio": audio.SpectrogramModel(mel, settings["audio"]),
+        "audio": audio.SpectrogramModel(mel, settings["audio"], AlexNetConfig(), audio.TEMPOS),
     }
 
 
@@ -233,13 +235,13 @@ def paper_text(data: Utterances) -> PaperLoop:
 
 
 def paper_cmbert(data: Utterances) -> PaperLoop:
-    network = CMBERT(new_encoder(), PAPER_MFCC_FRAMES, "batch", "weights", "cls")
+    network = CMBERT(new_encoder(), Paper.mfcc_frames, "batch", "weights", "cls")
     batch = paper_tokens(data, CMBERT_BATCH, CMBERT_LENGTH)
     labels = torch.from_numpy(data.labels[:CMBERT_BATCH])
 
     def batches() -> Iterator[tuple[dict, Tensor]]:
         voices = [mfcc_librosa(data.samples(number)) for number in range(CMBERT_BATCH)]
-        voices = [librosa.util.fix_length(voice, size=PAPER_MFCC_FRAMES) for voice in voices]
+        voices = [librosa.util.fix_length(voice, size=Paper.mfcc_frames) for voice in voices]
         yield {**batch, "audio": torch.from_numpy(np.stack(voices))}, labels
 
     return PaperLoop(network, 2e-5, batches, CMBERT_BATCH, CMBERT_BATCH)
@@ -275,7 +277,7 @@ def paper_audio(data: Utterances) -> PaperLoop:
     def batches() -> Iterator[tuple[dict, Tensor]]:
         for number in range(PAPER_CLIPS):
             features = paper_scipy(data.samples(number)).astype(np.float32)
-            missing = max(0, PAPER_FRAMES - features.shape[1])
+            missing = max(0, Paper.frames - features.shape[1])
             features = torch.from_numpy(np.pad(features, ((0, 0), (0, missing), (0, 0))))[None]
             yield {"input": features}, torch.from_numpy(data.labels[number : number + 1])
 

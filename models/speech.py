@@ -11,8 +11,6 @@ from transformers import AutoFeatureExtractor, AutoModel
 from models import ModelError
 from models.kobert import hide_bars_in_files, read_sizes, unreachable
 
-SHORTEST = 400  # samples; a shorter clip has no frame: zeros are appended
-
 
 def load_speech_encoder(name: str) -> tuple[nn.Module, bool]:
     """Load a speech encoder by hub name or folder; also whether it wants each clip normalised."""
@@ -54,7 +52,7 @@ def encode(encoder: nn.Module, clips: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 def encode_alone(encoder: nn.Module, clip: Tensor, normalise: bool) -> Tensor:
     """Return every layer's frames (K, T, D) of one clip (S,) int16."""
-    return encode(encoder, [prepare_clip(clip, normalise)])[0][0]
+    return encode(encoder, [prepare_clip(clip, normalise, receptive_field(encoder))])[0][0]
 
 
 class SpeechClassifier(nn.Module):
@@ -106,7 +104,8 @@ class SpeechClassifier(nn.Module):
     def pool(self, samples: Tensor, sample_counts: Tensor) -> Tensor:
         """Return every layer's mean over each clip's own frames, (B, K, D)."""
         clips = [clip[:count] for clip, count in zip(samples, sample_counts, strict=True)]
-        clips = [prepare_clip(clip, self.normalise) for clip in clips]
+        shortest = receptive_field(self.encoder)
+        clips = [prepare_clip(clip, self.normalise, shortest) for clip in clips]
         # A group norm in front runs over time: padding would leak in, so clips pass one by one.
         alone = self.encoder.config.feat_extract_norm == "group"
         groups = [[clip] for clip in clips] if alone else [clips]
@@ -119,9 +118,20 @@ def mean_of_frames(layers: Tensor, real: Tensor) -> Tensor:
     return (layers * weights).sum(2) / weights.sum(2)
 
 
-def prepare_clip(clip: Tensor, normalise: bool) -> Tensor:
-    """Return a clip (S,) int16 as float32 in [-1, 1), or with mean 0 and variance 1."""
+def receptive_field(encoder: nn.Module) -> int:
+    """Return how many samples an encoder's first frame hears: 400 of wav2vec 2.0's."""
+    samples, config = 1, encoder.config
+    for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
+        samples = (samples - 1) * stride + kernel
+    return samples
+
+
+def prepare_clip(clip: Tensor, normalise: bool, shortest: int) -> Tensor:
+    """Return a clip (S,) int16 as float32 in [-1, 1), or with mean 0 and variance 1.
+
+    shortest: samples; a shorter clip has no frame, so zeros are appended.
+    """
     clip = clip.float() / 32_768
     if normalise:
         clip = (clip - clip.mean()) / torch.sqrt(clip.var(unbiased=False) + 1e-7)
-    return nn.functional.pad(clip, (0, max(0, SHORTEST - len(clip))))
+    return nn.functional.pad(clip, (0, max(0, shortest - len(clip))))

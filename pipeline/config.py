@@ -16,14 +16,18 @@ A script imports this file before all that takes seconds to import, because whoe
 import ast
 import difflib
 import errno
+import io
 import os
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from models import ModelError
-from common.files import UserError, let_go
+from pipeline.files import UserError, let_go
+from pipeline.settings import check_command, with_kinds
 
 GRACE = 10.0  # seconds
 # What a disk or a folder refuses: the user's to mend, unlike a file that our code mislaid.
@@ -32,20 +36,25 @@ REFUSALS = (
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EIO),
 )
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+KINDS = {bool: "yes or no", int: "a whole number", float: "a number"}
 
 
-def read_block(script: str | Path) -> tuple[list[str], list[str]]:
-    """Return the lines of a script's block, ruled lines included, and the names that it assigns."""
+def read_block(script: str | Path) -> tuple[list[str], dict[str, object]]:
+    """Return the lines of a script's block, ruled lines included, and what it assigns by name.
+
+    None stands for a value that is not written out.
+    """
     source = Path(script).read_text(encoding="utf-8")
     lines = source.splitlines()
     rules = [number for number, line in enumerate(lines, 1) if line.startswith("# ---")]
     first, last = rules[0], rules[-1]
-    names = [
-        node.targets[0].id
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Assign) and first < node.lineno < last
-    ]
-    return lines[first - 1 : last], names
+    assigned = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and first < node.lineno < last:
+            with suppress(ValueError):
+                assigned[node.targets[0].id] = None
+                assigned[node.targets[0].id] = ast.literal_eval(node.value)
+    return lines[first - 1 : last], assigned
 
 
 def settings(namespace: dict) -> dict:
@@ -54,6 +63,11 @@ def settings(namespace: dict) -> dict:
     `namespace` is the script's globals().
     """
     return {name.lower(): namespace[name] for name in read_block(namespace["__file__"])[1]}
+
+
+def read_stage(script: Path) -> dict:
+    """Return another script's settings as its block has them, {lower-case name: value}."""
+    return {name.lower(): value for name, value in read_block(script)[1].items()}
 
 
 def convert(name: str, text: str, default: object) -> object:
@@ -70,21 +84,25 @@ def convert(name: str, text: str, default: object) -> object:
         if isinstance(default, float):
             return float(text)
     except (KeyError, ValueError):
-        kind = type(default).__name__
-        raise UserError(f"--{name}: '{text}' is not a {kind} (default: {default})") from None
+        raise UserError(f"--{name}: {text!r} is not {KINDS[type(default)]}") from None
     return text
+
+
+def option_name(word: str) -> str:
+    """Return the setting that an argument --name or --name=value is of, in lower case."""
+    return word[2:].partition("=")[0].replace("-", "_").lower()
 
 
 def parse(
     arguments: list[str],
     defaults: dict,
-    elsewhere: Collection[str] = (),
+    elsewhere: Mapping[str, object] = MappingProxyType({}),
     stage: str = "",
     words: str = "",
 ) -> dict:
     """Return the overrides {lower-case name: converted value} that the arguments ask for.
 
-    elsewhere: settings of other stages of the same command, as `name` and as `stage.name`, which
+    elsewhere: defaults of other stages of the same command, by `name` and by `stage.name`, which
     are passed over.  stage: this one's name.  words: the tuple that takes what has no name.
     """
     overrides, waiting = {}, list(reversed(arguments))
@@ -96,7 +114,7 @@ def parse(
             overrides[words] = (*overrides.get(words, ()), word)
             continue
         option, equals, text = word[2:].partition("=")
-        full_name = option.replace("-", "_").lower()
+        full_name = option_name(word)
         name = full_name.removeprefix(f"{stage}.")
         if name not in defaults and full_name not in elsewhere:
             nearest = difflib.get_close_matches(full_name, [*defaults, *elsewhere], n=1, cutoff=0)
@@ -107,7 +125,8 @@ def parse(
         if not equals:
             following = waiting[-1] if waiting else "--"
             is_word = bool(words) and following.lower() not in BOOLEANS
-            if isinstance(defaults.get(name), bool) and (is_word or following.startswith("--")):
+            is_flag = isinstance(defaults.get(name, elsewhere.get(full_name)), bool)
+            if is_flag and (is_word or following.startswith("--")):
                 text = "yes"
             elif waiting:
                 text = waiting.pop()
@@ -116,6 +135,24 @@ def parse(
         if name in defaults:
             overrides[name] = convert(option, text, defaults[name])
     return overrides
+
+
+def take_overrides(arguments: list[str], blocks: dict[str, dict], own: str, words: str) -> dict:
+    """Return a script's overrides, after all settings of the command have been checked.
+
+    blocks: the settings of each stage of the command, by its name.  own: this script's.
+    """
+    defaults = {stage: with_kinds(stage, block) for stage, block in blocks.items()}
+    every = {}
+    for stage, block in defaults.items() if len(blocks) > 1 else ():
+        every |= block | {f"{stage}.{name}": value for name, value in block.items()}
+    taken = {
+        stage: parse(arguments, block, every, stage, words if stage == own else "")
+        for stage, block in defaults.items()
+    }
+    asked = {option_name(word) for word in arguments if word.startswith("--")}
+    check_command(blocks, taken, own, asked)
+    return taken[own]
 
 
 def help_text(namespace: dict) -> str:
@@ -148,14 +185,15 @@ def run(main: Callable[[], None], words: str = "") -> None:
     is_first = os.environ.get("RANK", "0") == "0"
     if not is_first:  # of several processes, the first one speaks
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         script = Path(namespace["__file__"])
+        blocks = {script.stem: settings(namespace)}
         stages = os.environ.get("STAGES", "").split()
-        elsewhere = set()
         for stage in stages if script.name in stages else ():
-            names = [name.lower() for name in read_block(script.parent / stage)[1]]
-            elsewhere.update(names, [f"{Path(stage).stem}.{name}" for name in names])
-        overrides = parse(sys.argv[1:], settings(namespace), elsewhere, script.stem, words)
+            blocks.setdefault(Path(stage).stem, read_stage(script.parent / stage))
+        overrides = take_overrides(sys.argv[1:], blocks, script.stem, words)
         for name, value in overrides.items():
             if not words:
                 print(f"setting {name.upper()} = {value!r} (was {namespace[name.upper()]!r})")

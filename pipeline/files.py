@@ -1,29 +1,26 @@
 """Files that stages exchange: written whole or not at all, read without pickle, checked by hash."""
 
-import fcntl
 import hashlib
 import io
 import json
 import os
 import platform
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 RATE = 16_000  # Hz of every recording behind preprocess.py: mono int16
 FULL_SCALE = 32_768  # an int16 sample of this size is 1.0 as a float
 
 RECORDS = "records"  # folder beside a stage's outputs: who wrote which file (pipeline/record.py)
 WRITTEN: list[Path] = []  # what this process has written, in order
-HELD: dict[Path, TextIO] = {}  # its locks, by file
+HELD: dict[Path, FileLock | None] = {}  # its locks, by file; None: there are none on that disk
 WAITING: list[dict[Path, Path]] = []  # files without their final names: see `together`
-
-UMASK = os.umask(0)  # can only be read by setting it
-os.umask(UMASK)
 
 
 class UserError(Exception):
@@ -47,6 +44,21 @@ def reading(path: Path | str, made_by: str) -> Iterator[None]:
         raise UserError(f"{path} cannot be read ({reason}): run {made_by} again") from None
 
 
+def find_path(path: Path) -> Path:
+    """Return a path as the disk has it, whose names may be in another normal form (NFC, NFD).
+
+    One that is nowhere stays as it is.
+    """
+    if path.exists() or path.name in ("", ".."):
+        return path
+    parent, name = find_path(path.parent), unicodedata.normalize("NFC", path.name)
+    with suppress(OSError):
+        for found in os.listdir(parent):
+            if unicodedata.normalize("NFC", found) == name:
+                return parent / found
+    return path
+
+
 @contextmanager
 def write_atomically(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
@@ -59,10 +71,14 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
     temporary = path.with_name(f".partial-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove(temporary)
+        temporary.touch()
+        mode = temporary.stat().st_mode  # some writers make files that only their owner may read
         yield temporary
-        with open(temporary, "rb") as stream:
+        with open(temporary, "rb+") as stream:  # Windows: only what may be written can be synced
             os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~UMASK)  # some writers make files that only their owner may read
+        with suppress(OSError):  # some disks have no modes
+            temporary.chmod(mode)
         if WAITING:
             WAITING[-1][path] = temporary
         else:
@@ -119,7 +135,8 @@ def write_bytes(path: Path | str, content: bytes) -> None:
 
 def write_text(path: Path | str, text: str) -> None:
     """Write UTF-8 text with `\\n` line ends, atomically."""
-    write_bytes(path, text.encode("utf-8"))
+    # A file name that is no UTF-8 (a zip from Korean Windows) is written as \udcb0, which is JSON.
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path | str, content: object) -> None:
@@ -219,26 +236,31 @@ def hold(place: Path) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - closing lets go
+        open(path, "a").close()
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror})") from None
+    lock = FileLock(path, blocking=False, fallback_to_soft=False)
     try:
-        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stream.seek(0)
-        owner = stream.read().strip() or "a process"
+        lock.acquire()
+    except Timeout:
+        owner = "a process"
+        with suppress(OSError):  # Windows: nobody else may read it
+            owner = path.read_text(encoding="utf-8", errors="replace").strip() or owner
         raise UserError(
             f"{place}: {owner} is writing there: wait until it ends, or give another --outputs"
         ) from None
     except OSError as error:
-        print(f"{folder}: no locks on this file system ({error.strerror}): start no second run")
-    stream.truncate(0)
-    stream.write(f"process {os.getpid()} on {platform.node()}\n")
-    stream.flush()
-    HELD[path] = stream
+        if None not in HELD.values():
+            print(f"{folder}: no locks on this file system ({error.strerror}): start no second run")
+        HELD[path] = None
+        return
+    HELD[path] = lock
+    with suppress(OSError):
+        path.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
 
 
 def let_go() -> None:
     """Give up all locks of this process."""
     while HELD:
-        HELD.popitem()[1].close()
+        if lock := HELD.popitem()[1]:
+            lock.release()

@@ -3,8 +3,9 @@
 `records/{script}.json` in the folder that a stage writes to, written last: the script's settings,
 the code that it reaches, hashes of what it read ("inputs") and of every file that it wrote
 ("outputs", paths from that folder), the commit and the environment. A stage that finds its own
-record with the same settings, code and inputs, and all outputs whole, has nothing to do. Whoever
-reads an output compares its hash (`files.check_recorded`).
+record with the same settings and inputs, and all outputs whole, has nothing to do; of code that has
+changed since it says so, no more. Whoever reads an output compares its hash
+(`files.check_recorded`).
 """
 
 import hashlib
@@ -45,7 +46,8 @@ class Work:
             for name, value in settings.items()
             if name not in (*PLACES, *inputs)
         }
-        self.made_of = {"settings": compared, "inputs": inputs, "code": code_of(script)}
+        self.made_of = {"settings": compared, "inputs": inputs}
+        self.code = {"code": code_of(script)}
         if os.environ.get("RANK", "0") == "0":
             hold(lock)
 
@@ -56,14 +58,15 @@ class Work:
         try:
             record = read_json(self.path, "")
             why = differences(record, self.made_of) or self.find_damage(record["outputs"])
+            other_code = differences(record, self.code)
         except (UserError, KeyError, TypeError, AttributeError):
             why = f"{self.path} is damaged"
         if why:
             print(f"{self.folder}: done again: {why}")
         else:
             print(
-                f"nothing to do: {self.folder} is whole and of these settings "
-                "(--restart starts over)"
+                f"nothing to do: {self.folder} is whole and of these settings"
+                f"{other_code and f', made by {other_code}'} (--restart starts over)"
             )
         return not why
 
@@ -107,7 +110,7 @@ class Work:
         outputs = {
             Path(name).as_posix(): known.get(name) or sha256(paths[name]) for name in sorted(paths)
         }
-        content = {**self.made_of, **describe_machine(), "outputs": outputs}
+        content = {**self.made_of, **self.code, **describe_machine(), "outputs": outputs}
         write_json(folder / RECORDS / self.path.name, content)
 
 

@@ -85,4 +85,11 @@ make_environment() {
     cat requirements.txt constraints.txt >.venv/installed.txt
   fi
   export PATH="$PWD/.venv/bin:$PATH" TOKENIZERS_PARALLELISM=false
+  # The last stage needs it, and its wheel takes OpenMP from the system, which may have none.
+  local lack
+  lack=$(python -c 'import lightgbm' 2>&1) || {
+    echo "$(basename "$0"): error: LightGBM cannot be loaded (${lack##*$'\n'}):" \
+      "apt-get install libgomp1, or on macOS brew install libomp" >&2
+    exit 2
+  }
 }

@@ -169,8 +169,10 @@ def run_here(folder: Path, jobs: dict[str, str]) -> tuple[str, int]:
 def end(process: subprocess.Popen) -> None:
     """End a job and what it started, if it still runs."""
     with contextlib.suppress(ProcessLookupError):  # it may end right now
-        if process.poll() is None:
+        if process.poll() is None and hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGTERM)
+        elif process.poll() is None:  # Windows knows no groups of processes
+            process.terminate()
 
 
 if __name__ == "__main__":

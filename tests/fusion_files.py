@@ -38,6 +38,7 @@ def make_facts(ids, labels, tied=()) -> pd.DataFrame:
             "session": [int(session.removeprefix("Sess")) for session, _, _ in parts],
             "speaker": [f"{session}{last[0]}" for session, _, last in parts],
             "scenario": [scenario for _, scenario, _ in parts],
+            "dialogue_number": [1 + scenario.startswith("impro") for _, scenario, _ in parts],
             "turn": range(1, len(ids) + 1),
             "labels": [both[row in tied] or LABELS[label] for row, label in enumerate(labels)],
             **{f"votes_{name}": 1 for name in LABELS},
@@ -82,9 +83,9 @@ def write_data(data: Path, outputs: Path, fingerprint: str = "f", also_train: in
     splits = {"train": trained | {"train": "안녕"}, "valid": {"valid": "그래"}, "test": texts}
     files = {}
     for split, rows in splits.items():
-        turns = f"{TOLD[split]}\timpro01\t1\tSess{TOLD[split]:02d}F\tsad"
+        turns = f"{TOLD[split]}\timpro01\t1\t1\tSess{TOLD[split]:02d}F\tsad"
         lines = [f"{segment}\t{text}\t{turns}" for segment, text in rows.items()]
-        header = "id\ttext\tsession\tscenario\tturn\tspeaker\tlabel"
+        header = "id\ttext\tsession\tscenario\tdialogue_number\tturn\tspeaker\tlabel"
         content = "\n".join([header, *lines]) + "\n"
         (data / f"{split}.tsv").write_text(content, encoding="utf-8")
         files[f"{split}.tsv"] = hashlib.sha256(content.encode()).hexdigest()

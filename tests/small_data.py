@@ -46,6 +46,7 @@ def make_rows(seed: int = 0) -> list[dict]:
                         "speaker": f"Sess{session:02d}{gender}",
                         "gender": gender,
                         "scenario": "script01",
+                        "dialogue_number": 1,
                         "turn": number + 1,
                         "wav_start": round(clock, 3),
                         "wav_end": round(clock + length / 16_000, 3),

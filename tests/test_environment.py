@@ -1,6 +1,9 @@
 """runs/environment.sh: which corpus the shell scripts take; which versions they install."""
 
+import os
+import shutil
 import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
@@ -51,6 +54,27 @@ def test_without_a_corpus_the_sample_is_made_once(tmp_path):
     (tmp_path / "data" / "sample").mkdir(parents=True)
     (tmp_path / "data" / "sample" / "SYNTHETIC.json").write_text("{}")
     assert find(tmp_path).stdout == "corpus: data/sample\n"
+
+
+def test_what_lightgbm_lacks_is_said_before_the_first_stage(tmp_path):
+    """An environment that is made already, on a machine without the system's libgomp."""
+    for name in ("run_all.sh", "runs/environment.sh", "requirements.txt", "constraints.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    binaries = tmp_path / ".venv" / "bin"
+    binaries.mkdir(parents=True)
+    (binaries / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (binaries / "python").chmod(0o755)
+    needed = [(ROOT / name).read_text() for name in ("requirements.txt", "constraints.txt")]
+    (tmp_path / ".venv" / "installed.txt").write_text("".join(needed))
+    lack = 'raise OSError("libgomp.so.1: cannot open shared object file: No such file")'
+    (tmp_path / "lightgbm.py").write_text(lack)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = ["bash", tmp_path / "run_all.sh"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert "run_all.sh: error: LightGBM cannot be loaded (OSError: libgomp.so.1" in done.stderr
+    assert "apt-get install libgomp1" in done.stderr and "brew install libomp" in done.stderr
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.13"])

@@ -75,8 +75,10 @@ def test_changed_code_is_named_but_not_the_settings_in_it(done, capsys, monkeypa
     with open(root / "pipeline" / "learning" / "batches.py", "a") as stream:
         stream.write("\nMORE = 1\n")
     monkeypatch.setattr(record, "code_of", again)
-    assert not begin(done).is_done()
-    assert "other code (pipeline/learning/batches.py)" in capsys.readouterr().out
+    assert begin(done).is_done(), "other code is said and does nothing"
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "nothing to do" in line and "other code (pipeline/learning/batches.py)" in line
+    assert not begin(done, epochs=4).is_done()
 
 
 def test_the_code_is_what_the_script_reaches():

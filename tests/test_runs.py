@@ -6,6 +6,7 @@ import re
 import select
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import hostile
@@ -98,7 +99,7 @@ def shell(project, run_script, monkeypatch):
         assert done.status == 0, done.stderr
         return script.removesuffix(".py")
 
-    def run(script, *arguments, **variables):
+    def run(script, *arguments, status=0, **variables):
         monkeypatch.chdir(project)
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", **variables}
         command = ["bash", str(project / script), *map(str, arguments)]
@@ -111,7 +112,7 @@ def shell(project, run_script, monkeypatch):
             screen.seek(0)
             printed = screen.read()
         os.close(bell)
-        assert running.returncode == 0, printed
+        assert running.returncode == status, printed
         return met, printed
 
     return run
@@ -136,9 +137,8 @@ def test_run_all_goes_from_the_corpus_to_the_table(shell, project, corpus):
 
 
 def test_the_papers_procedure(shell, project, corpus):
-    met, printed = shell("runs/paper.sh", corpus, *SHORT)
+    met, _ = shell("runs/paper.sh", corpus, *SHORT, "--bert", "models/kobert-mini")
     assert met == ["preprocess", *STAGES[1:]]
-    assert "models/kobert-mini stands in for skt/kobert-base-v1" in printed
     outputs = project / "outputs" / "paper"
     made = read_json(project / "data" / "paper" / "manifest.json", "")
     assert (made["settings"]["text"], made["sessions"]["valid"]) == ("hangul", [])
@@ -148,8 +148,21 @@ def test_the_papers_procedure(shell, project, corpus):
     assert (audio["features"], audio["pooling"], audio["batch_size"]) == ("paper", "sum", 1)
     assert (cmbert["audio"], cmbert["max_length"], cmbert["pad_id"]) == ("paper", 100, 0)
     assert cmbert["frozen"] == ["encoder.embeddings", "classifier"]
-    assert (outputs / "ensemble.md").is_file()
+    for name in ("ensemble.md", "report.html"):
+        written = (outputs / name).read_text(encoding="utf-8")
+        assert "procedure, encoder models/kobert-mini: its stacking row" in unescape(written)
+    rows = json.loads((outputs / "ensemble.json").read_text(encoding="utf-8"))
+    assert {row["encoder"] for row in rows} == {"models/kobert-mini"}
     assert not (project / "outputs" / "text").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--epochs", 1), ("--known", "past")])
+def test_the_papers_procedure_is_not_that_of_another_encoder(shell, project, corpus, more):
+    met, printed = shell("runs/paper.sh", corpus, *more, status=2)
+    assert met == [] and not (project / "data" / "paper").exists()
+    (line,) = printed.splitlines()
+    assert line.startswith("paper.sh: error: the hub has not given skt/kobert-base-v1")
+    assert line.endswith(f"runs/paper.sh {corpus} --bert models/kobert-mini")
 
 
 def test_seeds_are_trained_apart_and_summarised(shell, project, corpus):

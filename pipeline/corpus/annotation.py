@@ -123,24 +123,30 @@ def read_row(row: list[str], columns: Columns, where: str) -> Row:
     problems: list[str] = []
     remarks: list[str] = []
 
-    def take(read: Callable, column: int | None, blank: object, said: list[str]) -> object:
+    def take(
+        name: str, column: int | None, read: Callable, blank: object, said: list[str]
+    ) -> object:
         try:
             return read(cell(row, column))
         except ValueError as error:
-            said.append(str(error))
+            said.append(f"{error} (column {column + 1}, {name})")
             return blank
 
-    raters = [take(read_labels, column, (), problems) for column in columns.votes]
+    total = columns.total
+    labels = take("Emotion", total.emotion, read_labels, (), problems)
+    valence = take("Valence", total.valence, read_number, math.nan, problems)
+    arousal = take("Arousal", total.arousal, read_number, math.nan, problems)
+    raters = [take("a rater", column, read_labels, (), problems) for column in columns.votes]
     votes = [label for labels in raters for label in labels]
     return Row(
         id=cell(row, columns.id),
-        labels=take(read_labels, columns.total.emotion, (), problems),
-        valence=take(read_number, columns.total.valence, math.nan, problems),
-        arousal=take(read_number, columns.total.arousal, math.nan, problems),
+        labels=labels,
+        valence=valence,
+        arousal=arousal,
         votes=tuple(votes.count(label) for label in LABELS),
         voters=sum(map(bool, raters)),
-        start=take(read_number, columns.start, math.nan, remarks),
-        end=take(read_number, columns.end, math.nan, remarks),
+        start=take("Wav start", columns.start, read_number, math.nan, remarks),
+        end=take("Wav end", columns.end, read_number, math.nan, remarks),
         problem=problems[0] if problems else "",
         remark=remarks[0] if remarks else "",
         where=where,

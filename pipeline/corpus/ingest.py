@@ -107,7 +107,7 @@ def read_one(utterance: Utterance, root: str, style: str) -> tuple[str, int, str
     try:
         with open(f"{root}/{utterance.transcript}", "rb") as stream:
             text = clean(decode(stream.read()), style)
-        length = recordings.measure(f"{root}/{utterance.recording}")
+        length = recordings.measure(name_file(root, utterance.recording))
     except UnicodeDecodeError:
         return "", 0, "transcript is neither UTF-8 nor cp949"
     except OSError:
@@ -115,6 +115,16 @@ def read_one(utterance: Utterance, root: str, style: str) -> tuple[str, int, str
     except RecordingError as error:
         return "", 0, str(error)
     return text, length, "" if text else "transcript empty after cleaning"
+
+
+def name_file(root: str | Path, path: str) -> str | bytes:
+    """Return a file's name, as bytes if it is no UTF-8: soundfile encodes text and would fail."""
+    name = f"{root}/{path}"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name)
+    return name
 
 
 def cut_shards(utterances: list[Utterance], hours: float) -> list[list[Utterance]]:
@@ -134,7 +144,7 @@ def cut_shards(utterances: list[Utterance], hours: float) -> list[list[Utterance
 class Copy:
     """A recording's way into the array: from `path` to samples [start, start + length)."""
 
-    path: str
+    path: str | bytes
     start: int
     length: int
 
@@ -169,7 +179,7 @@ def lay_out(root: Path, utterances: list[Utterance]) -> list[Copy]:
     """Give every recording its place behind the one before."""
     starts = np.cumsum([0, *(utterance.length for utterance in utterances)])
     return [
-        Copy(f"{root}/{utterance.recording}", int(start), utterance.length)
+        Copy(name_file(root, utterance.recording), int(start), utterance.length)
         for utterance, start in zip(utterances, starts[:-1], strict=True)
     ]
 

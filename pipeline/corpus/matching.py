@@ -4,6 +4,7 @@ The annotation is read and matched with the files of the tree by segment ID. No 
 transcript is opened here.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +18,17 @@ from pipeline.corpus.tree import RECORDINGS, TRANSCRIPTS, Tree
 from pipeline.corpus.turns import number_turns
 from pipeline.files import UserError
 
+# Of a case-folded path without extension: all but the utterance's number.
+SPEAKER = re.compile(r"(.*_(?:[fm]|user[0-9]+[fm]_))[0-9]+")
+
 
 @dataclass(frozen=True)
 class Utterance:
     """One utterance of a speaker. text and length (samples) are known once its files are read.
 
-    turn: 1, 2, ... in its dialogue, both speakers counted.  wav_start, wav_end: seconds in the
-    dialogue, nan where the annotation does not say.  corpus: its name where there are several.
+    dialogue_number: 1, 2, ... of its dialogue in the session, in the order of time.  turn: 1, 2,
+    ... in its dialogue, both speakers counted.  wav_start, wav_end: seconds in the dialogue, nan
+    where the annotation does not say.  corpus: its name where there are several.
     """
 
     id: str
@@ -31,6 +36,7 @@ class Utterance:
     speaker: str
     gender: str
     scenario: str
+    dialogue_number: int
     turn: int
     wav_start: float
     wav_end: float
@@ -54,7 +60,7 @@ class Utterance:
 def read_corpus(tree: Tree, account: Account) -> list[Utterance]:
     """Return the utterances that have their speaker's rating and both files, sorted by ID."""
     rows: list[tuple[int, Row]] = []
-    turns: dict[str, int] = {}
+    turns: dict[str, tuple[int, int]] = {}
     listed: list[Row] = []
     for session, files in sorted(tree.annotation.items()):
         tables = [read_table(tree, path, account) for _, path in sorted(files.items())]
@@ -222,10 +228,11 @@ def keep_one_each(rows: list[tuple[int, Row]], account: Account) -> list[tuple[i
 
 
 def match_files(
-    tree: Tree, session: int, row: Row, turns: dict[str, int], account: Account
+    tree: Tree, session: int, row: Row, turns: dict[str, tuple[int, int]], account: Account
 ) -> Utterance | None:
     """Join a row with its recording and transcript; None, and an entry, if that cannot be done.
 
+    turns: of every ID, see `number_turns`.
     Raises UserError for a cell that cannot be read.
     """
     match = ID_PATTERNS[tree.kind].fullmatch(row.id)
@@ -245,13 +252,15 @@ def match_files(
     if row.remark:
         account.note(row.id, "Wav time unreadable, left blank", f"{row.where}: {row.remark}")
     gender = match["gender"]
+    dialogue_number, turn = turns[row.id]
     return Utterance(
         id=row.id,
         session=session,
         speaker=match["user"] if tree.kind == "KEMDy20" else f"Sess{session:02d}{gender}",
         gender=gender,
         scenario=match["scenario"],
-        turn=turns[row.id],
+        dialogue_number=dialogue_number,
+        turn=turn,
         wav_start=row.start,
         wav_end=row.end,
         labels=row.labels,
@@ -264,12 +273,36 @@ def match_files(
     )
 
 
+def note_pairs(tree: Tree, account: Account) -> None:
+    """Name the recording and the transcript that may be one utterance's under two numbers.
+
+    They are the only ones of their speaker in a dialogue that lack the other file, one each.
+    Nothing is joined: nobody has said that they belong together.
+    """
+    halves: dict[str, tuple[list[str], list[str]]] = {}
+    for path in sorted(tree.sizes):
+        stem = path.rpartition(".")[0]
+        whole = tree.find(stem, RECORDINGS) and tree.find(stem, TRANSCRIPTS)
+        speaker = SPEAKER.fullmatch(stem.casefold())
+        if speaker and not whole and not tree.refusal(stem):
+            is_text = path.casefold().endswith(TRANSCRIPTS)
+            halves.setdefault(speaker[1], ([], []))[is_text].append(path)
+    for spoken, written in halves.values():
+        if len(spoken) == len(written) == 1:
+            names = [path.rpartition("/")[2] for path in (*spoken, *written)]
+            reason = (
+                f"{names[0]} has no transcript and {names[1]} no recording: perhaps one utterance"
+            )
+            account.note(names[0].rpartition(".")[0], reason, "; ".join((*spoken, *written)))
+
+
 def list_orphans(tree: Tree, account: Account) -> None:
     """Note the recordings and transcripts whose segment has no annotation row, one entry each."""
     for path in sorted(tree.sizes):
-        stem, _, extension = path.rpartition(".")
+        stem = path.rpartition(".")[0]
         if stem.casefold() not in account.claimed:
-            kind = "transcript" if "." + extension in TRANSCRIPTS else "recording"
+            is_text = path.casefold().endswith(TRANSCRIPTS)
+            kind = "transcript" if is_text else "recording"
             reason = f"{kind} without an annotation row"
             entry = {"id": stem.rpartition("/")[2], "reason": reason, "path": path}
             account.orphans.append(entry)

@@ -25,9 +25,15 @@ def check_ratings(rows: list[Row], columns: Columns, where: str, account: Accoun
     """Note every row whose label, means and votes do not go together.
 
     Raises UserError if those are so many that the columns must be others than they seem, or any
-    where no header says which column is which.
+    where no header says which column is which; and if there is no row that can be read.
     """
     readable = [row for row in rows if not row.problem]
+    if not readable:
+        raise UserError(
+            f"{where}: none of its {len(rows)} rows can be read, the first is row "
+            f"{rows[0].where.rpartition(' ')[2]}, {rows[0].problem}; numbers have a decimal point "
+            "and emotions are English words: take the file as it was released"
+        )
     if len(columns.votes) != RATERS:
         account.note(where, f"{len(columns.votes)} raters, not {RATERS}", where)
     outvoted = [row for row in readable if contradicts_votes(row, bool(columns.votes))]

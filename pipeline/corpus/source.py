@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.corpus.account import Account
-from pipeline.corpus.matching import Utterance, list_orphans, read_corpus
+from pipeline.corpus.matching import Utterance, list_orphans, note_pairs, read_corpus
 from pipeline.corpus.tree import Tree
 from pipeline.files import UserError, read_json
 
@@ -60,6 +60,7 @@ class Source:
 def read_source(tree: Tree, account: Account) -> Source:
     """Read a corpus's annotation and match it with the files."""
     utterances = read_corpus(tree, account)
+    note_pairs(tree, account)
     list_orphans(tree, account)
     sessions = {tree.root.resolve().name: sorted(tree.annotation)}
     return Source([tree], sessions, tree.root, utterances, account, read_notice(tree))

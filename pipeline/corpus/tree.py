@@ -7,13 +7,14 @@ out of the corpus. No recording and no transcript is opened here.
 import hashlib
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
 from pipeline.corpus.account import Account
 from pipeline.corpus.annotation import ID_PATTERNS
-from pipeline.files import UserError
+from pipeline.files import UserError, find_path
 
 ANNOTATION_NAMES = {
     "KEMDy19": re.compile(r"Session(?P<session>[0-9]{2,})_(?P<rated>[FM])_res\.csv", re.IGNORECASE),
@@ -90,7 +91,8 @@ class Tree:
             for _, path in sorted(files.items()):
                 digest.update(path.read_bytes())
         for path, size in sorted(self.sizes.items()):
-            digest.update(f"{path}\t{size}\n".encode())
+            # A name that is no UTF-8 counts by its bytes.
+            digest.update(f"{path}\t{size}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     @property
@@ -104,7 +106,7 @@ class Tree:
 
 def find_tree(folder: Path | str, account: Account, follow_links: bool = False) -> Tree:
     """Recognise the corpus in `folder` or up to two folders below it, and list its files."""
-    folder = Path(folder)
+    folder = find_path(Path(folder))
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: give the corpus with --corpus FOLDER")
     for pattern in ("*", "*/*", "*/*/*"):
@@ -125,9 +127,26 @@ def find_tree(folder: Path | str, account: Account, follow_links: bool = False) 
         if problem := link_problem(tree, path):
             raise UserError(f"{path} is a {problem}")
     if not wav.is_dir():
-        raise UserError(f"{wav} is no folder: the corpus needs its recordings there")
+        raise UserError(
+            f"{wav} is no folder: the corpus needs its recordings there; a release without "
+            "recordings cannot be used"
+        )
     list_files(tree, wav.name, DIALOGUE_DEPTH[tree.kind], account)
+    if not any(path.casefold().endswith(RECORDINGS) for path in tree.sizes):
+        raise UserError(f"{wav}: {describe_silence(tree, account)}")
     return tree
+
+
+def describe_silence(tree: Tree, account: Account) -> str:
+    """Say what a corpus without recordings has in their place."""
+    where = f"{DIALOGUE_DEPTH[tree.kind]} folder{'s' * (DIALOGUE_DEPTH[tree.kind] > 1)} below"
+    reasons = Counter(entry["reason"] for entry in account.ignored)
+    ignored = "".join(f", {count} {reason}" for reason, count in reasons.most_common(1))
+    return (
+        f"no recording (.wav, .flac) {where}, where {tree.kind} has them; found "
+        f"{len(tree.sizes)} transcripts{ignored}: a release or copy without recordings cannot be "
+        "used, get them too"
+    )
 
 
 def recognise(folder: Path, account: Account) -> Tree:

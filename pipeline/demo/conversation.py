@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.corpus import recordings
+from pipeline.corpus.annotation import read_annotation
 from pipeline.corpus.recordings import RecordingError
 from pipeline.corpus.transcripts import decode
 from pipeline.files import RATE, UserError
@@ -119,18 +120,23 @@ def count_clips(heard: Heard, speaker: str) -> int:
 def find_examples(corpus: Path, count: int = 6) -> list[list[str]]:
     """Return path, transcript and speaker of the last session's first utterances, turn by turn.
 
-    corpus: in KEMDy19's layout; the last session is a test session unless told otherwise.
+    corpus: in KEMDy19's layout; the last session is a test session unless told otherwise. The order
+    of time is that of the annotation's rows; without annotation it is taken from the names.
     """
     paths = list(corpus.glob("wav/*/*/*.wav"))
     last = max((path.parts[-3] for path in paths), default="")
-    dialogue = min((path.parts[-2] for path in paths if path.parts[-3] == last), default="")
+    place: dict[str, int] = {}
+    for table in sorted(corpus.glob(f"annotation/{last}_[FM]_res.csv")):
+        for number, row in enumerate(read_annotation(table, "KEMDy19")[0]):
+            place.setdefault(row.id, number)  # a wrong ID of one file is right in the other
     # Sess20_script01_F001: who speaks, and the how manieth utterance it is
     turns = sorted(
-        (path.stem[-3:], path.stem[-4], path)
+        (place.get(path.stem, len(place)), path.parts[-2], path.stem[-3:], path.stem[-4], path)
         for path in paths
-        if path.parts[-3:-1] == (last, dialogue) and path.with_suffix(".txt").is_file()
+        if path.parts[-3] == last and path.with_suffix(".txt").is_file()
     )
     return [
         [str(path), decode(path.with_suffix(".txt").read_bytes()).strip(), who]
-        for _, who, path in turns[:count]
-    ]
+        for _, dialogue, _, who, path in turns
+        if dialogue == turns[0][1]
+    ][:count]

@@ -34,7 +34,8 @@ def tabulate_held_out(learned: dict) -> Table:
         f"How emotions follow one another is learned from {turns} labelled turns of the training "
         f"sessions (precision of the prior, chosen across sessions: {precision}). Scores of the "
         "held-out rows by transitions of other sessions. Lead: log loss saved a row. What loses "
-        "more than a standard error is not used, and its row in the scores is stacking's."
+        "more than a standard error, over sessions, is not used: its row in the scores is "
+        "stacking's."
     )
     header = ["", "Log loss", "Accuracy", "Macro F1", "Lead", "Standard error", "Used"]
     return Table("What the conversation tells of held-out rows", note, header, rows)

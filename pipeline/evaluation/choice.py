@@ -5,13 +5,14 @@ Shapes: M = 3 models (predictions.MODELS), N rows, C = 7 labels.
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
 
 import numpy as np
 
 from pipeline.evaluation import metrics, stacking, voting
-from pipeline.evaluation.fitting import FOLDS, Rows, deal_folds
-from pipeline.evaluation.fusion import CLASSES, SETS, Average, Form, Fusion
+from pipeline.evaluation.fitting import FOLDS, Rows, cross_fit, deal_folds
+from pipeline.evaluation.fusion import CLASSES, SETS, Average, Certainty, Form, Fusion
+from pipeline.evaluation.metrics import Estimate
 from pipeline.evaluation.predictions import MODELS
 from pipeline.files import UserError
 
@@ -34,10 +35,9 @@ CANDIDATES = {vote: (fit, 0.0) for vote, fit in VOTES.items()} | {
 # These learn so much that they learn what is peculiar to a session; few groups do not show it.
 FLEXIBLE, ENOUGH_GROUPS = (stacking.fit_logistic, stacking.fit_trees), 5
 # With 100 real out-of-fold rows of one session the best, and hardly ever below soft voting; with
-# thousands others show that they are better (runs/LOG.md). Another must lead by so many standard
-# errors: the best of many by a few rows is mostly luck.
+# thousands others show that they are better (runs/LOG.md). Another must lead by more than chance
+# among sessions may do (the lead's 95 % interval): the best of many by a few rows is mostly luck.
 USUAL = "half pool, half soft voting, balanced 0.25"
-ERRORS = 2.0
 DEALS, ENOUGH_ROWS = 3, 10_000  # deals of the groups, fewer where they have so many rows
 COVERAGE = 0.8  # share of the rows that are certain enough for a verdict
 TARGETS = ("accuracy", "f1", "macro_f1", "uar")
@@ -86,29 +86,36 @@ def choose(rows: Rows, target: str) -> Choice:
     # As many groups as folds, or fewer, are dealt in one way.
     deals = 1 if 1 < groups <= FOLDS else min(DEALS, max(1, ENOUGH_ROWS // len(rows.truth)))
     every = [cross_predict(rows, names, deal) for deal in range(deals)]
-    candidates = compare(rows.truth, every, target)
-    ahead = {name: row["lead"] - ERRORS * row["error"] for name, row in candidates.items()}
+    candidates = compare(rows, every, target)
+    ahead = {name: row["lead"] - row["reach"] for name, row in candidates.items()}
     winner = max(ahead, key=ahead.get)
     winner = winner if ahead[winner] > 0 else USUAL
     return Choice(winner, fit_candidate(winner, rows), candidates, every[0][winner])
 
 
-def compare(truth: np.ndarray, every: list[dict], target: str) -> dict:
-    """Return by candidate its scores, its lead over the usual choice and the lead's standard error.
+def compare(rows: Rows, every: list[dict], target: str) -> dict:
+    """Return by candidate its scores, its lead over the usual choice, and the lead's reach.
 
-    every: for each deal probabilities (N, C) by candidate; scores are means over the deals.
+    every: for each deal probabilities (N, C) by candidate; scores are means over the deals. reach:
+    how far the true lead may be, 95 %, between sessions as between rows (metrics.Estimate).
     """
-    judged = [
-        {name: judge(truth, values, target) for name, values in deal.items()} for deal in every
-    ]
-    candidates = {}
+
+    def score(values: np.ndarray) -> dict[str, Estimate]:
+        pred, groups = values.argmax(axis=-1), rows.cluster_numbers
+        return metrics.estimate(metrics.score_matrices, rows.truth, pred, groups)
+
+    estimates = [{name: score(values) for name, values in deal.items()} for deal in every]
+
+    def mean(name: str, scores: list[str]) -> Estimate:
+        return Estimate.mean([deal[name][score] for deal in estimates for score in scores])
+
+    candidates, usual = {}, mean(USUAL, target.split("+"))
     for name in every[0]:
-        pairs = [(deal[name], deal[USUAL]) for deal in judged]
-        added = np.mean([own.added - usual.added for own, usual in pairs], axis=0)
+        lead = mean(name, target.split("+")) - usual
         candidates[name] = {
-            "lead": float(np.mean([own.target - usual.target for own, usual in pairs])),
-            "error": float(np.sqrt(((added - added.mean()) ** 2).sum())),
-            **{score: float(np.mean([own.scores[score] for own, _ in pairs])) for score in TARGETS},
+            "lead": float(lead.value),
+            "reach": float(lead.reach),
+            **{score: float(mean(name, [score]).value) for score in TARGETS},
         }
     return candidates
 
@@ -131,65 +138,62 @@ def cross_predict(rows: Rows, names: list[str], deal: int) -> dict[str, np.ndarr
     return probabilities
 
 
-class Judged(NamedTuple):
-    """The target, what one more row like each would add to it (N,), and all scores."""
-
-    target: float
-    added: np.ndarray
-    scores: dict
-
-
-def judge(truth: np.ndarray, probabilities: np.ndarray, target: str) -> Judged:
-    """Score one candidate.
-
-    The sum of squares of what rows add, less their mean, is the square of the target's standard
-    error (the jackknife's); that of differences the square of a paired difference's.
-    """
-    pred = probabilities.argmax(axis=-1)
-    matrix = metrics.confusion(truth, pred)
-    cells = np.eye(CLASSES**2, dtype=np.int64).reshape(-1, CLASSES, CLASSES)
-    scores = metrics.score_matrices(np.concatenate([matrix[None], matrix + cells]))
-    values = np.mean([scores[name] for name in target.split("+")], axis=0)
-    added = (values[1:] - values[0])[truth * CLASSES + pred]
-    return Judged(values[0], added, {name: scores[name][0] for name in TARGETS})
-
-
 def check_target(target: str) -> None:
     """Refuse a target that names other scores."""
     if not set(target.split("+")) <= set(TARGETS):
         raise UserError(f"TARGET = '{target}': any of {', '.join(TARGETS)}, joined by +")
 
 
-def fit_fusion(rows: Rows, choice: Choice, known: dict, synthetic: str | None, on: str) -> Fusion:
+def fit_fusion(
+    rows: Rows,
+    choice: Choice,
+    known: dict,
+    synthetic: str | None,
+    on: str,
+    reading=None,
+) -> Fusion:
     """Refit what won on every set of models; one model's fusion is its calibrated probabilities.
 
-    The threshold leaves COVERAGE of the rows certain (all models, cross-validated).
+    Each set has a threshold, and another one for turns that are read with those before them.
+    reading: a conversation.Reading, or None.
     """
-    temperatures = rows.temperatures
-    methods, forms = {}, {}
+    forms, certain, in_dialogue = {}, {}, {}
     for models in SETS:
-        heard = [MODELS.index(model) for model in models]
-        if len(models) == 1:
-            methods[models] = "calibrated"
-            forms[models] = Average(temperatures[heard], np.ones(1), np.array(1.0))
-        else:
-            methods[models] = choice.winner
-            forms[models] = fit_candidate(choice.winner, rows.hear(heard))
-    confidence = choice.cross_validated.max(axis=1)
-    threshold = float(np.quantile(confidence, 1 - COVERAGE))
-    certain = confidence >= threshold
-    right = choice.cross_validated.argmax(axis=1) == rows.truth
+        own = rows.hear([MODELS.index(model) for model in models])
+        fit = partial(fit_set, choice.winner)
+        crossed = cross_fit(fit, own)
+        forms[models] = fit(own)
+        certain[models] = find_certainty(crossed, rows.truth)
+        if reading and reading.smooth:
+            turns, read = reading.smooth(crossed)
+            in_dialogue[models] = find_certainty(read, rows.truth[turns])
     return Fusion(
-        methods,
+        {models: "calibrated" if len(models) == 1 else choice.winner for models in SETS},
         forms,
-        temperatures=dict(zip(MODELS, temperatures.tolist(), strict=True)),
+        certain,
+        in_dialogue,
+        temperatures=dict(zip(MODELS, rows.temperatures.tolist(), strict=True)),
         known=known,
         synthetic=synthetic,
         fitted_on=on,
-        threshold=threshold,
-        coverage=float(certain.mean()),
-        accuracy=float(right[certain].mean()),
+        dialogue=reading and reading.dialogue,
     )
+
+
+def fit_set(winner: str, rows: Rows) -> Form:
+    """Fit what won to the rows of several models; of one its probabilities are calibrated."""
+    if len(rows.logits) == 1:
+        return Average(rows.temperatures, np.ones(1), np.array(1.0))
+    return fit_candidate(winner, rows)
+
+
+def find_certainty(probabilities: np.ndarray, truth: np.ndarray) -> Certainty:
+    """Return the threshold that leaves COVERAGE of cross-validated probabilities (N, C) certain."""
+    confidence = probabilities.max(axis=1)
+    threshold = np.quantile(confidence, 1 - COVERAGE)
+    certain = confidence >= threshold
+    right = (probabilities.argmax(axis=1) == truth)[certain]
+    return Certainty(float(threshold), float(certain.mean()), float(right.mean()))
 
 
 def summarise(weighted: list[Average], choices: list[Choice], stored: list[Fusion]) -> dict:
@@ -212,12 +216,11 @@ def summarise(weighted: list[Average], choices: list[Choice], stored: list[Fusio
         },
         "stacking": {
             "usual": USUAL,
-            "errors": ERRORS,
             "winner": choices[0].winner if len(counts) == 1 else ", ".join(winners),
             "candidates": {name: mean(name) for name in choices[0].candidates},
         },
         "certain": {
-            name: float(np.mean([getattr(fusion, name) for fusion in stored]))
-            for name in ("threshold", "coverage", "accuracy")
+            name: float(np.mean([getattr(fusion.certain[MODELS], name) for fusion in stored]))
+            for name in Certainty._fields
         },
     }

@@ -231,8 +231,12 @@ class Dialogue:
 
 
 def cut_table(table: pd.DataFrame) -> tuple[list[Turns], np.ndarray]:
-    """Return the dialogues of a table with session, scenario, turn, speaker; their sessions."""
-    names = table["session"].astype(str) + " " + table["scenario"].astype(str)
-    found = cut_dialogues(*(np.asarray(each) for each in (names, table["turn"], table["speaker"])))
+    """Return the dialogues of a table in the order of time, and their sessions.
+
+    table: with session, dialogue_number, turn, speaker.
+    """
+    numbers = table.groupby(["session", "dialogue_number"]).ngroup()
+    columns = (numbers, table["turn"], table["speaker"])
+    found = cut_dialogues(*(np.asarray(each) for each in columns))
     sessions = table["session"].astype(str).to_numpy()
     return found, np.array([sessions[turns.rows[0]] for turns in found])

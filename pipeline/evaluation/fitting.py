@@ -9,12 +9,14 @@ Shapes: M = 3 models (predictions.MODELS), N rows, C = 7 labels.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from sklearn.model_selection import GroupKFold
 
+from pipeline.files import UserError
 from pipeline.labels import LABELS
 
 FOLDS = 5
@@ -24,31 +26,57 @@ LIGHTGBM = {"random_state": 0, "deterministic": True, "force_row_wise": True, "n
 
 @dataclass(frozen=True, eq=False)  # the same object or another: what is fitted can be cached
 class Rows:
-    """Rows to learn from: logits (M, N, C), truth (N,), groups (N,) or None if unknown."""
+    """Rows to learn from: logits (M, N, C), truth (N,), groups (N,) or None if unknown.
+
+    Cross-validation keeps a group together. clusters (N,): what standard errors are over, sessions
+    wherever there are two (scoring.choose_groups); None: over the groups.
+    """
 
     logits: np.ndarray
     truth: np.ndarray
     groups: np.ndarray | None
+    clusters: np.ndarray | None = None
 
     def take(self, chosen: np.ndarray) -> "Rows":
         """Return the rows where `chosen` (N,) is true."""
-        groups = None if self.groups is None else self.groups[chosen]
-        return Rows(self.logits[:, chosen], self.truth[chosen], groups)
+        groups, clusters = (
+            None if names is None else names[chosen] for names in (self.groups, self.clusters)
+        )
+        return Rows(self.logits[:, chosen], self.truth[chosen], groups, clusters)
 
     @cached_property
     def temperatures(self) -> np.ndarray:
         """The T of each model that makes softmax(logits / T) most likely, (M,)."""
         return fit_temperatures(self)
 
+    @cached_property
+    def cluster_numbers(self) -> np.ndarray:
+        """The number 0..G-1 of what standard errors are over, (N,): of the row where unknown."""
+        names = self.groups if self.clusters is None else self.clusters
+        every_row = np.arange(len(self.truth))
+        return every_row if names is None else np.unique(names, return_inverse=True)[1]
+
     def hear(self, models: list[int]) -> "Rows":
         """Return the same rows with the logits of these models only."""
-        return Rows(self.logits[models], self.truth, self.groups)
+        return Rows(self.logits[models], self.truth, self.groups, self.clusters)
 
 
 class Fitted(NamedTuple):
     """A fitted method: predict(logits (M, N, C)) -> probabilities (N, C)."""
 
     predict: Callable[[np.ndarray], np.ndarray]
+
+
+def load_lightgbm() -> ModuleType:
+    """Return the module lightgbm; UserError where the system lacks the OpenMP library it needs."""
+    try:
+        import lightgbm
+    except OSError as error:
+        raise UserError(
+            f"LightGBM cannot be loaded ({error}): apt-get install libgomp1, "
+            "or on macOS brew install libomp"
+        ) from None
+    return lightgbm
 
 
 def fit_majority(rows: Rows) -> Fitted:

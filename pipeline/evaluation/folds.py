@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation import metrics, predictions
+from pipeline.evaluation import metrics, predictions, scoring
 from pipeline.evaluation.fitting import Rows, cross_fit
 from pipeline.evaluation.predictions import MODELS, Predictions
 
@@ -46,7 +46,7 @@ def read(outputs: Path) -> Fold:
         print(f"no held-out rows in {outputs / 'valid'}: cross-validation on the test rows instead")
         groups, by = choose_groups(test)
         note = f"the test rows themselves, cross-validated {by}: other test labels are learned from"
-        rows = Rows(test.logits, test.truth, groups)
+        rows = Rows(test.logits, test.truth, groups, choose_clusters(test))
         return Fold(rows, test, False, note, f"{by} on the test rows", test.facts)
     held_out = predictions.load(outputs / "valid")
     predictions.check_pair(test, held_out)
@@ -56,7 +56,7 @@ def read(outputs: Path) -> Fold:
     note = f"held-out rows ({describe(held_out)}{chose})"
     by += f" on the held-out rows{chose.replace('; they', ', which')}"
     print(f"{note} from {outputs / 'valid'}")
-    rows = Rows(held_out.logits, held_out.truth, groups)
+    rows = Rows(held_out.logits, held_out.truth, groups, choose_clusters(held_out))
     return Fold(rows, test, True, note, by, held_out.facts)
 
 
@@ -79,6 +79,11 @@ def choose_groups(rows: Predictions) -> tuple[np.ndarray | None, str]:
     if len(np.unique(speakers)) >= 2:
         return speakers, "by speaker (there are fewer than three sessions)"
     return None, "by row (there is one speaker)"
+
+
+def choose_clusters(rows: Predictions) -> np.ndarray:
+    """Return the groups (N,) of which standard errors are: those of the tables' intervals."""
+    return scoring.groups_of(rows, np.ones(len(rows.truth), bool))[0]
 
 
 def describe_spread(folds: list[Fold], pred: np.ndarray) -> str:

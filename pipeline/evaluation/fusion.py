@@ -10,17 +10,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import log_softmax, logsumexp, softmax
 
-from pipeline.evaluation.dialogue import Dialogue, Turns
+from pipeline.evaluation.dialogue import MOST_SPEAKERS, Dialogue, Turns
 from pipeline.evaluation.predictions import MODELS
 from pipeline.files import UserError, read_json, write_json
 from pipeline.labels import LABELS
 
 CLASSES = len(LABELS)
-SETS = [models for count in (1, 2, 3) for models in combinations(MODELS, count)]
+SETS = [models for count in range(1, len(MODELS) + 1) for models in combinations(MODELS, count)]
 
 
 @dataclass(frozen=True)
@@ -147,26 +148,36 @@ def probability_features(logits: np.ndarray) -> np.ndarray:
     return np.hstack(softmax(logits, axis=-1))
 
 
+class Certainty(NamedTuple):
+    """Which verdicts are certain: those of at least `threshold` confidence.
+
+    coverage: the share of the rows fitted on that are; accuracy: the share of these that are right;
+    both cross-validated. All are from 0 to 1.
+    """
+
+    threshold: float
+    coverage: float
+    accuracy: float
+
+
 @dataclass(frozen=True)
 class Fusion:
     """What OUTPUTS/fusion.json holds.
 
-    methods, forms: by set of models; temperatures: of each model; known: what each model knows of
-    a speaker; synthetic: a notice or None; fitted_on: for people. A verdict less certain than
-    threshold is uncertain; coverage and accuracy (0 to 1): the share of the rows fitted on that are
-    certain, and how many of these are right, both under cross-validation. dialogue: what is known
-    of conversations, None if nothing.
+    methods, forms, certain: by set of models; in_dialogue: the same as certain, of turns that are
+    read with those before them, empty if none are. temperatures: of each model; known: what each
+    model knows of a speaker; synthetic: a notice or None; fitted_on: for people. dialogue: what is
+    known of conversations, None if nothing.
     """
 
     methods: dict
     forms: dict
+    certain: dict
+    in_dialogue: dict
     temperatures: dict
     known: dict
     synthetic: str | None
     fitted_on: str
-    threshold: float
-    coverage: float
-    accuracy: float
     dialogue: Dialogue | None = None
 
     def predict(self, logits: dict[str, np.ndarray]) -> np.ndarray:
@@ -180,10 +191,31 @@ class Fusion:
 
         speakers: who spoke each of the n turns; probabilities (n, C): `predict` of each by itself.
         """
-        if self.dialogue is None:
+        if not self.reads(speakers):
             return probabilities[-1]
         turns = Turns.of(np.arange(len(speakers)), np.array(speakers))
         return self.dialogue.read(probabilities, [turns], "past")[-1]
+
+    def reads(self, speakers: Sequence[str]) -> bool:
+        """Tell whether the last of a dialogue's turns is read with those before it.
+
+        speakers: who spoke each turn; unless all have names it is not known who speaks to whom.
+        """
+        return (
+            self.dialogue is not None
+            and self.dialogue.past
+            and len(speakers) > 1
+            and all(speakers)
+            and len(set(speakers)) <= MOST_SPEAKERS
+        )
+
+    def threshold(self, models: Collection[str], speakers: Sequence[str] = ()) -> float:
+        """Return the confidence below which a verdict of these models is uncertain.
+
+        speakers: who spoke each turn of a dialogue, the verdict's last.
+        """
+        certain = self.in_dialogue if self.reads(speakers) else self.certain
+        return certain[name_set(models)].threshold
 
     def method(self, models: Collection[str]) -> str:
         """Say how these models' outputs are fused."""
@@ -192,13 +224,19 @@ class Fusion:
     def write(self, path: Path | str) -> None:
         """Write the fusion as JSON."""
         fusions = {
-            "+".join(models): {"method": self.methods[models], **describe_form(form)}
+            "+".join(models): {
+                "method": self.methods[models],
+                **describe_form(form),
+                "certain": self.certain[models]._asdict(),
+                "in_dialogue": self.in_dialogue[models]._asdict() if self.in_dialogue else None,
+            }
             for models, form in self.forms.items()
         }
+        by_set = ("methods", "forms", "certain", "in_dialogue")
         others = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("methods", "forms", "dialogue")
+            if field.name not in (*by_set, "dialogue")
         }
         dialogue = self.dialogue and self.dialogue.to_json()
         write_json(path, {**others, "dialogue": dialogue, "fusions": fusions})
@@ -232,24 +270,35 @@ def read_form(content: dict, models: int) -> Form:
     return form
 
 
+def read_certainty(content: dict) -> Certainty:
+    """Return the certainty that JSON describes; KeyError, TypeError or ValueError if it is odd."""
+    certainty = Certainty(*(float(content[name]) for name in Certainty._fields))
+    if not all(0 <= share <= 1 for share in certainty):
+        raise ValueError("a share is not between 0 and 1")
+    return certainty
+
+
 def load(path: Path | str) -> Fusion:
     """Read a fusion that ensemble.py wrote; a damaged or strange file is a UserError."""
     content = read_json(path, "ensemble.py")
     try:
-        numbers = {key: float(content[key]) for key in ("threshold", "coverage", "accuracy")}
         temperatures = {model: float(content["temperatures"][model]) for model in MODELS}
-        if not all(0 <= number <= 1 for number in numbers.values()):
-            raise ValueError("a share is not between 0 and 1")
+        dialogue = content["dialogue"] and Dialogue.from_json(content["dialogue"])
         fusions = {models: content["fusions"]["+".join(models)] for models in SETS}
         return Fusion(
-            methods={models: str(fusion["method"]) for models, fusion in fusions.items()},
-            forms={models: read_form(fusion, len(models)) for models, fusion in fusions.items()},
+            methods={models: str(own["method"]) for models, own in fusions.items()},
+            forms={models: read_form(own, len(models)) for models, own in fusions.items()},
+            certain={models: read_certainty(own["certain"]) for models, own in fusions.items()},
+            in_dialogue={
+                models: read_certainty(own["in_dialogue"])
+                for models, own in fusions.items()
+                if dialogue and dialogue.past
+            },
             temperatures=temperatures,
             known=dict(content["known"]),
             synthetic=content["synthetic"],
             fitted_on=str(content["fitted_on"]),
-            dialogue=content["dialogue"] and Dialogue.from_json(content["dialogue"]),
-            **numbers,
+            dialogue=dialogue,
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is damaged ({error!r}): run ensemble.py again") from None

@@ -98,6 +98,11 @@ class Estimate(NamedTuple):
     def __sub__(self, other: "Estimate") -> "Estimate":
         return Estimate(*(ours - theirs for ours, theirs in zip(self, other, strict=True)))
 
+    @classmethod
+    def mean(cls, estimates: list["Estimate"]) -> "Estimate":
+        """Return the mean of estimates of the same rows and groups."""
+        return cls(*(np.mean(parts, axis=0) for parts in zip(*estimates, strict=True)))
+
     @property
     def errors(self) -> tuple[np.ndarray, np.ndarray]:
         """The jackknife's standard errors, over groups and over rows, (...) each.
@@ -166,6 +171,16 @@ def estimate_calibration(truth, pred, probabilities, groups: np.ndarray) -> Esti
         size / rows,
         np.abs(total - own).sum(axis=1) / np.maximum(rows - np.bincount(groups), 1),
         without_row / max(rows - 1, 1),
+    )
+
+
+def estimate_mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
+    """Return the mean of the rows' values (N,) as an Estimate."""
+    total, rows, own = values.sum(), len(values), np.bincount(groups)
+    return Estimate(
+        total / rows,
+        (total - np.bincount(groups, weights=values)) / np.maximum(rows - own, 1),
+        (total - values) / max(rows - 1, 1),
     )
 
 

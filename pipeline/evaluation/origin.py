@@ -18,7 +18,7 @@ from pipeline.labels import LABELS
 from pipeline.record import describe_machine, hash_files
 
 SPLITS = ("train", "valid", "test")
-TURNS = ["session", "scenario", "turn", "speaker", "label"]
+TURNS = ["session", "dialogue_number", "turn", "speaker", "label"]
 PACKAGES = ("numpy", "scipy", "scikit-learn", "lightgbm")
 
 
@@ -28,8 +28,7 @@ class Corpus:
 
     manifests: of preprocess.py, by folder; transcripts (N,) of the test rows, and whether they are
     those of a training row as well, (N,) bool; told: for each run all turns of its training and
-    validation sessions (session, scenario, turn, speaker, label by number); missing: why there is
-    nothing of all that, or "".
+    validation sessions (TURNS, label by number); missing: why there is nothing of all that, or "".
     """
 
     manifests: dict[Path, dict] = field(default_factory=dict)
@@ -103,8 +102,11 @@ def read_table(folder: Path, split: str, manifest: dict) -> pd.DataFrame:
     path = folder / f"{split}.tsv"
     if not path.is_file() or sha256(path) != manifest["files"][path.name]:
         raise UserError(f"{path} is not what manifest.json says: run preprocess.py again")
-    table = pd.read_csv(path, sep="\t", quoting=3, keep_default_na=False, dtype={"text": str})
-    return table.set_index("id")
+    with reading(path, "preprocess.py"):
+        table = pd.read_csv(path, sep="\t", quoting=3, keep_default_na=False, dtype={"text": str})
+        if missing := sorted({"id", "text", *TURNS} - set(table)):
+            raise UserError(f"{path} has no column {', '.join(missing)}: run preprocess.py again")
+        return table.set_index("id")
 
 
 def read_ablation(outputs: Path, test: Predictions) -> list[dict]:

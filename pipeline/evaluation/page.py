@@ -11,7 +11,14 @@ from fontTools import subset
 
 from pipeline.evaluation.origin import Corpus
 from pipeline.evaluation.predictions import MODELS, Predictions
-from pipeline.evaluation.tables import NAMES, Table, describe_known, interval, number
+from pipeline.evaluation.tables import (
+    NAMES,
+    Table,
+    describe_known,
+    interval,
+    name_encoder,
+    number,
+)
 from pipeline.labels import LABELS, LABELS_KO
 
 WORST = 20  # mistakes shown
@@ -196,13 +203,13 @@ def show_cards(results: dict) -> str:
     rows = {row["method"]: row for row in results["rows"]}
     stacking, single = rows["stacking"], rows[results["best_single"]]
     paper = results["paper"]["stacking_in_sample"]
-    winner = results["learned"]["stacking"]["winner"]
+    winner, encoder = results["learned"]["stacking"]["winner"], name_encoder(results)
     chosen = f"Stacking, accuracy; {winner}, chosen {results['compared_by']}"
     cards = [
         ("main", stacking, chosen),
         ("", single, f"Best single model: {NAMES[results['best_single']]}"),
         ("", rows["majority"], "Always the most frequent emotion"),
-        ("", paper, "The paper's stacking rule: in-sample, not comparable"),
+        ("", paper, f"The paper's stacking rule, encoder {encoder}: in-sample, not comparable"),
     ]
     shown = [
         f'<div class="card {kind}"><b>{number(row["accuracy"])}</b>{escape(text)}'

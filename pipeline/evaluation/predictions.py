@@ -31,9 +31,11 @@ BASELINES = ("baseline_text", "baseline_audio", "baseline_both")
 MADE_BY = {"text": "text_test.py", "audio": "audio_test.py", "cmbert": "run_classifier.py"}
 MADE_BY |= dict.fromkeys(BASELINES, "baseline.py")
 
-# Of the table of preprocess.py. turn: 1, 2, ... within the dialogue, which is one scenario of one
-# session; labels: all that are tied, joined by ";". Tables of several corpora have `corpus`, too.
-FACTS = ("id", "session", "speaker", "scenario", "turn", "labels", *(f"votes_{x}" for x in LABELS))
+# Of the table of preprocess.py. dialogue_number, turn: the place in the order of time of the
+# dialogue, which is one scenario of one session, and of the row in it; labels: all that are tied,
+# joined by ";". Tables of several corpora have `corpus`, too.
+FACTS = ("id", "session", "speaker", "scenario", "dialogue_number", "turn", "labels")
+FACTS += tuple(f"votes_{label}" for label in LABELS)
 
 # Sess01_script01_F001 (KEMDy19, speaker Sess01F), Sess01_script01_User002M_001 (KEMDy20, User002M)
 SEGMENT = re.compile(r"(Sess\d+)_(script|impro)\d+_(?:([FM])\d+|(User\d+[FM]?)_\d+)")
@@ -244,7 +246,8 @@ def read_facts(path: Path, ids: np.ndarray, model: str) -> pd.DataFrame:
     content = io.BytesIO(read_bytes(path, MADE_BY[model]))
     try:
         table = pd.read_csv(content, sep="\t", quoting=3, keep_default_na=False, encoding="utf-8")
-        table = take_facts(table).astype({"id": str, "turn": np.int64, "labels": str})
+        types = {"id": str, "dialogue_number": np.int64, "turn": np.int64, "labels": str}
+        table = take_facts(table).astype(types)
     except (ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be read ({error}){again(model)}") from None
     if len(table) != len(ids):

@@ -4,10 +4,9 @@ Shapes: M = 3 models (predictions.MODELS), N rows, C = 7 labels.
 """
 
 import numpy as np
-from lightgbm import LGBMClassifier
 from scipy.special import softmax
 
-from pipeline.evaluation.fitting import LIGHTGBM, Fitted, Rows, fit_classifier
+from pipeline.evaluation.fitting import LIGHTGBM, Fitted, Rows, fit_classifier, load_lightgbm
 from pipeline.evaluation.predictions import MODELS
 from pipeline.labels import LABELS
 
@@ -53,5 +52,5 @@ def published_hard(logits: np.ndarray) -> np.ndarray:
 
 def fit_published_stacking(rows: Rows) -> Fitted:
     """LightGBM's defaults on the three predicted label numbers: the stacker of the paper."""
-    model = LGBMClassifier(verbose=-1, **LIGHTGBM)
+    model = load_lightgbm().LGBMClassifier(verbose=-1, **LIGHTGBM)
     return fit_classifier(model, lambda logits: logits.argmax(axis=-1).T, rows)

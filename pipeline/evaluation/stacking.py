@@ -5,11 +5,10 @@ Shapes: M = 3 models (predictions.MODELS), N rows, C = 7 labels, K = (M + 1) x C
 
 from functools import lru_cache
 
-import lightgbm
 import numpy as np
 from scipy.optimize import minimize
 
-from pipeline.evaluation.fitting import LIGHTGBM, Rows, logsumexp
+from pipeline.evaluation.fitting import LIGHTGBM, Rows, load_lightgbm, logsumexp
 from pipeline.evaluation.fusion import CLASSES, Linear, Trees, log_features, probability_features
 from pipeline.evaluation.voting import fit_soft
 
@@ -92,6 +91,7 @@ def fit_matrix(
 
 def fit_trees(rows: Rows) -> Trees:
     """Small gradient-boosted trees on the models' probabilities, (N, M x C)."""
+    lightgbm = load_lightgbm()
     data = lightgbm.Dataset(probability_features(rows.logits), rows.truth)
     task = {"objective": "multiclass", "num_class": CLASSES, "max_bin": 31, "verbose": -1}
     return read_trees(lightgbm.train({**task, **LIGHTGBM, **TREES}, data).model_to_string())

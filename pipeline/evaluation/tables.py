@@ -213,7 +213,7 @@ def tabulate_candidates(results: dict) -> Table:
     scores = list(dict.fromkeys([*results["target"].split("+"), "accuracy", "macro_f1"]))
     ranked = sorted(stacking["candidates"].items(), key=lambda item: -item[1]["lead"])
     rows = [
-        [name, f"{row['lead']:+.4f}", f"{row['error']:.4f}", *[number(row[s]) for s in scores]]
+        [name, f"{row['lead']:+.4f}", f"{row['reach']:.4f}", *[number(row[s]) for s in scores]]
         for name, row in ranked
     ]
     target = " and ".join(HEADERS[score] for score in results["target"].split("+"))
@@ -225,14 +225,15 @@ def tabulate_candidates(results: dict) -> Table:
         )
     note = (
         f"Cross-validated {results['compared_by']}. Lead: in the mean of {target}, over the usual "
-        f"choice ({stacking['usual']}), which stays unless another leads by {stacking['errors']:g} "
-        f"standard errors. Chosen: {stacking['winner']}, {refitted}. Of these rows "
-        f"{certain['coverage']:.0%} are fused with a confidence of at least "
-        f"{certain['threshold']:.3f}; {certain['accuracy']:.1%} of those are right. Below, a "
-        "verdict is called uncertain. Logistic regression and LightGBM compete where there are at "
-        "least five groups."
+        f"choice ({stacking['usual']}), which stays unless another's lead is larger than what its "
+        "95 % interval, over sessions as in the other tables, reaches to either side. Chosen: "
+        f"{stacking['winner']}, {refitted}. Of these rows {certain['coverage']:.0%} are fused with "
+        f"a confidence of at least {certain['threshold']:.3f}; {certain['accuracy']:.1%} of those "
+        "are right. Below, a verdict of all models is called uncertain; fewer models, and turns "
+        "read with those before them, have thresholds of their own (fusion.json). Logistic "
+        "regression and LightGBM compete where there are at least five groups."
     )
-    header = ["", "Lead", "Standard error", *[HEADERS[score] for score in scores]]
+    header = ["", "Lead", "95 % interval ±", *[HEADERS[score] for score in scores]]
     return Table("Choice of the stacker", note, header, rows)
 
 
@@ -286,12 +287,18 @@ def tabulate_paper(results: dict) -> Table:
             ".7269 is in-sample. No score here can be held against it."
         )
     title = (
-        f"The paper's procedure: its stacking row is in-sample "
+        f"The paper's procedure, encoder {name_encoder(results)}: its stacking row is in-sample "
         f"({number(paper['stacking_in_sample']['accuracy'])}); {said}: "
         f"{number(paper[rule]['accuracy'])} by the same rule, "
         f"{number(stacking['accuracy'])} by this project's stacking"
     )
     return Table(title, note, header, rows)
+
+
+def name_encoder(results: dict) -> str:
+    """Name the checkpoint that read the words; two if the text model's and CM-BERT's differ."""
+    found = (run.get("settings", {}).get("bert") for run in results["runs"].values())
+    return " and ".join(dict.fromkeys(filter(None, found))) or "not on record"
 
 
 def number(value: float | None) -> str:

@@ -13,9 +13,6 @@ from scipy.fft import rfft
 
 from pipeline.files import FULL_SCALE, RATE
 
-BLOCK = 64  # frames that are transformed at once
-ROUNDING_POWER = 3 / 8 / 12 / FULL_SCALE**2  # mel_power of white noise of one bit (Hann: 3 / 8)
-
 
 @dataclass(frozen=True)
 class Mel:
@@ -30,6 +27,7 @@ class Mel:
     deviation_floor: float = 0.1  # normalisation does not blow up a bin that hardly moves
     slope_scale: float = 2.5  # of the deltas, so that they are not small beside the spectrogram
     curve_scale: float = 5.0  # of the deltas' deltas
+    rounding: float = 3 / 8 / 12 / FULL_SCALE**2  # mel_power of noise of one bit (Hann: 3 / 8)
 
     @cached_property
     def filters(self) -> np.ndarray:
@@ -47,15 +45,17 @@ def slice_frames(samples: np.ndarray, window: int, hop: int) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(samples, window)[::hop]
 
 
-def power_blocks(samples: np.ndarray, window: np.ndarray, hop: int) -> Iterator[np.ndarray]:
-    """Yield the power spectra (T, W / 2 + 1) of samples (S,) under a window (W,), BLOCK by BLOCK.
+def power_blocks(
+    samples: np.ndarray, window: np.ndarray, hop: int, block: int = 64
+) -> Iterator[np.ndarray]:
+    """Yield the power spectra (T, W / 2 + 1) of samples (S,) under a window (W,), block by block.
 
     In the precision of samples and window, by scipy, which transforms several frames at once; what
-    is made of a block never leaves the processor's cache.
+    is made of a block never leaves the processor's cache. Another size rounds differently.
     """
     frames = slice_frames(samples, len(window), hop)
-    for start in range(0, len(frames), BLOCK):
-        spectrum = rfft(frames[start : start + BLOCK] * window)
+    for start in range(0, len(frames), block):
+        spectrum = rfft(frames[start : start + block] * window)
         power = np.square(spectrum.real)
         power += np.square(spectrum.imag)
         yield power
@@ -76,7 +76,7 @@ def log_mel(samples: np.ndarray, mel: Mel) -> np.ndarray:
     the microphone only shifts the spectrogram; of digital silence it is a 16-bit file's own noise.
     """
     power = mel_power(samples, mel)
-    floor = max(float(power.mean()) * 10 ** (-mel.range / 10), ROUNDING_POWER)
+    floor = max(float(power.mean()) * 10 ** (-mel.range / 10), mel.rounding)
     return np.log(power + np.float32(floor))
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from models import check_choice
-from models.alexnet import ModifiedAlexNet, TwoVoices
+from models.alexnet import AlexNetConfig, ModifiedAlexNet, TwoVoices
 from models.speaker import known_at_each
 from models.speech import (
     SpeechClassifier,
@@ -28,7 +28,7 @@ from models.speech import (
 from pipeline.features.clips import augmented, stretched
 from pipeline.features.condition import usual_range
 from pipeline.features.mel import Mel, add_deltas, log_mel
-from pipeline.features.paper import PAPER_BINS, paper_spectrogram
+from pipeline.features.paper import Paper, paper_spectrogram
 from pipeline.files import RATE, reading
 from pipeline.learning.batches import Step, cut_alike, cut_batches, cut_speaker_batches, pad
 from pipeline.learning.checkpoint import read_config
@@ -43,11 +43,12 @@ from pipeline.learning.voices import (
     sums_of,
     turn_order,
     units_of,
+    voices_of,
 )
 
 NAME = "audio"
 MADE_BY = "audio_train.py"
-TEMPOS = (1.0, 0.85, 1.15)  # at which a clip is heard; the logits are averaged
+TEMPOS = (1.0, 0.85, 1.15)  # at which a clip is heard; the logits are averaged; kept with a model
 PART = 8  # clips of a training batch that are padded together
 SETTLED = 40  # batches on which the norms' averages are measured
 SAMPLED = 1000  # recordings by which it is measured what is usual
@@ -59,9 +60,9 @@ def create(settings: dict) -> AudioModel:
         return SpeechEncoderModel(*load_speech_encoder(settings["encoder"]), settings)
     check_choice("FEATURES", settings["features"], ("mel", "paper"))
     if settings["features"] == "paper":
-        return PaperModel(settings)
+        return PaperModel(settings, Paper(), AlexNetConfig())
     check_choice("POOLING (with FEATURES = 'mel')", settings["pooling"], ("statistics",))
-    return SpectrogramModel(Mel(), settings)
+    return SpectrogramModel(Mel(), settings, AlexNetConfig(), TEMPOS)
 
 
 def load(folder: Path) -> AudioModel:
@@ -79,10 +80,11 @@ def build(config: dict) -> AudioModel:
     if settings["encoder"] != "alexnet":
         encoder = build_speech_encoder(config["encoder"])
         return SpeechEncoderModel(encoder, config["normalise"], settings)
+    network = AlexNetConfig(**config["network"])
     if settings["features"] == "paper":
-        return PaperModel(settings)
-    average = Average.from_json(config["average"])
-    return SpectrogramModel(Mel(**config["mel"]), settings, average)
+        return PaperModel(settings, Paper(**config["paper"]), network)
+    mel, average = Mel(**config["mel"]), Average.from_json(config["average"])
+    return SpectrogramModel(mel, settings, network, config["tempos"], average)
 
 
 def compute_spectrograms(rows: Utterances, mel: Mel) -> list[np.ndarray]:
@@ -133,21 +135,37 @@ class AudioModel(Recogniser):
         return cut_batches(rows.sample_counts, budget * RATE, size, seed)
 
 
+class KnownVoice(np.ndarray):
+    """The rows of a batch of one speaker, from which the known voice's network learns."""
+
+
 class SpectrogramModel(AudioModel):
     """ModifiedAlexNet in its default setting: log-mel and deltas, for strangers and known voices.
 
-    average: the average training speaker, in the spectrogram.
+    tempos: at which a clip is heard.  average: the average training speaker, in the spectrogram.
     """
 
     LEARNED = ("all",)
 
-    def __init__(self, mel: Mel, settings: dict, average: Average | None = None):
-        self.mel, self.settings, self.average = mel, settings, average
-        self.network = TwoVoices(mel.bins, settings["dropout"])
+    def __init__(
+        self,
+        mel: Mel,
+        settings: dict,
+        network: AlexNetConfig,
+        tempos: Sequence[float],
+        average: Average | None = None,
+    ):
+        self.mel, self.settings, self.tempos, self.average = mel, settings, tempos, average
+        self.network = TwoVoices(mel.bins, settings["dropout"], config=network)
 
     def describe(self) -> dict:
-        own = {"mel": asdict(self.mel), "average": self.average.to_json()}
-        return {**super().describe(), **own}
+        return {
+            **super().describe(),
+            "mel": asdict(self.mel),
+            "average": self.average.to_json(),
+            "tempos": list(self.tempos),
+            "network": asdict(self.network.config),
+        }
 
     def prepare(self, rows: Utterances) -> Utterances:
         spectrograms = compute_spectrograms(rows, self.mel)
@@ -180,18 +198,15 @@ class SpectrogramModel(AudioModel):
         seed = seed or 0
         mixed = super().batches(rows, seed, budget, size)
         known = cut_speaker_batches(rows.speakers, rows.sample_counts, budget * RATE, size, seed)
+        known = [batch.view(KnownVoice) if len(batch) > 1 else batch for batch in known]
         batches = [
             batch[np.argsort(rows.sample_counts[batch], kind="stable")] for batch in mixed + known
         ]
         return [batches[i] for i in np.random.default_rng(seed).permutation(len(batches))]
 
     def inputs(self, rows: Utterances, chosen: np.ndarray, step: Step | None = None) -> dict:
-        """Return a batch to learn from: features, frame counts, whether the voice is known.
-
-        It is where one speaker says all.
-        """
-        batch = step.rows if step else chosen
-        known = len(batch) > 1 and len(np.unique(rows.speakers[batch])) == 1
+        """Return a batch to learn from: features, frame counts, whether it is of a KnownVoice."""
+        known = isinstance(step.rows if step else chosen, KnownVoice)
         varied = step if self.settings["augment"] else None
         units = rows.features["units"] if known else None
         parts = [
@@ -223,9 +238,9 @@ class SpectrogramModel(AudioModel):
 
         units: of the speaker, by row; None: the corpus'.  step: in which the clips are varied.
         """
-        clips = []
+        clips, corpus = [], self.average.units(self.mel.deviation_floor)
         for row in chosen:
-            mean, deviation = self.average.units if units is None else units[row]
+            mean, deviation = corpus if units is None else units[row]
             clip = (rows.features["spectrograms"][row] - mean) / deviation
             if step:
                 clip = augmented(clip, self.settings["augment"], step.random(row))
@@ -234,12 +249,14 @@ class SpectrogramModel(AudioModel):
             clips.append(add_deltas(clip, self.mel))
         return frame_batch(clips)
 
-    def companies(self, rows: Utterances, budget: int, size: int) -> list[list[np.ndarray]]:
-        """Return each speaker's batches, clips of like length together."""
-        speakers, lengths = rows.speakers, rows.sample_counts
+    def companies(
+        self, rows: Utterances, regime: str, budget: int, size: int
+    ) -> list[list[np.ndarray]]:
+        """Return each voice's batches (`voices_of`), clips of like length together."""
+        voices, lengths = voices_of(rows, regime), rows.sample_counts
         companies = []
-        for speaker in np.unique(speakers):
-            own = np.flatnonzero(speakers == speaker)
+        for voice in np.unique(voices):
+            own = np.flatnonzero(voices == voice)
             own = own[np.argsort(lengths[own], kind="stable")]
             companies.append([own[b] for b in cut_batches(lengths[own], budget * RATE, size)])
         return companies
@@ -247,8 +264,8 @@ class SpectrogramModel(AudioModel):
     def recognise(
         self, rows: Utterances, company: list[np.ndarray], regime: str, change: Change
     ) -> Tensor:
-        """Return the logits of one speaker's clips."""
-        return self.hear(rows, company, regime)[0]
+        """Return the logits of one speaker's clips; change: sees a whole company at a time."""
+        return self.hear(rows, company, regime, change=change)[0]
 
     def hear(
         self,
@@ -256,11 +273,23 @@ class SpectrogramModel(AudioModel):
         company: list[np.ndarray],
         regime: str,
         profile: SpeakerProfile | None = None,
+        change: Change = lambda inputs: inputs,
     ) -> tuple[Tensor, SpeakerProfile]:
         """Return the logits of one speaker's clips, and what is known of the speaker after them.
 
-        company: batches of one speaker's rows.  profile: what was known before them.
+        company: batches of one speaker's rows, under `past` of one session.  profile: what was
+        known before them.  change: is applied to what `inputs` returns of the company, in either
+        unit and at every tempo.
         """
+
+        def heard_as(units: Mapping | None, tempo: float) -> list[tuple[Tensor, Tensor]]:
+            parts = [self.part(rows, batch, units, tempo=tempo) for batch in company]
+            features, counts = map(list, zip(*parts, strict=True))
+            known = units is not None
+            made = change({"features": features, "frame_counts": counts, "known": known})
+            made = to_device(made, self.device)
+            return list(zip(made["features"], made["frame_counts"], strict=True))
+
         before = read_profile(profile)
         chosen = np.concatenate(company)
         order = torch.from_numpy(turn_order(rows, chosen))
@@ -270,35 +299,35 @@ class SpectrogramModel(AudioModel):
         units = dict(zip(chosen, self.units(known), strict=True))
         clips = known[:, 0].float().to(self.device)
         heard = {"spectrogram": own.sum(0) + before.get("spectrogram", 0)}
-        logits = []
-        for tempo in TEMPOS:
-            layers = [before[name] for name in sorted(before) if name.startswith(f"{tempo}")]
-            parts = [
-                [
-                    tuple(x.to(self.device) for x in self.part(rows, batch, by_row, tempo=tempo))
-                    for batch in company
-                ]
-                for by_row in (None, units)
-            ]
+        logits, depth = [], len(self.network.known.norms)
+        for tempo in self.tempos:
+            names = [f"{tempo} layer{number}" for number in range(depth)]
+            layers = [before[name] for name in names] if before else []
+            parts = [heard_as(by_row, tempo) for by_row in (None, units)]
             found, after = self.network.classify_speaker(*parts, order, clips, regime, layers)
             logits.append(found)
-            heard |= {f"{tempo} layer{number}": sums for number, sums in enumerate(after)}
+            heard |= dict(zip(names, after, strict=True))
         return torch.stack(logits).mean(0), make_profile(heard)
 
 
 class PaperModel(AudioModel):
     """ModifiedAlexNet on the published spectrograms."""
 
-    def __init__(self, settings: dict):
-        self.settings = settings
-        self.network = ModifiedAlexNet(settings["pooling"], PAPER_BINS, settings["dropout"])
+    def __init__(self, settings: dict, paper: Paper, network: AlexNetConfig):
+        self.settings, self.paper = settings, paper
+        pooling, dropout = settings["pooling"], settings["dropout"]
+        self.network = ModifiedAlexNet(pooling, paper.bins, dropout, config=network)
+
+    def describe(self) -> dict:
+        own = {"paper": asdict(self.paper), "network": asdict(self.network.config)}
+        return {**super().describe(), **own}
 
     def inputs(
         self, rows: Utterances, chosen: np.ndarray, step: Step | None = None
     ) -> dict[str, Tensor]:
         """Return the paper's features (B, 3, T, 321) and frame counts."""
-        clips = [paper_spectrogram(rows.samples(row)).transpose(1, 0, 2) for row in chosen]
-        features, counts = frame_batch(clips)
+        clips = [paper_spectrogram(rows.samples(row), self.paper) for row in chosen]
+        features, counts = frame_batch([clip.transpose(1, 0, 2) for clip in clips])
         return {"features": features, "frame_counts": counts}
 
 

@@ -25,6 +25,7 @@ from pipeline.files import (
     write_bytes,
     write_json,
 )
+from pipeline.record import differences
 
 SHOWN = 64  # rows of a batch that an error names
 
@@ -93,7 +94,7 @@ class State:
     """All that the next training step depends on, kept in one file that loads without pickle.
 
     A training goes in rounds, after each of which it is measured: epochs, or so many steps.
-    identity: what a run must share with an unfinished one to go on with it.
+    identity: what a run must share with an unfinished one to go on with it: settings, inputs ...
     """
 
     COUNTERS = ("round", "position", "step", "best_round", "best_score")
@@ -174,10 +175,11 @@ class State:
             torch.save(content, path)
         self.saved_at = time.monotonic()
 
-    def load(self, check: Callable[[dict, int], None] = lambda identity, step: None) -> bool:
+    def load(self, check: Callable[[dict, int], None] | None = None) -> bool:
         """Go back to the saved state, if there is one; tell whether there was.
 
-        check: raises UserError for the identity and the step of a run that must not go on here.
+        check: raises UserError for the identity and the step of a run that must not go on here; by
+        default of every other identity.
         """
         if not self.path.is_file():
             return False
@@ -186,7 +188,7 @@ class State:
                 if archive.testzip():
                     raise ValueError("a checksum is wrong")
             content = torch.load(self.path, weights_only=True, map_location="cpu")
-            check(content["identity"], content["counters"]["step"])
+            (check or self.check)(content["identity"], content["counters"]["step"])
             self.take(content)
         except UserError:
             raise
@@ -195,6 +197,14 @@ class State:
                 f"{self.path} cannot be read ({type(error).__name__}): delete it to start anew"
             ) from None
         return True
+
+    def check(self, saved: dict, step: int) -> None:
+        """Refuse another run's state."""
+        if why := differences(saved, self.identity):
+            raise UserError(
+                f"{self.path} is of a run of {why}: give the same to go on with it, or --restart "
+                "to start over"
+            )
 
     def take(self, content: dict) -> None:
         """Take over what `save` wrote."""

@@ -17,13 +17,13 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from models import check_choice
-from models.cmbert import CMBERT
+from models.cmbert import CMBERT, PROJECTION
 from models.kobert import build_encoder, load_encoder, load_tokenizer
 from models.speaker import REGIMES
 from models.speech import build_speech_encoder, load_speech_encoder
 from pipeline.features.clips import augmented
 from pipeline.features.mel import Mel
-from pipeline.features.paper import PAPER_MFCC, PAPER_MFCC_FRAMES, paper_mfcc
+from pipeline.features.paper import Paper, paper_mfcc
 from pipeline.features.tokens import average_over_tokens, describe_voice
 from pipeline.files import UserError, reading
 from pipeline.learning import processes
@@ -54,23 +54,39 @@ def create(settings: dict) -> CMBERTModel:
     if "/" not in audio and not Path(audio).is_dir():  # a misspelt word is not asked of the hub
         encoders = "a speech encoder's folder or owner/name on the hub"
         check_choice("AUDIO", audio, ("aligned", "paper", encoders))
-    if audio == "paper" and settings["max_length"] > PAPER_MFCC:
+    paper = Paper()
+    if audio == "paper" and settings["max_length"] > paper.mfcc:
         raise UserError(
             f"MAX_LENGTH = {settings['max_length']}: AUDIO = 'paper' lays a coefficient against "
-            f"each token and has {PAPER_MFCC}: give --max-length {PAPER_MFCC}, the paper's, or less"
+            f"each token and has {paper.mfcc}: give --max-length {paper.mfcc}, the paper's, or less"
         )
     tokenizer, encoder = load_tokenizer(settings["bert"]), load_encoder(settings["bert"])
     pad_id = tokenizer.pad_id if settings["pad_id"] < 0 else settings["pad_id"]
     if audio == "paper":
-        model = PaperVoiceModel(encoder, tokenizer, pad_id, PAPER_MFCC_FRAMES, settings)
+        model = PaperVoiceModel(encoder, tokenizer, pad_id, paper, settings)
     elif audio == "aligned":
         model = AlignedModel(encoder, tokenizer, pad_id, Mel(), settings)
     else:
         speech, normalise = load_speech_encoder(audio)
         model = EncoderVoiceModel(encoder, tokenizer, pad_id, speech, normalise, settings)
-    for name, parameter in model.network.named_parameters():
-        parameter.requires_grad &= not name.startswith(tuple(settings["frozen"]))
+    vocabulary = encoder.config.vocab_size
+    if pad_id >= vocabulary:
+        raise UserError(f"PAD_ID = {pad_id}: give -1 or one of the encoder's {vocabulary} tokens")
+    freeze(model.network, settings["frozen"])
     return model
+
+
+def freeze(network: nn.Module, prefixes: tuple[str, ...]) -> None:
+    """Take the parameters whose names begin so out of the training; each prefix must fit one."""
+    names = [name for name, _ in network.named_parameters()]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            parts = ", ".join(name for name, _ in network.named_children())
+            raise UserError(f"FROZEN = {prefix!r}: no weight's name begins so; there are {parts}")
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad &= not name.startswith(tuple(prefixes))
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UserError(f"FROZEN = {prefixes!r}: nothing is left to train")
 
 
 def load(folder: Path) -> CMBERTModel:
@@ -85,20 +101,29 @@ def load(folder: Path) -> CMBERTModel:
 def build(config: dict, tokenizer) -> CMBERTModel:
     """Build the model that config.json describes, with random weights."""
     encoder = build_encoder(config["encoder"])
-    settings, pad_id = config["settings"], config["pad_id"]
+    settings, pad_id, width = config["settings"], config["pad_id"], config["projection"]
     if settings["audio"] == "paper":
-        return PaperVoiceModel(encoder, tokenizer, pad_id, PAPER_MFCC_FRAMES, settings)
+        paper = Paper(**config["paper"])
+        return PaperVoiceModel(encoder, tokenizer, pad_id, paper, settings, width)
     if settings["audio"] == "aligned":
-        averages = tuple(map(Average.from_json, config["averages"]))
-        return AlignedModel(encoder, tokenizer, pad_id, Mel(**config["mel"]), settings, averages)
+        mel, averages = Mel(**config["mel"]), tuple(map(Average.from_json, config["averages"]))
+        return AlignedModel(encoder, tokenizer, pad_id, mel, settings, averages, width)
     speech, normalise = build_speech_encoder(config["speech_encoder"]), config["normalise"]
-    return EncoderVoiceModel(encoder, tokenizer, pad_id, speech, normalise, settings)
+    return EncoderVoiceModel(encoder, tokenizer, pad_id, speech, normalise, settings, width)
 
 
 class CMBERTModel(TokenReader):
     """What all kinds of CM-BERT share: the network, width d of what it hears over a token."""
 
-    def __init__(self, encoder: nn.Module, tokenizer, pad_id: int, width: int, settings: dict):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        tokenizer,
+        pad_id: int,
+        width: int,
+        settings: dict,
+        projection: int = PROJECTION,
+    ):
         self.settings, self.tokenizer, self.pad_id = settings, tokenizer, pad_id
         self.width = width
         self.network = CMBERT(
@@ -109,11 +134,13 @@ class CMBERTModel(TokenReader):
             settings["pooling"],
             settings["attention_dropout"],
             settings["dropout"],
+            projection=projection,
         )
 
     def describe(self) -> dict:
         encoder = self.network.encoder.config.to_dict()
-        return {"encoder": encoder, "pad_id": self.pad_id}
+        projection = self.network.attention.project_text.out_features
+        return {"encoder": encoder, "pad_id": self.pad_id, "projection": projection}
 
     def mask_words(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a batch with [MASK] in the place of every word."""
@@ -171,8 +198,9 @@ class AlignedModel(TokenVoiceModel):
         mel: Mel,
         settings: dict,
         averages: tuple[Average, Average] | None = None,
+        projection: int = PROJECTION,
     ):
-        super().__init__(encoder, tokenizer, pad_id, 3 * mel.bins, settings)
+        super().__init__(encoder, tokenizer, pad_id, 3 * mel.bins, settings, projection)
         self.mel, self.averages = mel, averages
 
     def describe(self) -> dict:
@@ -264,8 +292,10 @@ class EncoderVoiceModel(TokenVoiceModel):
         speech: nn.Module,
         normalise: bool,
         settings: dict,
+        projection: int = PROJECTION,
     ):
-        super().__init__(encoder, tokenizer, pad_id, speech.config.hidden_size, settings)
+        width = speech.config.hidden_size
+        super().__init__(encoder, tokenizer, pad_id, width, settings, projection)
         self.normalise = normalise
         # The network does not call it; as a part of it, it is saved, restored and moved with it.
         self.network.speech = speech.requires_grad_(False)
@@ -286,9 +316,25 @@ class EncoderVoiceModel(TokenVoiceModel):
 class PaperVoiceModel(CMBERTModel):
     """MFCC as published: coefficient number l lies against token number l, no alignment in time."""
 
+    def __init__(
+        self,
+        encoder: nn.Module,
+        tokenizer,
+        pad_id: int,
+        paper: Paper,
+        settings: dict,
+        projection: int = PROJECTION,
+    ):
+        super().__init__(encoder, tokenizer, pad_id, paper.mfcc_frames, settings, projection)
+        self.paper = paper
+
+    def describe(self) -> dict:
+        return {**super().describe(), "paper": asdict(self.paper)}
+
     def prepare(self, rows: Utterances) -> Utterances:
         bar = tqdm(range(len(rows)), "MFCC", unit=" utt", disable=None, leave=False, delay=1)
-        mfcc = [paper_mfcc(rows.samples(row))[: self.settings["max_length"]] for row in bar]
+        length = self.settings["max_length"]
+        mfcc = [paper_mfcc(rows.samples(row), self.paper)[:length] for row in bar]
         return super().prepare(rows).with_features(mfcc=mfcc)
 
     def inputs(

@@ -88,7 +88,7 @@ class Utterances:
         """Return the same rows and words with each other's speakers, recordings and voices."""
         order = np.random.default_rng(seed).permutation(len(self))
         places = ["split", "first_sample", "sample_count"]
-        places += ["speaker", "session", "scenario", "turn"]  # whose voice it is, and when
+        places += ["speaker", "session", "scenario", "dialogue_number", "turn"]  # whose, and when
         table = self.table.assign(**{name: self.table[name].to_numpy()[order] for name in places})
         features = {
             name: entries if name == "token_ids" else [entries[row] for row in order]
@@ -157,7 +157,14 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read a split's table: measures as float, nan where a cell is blank, all else as it is."""
     with reading(path, MADE_BY):
         header = path.read_text(encoding="utf-8").partition("\n")[0].split("\t")
-    missing = {*MEASURES, "turn", "labels", "first_sample", "sample_count"} - set(header)
+    missing = {
+        *MEASURES,
+        "dialogue_number",
+        "turn",
+        "labels",
+        "first_sample",
+        "sample_count",
+    } - set(header)
     if missing:
         raise UserError(f"{path} has no column {', '.join(sorted(missing))}: run {MADE_BY} again")
     # keep_default_na: an utterance may well say "nan" or "null".
@@ -181,6 +188,7 @@ class Training:
     fit: Utterances
     held_out: Utterances  # never trained on
     chooses_epoch: bool  # whether the held-out rows are validation, or predicted by the last epoch
+    identity: dict = field(default_factory=dict)  # what its state is of: settings, inputs, number
 
     def __str__(self) -> str:
         held_out = f", {self.held_out} held out" if len(self.held_out) else ""

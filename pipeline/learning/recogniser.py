@@ -92,7 +92,9 @@ class Recogniser(ABC):
         """Return the regime that outputs are of: "alone" if it does not matter, None for text."""
         return regime if self.LEARNED else "alone"
 
-    def companies(self, rows: Utterances, budget: int, size: int) -> list[list[np.ndarray]]:
+    def companies(
+        self, rows: Utterances, regime: str, budget: int, size: int
+    ) -> list[list[np.ndarray]]:
         """Return all rows in groups of batches that are recognised together: one each.
 
         Rows of like length are in a batch, as in learning, so that little is padded.
@@ -134,7 +136,7 @@ def predict(
     Several processes each predict a part; all return the whole.
     """
     rows = model.meet(rows, regime)
-    companies = model.companies(rows, *limits)
+    companies = model.companies(rows, regime, *limits)
     logits = torch.full((len(rows), len(LABELS)), torch.nan)
     for company in companies:
         logits[np.concatenate(company)] = 0  # the processes fill their rows; the sum is whole

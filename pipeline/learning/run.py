@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from models.kobert import identify
+from models.processes import total
 from pipeline.files import UserError, read_json, reading, write_json
 from pipeline.labels import LABELS
 from pipeline.learning import processes
@@ -33,7 +34,8 @@ class Run:
     stage: the model's file in pipeline/learning (text, audio, cmbert).  settings: the script's.
     All is written to `unfinished/` below it, whose `running.json` names the settings and the data,
     and moved to its place when the stage is finished: until then an earlier run's model stands. A
-    stage that finds an unfinished run of its own goes on where that stopped, and refuses another's.
+    stage that finds an unfinished run of its own goes on where that stopped, and refuses another's;
+    where there is nothing to do, it is left alone.
     """
 
     def __init__(self, stage: ModuleType, settings: dict):
@@ -52,11 +54,11 @@ class Run:
             if settings.get(name, OWN[0]) not in OWN:
                 inputs[name] = identify(settings[name])
         self.work = Work(stage.MADE_BY, self.folder, settings, inputs, self.folder)
+        settings = self.work.made_of["settings"] | {"processes": processes.count()}
+        self.identity = self.work.made_of | {"settings": settings}
         self.config = self.describe()
-        if processes.is_first():
-            self.begin()
-        processes.wait()
-        self.is_done = not self.marker.is_file()
+        is_done = processes.is_first() and self.begin()
+        self.is_done = bool(total(torch.tensor(float(is_done), device=self.device)))
 
     def plan(self) -> list[Training]:
         return plan_trainings(self.rows, self.settings["folds"], self.unfinished)
@@ -79,30 +81,31 @@ class Run:
             **describe_machine(),
         }
 
-    def begin(self) -> None:
-        """Find the unfinished run of the same settings, or prepare for a new one."""
+    def begin(self) -> bool:
+        """Find the unfinished run of the same settings, or prepare for a new one.
+
+        Returns whether an earlier run has done everything.
+        """
         self.work.take_up(self.unfinished)
         if self.work.is_done():
-            return
-        made_of = self.work.made_of
-        now = made_of | {"settings": made_of["settings"] | {"processes": processes.count()}}
+            return True
         learned = [*self.unfinished.rglob("state.pt"), *self.unfinished.rglob("config.json")]
         if self.marker.is_file() and learned:
             before = read_json(self.marker, "with --restart")
             with reading(self.marker, "with --restart"):
-                why = differences(before, now | {"code": before["code"]})
-                other_code = differences(before, now)
+                why = differences(before, self.identity)
+                other_code = differences(before, self.work.code)
             if why:
                 raise UserError(
                     f"{self.unfinished} is a run of {why}: give the same to go on with it, or "
                     "--restart to start over"
                 )
-            if other_code:
-                print(f"{self.unfinished}: {other_code} than it was begun with")
-            print(f"{self.folder}: going on with the unfinished run of these settings")
+            begun = other_code and f", begun by {other_code}"
+            print(f"{self.folder}: going on with the unfinished run of these settings{begun}")
         else:
             shutil.rmtree(self.unfinished, ignore_errors=True)
-            write_json(self.marker, now)
+            write_json(self.marker, self.identity | self.work.code)
+        return False
 
     def trainings(self) -> Iterator[tuple[Training, Recogniser]]:
         """Yield what is still to be trained, each with a new model.
@@ -122,6 +125,7 @@ class Run:
                 self.rows, is_prepared = model.prepare(self.rows), True
                 part = self.plan()[number]
             name = "model" if part.folder == self.unfinished else part.folder.name
+            part.identity = self.identity | {"training": {"number": number}}
             print(f"{self.stage.NAME} {name}: {part}{model.inspect(part.fit)}")
             yield part, model
 

@@ -1,6 +1,7 @@
 """A trained run as one folder to hand on: weights, configurations, fusion, ONNX graphs, a card."""
 
 import shutil
+from operator import ge
 from pathlib import Path
 
 from pipeline.evaluation.predictions import MODELS
@@ -8,9 +9,12 @@ from pipeline.files import RECORDS, UserError, read_json, reading, sha256, write
 from pipeline.learning.checkpoint import save_weights, write_files
 from pipeline.predicting.graphs import write_graph
 from pipeline.predicting.predicting import Run
+from pipeline.predicting.utterances import NEEDS
 
 TITLES = {"text": "words", "audio": "voice", "cmbert": "words and voice (CM-BERT)"}
 CHECKPOINTS = ("bert", "encoder", "audio", "_name_or_path")  # may be the path of a folder
+GIVEN = {"words and voice": (1, 1), "words": (0, 1), "voice": (1, 0)}  # as NEEDS: voice, words
+TURN = ", after other turns of a dialogue"
 SCORES = {"accuracy": "accuracy", "macro_f1": "macro F1", "uar": "UAR"}
 
 
@@ -82,9 +86,7 @@ def write_card(run: Run, scores: list[dict], without: list[str]) -> str:
         notice=notice,
         facts=rows,
         scores=write_scores(scores),
-        threshold=run.fusion.threshold,
-        coverage=run.fusion.coverage,
-        accuracy=run.fusion.accuracy,
+        certain=write_certain(run),
         licence=OF_SYNTHETIC if run.synthetic else OF_CORPUS,
     )
 
@@ -100,6 +102,20 @@ def write_scores(scores: list[dict]) -> str:
     for row in scores:
         cells = [show_score(row[name], row.get(f"{name}_ci")) for name in SCORES]
         lines.append(f"| {row['method']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def write_certain(run: Run) -> str:
+    """Return as a table which verdicts are certain, by what an utterance has; turns apart."""
+    lines = ["| | certain from | share certain | right of these |", "|---|---|---|---|"]
+    for title, given in GIVEN.items():
+        needs = {model: NEEDS[model] for model in run.models}
+        models = tuple(m for m, need in needs.items() if all(map(ge, given, need)))
+        for of, certain in (("", run.fusion.certain), (TURN, run.fusion.in_dialogue)):
+            if models and certain:
+                threshold, *shares = certain[models]
+                cells = [f"{threshold:.2f}", *[f"{share:.0%}" for share in shares]]
+                lines.append(f"| {title}{of} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -128,8 +144,10 @@ On the test sessions, whose speakers no model has met; in brackets 95 % interval
 
 {scores}
 
-A verdict less certain than {threshold:.2f} is called uncertain. Of the rows that the fusion was
-fitted on, {coverage:.0%} are certain under cross-validation, and {accuracy:.0%} of these are right.
+A verdict of less confidence than this is called uncertain. The shares are of the rows that the
+fusion was fitted on, under cross-validation.
+
+{certain}
 
 ## Use
 

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,10 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from models.alexnet import HALF_TRUST, KERNELS
 from models.speaker import clip_sums, known_moments
 from pipeline.files import write_atomically
-from pipeline.learning.audio import TEMPOS, SpectrogramModel
+from pipeline.learning.audio import SpectrogramModel
 from pipeline.learning.cmbert import AlignedModel
 from pipeline.learning.recogniser import Recogniser
 from pipeline.learning.text import TextModel
@@ -51,19 +50,19 @@ def slopes(frames: Tensor, counts: Tensor) -> Tensor:
     return (at(1) - at(-1) + 2 * (at(2) - at(-2))) / 10
 
 
-def stretched(frames: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+def stretched(frames: Tensor, counts: Tensor, tempos: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Return features.clips.stretched of (B, T, F), whose first `counts` (B,) frames are real.
 
     At the S tempos one after another: (S x B, T', F) and the real frames (S x B,).
     """
-    tempos = torch.tensor(TEMPOS, dtype=torch.float64)[:, None]
-    after = (counts / tempos).round().long().clamp(min=1)
+    lengths = counts / torch.tensor(tempos, dtype=torch.float64)[:, None]
+    after = lengths.round().long().clamp(min=1)
     steps = (counts - 1) / (after - 1).clamp(min=1).double()
-    places = torch.arange(math.ceil(frames.shape[1] / min(TEMPOS))) * steps[..., None]
+    places = torch.arange(math.ceil(frames.shape[1] / min(tempos))) * steps[..., None]
     below = places.floor().long().minimum(counts[:, None] - 1)
     above = (below + 1).minimum(counts[:, None] - 1)
     weight = (places - below).clamp(max=1).float()[..., None]  # behind the clip's end anything
-    every = frames.expand(len(TEMPOS), -1, -1, -1)
+    every = frames.expand(len(tempos), -1, -1, -1)
     at = [every.gather(2, p[..., None].expand(-1, -1, -1, frames.shape[2])) for p in (below, above)]
     return (at[0] * (1 - weight) + at[1] * weight).flatten(0, 1), after.flatten()
 
@@ -78,12 +77,12 @@ class Units(nn.Module):
 
     def __init__(self, average: Average, floor: float):
         super().__init__()
-        self.floor = floor
+        self.floor, self.clips = floor, average.clips
         self.register_buffer("mean", average.mean)
         self.register_buffer("variance", average.variance)
 
     def forward(self, known: Tensor) -> tuple[Tensor, Tensor]:
-        mean, variance = known_moments(known, self.mean, self.variance)
+        mean, variance = known_moments(known, self.mean, self.variance, self.clips)
         return mean[:, None], variance.sqrt().clamp(min=self.floor)[:, None]
 
 
@@ -95,15 +94,16 @@ class AudioGraph(nn.Module):
 
     def __init__(self, model: SpectrogramModel):
         super().__init__()
-        self.network, self.mel = model.network, model.mel
-        self.units = Units(model.average, model.mel.deviation_floor)
-        mean, deviation = map(torch.from_numpy, model.average.units)
+        self.network, self.mel, self.tempos = model.network, model.mel, model.tempos
+        floor = model.mel.deviation_floor
+        self.units = Units(model.average, floor)
+        mean, deviation = map(torch.from_numpy, model.average.units(floor))
         self.register_buffer("corpus_mean", mean)
         self.register_buffer("corpus_deviation", deviation)
         widths = [norm.num_features for norm in model.network.known.norms]
         self.state = {
             f"{tempo} layer{number}": 2 + 2 * width
-            for tempo in TEMPOS
+            for tempo in self.tempos
             for number, width in enumerate(widths)
         }
         self.state["spectrogram"] = 2 + 2 * model.mel.bins
@@ -121,7 +121,8 @@ class AudioGraph(nn.Module):
         def moments(number: int, parts: list) -> list:
             after.append(before[number] + clip_sums(*parts[0]))
             norm = self.network.known.norms[number]
-            return [known_moments(after[-1], norm.running_mean, norm.running_var)]
+            prior = self.network.config.prior_clips
+            return [known_moments(after[-1], norm.running_mean, norm.running_var, prior)]
 
         (maps,) = self.network.known.convolve([(heard, counts)], moments)
         return self.network.known.classify(*maps), after
@@ -130,19 +131,19 @@ class AudioGraph(nn.Module):
         """(B, T, F), (B,), (B, K) -> logits (B, C), state after the clips (B, K)."""
         *layers, level = state.split(list(self.state.values()), dim=1)
         level = level + frame_sums(spectrogram, frame_counts)
-        mean, deviation = (units.repeat(len(TEMPOS), 1, 1) for units in self.units(level))
-        clip, counts = stretched(spectrogram, frame_counts)
+        count, depth = len(self.tempos), len(self.network.known.norms)
+        mean, deviation = (units.repeat(count, 1, 1) for units in self.units(level))
+        clip, counts = stretched(spectrogram, frame_counts, self.tempos)
         stranger = self.features((clip - self.corpus_mean) / self.corpus_deviation, counts)
         heard = self.features((clip - mean) / deviation, counts)
-        depth = len(KERNELS)
         before = [torch.cat(layers[number::depth]) for number in range(depth)]
         known, after = self.hear_known(heard, counts, before)
-        trust = (level[:, :1] / (level[:, :1] + HALF_TRUST)).float()
-        by_tempo = (len(TEMPOS), spectrogram.shape[0], -1)
+        trust = (level[:, :1] / (level[:, :1] + self.network.config.half_trust)).float()
+        by_tempo = (count, spectrogram.shape[0], -1)
         known = known.reshape(by_tempo).mean(0)
         stranger = self.network.stranger(stranger, counts).reshape(by_tempo).mean(0)
         after = [sums.reshape(by_tempo) for sums in after]
-        state_after = [sums[tempo] for tempo in range(len(TEMPOS)) for sums in after] + [level]
+        state_after = [sums[tempo] for tempo in range(count) for sums in after] + [level]
         return trust * known + (1 - trust) * stranger, torch.cat(state_after, dim=1)
 
 

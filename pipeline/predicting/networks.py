@@ -60,7 +60,7 @@ def hear(
     model: Recogniser, rows: Utterances, limits: tuple[int, int], profile: SpeakerProfile | None
 ) -> tuple[np.ndarray, SpeakerProfile]:
     """Return the logits (N, C) of one speaker's rows, and what is known after them."""
-    company = [batch for batches in model.companies(rows, *limits) for batch in batches]
+    company = [batch for batches in model.companies(rows, "past", *limits) for batch in batches]
     with torch.inference_mode():
         found, profile = model.hear(rows, company, "past", profile)
     logits = np.empty(found.shape, np.float32)
@@ -79,6 +79,7 @@ def make_rows(utterances: list) -> Utterances:
             "speaker": [u.recording.speaker for u in utterances],
             "session": 0,
             "scenario": "",
+            "dialogue_number": 0,
             "turn": numbers,
             "split": list(map(str, numbers)),
             "first_sample": 0,

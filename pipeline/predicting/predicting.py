@@ -81,7 +81,7 @@ class Answer:
     recording: with its times, if it was cut out of a longer one.  text: the words as the models
     read them.  logits, models: model -> logits (C,) and its calibrated probabilities (C,).
     probabilities (C,): of the fusion, which `method` names, and of the dialogue's turns until then,
-    if its speakers are named.  uncertain: whether they tell too little for a verdict.
+    if its speakers are named.  uncertain: whether they are below the threshold of these models.
     """
 
     recording: Recording
@@ -194,7 +194,7 @@ def answer(run: Run, utterances: list[Utterance], heard: Heard) -> Iterator[Answ
             {m: softmax(own[m] / run.fusion.temperatures[m]) for m in own},
             probabilities,
             run.fusion.method(own),
-            bool(probabilities.max() < run.fusion.threshold),
+            bool(probabilities.max() < run.fusion.threshold(own, [name for name, _ in turns])),
             utterance.remarks,
         )
 
@@ -221,8 +221,7 @@ def fuse(fitted: fusion.Fusion, logits: dict[str, np.ndarray]) -> np.ndarray:
 def read_turn(fitted: fusion.Fusion, turns: list[tuple[str, np.ndarray]]) -> np.ndarray:
     """Return the probabilities (C,) of the last of a dialogue's turns, all given in order.
 
-    turns: each one's speaker and its probabilities by itself. Where somebody has no name it is not
-    known who speaks to whom, and the turn stands by itself.
+    turns: each one's speaker and its probabilities by itself.
     """
     speakers, probabilities = zip(*turns, strict=True)
-    return fitted.read_turn(speakers, np.stack(probabilities)) if all(speakers) else turns[-1][1]
+    return fitted.read_turn(speakers, np.stack(probabilities))

@@ -106,6 +106,36 @@ def test_what_is_known_of_a_speaker_is_what_the_regime_allows(fit, data, regime)
     assert np.allclose(single, whole, atol=1e-6) == (regime == "alone")
 
 
+@pytest.mark.parametrize("names", [("script01", "impro01"), ("impro01", "script01")])
+def test_past_is_the_order_of_time_whatever_the_dialogues_are_called(fit, data, names):
+    """The sixth turn is the second dialogue's first."""
+    test = load_utterances(data, "test")
+    voice = VoiceClassifier(fit, "past", deal_sessions(fit, 1))
+    turns = test.table["turn"].to_numpy()
+    second = turns > 5
+    table = test.table.assign(
+        scenario=np.where(second, names[1], names[0]),
+        dialogue_number=1 + second,
+        turn=turns - 5 * second,
+    )
+    named = replace(test, table=table)
+    whole = voice.features(test, clip_sums(test))
+    assert np.allclose(voice.features(named, clip_sums(named)), whole, atol=1e-6)
+    for last in range(1, len(turns)):
+        part = named.select(turns <= last)
+        found = voice.features(part, clip_sums(part))
+        assert np.allclose(found, whole[turns <= last], atol=1e-6)
+
+
+def test_a_speaker_of_several_sessions_is_known_within_each_alone(fit):
+    voice = VoiceClassifier(fit, "past", deal_sessions(fit, 1))
+    sums = clip_sums(fit)
+    again = replace(fit, table=fit.table.assign(speaker=fit.table["gender"]))
+    assert np.allclose(voice.features(again, sums), voice.features(fit, sums))
+    voice.regime = "all"
+    assert not np.allclose(voice.features(again, sums), voice.features(fit, sums))
+
+
 def test_a_class_of_one_session_leaves_finite_probabilities(data, fit):
     """Where that session is left out, the class is not learned."""
     rare = fit.table["session"].eq(2) & fit.table["label"].eq("fear")

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from pipeline.corpus.report import fleiss_kappa
 from pipeline.files import RATE, UserError, sha256
 from pipeline.labels import LABELS
 from pipeline.learning.dataset import load_utterances
+from pipeline.learning.voices import turn_order
 from pipeline.sample.writer import Row, Vote
 
 SCRIPT = Path(preprocess.__file__)
@@ -127,14 +129,15 @@ def test_columns_and_a_row_by_hand(run, corpus):
     data = run(corpus, text="spoken")
     row = {row["id"]: row for row in read(data, "train")}["Sess03_script01_F002"]
     assert list(row) == [
-        *("id", "session", "speaker", "gender", "scenario", "turn", "wav_start", "wav_end"),
+        *("id", "session", "speaker", "gender", "scenario", "dialogue_number", "turn"),
+        *("wav_start", "wav_end"),
         *("label", "labels", "text", "valence", "arousal"),
         *("votes_neutral", "votes_angry", "votes_happy", "votes_surprise", "votes_sad"),
         *("votes_fear", "votes_disgust", "first_sample", "sample_count"),
     ]
     expected = {"session": "3", "speaker": "Sess03F", "gender": "F", "scenario": "script01"}
     # Sessions 1 and 2 have 60 segments, 0 to 59; F002 is the third one of its dialogue.
-    expected |= {"turn": "3", "wav_start": "62", "wav_end": "62.1"}
+    expected |= {"dialogue_number": "1", "turn": "3", "wav_start": "62", "wav_end": "62.1"}
     expected |= {"label": "neutral", "labels": "neutral;sad", "text": "그래서 가사다 말이야."}
     expected |= {"valence": "2.5", "votes_neutral": "5", "votes_sad": "5", "votes_angry": "0"}
     expected |= {"sample_count": "1600"}
@@ -329,6 +332,26 @@ def test_blank_means_and_times_come_back_as_nan(run, tmp_path):
     assert table.loc["Sess01_script01_M001", "valence"] == 3.0
 
 
+@pytest.mark.parametrize("order", [("script01", "script02", "impro01"), ("impro01", "script02")])
+def test_the_tables_have_the_order_of_time(run, tmp_path, order):
+    """Dialogue and turn in one table are the annotation's order, whatever names and IDs are."""
+
+    def reorder(sessions):
+        for session in sessions:
+            kept = [s for s in session.segments if s.id.split("_")[1] in order]
+            session.segments[:] = sorted(kept, key=lambda s: order.index(s.id.split("_")[1]))
+
+    hostile.write(tmp_path / "corpus", "KEMDy19", [hostile.Change("", edit=reorder)])
+    data = run(tmp_path / "corpus")
+    sessions = hostile.healthy19()
+    reorder(sessions)
+    table = load_utterances(data, *SPLITS).table
+    in_time = table.sort_values(["session", "dialogue_number", "turn"])["id"].tolist()
+    assert in_time == [segment.id for session in sessions for segment in session.segments]
+    every = load_utterances(data, *SPLITS)
+    assert [every.ids[row] for row in turn_order(every, np.arange(len(every)))] == in_time
+
+
 def test_transcripts_seen_in_training_are_counted(run, tmp_path, capsys):
     """Two of the test's twenty scripted ones and one of validation's repeat a text of session 1."""
 
@@ -391,6 +414,82 @@ def test_mistake_ends_in_one_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("preprocess.py: error: ") and done.stderr.count("\n") == 1
     assert not (tmp_path / "data").exists()
+
+
+CP949 = os.fsdecode("새 폴더".encode("cp949"))  # as a zip from Korean Windows leaves names
+
+
+def test_names_that_are_no_utf8_are_read_said_and_written(tmp_path):
+    """Of folders, of files in any of them, and of what the settings name."""
+    root, data, outputs = (tmp_path / CP949 / name for name in (CP949, "data", "outputs"))
+    hostile.write(
+        tmp_path / "corpus", "KEMDy19", [c for c in CHANGES19 if c.name in ("FLAC", "24 bit")]
+    )
+    root.parent.mkdir()
+    (tmp_path / "corpus").rename(root)
+    stray = [f"annotation/{CP949}.csv", f"wav/{CP949}.hwp", f"wav/{CP949}/{CP949}.wav"]
+    for suffix in (".wav", ".txt", ".m4a", ""):
+        stray.append(f"wav/Session01/Sess01_script01/{CP949}{suffix}")
+    for path in stray:
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).touch()
+    command = [sys.executable, SCRIPT, "--corpus", root, "--data", data, "--outputs", outputs]
+    for said in ("written: ", "nothing to do"):
+        done = subprocess.run(command, capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b""), done.stderr
+        assert said in done.stdout.decode()  # UTF-8 whatever is in it
+    manifest = json.loads((data / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["corpus"]["name"] == CP949 and manifest["counts"]["used"] == 150
+    entries = manifest["ignored"] + manifest["orphans"]
+    assert {entry["path"] for entry in entries} == set(stray)
+    assert "새 폴더".encode("cp949") not in (outputs / "corpus" / "report.md").read_bytes()
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("given", ["NFC", "NFD"])
+def test_a_corpus_is_found_by_either_normal_form_of_its_name(run, tmp_path, on_disk, given):
+    names = [Path(unicodedata.normalize(form, "말뭉치/감정")) for form in (on_disk, given)]
+    hostile.write(tmp_path / names[0], "KEMDy20", [])
+    manifest = json.loads((run(tmp_path / names[1]) / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["counts"]["used"] == 50
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"), [("KEMDy19", "{}{:03d}"), ("KEMDy20", "User{:03d}{}_{:03d}")]
+)
+def test_the_report_names_a_recording_and_a_transcript_that_are_perhaps_one(
+    run, tmp_path, kind, form
+):
+    """One of each of one speaker in one dialogue; not of two speakers, of two dialogues, of three.
+
+    An M015 that is not annotated has the words of M016, which is.
+    """
+
+    def name(session, dialogue, letter, number):
+        user = () if kind == "KEMDy19" else (2 * session - (letter == "F"),)
+        return f"Sess{session:02d}_{dialogue}_{form.format(*user, letter, number)}"
+
+    odd = 1, 3  # KEMDy20 counts both speakers' turns together
+    heard, read_only = name(3, "script01", "M", 4), name(3, "script01", "M", 2)
+    sounds = {heard, name(2, "script01", "F", 1), *(name(1, "script01", "F", n) for n in odd)}
+    texts = {read_only, name(1, "script01", "F", 5)}
+    texts |= {name(2, "script01", "M", 4), name(2, "script02", "F", 4)}
+
+    def tear(sessions):
+        for identifier in sounds:
+            hostile.edit(identifier, text=None)(sessions)
+        for identifier in texts:
+            hostile.edit(identifier, audio=None, rows={})(sessions)
+
+    hostile.write(tmp_path / "corpus", kind, [hostile.Change("", edit=tear)])
+    manifest = json.loads((run(tmp_path / "corpus") / "manifest.json").read_text(encoding="utf-8"))
+    reason = (
+        f"{heard}.wav has no transcript and {read_only}.txt no recording: perhaps one utterance"
+    )
+    assert [(entry["id"], entry["reason"]) for entry in manifest["noted"]] == [(heard, reason)]
+    assert {e["id"] for e in manifest["dropped"]} == sounds
+    assert {e["id"] for e in manifest["orphans"]} == texts
+    assert reason in (tmp_path / "outputs" / "corpus" / "report.md").read_text(encoding="utf-8")
 
 
 def test_dask_cluster_of_two_processes(run, corpus):

@@ -1,5 +1,6 @@
 """Labels against votes, whole files: a few odd rows are noted, many stop the stage."""
 
+import re
 from dataclasses import replace
 
 import hostile
@@ -10,6 +11,7 @@ from pipeline.corpus.matching import read_corpus
 from pipeline.corpus.ratings import OFF_SCALE, OUTVOTED, SILENT_RATERS
 from pipeline.corpus.tree import find_tree
 from pipeline.files import UserError
+from pipeline.labels import LABELS
 from pipeline.sample.writer import Vote, row_of_votes
 
 
@@ -259,3 +261,44 @@ def test_other_numbers_of_raters_are_read_and_noted(tmp_path):
     utterances, account = read(root)
     assert sum(utterances["Sess02_script01_F001"].votes) == 8
     assert reasons(account) == [("annotation/Session02_F_res.csv", "8 raters, not 10")]
+
+
+KOREAN = dict(zip(LABELS, ["중립", "분노", "기쁨", "놀람", "슬픔", "공포", "혐오"], strict=True))
+
+
+def in_korean(text):
+    for label, word in KOREAN.items():
+        text = text.replace(label, word)
+    return text
+
+
+@pytest.mark.parametrize("kind", ["KEMDy19", "KEMDy20"])
+@pytest.mark.parametrize(
+    ("spoil", "name", "found"),
+    [
+        (
+            lambda text: re.sub(r",(\d)\.(\d)(?=,)", r',"\1,\2"', text),
+            "Valence",
+            "'3,0' is not a number",
+        ),
+        (
+            lambda text: re.sub(r",(\d)\.(\d)(?=,)", r",\1,\2", text),
+            "a rater",
+            "unknown emotion '3'",
+        ),
+        (lambda text: text.replace("3.0", "middling"), "Valence", "'middling' is not a number"),
+        (in_korean, "Emotion", f"unknown emotion '{KOREAN['neutral']}'"),
+        (lambda text: in_korean(text).encode("cp949"), "Emotion", "unknown emotion '중립'"),
+    ],
+)
+def test_a_file_of_which_no_row_can_be_read(tmp_path, kind, spoil, name, found):
+    """Decimal commas, words of another language: what was found, in which row and column."""
+    hostile.write(tmp_path, kind, [])
+    path = min(tmp_path.glob("annotation/*"))
+    content = spoil(path.read_text(encoding="utf-8"))
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    account = Account()
+    with pytest.raises(UserError) as error:
+        read_corpus(find_tree(tmp_path, account), account)
+    place = rf"annotation/{path.name}: none of its \d+ rows can be read, the first is row 3, "
+    assert re.match(rf"{place}{found}.* \(column \d+, {name}\); numbers have", str(error.value))

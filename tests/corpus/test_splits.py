@@ -15,6 +15,7 @@ def speak(session: int, gender: str, number: int, speaker: str = "") -> Utteranc
         speaker=speaker or f"Sess{session:02d}{gender}",
         gender=gender,
         scenario="script01",
+        dialogue_number=1,
         turn=number,
         wav_start=0.0,
         wav_end=1.0,

@@ -58,6 +58,74 @@ def test_annotation_decides_and_not_the_id(tmp_path):
     assert noted(account) == []
 
 
+ORDERS = (
+    ("script01", "script02", "impro01"),
+    ("impro01", "script01", "script02"),
+    ("script02", "impro01", "script01"),
+)
+
+
+def in_order(*dialogues):
+    """Return the change of every session's annotation to this order of dialogues."""
+
+    def reorder(sessions):
+        for session in sessions:
+            session.segments.sort(key=lambda segment: dialogues.index(segment.id.split("_")[1]))
+
+    return reorder
+
+
+def numbers(utterances):
+    """Return the number of every dialogue, by session and name."""
+    found = {(u.session, u.scenario, u.dialogue_number) for u in utterances.values()}
+    assert len(found) == len({each[:2] for each in found})
+    return {(session, scenario): number for session, scenario, number in found}
+
+
+@pytest.mark.parametrize("kind", ["KEMDy19", "KEMDy20"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_dialogues_are_numbered_in_the_order_of_rows_and_not_of_names(tmp_path, kind, order):
+    utterances, account = read(tmp_path, in_order(*order), kind=kind)
+    there = [name for name in order if kind == "KEMDy19" or name.startswith("script")]
+    expected = {
+        (session, name): number
+        for session in range(1, hostile.SESSIONS + 1)
+        for number, name in enumerate(there, 1)
+    }
+    assert numbers(utterances) == expected
+    assert noted(account) == []
+
+
+def test_a_row_in_a_wrong_place_moves_no_dialogue(tmp_path):
+    def move(sessions):
+        segments = sessions[1].segments
+        segments.insert(0, segments.pop())  # the last one of impro01
+
+    utterances, _ = read(tmp_path, move)
+    assert [numbers(utterances)[2, name] for name in ORDERS[0]] == [1, 2, 3]
+
+
+def test_a_dialogue_that_cannot_be_used_keeps_its_number(tmp_path):
+    def empty(sessions):
+        for segment in list(sessions[1].segments[:10]):
+            hostile.edit(segment.id, audio=None)(sessions)
+
+    utterances, _ = read(tmp_path, empty)
+    assert [numbers(utterances).get((2, name)) for name in ORDERS[0]] == [None, 2, 3]
+
+
+def test_files_that_order_the_dialogues_differently_are_noted(tmp_path):
+    hostile.write(tmp_path, "KEMDy19", [])
+    path = tmp_path / "annotation" / "Session02_M_res.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], *lines[22:], *lines[2:22]]) + "\n")
+    account = Account()
+    utterances = {u.id: u for u in read_corpus(find_tree(tmp_path, account), account)}
+    assert [numbers(utterances)[2, name] for name in ORDERS[0]] == [1, 2, 3]
+    reason = "the session's two files list the dialogues in different orders, F's counts"
+    assert noted(account) == [("Session02", reason)]
+
+
 def test_a_turn_that_cannot_be_used_leaves_a_gap_and_a_phantom_none(tmp_path):
     def plant(sessions):
         phantom = {
@@ -183,6 +251,25 @@ def test_kemdy20_counts_both_users_whatever_prefix_their_ids_have(tmp_path):
     assert script == [
         (turn, turn - 1.0, ("User003F", "User004M")[(turn - 1) % 2]) for turn in range(1, 6)
     ]
+
+
+@pytest.mark.parametrize("kind", ["KEMDy19", "KEMDy20"])
+@pytest.mark.parametrize("listed_by", ["start", "end"])
+def test_turns_may_overlap(tmp_path, kind, listed_by):
+    """Two who speak at once are listed either way, and nothing is to be said of it."""
+    spans = [(0.0, 4.0), (3.8, 9.0), (8.8, 12.0), (9.5, 11.0), (12.0, 13.0)]
+    spans = sorted(spans, key=lambda span: span[listed_by == "end"])
+
+    def overlap(sessions):
+        segments = sessions[1].segments
+        for place, (start, end) in enumerate(spans):
+            segments[place] = replace(segments[place], start=start, end=end)
+        del segments[len(spans) :]
+
+    utterances, account = read(tmp_path, overlap, kind=kind)
+    found = sorted((u.turn, u.wav_start) for u in utterances.values() if u.session == 2)
+    assert found == list(enumerate((start for start, _ in spans), 1))
+    assert noted(account) == []
 
 
 @pytest.mark.parametrize(

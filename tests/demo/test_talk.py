@@ -1,5 +1,8 @@
 """A conversation of the demo: the same answers as predict's, turn by turn; attention; limits."""
 
+from pathlib import Path
+
+import hostile
 import numpy as np
 import pytest
 import soundfile
@@ -111,3 +114,17 @@ def test_examples_are_the_last_sessions_turns_in_turn(tmp_path):
     assert [said for _, said, _ in found] == [f"{name}의 말" for name in names]
     assert [who for _, _, who in found] == ["F", "M", "F"]
     assert find_examples(tmp_path / "nowhere") == []
+
+
+def test_examples_are_of_the_dialogue_that_the_annotation_has_first(tmp_path):
+    """script01 before impro01, and a turn of the man before the woman's."""
+
+    def swap(sessions):
+        segments = sessions[-1].segments
+        segments[0], segments[1] = segments[1], segments[0]
+
+    wrong = hostile.edit_row("Sess05_script01_F002", "F", id="Sess05_script01_M002")
+    hostile.write(tmp_path, "KEMDy19", [hostile.Change("", edit=edit) for edit in (wrong, swap)])
+    found = find_examples(tmp_path)
+    names = [f"Sess05_script01_{name}" for name in ("M001", "F001", "F002", "M002", "F003", "M003")]
+    assert [Path(path).stem for path, _, _ in found] == names

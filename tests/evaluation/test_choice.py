@@ -6,8 +6,11 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from test_stacking import KEMDY19, accuracy, simulate
 
+from benchmarks import coverage
 from pipeline.evaluation import choice, metrics, voting
 from pipeline.evaluation.fitting import Rows
+from pipeline.evaluation.fusion import SETS
+from pipeline.evaluation.predictions import MODELS
 from pipeline.files import UserError
 
 TARGET = "accuracy+macro_f1"
@@ -71,11 +74,10 @@ def test_scores_are_means_over_deals_of_the_groups(groups, deals):
 
 def test_the_target_decides():
     rows = deal_to(simulate(4000, (1.0, 0.8, 0.6)), 12)
-    powers = {
-        target: choice.CANDIDATES[choice.choose(rows, target).winner][1]
-        for target in ("accuracy", "uar")
-    }
-    assert powers["uar"] > powers["accuracy"]
+    chosen = {target: choice.choose(rows, target) for target in ("accuracy", "uar")}
+    for target, other in (("accuracy", "uar"), ("uar", "accuracy")):
+        found = chosen[target].candidates
+        assert found[chosen[target].winner][target] > found[chosen[other].winner][target]
     with pytest.raises(UserError, match=r"TARGET = 'precision\+uar': any of accuracy"):
         choice.check_target("precision+uar")
 
@@ -91,26 +93,52 @@ def test_shifted_biases_are_class_balanced_fitting():
     assert np.abs(np.exp(scores) - shifted).mean() > 0.02
 
 
-def test_the_error_of_a_lead_is_that_of_resampled_rows():
-    rows = simulate(500, (1.5, 1.2, 0.8))
-    ours, usual = softmax(rows.logits[0], axis=-1), voting.vote_soft(rows.logits)
-    candidates = choice.compare(rows.truth, [{"ours": ours, choice.USUAL: usual}], TARGET)
-    random, drawn = np.random.default_rng(0), []
-    for _ in range(1000):
-        taken = random.integers(0, 500, 500)
-        part = Rows(rows.logits[:, taken], rows.truth[taken], None)
-        drawn.append(score(part, ours[taken]) - score(part, usual[taken]))
-    assert candidates["ours"]["lead"] == pytest.approx(score(rows, ours) - score(rows, usual))
-    assert candidates["ours"]["error"] == pytest.approx(np.std(drawn), rel=0.15)
-    assert candidates[choice.USUAL]["lead"] == candidates[choice.USUAL]["error"] == 0
+def test_a_lead_reaches_as_far_as_the_tables_interval_over_sessions():
+    truth, sessions, (ours, usual, _) = coverage.draw(np.random.default_rng(0), 6, (0.4, 0.4))
+    speakers = np.arange(len(truth)) % 12
+    probabilities = {"ours": np.eye(7)[ours], choice.USUAL: np.eye(7)[usual]}
+    rows = Rows(np.zeros((1, len(truth), 7)), truth, speakers, sessions)
+    found = choice.compare(rows, [probabilities], "accuracy")
+    expected = metrics.compare(truth, ours, usual, sessions)
+    low, high = expected["accuracy_ci"]
+    assert found["ours"]["lead"] == pytest.approx(expected["accuracy"])
+    assert found["ours"]["reach"] == pytest.approx((high - low) / 2)
+    assert found[choice.USUAL]["lead"] == found[choice.USUAL]["reach"] == 0
+    both = choice.compare(rows, [probabilities], TARGET)["ours"]["lead"]
+    plain = score(rows, probabilities["ours"]) - score(rows, probabilities[choice.USUAL])
+    assert both == pytest.approx(plain)
 
 
-def test_four_of_five_held_out_rows_are_certain_and_they_are_the_better_ones():
-    rows = deal_to(simulate(1000, (1.5, 1.2, 0.8)), 4)
-    chosen = choice.choose(rows, TARGET)
+@pytest.mark.parametrize(("sessions", "rightly"), [(2, 0), (4, 0), (8, 0.1)])
+def test_an_equal_candidate_is_hardly_ever_chosen_whatever_sessions_have_in_common(
+    sessions, rightly
+):
+    """As if rows were independent, it would be in 15 to 17 of 100 cases (should be 2.5)."""
+    random, chosen = np.random.default_rng(2), {"equal": 0, "better": 0}
+    for _ in range(150):
+        truth, groups, pred = coverage.draw(random, sessions, (0.4, 0.4))
+        deal = dict(zip((choice.USUAL, *chosen), np.eye(7)[pred], strict=True))
+        rows = Rows(np.zeros((1, len(truth), 7)), truth, groups)
+        found = choice.compare(rows, [deal], TARGET)
+        for name in chosen:
+            chosen[name] += (found[name]["lead"] > found[name]["reach"]) / 150
+    assert chosen["equal"] < 0.06
+    assert chosen["better"] >= rightly
+
+
+@pytest.mark.parametrize("winner", [choice.USUAL, "LightGBM"])
+def test_four_of_five_verdicts_are_certain_of_every_set_of_models(winner):
+    """Of fresh rows; those that were fitted on are surer than these where much is learned."""
+    rows, fresh = simulate(800, (1.5, 1.2, 0.8)), simulate(4000, (1.5, 1.2, 0.8), seed=1)
+    chosen = choice.Choice(winner, None, {}, None)
     stored = choice.fit_fusion(rows, chosen, {}, None, "simulated rows")
-    assert stored.coverage == pytest.approx(0.8, abs=0.01)
-    assert stored.accuracy > accuracy(rows, chosen.cross_validated) + 0.03
-    fresh = simulate(4000, (1.5, 1.2, 0.8), seed=1)
-    confidence = chosen.predict(fresh.logits).max(axis=1)
-    assert (confidence >= stored.threshold).mean() == pytest.approx(0.8, abs=0.03)
+    logits = dict(zip(MODELS, fresh.logits, strict=True))
+    for models in SETS:
+        probabilities = stored.predict({model: logits[model] for model in models})
+        certain = probabilities.max(axis=1) >= stored.threshold(models)
+        assert certain.mean() == pytest.approx(0.8, abs=0.05), models
+        told = stored.certain[models]
+        assert told.coverage == pytest.approx(0.8, abs=0.01)
+        right = (probabilities.argmax(axis=1) == fresh.truth)[certain].mean()
+        assert told.accuracy == pytest.approx(right, abs=0.05)
+        assert right > accuracy(fresh, probabilities) + 0.03

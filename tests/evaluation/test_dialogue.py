@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import softmax
 from test_stacking import simulate
@@ -65,6 +66,20 @@ def test_rows_in_any_order_belong_to_their_turns():
         return dialogue.read_turns(probabilities[order], dialogues, transitions, base, True)
 
     assert np.allclose(read(place), read(np.arange(12))[place])
+
+
+def test_dialogues_of_a_table_come_in_the_order_of_time():
+    """Numbers are no words (10 comes after 9), and the rows stand in any order."""
+    table = pd.DataFrame(
+        [(session, number, turn) for session in (2, 10) for number in (9, 10) for turn in (1, 2)],
+        columns=["session", "dialogue_number", "turn"],
+    )
+    table["speaker"] = "Sess" + table["session"].astype(str) + "F"
+    mixed = table.sample(frac=1, random_state=0).reset_index(drop=True)
+    found, sessions = dialogue.cut_table(mixed)
+    order = np.concatenate([turns.rows for turns in found])
+    assert mixed.iloc[order].reset_index(drop=True).equals(table)
+    assert sessions.tolist() == ["2", "2", "10", "10"]
 
 
 def test_a_later_turn_changes_nothing_in_the_past():
@@ -157,7 +172,7 @@ def test_what_is_stored_reads_a_dialogue_turn_by_turn_as_in_one_pass(tmp_path):
     chosen = choice.choose(rows, "accuracy")
     stored = Dialogue(make_transitions(2), np.full(C, 1 / C), past=True, whole=True)
     fitted = choice.fit_fusion(rows, chosen, {}, None, "simulated rows")
-    replace(fitted, dialogue=stored).write(tmp_path / "fusion.json")
+    replace(fitted, dialogue=stored, in_dialogue=fitted.certain).write(tmp_path / "fusion.json")
     read = fusion.load(tmp_path / "fusion.json")
     probabilities, names = random_probabilities(9, 3), list("ABABBACBA")
     turns = Turns.of(np.arange(9), np.array(names))
@@ -182,7 +197,7 @@ def test_damaged_transitions_are_refused(tmp_path, damage):
     rows = simulate(200, (1.5, 1.2, 0.8))
     fitted = choice.fit_fusion(rows, choice.choose(rows, "accuracy"), {}, None, "rows")
     stored = Dialogue(make_transitions(2), np.full(C, 1 / C), past=True, whole=True)
-    replace(fitted, dialogue=stored).write(tmp_path / "fusion.json")
+    replace(fitted, dialogue=stored, in_dialogue=fitted.certain).write(tmp_path / "fusion.json")
     content = json.loads((tmp_path / "fusion.json").read_text())
     content["dialogue"] |= damage
     (tmp_path / "fusion.json").write_text(json.dumps(content))

@@ -1,10 +1,14 @@
 """The ensemble script on files of simulated models: what it writes, prints, refuses."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from fusion_files import NOTICE, write_models
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score
@@ -118,6 +122,23 @@ def test_the_stored_fusion_predicts_what_stacking_did(finished):
     assert f"accuracy; {how}" in (outputs / "report.html").read_text(encoding="utf-8")
 
 
+def test_without_openmp_for_lightgbm_it_ends_in_one_line_before_any_work(finished, tmp_path):
+    """LightGBM's Linux wheel takes libgomp from the system, unlike scikit-learn's and torch's."""
+    lack = 'raise OSError("libgomp.so.1: cannot open shared object file: No such file")'
+    (tmp_path / "lightgbm.py").write_text(lack)
+    copy = shutil.copytree(finished[0], tmp_path / "outputs", ignore=lambda *_: ["records"])
+    (copy / "text_output.npy").unlink()  # which would be said if anything were read
+    done = subprocess.run(
+        [sys.executable, ROOT / "ensemble.py", "--outputs", copy, "--data", tmp_path],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "libgomp.so.1: cannot open" in done.stderr
+    assert "apt-get install libgomp1" in done.stderr and "brew install libomp" in done.stderr
+
+
 def test_a_target_of_other_scores_ends_in_one_line(finished, run_script):
     done = run_script("ensemble.py", "--outputs", finished[0], "--target", "ece")
     assert done.status == 2 and done.stderr.count("\n") == 1
@@ -209,6 +230,7 @@ def test_permuted_test_labels_change_no_prediction(finished, tmp_path, run_scrip
     assert done.status == 0, done.stderr
     names = [f"ensemble_{method}_pred.npy" for method in FUSED]
     names += [f"ensemble_{method}_output.npy" for method in FUSED if method != "hard"]
+    names.append("fusion.json")
     for name in names:
         assert (tmp_path / name).read_bytes() == (outputs / name).read_bytes(), name
     rules = (

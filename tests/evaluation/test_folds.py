@@ -35,6 +35,17 @@ def test_with_test_files_alone_learning_leaves_each_session_out(tmp_path):
     assert (probabilities[left_out] == shares / shares.sum()).all()
 
 
+def test_standard_errors_are_over_sessions_where_there_are_two(tmp_path):
+    write_models(tmp_path, range(17, 21), 40, seed=1)
+    write_models(tmp_path / "valid", range(11, 13), 36, seed=2)
+    rows = folds.read(tmp_path).rows
+    assert len(np.unique(rows.groups)) == 4  # speakers, which cross-validation leaves out
+    part = rows.take(np.arange(36) % 2 == 0).hear([0])
+    for each in (rows, part):
+        assert set(each.cluster_numbers) == {0, 1}
+        assert all(len(set(each.cluster_numbers[each.groups == one])) == 1 for one in each.groups)
+
+
 def test_held_out_rows_are_all_that_learning_sees(tmp_path):
     fold = load(tmp_path, 80, held_out=72)
     assert fold.fitted_on == "held-out rows (72 rows of 6 sessions, 12 speakers)"
@@ -114,7 +125,8 @@ def test_of_several_folds_all_test_rows_are_scored(two_folds):
     truth = np.concatenate([np.load(place / f"fold{k}" / "text_truth.npy") for k in (1, 2)])
     pred = np.load(place / "all" / "ensemble_stacking_pred.npy")
     rows = json.loads((place / "all" / "ensemble.json").read_text(encoding="utf-8"))
-    assert rows[-1]["accuracy"] == pytest.approx((truth == pred).mean())
+    (stacking,) = (row for row in rows if row["method"] == "stacking")
+    assert stacking["accuracy"] == pytest.approx((truth == pred).mean())
     assert "160 rows of 4 sessions, 8 speakers" in done.stdout
     assert "of the same fold, of 2: held-out rows (120 rows of 3 sessions, 6 spe" in done.stdout
     ends = [(truth[half] == pred[half]).mean() for half in (slice(80), slice(80, 160))]

@@ -1,6 +1,7 @@
 """The stored fusion: what is read back predicts what was fitted, and damage is refused."""
 
 import json
+from dataclasses import replace
 
 import lightgbm
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.special import softmax
 from test_stacking import simulate
 
 from pipeline.evaluation import choice, fusion, predictions, stacking
+from pipeline.evaluation.dialogue import Dialogue, Transitions
 from pipeline.evaluation.fitting import Rows
 from pipeline.evaluation.fusion import Average, Fusion
 from pipeline.files import UserError
@@ -36,6 +38,7 @@ def test_what_is_read_predicts_what_was_fitted_for_every_set_of_models(tmp_path,
         assert probabilities.shape == (50, 7)
         assert probabilities.sum(axis=1) == pytest.approx(np.ones(50))
         assert (read.method(models) == "calibrated") == (len(models) == 1)
+    assert read.certain == fitted.certain
     assert read.known == {"audio": "past"} and read.synthetic == "SYNTHETIC"
     audio = softmax(logits["audio"] / read.temperatures["audio"], axis=-1)
     assert read.predict({"audio": logits["audio"]}) == pytest.approx(audio)
@@ -77,13 +80,20 @@ DAMAGES = {
     "not a number": ("text", "weights", lambda weights: [float("nan")]),
     "too many models": ("text", "weights", lambda weights: [0.5, 0.5]),
     "another form": ("text", "form", lambda form: "pickle"),
+    "no threshold": ("text+audio", "certain", lambda certain: None),
+    "a threshold above 1": ("audio", "certain", lambda certain: certain | {"threshold": 1.5}),
+    "not a threshold": ("text", "certain", lambda certain: certain | {"threshold": float("nan")}),
+    "no threshold of turns": ("text", "in_dialogue", lambda certain: None),
 }
 
 
 @pytest.mark.parametrize(("models", "key", "value"), DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_file_is_refused_by_its_name(tmp_path, models, key, value):
     path = tmp_path / "fusion.json"
-    make_fusion(simulate(100, (1.5, 1.2, 0.8)), TREES).write(path)
+    fitted = make_fusion(simulate(100, (1.5, 1.2, 0.8)), TREES)
+    flat = Dialogue(Transitions(*np.zeros((2, 8, 7))), np.full(7, 1 / 7), past=True, whole=False)
+    replace(fitted, dialogue=flat, in_dialogue=fitted.certain).write(path)
+    assert fusion.load(path).in_dialogue == fitted.certain
     content = json.loads(path.read_text(encoding="utf-8"))
     content["fusions"][models][key] = value(content["fusions"][models][key])
     path.write_text(json.dumps(content), encoding="utf-8")
@@ -93,8 +103,7 @@ def test_a_damaged_file_is_refused_by_its_name(tmp_path, models, key, value):
 
 def test_a_file_of_something_else_is_refused(tmp_path):
     path = tmp_path / "fusion.json"
-    shares = '{"threshold": NaN, "coverage": 0.8, "accuracy": 0.7, "temperatures": '
-    for text in ("[]", "{}", "null", shares, shares + '{"text": 1, "audio": 1, "cmbert": 1}}'):
+    for text in ("[]", "{}", "null", '{"temperatures": {"text": 1, "audio": 1, "cmbert": 1}}'):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=r"fusion\.json .*run ensemble\.py again"):
             fusion.load(path)

@@ -67,6 +67,23 @@ def test_a_changed_table_is_refused(outputs, tmp_path):
         read(tmp_path / "data", outputs)
 
 
+def test_data_that_do_not_tell_the_order_of_time_are_refused(outputs, tmp_path):
+    data = tmp_path / "data"
+    write_data(data, outputs)
+    manifest = json.loads((data / "manifest.json").read_text(encoding="utf-8"))
+    for name in manifest["files"]:
+        old = (data / name).read_text(encoding="utf-8").replace("dialogue_number", "place")
+        (data / name).write_text(old, encoding="utf-8")
+        manifest["files"][name] = origin.sha256(data / name)
+    (data / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    for path in outputs.glob("*_run.json"):
+        run = {"data_hash": origin.hash_data(manifest["files"])}
+        path.write_text(json.dumps(run), encoding="utf-8")
+    words = "train.tsv has no column dialogue_number: run preprocess.py again"
+    with pytest.raises(UserError, match=words):
+        read(data, outputs)
+
+
 def test_missing_data_are_said_not_refused(outputs, tmp_path, run_script):
     done = run_script("ensemble.py", "--outputs", outputs, "--data", tmp_path / "none")
     assert done.status == 0, done.stderr

@@ -94,6 +94,7 @@ def test_ties_are_unknown_without_facts(tmp_path):
         (lambda text: text.replace("Sess01_impro01_F002", "Sess01_impro01_F009"), "row 1"),
         (lambda text: text.rsplit("\n", 2)[0] + "\n", "15 rows, 16 segments"),
         (lambda text: text.replace("\tturn", "\tplace"), "cannot be read"),
+        (lambda text: text.replace("\tdialogue_number", "\tplace"), "dialogue_number"),
         (lambda text: text.replace("\t3\t", "\tthird\t"), "cannot be read"),
         (lambda text: "", "cannot be read"),
         (None, "is missing"),

@@ -60,7 +60,7 @@ def test_shuffled_voices_come_whole_to_other_words(data):
     assert np.mean(owners != np.arange(len(rows))) > 0.8
     for row, owner in enumerate(owners):
         assert np.array_equal(shuffled.samples(row), rows.samples(owner))
-        for name in ("speaker", "session", "scenario", "turn"):
+        for name in ("speaker", "session", "scenario", "dialogue_number", "turn"):
             assert shuffled.table[name][row] == rows.table[name][owner]
     assert shuffled.sample_counts.tolist() == rows.sample_counts[owners].tolist()
     again, other = (rows.shuffle_voices(seed).features["sums"] for seed in (1, 2))
@@ -139,11 +139,14 @@ def test_changed_file(own_data, name):
         load_utterances(own_data, "train").samples(0)
 
 
-def test_data_of_an_older_version(tmp_path):
+@pytest.mark.parametrize("columns", [["labels", "turn"], ["dialogue_number"]])
+def test_data_of_an_older_version(tmp_path, columns):
     rows = make_rows()
     for row in rows:
-        del row["turn"], row["labels"]
-    with pytest.raises(UserError, match=r"train.tsv has no column labels, turn: run preprocess.py"):
+        for column in columns:
+            del row[column]
+    words = rf"train.tsv has no column {', '.join(columns)}: run preprocess.py again"
+    with pytest.raises(UserError, match=words):
         load_utterances(write_data(tmp_path / "data", rows), "train")
 
 

@@ -20,7 +20,8 @@ from pipeline.learning.batches import Step
 from pipeline.learning.checkpoint import save_weights
 from pipeline.learning.dataset import load_utterances
 from pipeline.learning.profile import SpeakerProfile
-from pipeline.learning.recogniser import predict
+from pipeline.learning.recogniser import change_tensors, predict
+from pipeline.learning.voices import sums_of
 
 ROWS = np.array([7, 0, 3])
 MEL = Mel()
@@ -128,7 +129,7 @@ def test_known_voices_are_heard_in_units_of_the_speaker(met):
     model, rows = met
     for speaker in set(rows.speakers):
         own = np.flatnonzero(rows.speakers == speaker)
-        batch = model.inputs(rows, own)
+        batch = model.inputs(rows, own.view(audio.KnownVoice))
         assert batch["known"]
         frames = np.concatenate(
             [
@@ -150,8 +151,8 @@ def test_known_voices_are_heard_in_units_of_the_speaker(met):
 def test_a_strangers_voice_is_heard_in_units_of_the_corpus(met):
     model, rows = met
     together = np.concatenate(rows.features["spectrograms"])
-    np.testing.assert_allclose(model.average.units[0], together.mean(0), rtol=1e-4)
-    np.testing.assert_allclose(model.average.units[1], together.std(0), rtol=1e-4)
+    np.testing.assert_allclose(model.average.units(0.1)[0], together.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(model.average.units(0.1)[1], together.std(0), rtol=1e-4)
     batch = model.inputs(rows, ROWS)
     assert not batch["known"]
     (features,), (counts,) = batch["features"], batch["frame_counts"]
@@ -257,6 +258,45 @@ def test_the_order_of_turns_is_the_conversations_and_not_the_tables(listener):
     assert not same(everything, backwards)
 
 
+NAMES = ("script01", "impro01"), ("impro01", "script01"), ("script10", "script2"), ("a", "a")
+
+
+def two_dialogues(rows, names):
+    """Every session cut into two dialogues of these names, whose turns begin at 1."""
+    half = rows.table.groupby("session")["turn"].transform("max") // 2
+    second = rows.table["turn"] > half
+    table = rows.table.assign(
+        scenario=np.where(second, names[1], names[0]),
+        dialogue_number=1 + second,
+        turn=rows.table["turn"] - half * second,
+    )
+    return replace(rows, table=table)
+
+
+def test_past_is_the_order_of_time_whatever_the_dialogues_are_called(listener):
+    model, rows = listener
+    everything = logits_of(model, rows, "past")
+    for names in NAMES:
+        named = two_dialogues(rows, names)
+        assert same(logits_of(model, named, "past"), everything)
+        own = np.flatnonzero(rows.speakers == "Sess02M")
+        own = own[np.argsort(rows.table["turn"].to_numpy()[own])]
+        for heard in range(1, len(own)):  # stopped within the first dialogue, or in the second
+            chosen = np.sort(own[:heard])
+            assert same(logits_of(model, part_of(named, chosen), "past"), everything[chosen])
+
+
+def test_a_speaker_of_several_sessions_is_known_within_each_alone(listener):
+    """Under past; under all, every clip of the speaker counts."""
+    model, rows = listener
+    names = rows.table["speaker"].str.replace(r"Sess\d+", "User", regex=True)
+    again = replace(rows, table=rows.table.assign(speaker=names))
+    assert again.table.groupby("speaker")["session"].nunique().tolist() == [2, 2]
+    for regime, is_same in (("alone", True), ("past", True), ("all", False)):
+        found = logits_of(model, again, regime), logits_of(model, rows, regime)
+        assert same(*found) == is_same
+
+
 def test_all_is_every_utterance_of_the_speaker_and_of_no_other(listener):
     model, rows = listener
     everything = logits_of(model, rows, "all", size=2)
@@ -266,8 +306,10 @@ def test_all_is_every_utterance_of_the_speaker_and_of_no_other(listener):
     assert (fewer - everything[own[:-1]]).abs().max() > 1e-4
 
 
-def test_a_voice_is_known_turn_by_turn_through_a_file(met, tmp_path):
+@pytest.mark.parametrize("tempos", [audio.TEMPOS, (1.0, 1.05)])
+def test_a_voice_is_known_turn_by_turn_through_a_file(met, tmp_path, tempos):
     model, rows = met
+    model.tempos = tempos
     model.network.eval()
     own = np.flatnonzero(rows.speakers == "Sess01F")
     own = own[np.argsort(rows.table["turn"].to_numpy()[own])]
@@ -284,12 +326,41 @@ def test_a_voice_is_known_turn_by_turn_through_a_file(met, tmp_path):
     assert path.stat().st_size < 100_000
 
 
+def test_an_ablation_changes_what_the_network_hears(listener):
+    """The audio model's features stand in lists, CM-BERT's in a tensor."""
+    model, rows = listener
+
+    def silence(inputs):
+        name = "features" if "features" in inputs else "audio"
+        return {**inputs, **change_tensors({name: inputs[name]}, torch.zeros_like)}
+
+    plain, silent = (
+        predict(model, rows, "past", (1000, 4), "", change)
+        for change in (lambda inputs: inputs, silence)
+    )
+    assert not same(plain, silent)
+
+
+def test_a_bin_that_never_moves_is_no_division_by_zero(met):
+    model, rows = met
+    clips = [np.array(clip) for clip in rows.features["spectrograms"]]
+    for clip in clips:
+        clip[:, 5] = 0.5
+    model.network.eval()
+    still = rows.with_features(spectrograms=clips, sums=[sums_of(clip) for clip in clips])
+    model.calibrate(still)
+    for regime in ("alone", "past", "all"):
+        assert logits_of(model, still, regime).isfinite().all()
+    features = model.part(still, ROWS, None)[0]
+    assert features.isfinite().all() and features[:, 0, :, 5].abs().max() < 1e-3
+
+
 def test_a_clip_is_heard_at_three_tempos(met):
     """Logits are the mean over the clip as it is, slower and faster, each with its own deltas."""
     model, rows = met
     model.network.eval()
     row = np.array([4])
-    clip, (mean, deviation) = rows.features["spectrograms"][4], model.average.units
+    clip, (mean, deviation) = rows.features["spectrograms"][4], model.average.units(0.1)
     own = model.units(rows.features["sums"][4][None])[0]
     logits = []
     for tempo in (1, 0.85, 1.15):

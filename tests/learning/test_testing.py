@@ -14,7 +14,7 @@ from conftest import ROOT
 from small_data import make_rows, write_data
 from stage_settings import stage_settings
 
-from pipeline.files import read_json
+from pipeline.files import read_json, write_json
 from pipeline.labels import LABELS
 from pipeline.learning import text
 from pipeline.learning.dataset import load_utterances
@@ -178,10 +178,15 @@ def test_cmbert_killed_and_started_again_gives_the_same(
     data, bert, outputs, run_script, unfinished
 ):
     assert not (unfinished / "cmbert" / "model.safetensors").exists()
+    marker = unfinished / "cmbert" / "unfinished" / "running.json"
+    begun = read_json(marker, "")
+    begun["code"]["models/cmbert.py"] = "0" * 64  # as if a comment had been edited since
+    write_json(marker, begun)
     arguments = options("cmbert", data, unfinished, bert, "--save-minutes", 0)
     done = run_script("run_classifier.py", *arguments)
     assert done.status == 0, done.stderr
-    assert "going on with the unfinished run" in done.stdout
+    said = "going on with the unfinished run of these settings, begun by other code"
+    assert f"{said} (models/cmbert.py)\n" in done.stdout
     assert "going on in epoch 2 after batch 2" in done.stdout
     for name in ("cmbert/model.safetensors", "cmbert/history.json", "cmbert_output.npy"):
         assert (unfinished / name).read_bytes() == (outputs / name).read_bytes(), name
@@ -207,11 +212,50 @@ def test_audio_killed_and_started_again_gives_the_same(data, bert, run_script, t
     assert results["whole"] == results["parts"]
 
 
+def files_of(folder):
+    """Every file below a folder but its locks, by name."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize("case", [*MODELS, "folds"])
+def test_a_finished_model_is_left_alone_by_another_runs_state(
+    case, data, bert, outputs, folds, run_script, tmp_path
+):
+    """A is done, B is killed, A again, B goes on: each ends as if there had been no other."""
+    model, more = ("text", ("--folds", 2)) if case == "folds" else (case, ())
+    own = shutil.copytree(folds if case == "folds" else outputs, tmp_path / "outputs")
+    first = options(model, data, own, bert, *more)
+    other = (*first, "--seed", 7, "--learning-rate", 1e-3, "--save-minutes", 0)
+    before = files_of(own / model)
+    kill(TRAIN[model], 2, *other)
+    unfinished = files_of(own / model)
+    assert before.items() < unfinished.items() and any("state.pt" in name for name in unfinished)
+    done = run_script(TRAIN[model], *first)
+    assert done.status == 0, done.stderr
+    assert "nothing to do" in done.stdout and "going on" not in done.stdout
+    assert files_of(own / model) == unfinished
+    third = (*first, "--seed", 8)
+    refused(run_script(TRAIN[model], *third), "other settings (SEED = 8, was 7")
+    assert files_of(own / model) == unfinished
+    done = run_script(TRAIN[model], *other)
+    assert done.status == 0 and "going on in epoch" in done.stdout, done.stderr
+    alone = [tmp_path / "alone" if word == own else word for word in other]
+    assert run_script(TRAIN[model], *alone).status == 0
+    for folder in [own / model, *sorted((own / model).glob("fold*"))]:
+        settings = read_json(folder / "config.json", "")["settings"]
+        assert (settings["seed"], settings["learning_rate"]) == (7, 1e-3)
+        expected = tmp_path / "alone" / folder.relative_to(own)
+        assert same_weights(folder, expected)
+        assert (folder / "history.json").read_bytes() == (expected / "history.json").read_bytes()
+
+
 @pytest.mark.parametrize("change", ["settings", "data", "encoder"])
 def test_an_unfinished_run_of_other_things_is_refused_and_kept(
-    data, bert, run_script, unfinished, tmp_path, change
+    data, bert, outputs, run_script, unfinished, tmp_path, change
 ):
     more, words = ("--save-minutes", 0), "other inputs (data_hash)"
+    first = options("cmbert", data, unfinished, bert, *more)
     if change == "settings":
         more += ("--seed", 2)
         words = "other settings (SEED = 2, was 1)"
@@ -223,14 +267,20 @@ def test_an_unfinished_run_of_other_things_is_refused_and_kept(
         content[-1] ^= 1
         path.write_bytes(content)
         bert, words = path.parent, "other inputs (bert)"
-    arguments = options("cmbert", data, unfinished, bert, *more)
-    state = unfinished / "cmbert" / "unfinished" / "state.pt"
-    before = state.read_bytes()
+    arguments, before = options("cmbert", data, unfinished, bert, *more), files_of(unfinished)
     refused(run_script("run_classifier.py", *arguments), words)
-    assert state.read_bytes() == before
-    done = run_script("run_classifier.py", *arguments, "--restart")
+    assert files_of(unfinished) == before
+    done = run_script("run_classifier.py", *first)
+    assert done.status == 0 and "going on in epoch 2" in done.stdout, done.stderr
+    assert same_weights(unfinished / "cmbert", outputs / "cmbert")
+
+
+def test_who_starts_over_does_not_go_on(data, bert, outputs, run_script, unfinished):
+    arguments = options("cmbert", data, unfinished, bert, "--seed", 2, "--restart")
+    done = run_script("run_classifier.py", *arguments)
     assert done.status == 0, done.stderr
     assert "going on" not in done.stdout
+    assert not same_weights(unfinished / "cmbert", outputs / "cmbert")
 
 
 def test_damaged_state_is_one_line(data, bert, run_script, unfinished):
@@ -374,6 +424,15 @@ def test_a_trained_model_is_tested_in_any_regime(own_outputs, outputs, data, run
     assert (own_outputs / model / "model.safetensors").read_bytes() == weights
     for one, other in (("alone", "past"), ("alone", "all"), ("past", "all")):
         assert np.abs(found[one] - found[other]).max() > 1e-4
+
+
+def test_a_test_has_only_its_own_settings_on_record(own_outputs, data, run_script):
+    record = own_outputs / "records" / "run_classifier.json"
+    arguments = ("--data", data, "--outputs", own_outputs, "--train", "no", "--batch-size", 8)
+    for more in (("--learning-rate", 5), ("--epochs", 99)):  # of a training that there is not
+        done = run_script("run_classifier.py", *arguments, *more)
+        assert done.status == 0 and "nothing to do" in done.stdout, done.stderr
+        assert not {"learning_rate", "epochs", "train"} & set(read_json(record, "")["settings"])
 
 
 def test_text_knows_no_speaker(outputs):

@@ -297,7 +297,7 @@ VOICES = "stranger", "known"
 @pytest.mark.parametrize("voice", VOICES)
 def test_a_step_changes_the_network_of_its_kind_of_voice(fit, tmp_path, voice):
     model = audio.create(stage_settings("audio", **ONE_STEP))
-    own = np.flatnonzero(fit.speakers == "Sess01F")
+    own = np.flatnonzero(fit.speakers == "Sess01F").view(audio.KnownVoice)
     mixed = np.array([*own[:3], *np.flatnonzero(fit.speakers == "Sess02M")[:3]])
     changed, every = changed_by_one_step(
         model, tmp_path, fit, steps=[own if voice == "known" else mixed]
@@ -305,6 +305,16 @@ def test_a_step_changes_the_network_of_its_kind_of_voice(fit, tmp_path, voice):
     shared = tuple(f"{each}.convolutions.{layer}." for each in VOICES for layer in (0, 1))
     assert changed == {name for name in every if name.startswith((voice, *shared))}
     assert {name.split(".")[0] for name in every} == set(VOICES)
+
+
+def test_both_networks_learn_where_one_speaker_says_all(fit, tmp_path):
+    model = audio.create(stage_settings("audio", **ONE_STEP))
+    one = fit.select(fit.speakers == "Sess01F")
+    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+    after = run(model, tmp_path, one)
+    for voice in VOICES:
+        own = [f"{voice}.classifier.weight", f"{voice}.norms.0.running_mean"]
+        assert not any(torch.equal(before[name], after[name]) for name in own), voice
 
 
 @pytest.mark.parametrize("chooses", [True, False])
@@ -378,7 +388,29 @@ def test_best_epoch_is_kept_and_history_tells(text_model, fit, held_out, tmp_pat
     ours = metrics.scores(held_out.labels, logits.argmax(1).numpy())["macro_f1"]
     assert ours == pytest.approx(scores[history["best_epoch"] - 1])
     rates = [epoch["learning_rate"] for epoch in history["epochs"]]
-    np.testing.assert_allclose(rates, 5e-3 * np.array([0.75, 0.5, 0.25, 0]))
+    np.testing.assert_allclose(rates, 5e-3 * np.array([10, 7, 4, 1]) / 12)  # of its last step
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_epoch_is_chosen_in_the_precision_of_testing(
+    text_model, fit, held_out, tmp_path, precision
+):
+    model = text_model(epochs=1, precision=precision, dropout=0.0)
+    run(model, tmp_path, fit, rate=5e-3, held_out=held_out)
+    (epoch,) = json.loads((tmp_path / "history.json").read_text())["epochs"]
+    logits = training.predict(model, model.prepare(held_out), "past", (10**6, 8), "")
+    found = training.validation_scores(logits, held_out.labels)
+    assert epoch["valid_loss"] == pytest.approx(found["valid_loss"], rel=1e-6)
+
+
+def test_the_history_tells_the_rates_of_the_last_step(text_model, fit, tmp_path):
+    """Of a single step its own, for each group of parameters."""
+    rates = {"classifier": 3e-3, "": 2e-4}
+    for name, epochs, factor in (("one", 1, 1.0), ("two", 2, 0.5)):
+        run(text_model(batch_size=99, epochs=epochs), tmp_path / name, fit, rates=rates)
+        epoch = json.loads((tmp_path / name / "history.json").read_text())["epochs"][-1]
+        found = epoch["learning_rate_classifier"], epoch["learning_rate"]
+        assert found == pytest.approx((3e-3 * factor, 2e-4 * factor))
 
 
 def test_patience_ends_a_training_that_stands_still(text_model, fit, held_out, tmp_path):
@@ -511,6 +543,24 @@ def test_resuming_equals_not_stopping(text_model, fit, held_out, tmp_path, steps
     assert same(run(model, tmp_path / "parts", fit, held_out=held_out), whole)
     histories = [(tmp_path / name / "history.json").read_text() for name in ("whole", "parts")]
     assert histories[0] == histories[1]
+
+
+@pytest.mark.parametrize("kind", ["settings", "inputs", "training"])
+def test_a_state_of_another_run_is_refused_and_kept(text_model, fit, tmp_path, kind):
+    identity = {"settings": {"seed": 1}, "inputs": {"bert": "a"}, "training": {"number": 0}}
+
+    def go_on(identity):
+        model = text_model()
+        rows = model.prepare(fit)
+        part = Training(tmp_path, rows, rows.select(np.zeros(len(rows))), False, identity)
+        training.train(model, part, {"": 1e-3})
+
+    go_on(identity)
+    before = (tmp_path / "state.pt").read_bytes()
+    with pytest.raises(UserError, match=rf"state.pt is of a run of other {kind} .*--restart"):
+        go_on(identity | {kind: dict.fromkeys(identity[kind], 2)})
+    assert (tmp_path / "state.pt").read_bytes() == before
+    go_on(identity)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

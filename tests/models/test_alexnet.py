@@ -5,8 +5,7 @@ import torch
 from dropout import share_dropped
 from torch import nn
 
-from models import alexnet
-from models.alexnet import CHANNELS, MIN_FRAMES, MaskedBatchNorm, ModifiedAlexNet, TwoVoices
+from models.alexnet import AlexNetConfig, MaskedBatchNorm, ModifiedAlexNet, TwoVoices
 
 TABLE = [  # in, out, kernel, stride, padding
     (3, 64, 11, 4, 2),
@@ -37,10 +36,10 @@ def paper_network() -> tuple[nn.Sequential, nn.Linear]:
     return maps, nn.Linear(256, 7)
 
 
-def built(pooling: str) -> ModifiedAlexNet:
+def built(pooling: str, **constants) -> ModifiedAlexNet:
     """Random weights; norms with offsets and the statistics of a batch, as trained ones have."""
     torch.manual_seed(0)
-    model = ModifiedAlexNet(pooling)
+    model = ModifiedAlexNet(pooling, config=AlexNetConfig(**constants))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.bias, 0, 0.1)
@@ -111,7 +110,7 @@ def test_sum_pooling_equals_the_published_network(frames):
 
 def test_shortest_input_that_passes():
     maps, _ = paper_network()
-    assert MIN_FRAMES == 63
+    assert AlexNetConfig.min_frames == 63
     assert maps(torch.zeros(1, 3, 63, 321)).shape[2] == 1
     with pytest.raises(RuntimeError):
         maps(torch.zeros(1, 3, 62, 321))
@@ -198,7 +197,7 @@ def test_norm_in_training_is_batch_norm_over_real_frames_of_all_parts():
 def test_average_speaker_is_the_mean_over_batches_in_every_layer():
     """Whatever it was before; each layer hears the others normalised by the batch itself."""
     torch.manual_seed(0)
-    model, heard = ModifiedAlexNet(), [[] for _ in CHANNELS[1:]]
+    model, heard = ModifiedAlexNet(), [[] for _ in AlexNetConfig.channels[1:]]
     for maps, convolution in zip(heard, model.convolutions, strict=True):
         convolution.register_forward_hook(lambda *args, maps=maps: maps.append(args[2]))
     for number, lengths in enumerate(([50, 50], [64, 64, 64], [40]), 1):  # none is padded
@@ -276,9 +275,8 @@ def test_alone_no_company_counts_and_all_is_everyone():
     torch.testing.assert_close(past[3], speaker_logits(model, clips, "past")[0][3])
 
 
-def test_a_shift_of_a_speakers_maps_is_normalised_away(monkeypatch):
-    monkeypatch.setattr("models.speaker.PRIOR_CLIPS", 0)
-    model, shifted = built("statistics"), built("statistics")
+def test_a_shift_of_a_speakers_maps_is_normalised_away():
+    model, shifted = (built("statistics", prior_clips=0) for _ in range(2))
     with torch.no_grad():
         shifted.convolutions[2].bias += 5.0
     clips = clips_of(90, 120, 60)
@@ -288,10 +286,10 @@ def test_a_shift_of_a_speakers_maps_is_normalised_away(monkeypatch):
         assert (found - expected).abs().max() < 1e-4
 
 
-def test_two_voices_are_mixed_by_what_is_known(monkeypatch):
-    monkeypatch.setattr(alexnet, "HALF_TRUST", 3)
+def test_two_voices_are_mixed_by_what_is_known():
     torch.manual_seed(0)
-    model, clips = TwoVoices(dropout=0.0).eval(), clips_of(64, 80)
+    config = AlexNetConfig(half_trust=3)
+    model, clips = TwoVoices(dropout=0.0, config=config).eval(), clips_of(64, 80)
     part, order = [batch_of(clips)], torch.arange(2)
     with torch.inference_mode():
         found, _ = model.classify_speaker(part, part, order, torch.tensor([1.0, 9.0]), "past")

@@ -31,11 +31,11 @@ def test_the_average_speaker_counts_as_some_clips():
     clips = 2.0 * PRIOR_CLIPS  # trust 2 / 3
     # frames of values -2 and 4 in equal shares: mean 1, variance 9
     known = torch.tensor([[clips, 100.0, 100.0, 1000.0]]).double()
-    found = [x.item() for x in known_moments(known, mean, variance)]
+    found = [x.item() for x in known_moments(known, mean, variance, PRIOR_CLIPS)]
     assert found == pytest.approx([1.0, (2 * 9 + 4) / 3])
     # all values 7: mean 7 and no variance; two thirds of (7, 0), one third of (1, 4), around 5
     known = torch.tensor([[clips, 10.0, 70.0, 490.0]]).double()
-    found = [x.item() for x in known_moments(known, mean, variance)]
+    found = [x.item() for x in known_moments(known, mean, variance, PRIOR_CLIPS)]
     assert found == pytest.approx([5.0, (2 * 4 + 16 + 4) / 3])
 
 
@@ -43,5 +43,5 @@ def test_large_means_lose_no_variance():
     maps = 1e4 + torch.randn(1, 1, 5000, 1, generator=torch.Generator().manual_seed(0))
     sums = clip_sums(maps, torch.tensor([5000])) * torch.tensor(1.0).double()
     sums[:, 0] = 1e9  # trusted
-    _, variance = known_moments(sums, torch.full((1,), 1e4), torch.ones(1))
+    _, variance = known_moments(sums, torch.full((1,), 1e4), torch.ones(1), PRIOR_CLIPS)
     assert variance.item() == pytest.approx(maps.double().var(correction=0).item(), rel=1e-3)

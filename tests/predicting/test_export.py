@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import ROOT
 
+from pipeline.evaluation import fusion
 from pipeline.files import UserError
 from pipeline.predicting import Heard, Recording, load_run, predict
 from pipeline.predicting.export import export
@@ -137,6 +138,10 @@ def test_the_card_says_what_it_is(handed_on, trained):
     low, high = rows[-1]["accuracy_ci"]
     assert f"| {rows[-1]['accuracy']:.3f} ({low:.3f} to {high:.3f}) |" in card
     assert "licence" in card and "Limits" in card
+    stored = fusion.load(handed_on / "fusion.json")
+    for title, models in (("words and voice", MODELS), ("words", MODELS[:1]), ("voice", ["audio"])):
+        threshold, coverage, accuracy = stored.certain[tuple(models)]
+        assert f"| {title} | {threshold:.2f} | {coverage:.0%} | {accuracy:.0%} |" in card
 
 
 def test_no_path_of_this_machine_is_handed_on(handed_on, bert):

@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pipeline.evaluation import fusion
+from pipeline.evaluation.dialogue import Dialogue, Transitions
+from pipeline.evaluation.fusion import Certainty
 from pipeline.files import UserError
 from pipeline.predicting import Heard, Recording, load_run, predict
 
@@ -125,16 +128,47 @@ def test_missing_models_leave_the_fusion_of_the_others(trained, talk, expected, 
         list(predict(run, recordings_of(talk, "alone", text="")))
 
 
-def test_a_verdict_below_the_threshold_is_uncertain(trained, talk, tmp_path):
+def refit(outputs, certain, in_dialogue=0.0):
+    """Store other thresholds: one for each set of models, one for all turns of a dialogue."""
+    stored = fusion.load(outputs / "fusion.json")
+    flat = Dialogue(Transitions(*np.zeros((2, 8, 7))), np.full(7, 1 / 7), past=True, whole=False)
+    thresholds = {models: Certainty(certain.get(models, 0.0), 1, 1) for models in fusion.SETS}
+    turns = dict.fromkeys(fusion.SETS, Certainty(in_dialogue, 1, 1))
+    changed = replace(stored, certain=thresholds, in_dialogue=turns, dialogue=flat)
+    changed.write(outputs / "fusion.json")
+    return load_run(outputs)
+
+
+def test_a_verdict_is_uncertain_below_the_threshold_of_the_models_that_gave_it(
+    trained, talk, tmp_path
+):
     outputs = shutil.copytree(trained.outputs, tmp_path / "outputs", ignore=RECORDS)
-    content = json.loads((outputs / "fusion.json").read_text())
-    confidences = [
-        answer.confidence for answer in predict(load_run(outputs), recordings_of(talk, ""))
-    ]
-    content["threshold"] = float(np.median(confidences))
-    (outputs / "fusion.json").write_text(json.dumps(content))
-    for answer in predict(load_run(outputs), recordings_of(talk, "")):
-        assert answer.uncertain == (answer.confidence < content["threshold"])
+    row = talk[0]
+    given = {
+        ("text",): Recording(text=row["text"]),
+        ("audio",): Recording(row["path"]),
+        MODELS: Recording(row["path"], row["text"]),
+    }
+    for models in given:
+        answers = list(predict(refit(outputs, {models: 1.0}), given.values()))
+        assert [tuple(answer.logits) for answer in answers] == list(given)
+        assert [answer.uncertain for answer in answers] == [own == models for own in given]
+    (answer,) = predict(refit(outputs, {("audio",): 0.3}), [given["audio",]])
+    assert answer.uncertain == (answer.confidence < 0.3)
+
+
+def test_turns_read_with_those_before_them_have_another_threshold(trained, talk, tmp_path):
+    outputs = shutil.copytree(trained.outputs, tmp_path / "outputs", ignore=RECORDS)
+    run = refit(outputs, dict.fromkeys(fusion.SETS, 1.0))
+
+    def ask(speakers, dialogue="call"):
+        turns = [Recording(text=talk[0]["text"], speaker=s, dialogue=dialogue) for s in speakers]
+        return [answer.uncertain for answer in predict(run, turns)]
+
+    assert ask(["Mina", "Jun", "Mina"]) == [True, False, False]  # before the first one is nothing
+    assert ask(["Mina", "", "Jun"]) == [True, True, True]  # who speaks to whom is not known
+    assert ask(["Mina", "Jun"], dialogue="") == [True, True]
+    assert ask("ABCDE") == [True, False, False, False, True]  # more speakers than are read
 
 
 def test_models_of_different_data_are_refused(trained, tmp_path):

@@ -9,10 +9,12 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 
 import numpy as np
 import pytest
 import torch
+from small_encoder import make_small_encoder
 from transformers import BertConfig, BertModel
 
 from models.kobert import load_encoder, load_tokenizer, train_tokenizer
@@ -121,11 +123,43 @@ def test_killed_run_goes_on_and_ends_the_same(reviews, pretrained, run_script, t
     assert running.wait() == -signal.SIGKILL
     state = tmp_path / "encoder" / "unfinished" / "state.pt"
     assert torch.load(state, weights_only=True)["counters"]["step"] in (50, 100)
+    left = {path: path.read_bytes() for path in state.parent.rglob("*") if path.is_file()}
+    other = tmp_path / "other.tsv"
+    other.write_text(reviews.read_text(encoding="utf-8").replace("정말", "참"), encoding="utf-8")
+    others = {"width": {"width": 64}, "bert": {"bert": other_encoder(tmp_path)}}
+    others |= {"learning_rate": {"learning_rate": 1e-3}, "text": {}}
+    for name, changes in others.items():  # refused, and nothing of the run is touched
+        text = other if name == "text" else reviews
+        done = run_script("text_pretrain.py", *options(text, tmp_path, **changes))
+        assert (done.status, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert f"unfinished run with another {name.upper()}" in done.stderr
+        assert {path: path.read_bytes() for path in left} == left
     assert (
         "going on after step" in run_script("text_pretrain.py", *options(reviews, tmp_path)).stdout
     )
     for name in ("config.json", "history.json", "model.safetensors", "spiece.model"):
         assert (tmp_path / "encoder" / name).read_bytes() == (pretrained / name).read_bytes(), name
+
+
+def other_encoder(tmp_path):
+    """A checkpoint with a tokenizer of another size."""
+    folder = tmp_path / "bert"
+    make_small_encoder([*GOOD, *POOR, *ENDS] * 9, folder, seed=3, width=32, vocabulary=120)
+    return folder
+
+
+def test_a_finished_encoder_is_left_alone_by_another_runs_state(
+    reviews, pretrained, run_script, tmp_path
+):
+    folder = copytree(pretrained, tmp_path / "encoder")
+    copytree(pretrained, folder / "unfinished", ignore=ignore_patterns("records"))
+    state = State(folder / "unfinished" / "state.pt", torch.nn.Linear(2, 2), None, {"settings": 1})
+    state.optimizer = torch.optim.AdamW(state.network.parameters())
+    state.save()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    done = run_script("text_pretrain.py", *options(reviews, tmp_path))
+    assert done.status == 0 and "nothing to do" in done.stdout, done.stderr
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_continuing_a_checkpoint_keeps_its_vocabulary(reviews, pretrained, run_script, tmp_path):
