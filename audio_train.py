@@ -37,7 +37,7 @@ from common.training import (
     to_device,
 )
 from common.voice import SPEAKER_NORMS, VALID_NORM, SpeakerNorm, audio_batches, collect_stats
-from models.alexnet import build_audio_network, recompute_batch_norm
+from models.alexnet import LAYERS, PAPER_LAYERS, build_audio_network, recompute_batch_norm
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -92,10 +92,11 @@ def main() -> None:
 def choose_network(fit: Dataset) -> dict:
     """Return the configuration of the network: all that its predictions depend on but weights."""
     if FEATURES == "paper":
-        return {"kind": "PaperAlexNet"}
+        return {"kind": "PaperAlexNet", "layers": PAPER_LAYERS}
     mel = Mel()
     return {
         "kind": "ModifiedAlexNet",
+        "layers": LAYERS,
         "mel": asdict(mel),
         "speaker_norm": SpeakerNorm.fit(collect_stats(fit, mel)).to_json(),
         "tempos": list(TEMPOS),

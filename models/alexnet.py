@@ -11,29 +11,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-CHANNELS = (3, 64, 192, 384, 256, 256)
-KERNELS = (11, 5, 3, 3, 3)
-STRIDES = (4, 1, 1, 1, 1)
-POOLED = (True, True, False, False, True)  # a maxpool 3/2 behind the layer
+# What a network is made of; a trained model carries its own in its configuration.
+LAYERS = {
+    "channels": [3, 64, 192, 384, 256, 256],
+    "kernels": [11, 5, 3, 3, 3],
+    "strides": [4, 1, 1, 1, 1],
+    "paddings": [5, 2, 1, 1, 1],
+    "pooled": [True, True, False, False, True],  # a maxpool 3/2 behind the layer
+    "pool_padding": 1,
+}
+PAPER_LAYERS = LAYERS | {"paddings": [2, 2, 1, 1, 1], "pool_padding": 0}
 MIN_FRAMES = 63  # a shorter clip leaves no frame behind the paper's last maxpool
 
 
 class Convolutions(nn.Module):
     """The five convolutions with ReLU and maxpools; padding behind a clip's end stays zero.
 
-    paddings: of each convolution, pool_padding: of the maxpools.  norm: whether each convolution is
-    followed by batch normalisation.
+    layers: see LAYERS.  norm: whether each convolution is followed by batch normalisation.
     """
 
-    def __init__(self, paddings: Sequence[int], pool_padding: int, norm: bool):
+    def __init__(self, layers: dict, norm: bool):
         super().__init__()
-        self.paddings, self.pool_padding = paddings, pool_padding
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(*layer)
-            for layer in zip(CHANNELS, CHANNELS[1:], KERNELS, STRIDES, paddings, strict=False)
+        self.layers, channels = layers, layers["channels"]
+        sizes = zip(
+            channels[:-1],
+            channels[1:],
+            layers["kernels"],
+            layers["strides"],
+            layers["paddings"],
+            strict=True,
         )
+        self.convolutions = nn.ModuleList(nn.Conv2d(*size) for size in sizes)
         self.norms = nn.ModuleList(
-            nn.BatchNorm2d(channels) if norm else nn.Identity() for channels in CHANNELS[1:]
+            nn.BatchNorm2d(width) if norm else nn.Identity() for width in channels[1:]
         )
 
     def forward(self, maps: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,29 +53,30 @@ class Convolutions(nn.Module):
         batch gives what each clip gives alone.
         """
         maps = mask_frames(maps, counts).contiguous(memory_format=torch.channels_last)
-        for layer, (convolution, norm) in enumerate(
-            zip(self.convolutions, self.norms, strict=True)
-        ):
+        for layer, convolution in enumerate(self.convolutions):
             counts = self.convolved(counts, layer)
             # Behind ReLU, a maxpool cannot tell zeros from its own padding.
-            maps = mask_frames(functional.relu(norm(convolution(maps))), counts)
-            if POOLED[layer]:
+            maps = mask_frames(functional.relu(self.norms[layer](convolution(maps))), counts)
+            if self.layers["pooled"][layer]:
                 counts = self.pooled(counts)
-                maps = functional.max_pool2d(maps, 3, 2, self.pool_padding)
+                maps = functional.max_pool2d(maps, 3, 2, self.layers["pool_padding"])
                 maps = mask_frames(maps, counts)
         return maps, counts
 
     def convolved(self, length: Tensor | int, layer: int) -> Tensor | int:
         """Return how many of `length` positions a convolution leaves."""
-        return (length + 2 * self.paddings[layer] - KERNELS[layer]) // STRIDES[layer] + 1
+        kernel, stride, padding = (
+            self.layers[name][layer] for name in ("kernels", "strides", "paddings")
+        )
+        return (length + 2 * padding - kernel) // stride + 1
 
     def pooled(self, length: Tensor | int) -> Tensor | int:
         """Return how many of `length` positions a maxpool leaves."""
-        return (length + 2 * self.pool_padding - 3) // 2 + 1
+        return (length + 2 * self.layers["pool_padding"] - 3) // 2 + 1
 
     def count_bins(self, bins: int) -> int:
         """Return how many of the frequency bins are left."""
-        for layer, has_pool in enumerate(POOLED):
+        for layer, has_pool in enumerate(self.layers["pooled"]):
             bins = self.convolved(bins, layer)
             bins = self.pooled(bins) if has_pool else bins
         return bins
@@ -85,17 +96,17 @@ class ModifiedAlexNet(nn.Module):
         bins: int = 64,
         dropout: float = 0.5,
         tempos: Sequence[float] = (1.0,),
+        layers: dict = LAYERS,
         classes: int = 7,
     ):
         super().__init__()
         self.tempos = tuple(tempos)
-        self.convolutions = Convolutions((5, 2, 1, 1, 1), 1, norm=True)
+        self.convolutions = Convolutions(layers, norm=True)
         for convolution in self.convolutions.convolutions:
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(
-            2 * CHANNELS[-1] * self.convolutions.count_bins(bins), classes
-        )
+        width = 2 * layers["channels"][-1] * self.convolutions.count_bins(bins)
+        self.classifier = nn.Linear(width, classes)
         self.to(memory_format=torch.channels_last)  # as the maps are
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> Tensor:
@@ -110,15 +121,15 @@ class ModifiedAlexNet(nn.Module):
 class PaperAlexNet(nn.Module):
     """The paper's network, 2,471,495 parameters: padding 2 in front, none around the maxpools.
 
-    The sum over all positions is classified, so that logits grow with a clip's length. Expects at
-    least MIN_FRAMES frames: shorter clips are padded with zeros.
+    The sum over all positions is classified, so that logits grow with a clip's length. Clips of
+    less than MIN_FRAMES frames are padded with zeros.
     """
 
-    def __init__(self, dropout: float = 0.5, classes: int = 7):
+    def __init__(self, dropout: float = 0.5, layers: dict = PAPER_LAYERS, classes: int = 7):
         super().__init__()
-        self.convolutions = Convolutions((2, 2, 1, 1, 1), 0, norm=False)
+        self.convolutions = Convolutions(layers, norm=False)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(CHANNELS[-1], classes)
+        self.classifier = nn.Linear(layers["channels"][-1], classes)
         self.to(memory_format=torch.channels_last)  # as the maps are
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> Tensor:
@@ -171,5 +182,5 @@ def recompute_batch_norm(model: nn.Module, batches: Iterable[dict[str, Tensor]])
 def build_audio_network(config: dict, dropout: float = 0.0) -> nn.Module:
     """Build the network of an audio model's configuration, with random weights."""
     if config["kind"] == "PaperAlexNet":
-        return PaperAlexNet(dropout)
-    return ModifiedAlexNet(config["mel"]["bins"], dropout, config["tempos"])
+        return PaperAlexNet(dropout, config["layers"])
+    return ModifiedAlexNet(config["mel"]["bins"], dropout, config["tempos"], config["layers"])
