@@ -29,7 +29,7 @@ import numpy as np
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
-from pipeline.evaluation import (
+from fusion import (
     changes,
     choice,
     conversation,
@@ -38,17 +38,18 @@ from pipeline.evaluation import (
     origin,
     page,
     parts,
+    plots,
     predictions,
     published,
     scoring,
     tables,
     voting,
 )
-from pipeline.evaluation.fitting import Rows
-from pipeline.evaluation.origin import Corpus
-from pipeline.evaluation.predictions import MODELS, Predictions
-from pipeline.figures import ensemble as plots
-from pipeline.figures import style, training
+from fusion import curves as training
+from fusion.fitting import Rows
+from fusion.origin import Corpus
+from fusion.predictions import MODELS, Predictions
+from pipeline.figures import style
 from pipeline.files import read_json, together, write_array, write_json, write_text
 from pipeline.record import Work
 

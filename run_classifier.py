@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion import metrics
+from fusion.scoring import choose_groups
+from fusion.tables import with_interval
 from models import check_choice
 from models.speaker import REGIMES
-from pipeline.evaluation import metrics
-from pipeline.evaluation.scoring import choose_groups
-from pipeline.evaluation.tables import with_interval
 from pipeline.files import UserError, write_json
 from pipeline.labels import LABELS
 from pipeline.learning import cmbert

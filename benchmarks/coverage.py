@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 
-from pipeline.evaluation import metrics
+from fusion import metrics
 
 # ----------------------------------------------------------------------------------------------
 SESSIONS = (2, 3, 4, 8, 20)

@@ -19,10 +19,10 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
-from pipeline.evaluation import choice, conversation, folds, metrics
-from pipeline.evaluation.conversation import KINDS
-from pipeline.evaluation.dialogue import C, Turns, cut_table
-from pipeline.evaluation.tables import align
+from fusion import choice, conversation, folds, metrics
+from fusion.conversation import KINDS
+from fusion.dialogue import C, Turns, cut_table
+from fusion.tables import align
 
 # ----------------------------------------------------------------------------------------------
 TARGET = "accuracy+macro_f1"

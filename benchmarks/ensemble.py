@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import alternate, peak_memory, row, run_script
-from pipeline.evaluation import predictions
+from fusion import predictions
 
 HELD_OUT, TEST = 10_000, 2_000  # rows
 SHARES = np.array([0.4, 0.19, 0.15, 0.1, 0.08, 0.04, 0.04])  # of the labels, about KEMDy19's

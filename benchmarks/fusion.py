@@ -16,11 +16,11 @@ import numpy as np
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
-from pipeline.evaluation import choice, folds, metrics, voting
-from pipeline.evaluation.fitting import Rows
-from pipeline.evaluation.folds import Fold
-from pipeline.evaluation.predictions import MODELS
-from pipeline.evaluation.tables import NAMES, align
+from fusion import choice, folds, metrics, voting
+from fusion.fitting import Rows
+from fusion.folds import Fold
+from fusion.predictions import MODELS
+from fusion.tables import NAMES, align
 
 # ----------------------------------------------------------------------------------------------
 SETS = 50  # simulated for each folder

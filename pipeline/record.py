@@ -26,7 +26,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PLACES = ("corpus", "data", "outputs", "results", "restart")
 PLACES += ("save_minutes", "save_steps", "jobs", "cluster")
 MARKER = "running.json"  # of an unfinished run: what it is made of
-IMPORT = re.compile(r"^\s*from ((?:models|pipeline)[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
+IMPORT = re.compile(
+    r"^\s*from ((?:models|pipeline|fusion)[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE
+)
 
 
 class Work:

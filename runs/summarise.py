@@ -13,7 +13,7 @@ from pipeline import config  # first of all: it answers --help
 from glob import glob
 from pathlib import Path
 
-from pipeline.evaluation.summary import summarise, write_page
+from fusion.summary import summarise, write_page
 from pipeline.files import UserError, read_json, write_json, write_text
 
 # ----------------------------------------------------------------------------------------------

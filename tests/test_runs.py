@@ -70,7 +70,7 @@ def corpus(tmp_path_factory):
 @pytest.fixture
 def project(tmp_path):
     """A folder with the project's files and its own data, outputs and Python."""
-    for name in ("models", "pipeline", "runs", "requirements.txt", "constraints.txt"):
+    for name in ("models", "pipeline", "fusion", "runs", "requirements.txt", "constraints.txt"):
         (tmp_path / name).symlink_to(ROOT / name)
     for path in (*ROOT.glob("*.py"), ROOT / "run_all.sh"):
         (tmp_path / path.name).symlink_to(path)

@@ -15,11 +15,12 @@ import soundfile
 import torch
 from conftest import ROOT
 
+from fusion import predictions
+from fusion import stored as fusion
+from fusion.tables import Table, write_markdown
 from models import ModelError, kobert, speech
 from pipeline.corpus import ingest, recordings
 from pipeline.corpus.recordings import RecordingError
-from pipeline.evaluation import fusion, predictions
-from pipeline.evaluation.tables import Table, write_markdown
 from pipeline.files import UserError, read_array, read_json
 from pipeline.learning.checkpoint import State, read_weights
 from pipeline.learning.dataset import load_utterances, read_table

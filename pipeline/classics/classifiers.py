@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 from tqdm import tqdm
 
-from pipeline.evaluation.fitting import Rows, fit_temperatures
+from fusion.fitting import Rows, fit_temperatures
 from pipeline.features.statistics import STATISTICS, describe_clip
 from pipeline.files import UserError
 from pipeline.labels import LABELS

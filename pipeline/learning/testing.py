@@ -5,9 +5,9 @@ from types import ModuleType
 
 import numpy as np
 
-from pipeline.evaluation import metrics, predictions
-from pipeline.evaluation.scoring import choose_groups
-from pipeline.evaluation.tables import with_interval
+from fusion import metrics, predictions
+from fusion.scoring import choose_groups
+from fusion.tables import with_interval
 from pipeline.files import UserError, read_data_hash, reading, together
 from pipeline.labels import LABELS
 from pipeline.learning import processes

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.evaluation.predictions import MODELS
+from fusion.predictions import MODELS
 from pipeline.labels import LABELS, LABELS_KO
 from pipeline.predicting.predicting import Answer
 

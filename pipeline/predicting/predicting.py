@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
+from fusion import stored as fusion
+from fusion.predictions import MODELS
 from pipeline.corpus.transcripts import STYLES
-from pipeline.evaluation import fusion
-from pipeline.evaluation.predictions import MODELS
 from pipeline.files import UserError, read_json, reading
 from pipeline.labels import LABELS
 from pipeline.predicting.recordings import Recording

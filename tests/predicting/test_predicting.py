@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.evaluation import fusion
-from pipeline.evaluation.dialogue import Dialogue, Transitions
-from pipeline.evaluation.fusion import Certainty
+from fusion import stored as fusion
+from fusion.dialogue import Dialogue, Transitions
+from fusion.stored import Certainty
 from pipeline.files import UserError
 from pipeline.predicting import Heard, Recording, load_run, predict
 
