@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fusion import predictions
+from fusion.predictions import BASELINES, HELD_OUT
 from pipeline.labels import LABELS
 
 SHARES = np.array([0.4, 0.19, 0.15, 0.1, 0.08, 0.04, 0.04])
@@ -46,6 +46,22 @@ def make_facts(ids, labels, tied=()) -> pd.DataFrame:
     )
 
 
+def write_outputs(folder, model, ids, truth, logits, run, facts=None) -> None:
+    """Write one model's outputs for N utterances as common/testing.py does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {
+        "truth": np.asarray(truth, np.int64),
+        "pred": np.asarray(logits).argmax(axis=1),
+        "output": np.asarray(logits, np.float32),
+        "index": np.asarray(ids, np.str_),
+    }
+    for name, array in arrays.items():
+        np.save(folder / f"{model}_{name}.npy", array)
+    if facts is not None:
+        facts.to_csv(folder / f"{model}_rows.tsv", sep="\t", index=False)
+    (folder / f"{model}_run.json").write_text(json.dumps(run), encoding="utf-8")
+
+
 def write_models(folder: Path, sessions, count, seed, truth=None, notice=NOTICE) -> np.ndarray:
     """Write the three models' files for `count` rows; return the labels that the logits fit."""
     random = np.random.default_rng(seed)
@@ -55,18 +71,18 @@ def write_models(folder: Path, sessions, count, seed, truth=None, notice=NOTICE)
         logits = 2 * strength * (random.normal(size=(count, 7)) + strength * np.eye(7)[fitting])
         ids, labels = name_segments(sessions, count), fitting if truth is None else truth
         facts = make_facts(ids, labels, tied=range(0, count, 16))
-        predictions.write(folder, model, ids, labels, logits, run, facts)
+        write_outputs(folder, model, ids, labels, logits, run, facts)
     return fitting
 
 
 def write_baselines(folder: Path, sessions, count, seed, right) -> None:
     """Write the three classics' files beside the models'; `right` (N,): the labels they lean to."""
     random = np.random.default_rng(seed)
-    run = {"data_hash": "d" * 64, "synthetic": NOTICE, "known": None}
+    run = {"data_hash": "d" * 64, "synthetic": NOTICE, "speaker_norm": None}
     truth = np.load(folder / "text_truth.npy")
-    for name in predictions.BASELINES:
+    for name in BASELINES:
         logits = random.normal(size=(count, 7)) + np.eye(7)[right]
-        predictions.write(folder, name, name_segments(sessions, count), truth, logits, run)
+        write_outputs(folder, name, name_segments(sessions, count), truth, logits, run)
 
 
 def write_data(data: Path, outputs: Path, fingerprint: str = "f", also_train: int = 0) -> None:
@@ -106,7 +122,7 @@ def write_data(data: Path, outputs: Path, fingerprint: str = "f", also_train: in
     }
     (data / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     every = "".join(files[name] for name in sorted(files)).encode()
-    for path in (*outputs.glob("*_run.json"), *outputs.glob("valid/*_run.json")):
+    for path in (*outputs.glob("*_run.json"), *outputs.glob(f"{HELD_OUT}/*_run.json")):
         run = json.loads(path.read_text(encoding="utf-8"))
         run["data_hash"] = hashlib.sha256(every).hexdigest()
         path.write_text(json.dumps(run), encoding="utf-8")
@@ -114,7 +130,7 @@ def write_data(data: Path, outputs: Path, fingerprint: str = "f", also_train: in
 
 def write_history(outputs: Path) -> None:
     """Write the training curves of two models; the third was trained without validation rows."""
-    for model in predictions.MODELS:
+    for model in STRENGTHS:
         epochs = [{"epoch": 1, "loss": 1.9}, {"epoch": 2, "loss": 1.2}]
         if model != "cmbert":
             epochs = [entry | {"valid_loss": 1.5, "macro_f1": 0.3, "uar": 0.4} for entry in epochs]
