@@ -1,4 +1,4 @@
-"""Files of three simulated models, as the test stages write them, for the ensemble's tests."""
+"""Simulated models for the ensemble's tests: files as the test stages write them, and logits."""
 
 import hashlib
 import json
@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
+from scipy.stats import norm
 
+from fusion.fitting import LogitSet
 from fusion.predictions import BASELINES, HELD_OUT
 from pipeline.labels import LABELS
 
 SHARES = np.array([0.4, 0.19, 0.15, 0.1, 0.08, 0.04, 0.04])
 STRENGTHS = {"text": 1.6, "audio": 1.1, "cmbert": 1.3}
+MODELS = tuple(STRENGTHS)
 TOLD = {"train": 91, "valid": 92, "test": 93}  # sessions of the tables' other rows
 NOTICE = "SYNTHETIC: drawn at random"
 
@@ -62,12 +66,12 @@ def write_outputs(folder, model, ids, truth, logits, run, facts=None) -> None:
     (folder / f"{model}_run.json").write_text(json.dumps(run), encoding="utf-8")
 
 
-def write_models(folder: Path, sessions, count, seed, truth=None, notice=NOTICE) -> np.ndarray:
-    """Write the three models' files for `count` rows; return the labels that the logits fit."""
+def write_models(folder: Path, sessions, count, seed, truth=None, notice=NOTICE, models=STRENGTHS):
+    """Write the models' files for `count` rows; return the labels that the logits fit."""
     random = np.random.default_rng(seed)
     fitting = random.choice(7, count, p=SHARES)
     run = {"data_hash": "d" * 64, "synthetic": notice, "settings": {"seed": 1, "epochs": 2}}
-    for model, strength in STRENGTHS.items():
+    for model, strength in models.items():
         logits = 2 * strength * (random.normal(size=(count, 7)) + strength * np.eye(7)[fitting])
         ids, labels = name_segments(sessions, count), fitting if truth is None else truth
         facts = make_facts(ids, labels, tied=range(0, count, 16))
@@ -137,3 +141,47 @@ def write_history(outputs: Path) -> None:
         history = {"epochs": epochs, "best_epoch": None if model == "cmbert" else 2}
         (outputs / model).mkdir(parents=True)
         (outputs / model / "history.json").write_text(json.dumps(history), encoding="utf-8")
+
+
+def simulate(count, strengths, seed=0, scale=1.0, shares=SHARES) -> LogitSet:
+    """Draw models that err independently given the label, with calibrated logits times `scale`."""
+    random = np.random.default_rng(seed)
+    truth = random.choice(7, count, p=shares)
+    logits = [
+        strength * (random.normal(size=(count, 7)) + strength * np.eye(7)[truth]) + np.log(shares)
+        for strength in strengths
+    ]
+    groups = np.array([f"speaker{number}" for number in random.integers(0, 12, count)])
+    return LogitSet(scale * np.stack(logits), truth, groups)
+
+
+def accuracy(rows: LogitSet, probabilities: np.ndarray) -> float:
+    return (probabilities.argmax(axis=-1) == rows.truth).mean()
+
+
+EASE = np.array([1.4, 0.9, 0.8, 0.4, 0.6, -0.2, 0.0])  # logit of being right, by label
+GAINS = (0.0, 0.0, 0.3)  # logits: a classifier, one as good, a better one
+
+
+def draw_sessions(random, sessions: int, deviations: tuple) -> tuple:
+    """Return truth (N,), session (N,) and the labels of three correlated classifiers, (3, N).
+
+    Sessions of two speakers with about 50 rows each; deviations: of the logit of being right,
+    between sessions and between speakers.
+    """
+    rows = random.integers(35, 66, 2 * sessions)
+    speaker = np.repeat(np.arange(2 * sessions), rows)
+    truth = random.choice(len(SHARES), len(speaker), p=SHARES)
+
+    def vary(number: int) -> np.ndarray:
+        common, single = random.normal(size=number), random.normal(size=(len(GAINS), number))
+        return np.sqrt(0.5) * common + np.sqrt(0.5) * single
+
+    by_session, by_speaker = vary(sessions)[:, speaker // 2], vary(2 * sessions)[:, speaker]
+    logit = EASE[truth] + np.array(GAINS)[:, None]
+    logit = logit + deviations[0] * by_session + deviations[1] * by_speaker
+    right = norm.cdf(vary(len(truth))) < expit(logit)
+    chances = np.tile(np.log(SHARES), (len(truth), 1))
+    chances[np.arange(len(truth)), truth] = -np.inf
+    wrong = (chances + random.gumbel(size=(len(GAINS), *chances.shape))).argmax(axis=-1)
+    return truth, speaker // 2, np.where(right, truth, wrong)

@@ -6,9 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_data import make_rows, write_data
-
-from fusion.predictions import BASELINES
 from pipeline.classics import classifiers
 from pipeline.classics.classifiers import (
     VoiceClassifier,
@@ -16,6 +13,9 @@ from pipeline.classics.classifiers import (
     clip_sums,
     deal_sessions,
 )
+from small_data import make_rows, write_data
+
+from fusion.predictions import BASELINES
 from pipeline.files import sha256
 from pipeline.labels import LABELS
 from pipeline.learning.dataset import load_utterances
@@ -40,7 +40,7 @@ def read(folder, name) -> np.ndarray:
 
 
 def test_test_and_validation_rows_have_probabilities(outputs, data):
-    for folder, split in ((outputs, "test"), (outputs / "valid", "valid")):
+    for folder, split in ((outputs, "test"), (outputs / "heldout", "heldout")):
         by_words, by_voice, both = (np.exp(read(folder, name)) for name in BASELINES)
         assert np.allclose(both, (by_words + by_voice) / 2, atol=1e-5)
         assert np.allclose(by_words.sum(1), 1, atol=1e-4)
@@ -83,7 +83,7 @@ def test_no_label_but_the_training_rows_changes_a_prediction(outputs, tmp_path, 
     data = write_data(tmp_path / "data", rows)
     assert run_script("baseline.py", "--data", data, "--outputs", tmp_path).status == 0
     for name in BASELINES:
-        for part in (".", "valid"):
+        for part in (".", "heldout"):
             assert (read(tmp_path / part, name) == read(outputs / part, name)).all()
 
 
@@ -166,12 +166,12 @@ def test_without_validation_rows_earlier_ones_are_removed(data, tmp_path, run_sc
     for name in ("valid.tsv", "valid_audio.npy"):
         manifest["files"][name] = sha256(kept / name)
     (kept / "manifest.json").write_text(json.dumps(manifest))
-    (tmp_path / "valid").mkdir()
+    (tmp_path / "heldout").mkdir()
     for name in ("baseline_text_output.npy", "text_output.npy"):
-        (tmp_path / "valid" / name).write_bytes(b"of an earlier run")
+        (tmp_path / "heldout" / name).write_bytes(b"of an earlier run")
     done = run_script("baseline.py", "--data", kept, "--outputs", tmp_path)
     assert done.status == 0, done.stderr
-    assert [path.name for path in (tmp_path / "valid").iterdir()] == ["text_output.npy"]
+    assert [path.name for path in (tmp_path / "heldout").iterdir()] == ["text_output.npy"]
     assert (tmp_path / "baseline_text_output.npy").exists()
 
 

@@ -14,7 +14,7 @@ from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score
 
 import ensemble
-from fusion import folds, metrics, predictions, published, scoring, voting
+from fusion import folds, metrics, predictions, scoring
 from fusion import stored as fusion
 from pipeline.files import UserError
 from runs import summarise
@@ -31,7 +31,7 @@ def finished(tmp_path_factory, run_script):
     """The outputs folder and the screen of one run with held-out rows."""
     outputs = tmp_path_factory.mktemp("outputs")
     write_models(outputs, range(17, 21), 240, seed=1)
-    write_models(outputs / "valid", range(11, 17), 360, seed=2)
+    write_models(outputs / "heldout", range(11, 17), 360, seed=2)
     arguments = ("--outputs", outputs, "--data", outputs / "none")
     return outputs, run_script("ensemble.py", *arguments)
 
@@ -89,7 +89,7 @@ def test_the_rows_are_the_contract(finished):
             probabilities = np.load(path)
             assert (probabilities.argmax(axis=1) == pred).all()
             assert probabilities.sum(axis=1) == pytest.approx(np.ones(240))
-    singles = [by_method[model]["accuracy"] for model in predictions.MODELS]
+    singles = [by_method[model]["accuracy"] for model in MODELS]
     assert by_method["stacking"]["accuracy"] > max(singles)
 
 
@@ -100,7 +100,7 @@ def test_every_model_has_its_own_row(finished):
     by_method = {row["method"]: row for row in rows}
     truth = np.load(outputs / "text_truth.npy")
     scores = {}
-    for model in predictions.MODELS:
+    for model in MODELS:
         pred = np.load(outputs / f"{model}_pred.npy")
         scores[model] = accuracy_score(truth, pred)
         assert by_method[model]["accuracy"] == pytest.approx(scores[model])
@@ -113,7 +113,7 @@ def test_every_model_has_its_own_row(finished):
 def test_the_stored_fusion_predicts_what_stacking_did(finished):
     outputs, done = finished
     stored = fusion.load(outputs / "fusion.json")
-    logits = {model: np.load(outputs / f"{model}_output.npy") for model in predictions.MODELS}
+    logits = {model: np.load(outputs / f"{model}_output.npy") for model in MODELS}
     stacked = np.load(outputs / "ensemble_stacking_output.npy")
     assert stored.predict(logits) == pytest.approx(stacked, abs=1e-9)
     assert stored.synthetic == NOTICE and stored.fitted_on.startswith("held-out rows (360 rows")
@@ -190,7 +190,7 @@ def test_the_table_says_what_is_known_of_the_speakers(finished, tmp_path, run_sc
             run = json.loads(path.read_text(encoding="utf-8")) | {"known": regime}
             path.write_text(json.dumps(run), encoding="utf-8")
 
-    for folder in (tmp_path, tmp_path / "valid"):
+    for folder in (tmp_path, tmp_path / "heldout"):
         set_regime(folder, text=None, audio="all", cmbert="past")
     arguments = ("--outputs", tmp_path, "--data", tmp_path)
     done = run_script("ensemble.py", *arguments)
@@ -202,10 +202,10 @@ def test_the_table_says_what_is_known_of_the_speakers(finished, tmp_path, run_sc
     assert said in (tmp_path / "report.html").read_text(encoding="utf-8")
     row = json.loads((tmp_path / "ensemble.json").read_text(encoding="utf-8"))[0]
     assert row["known"] == {"text": None, "audio": "all", "cmbert": "past"}
-    set_regime(tmp_path / "valid", audio="alone")
+    set_regime(tmp_path / "heldout", audio="alone")
     done = run_script("ensemble.py", *arguments)
     assert done.status == 2
-    assert "valid/audio_run.json: speakers known: alone" in done.stderr
+    assert "heldout/audio_run.json: speakers known: alone" in done.stderr
     assert done.stderr.count("\n") == 1 and "run audio_test.py again" in done.stderr
 
 
@@ -226,7 +226,7 @@ def test_permuted_test_labels_change_no_prediction(finished, tmp_path, run_scrip
     other = np.random.default_rng(0).permutation(truth)
     assert (other != truth).any()
     write_models(tmp_path, range(17, 21), 240, seed=1, truth=other)
-    write_models(tmp_path / "valid", range(11, 17), 360, seed=2)
+    write_models(tmp_path / "heldout", range(11, 17), 360, seed=2)
     done = run_script("ensemble.py", "--outputs", tmp_path, "--data", tmp_path)
     assert done.status == 0, done.stderr
     names = [f"ensemble_{method}_pred.npy" for method in FUSED]
@@ -235,9 +235,9 @@ def test_permuted_test_labels_change_no_prediction(finished, tmp_path, run_scrip
     for name in names:
         assert (tmp_path / name).read_bytes() == (outputs / name).read_bytes(), name
     rules = (
-        published.published_soft,
-        published.published_weighted_soft,
-        published.published_hard,
+        paper.vote_soft,
+        paper.vote_weighted_soft,
+        paper.vote_hard,
     )
     for rule in rules:
         logits = [predictions.load(folder).logits for folder in (outputs, tmp_path)]
@@ -265,7 +265,7 @@ def test_the_conversation_can_be_left_out(finished, tmp_path, run_script):
 
 def test_test_files_of_the_original_code_are_enough(tmp_path, run_script):
     write_models(tmp_path, range(17, 21), 240, seed=1)
-    for model in predictions.MODELS:
+    for model in MODELS:
         (tmp_path / f"{model}_index.npy").unlink()
         (tmp_path / f"{model}_run.json").unlink()
     (tmp_path / "ensemble_dialogue_past_pred.npy").touch()
@@ -280,8 +280,8 @@ def test_test_files_of_the_original_code_are_enough(tmp_path, run_script):
     assert [row["method"] for row in rows] == [m for m in METHODS if m not in DIALOGUE]
     assert "no dialogue rows" in done.stdout
     assert not [*tmp_path.glob("ensemble_dialogue_*")]  # those of an earlier run are gone
-    logits = np.stack([np.load(tmp_path / f"{m}_output.npy") for m in predictions.MODELS])
-    soft = voting.vote_soft(logits.astype(np.float64)).argmax(axis=1)
+    logits = np.stack([np.load(tmp_path / f"{m}_output.npy") for m in MODELS])
+    soft = methods.vote_soft(logits.astype(np.float64)).argmax(axis=1)
     assert (np.load(tmp_path / "ensemble_soft_pred.npy") == soft).all()
     assert (tmp_path / "report.html").exists()
 
@@ -291,8 +291,8 @@ def test_one_speaker_and_one_scenario(tmp_path):
     ids = [f"Sess01_script01_F{number:03d}" for number in range(1, 41)]
     truth = np.arange(40) % 7
     logits = np.random.default_rng(0).normal(size=(40, 7)) + 2 * np.eye(7)[truth]
-    for model in predictions.MODELS:
-        predictions.write(tmp_path, model, ids, truth, logits, run)
+    for model in MODELS:
+        write_outputs(tmp_path, model, ids, truth, logits, run)
     test, learn, fitted_on, _ = folds.join([folds.read(tmp_path)])
     assert "cross-validated by row (there is one speaker)" in fitted_on
     pred, probabilities, *_ = ensemble.fuse(test.logits, {}, learn)
@@ -304,11 +304,11 @@ def test_one_speaker_and_one_scenario(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "stage"),
-    [("audio_output.npy", "audio_test.py"), ("valid/cmbert_pred.npy", "run_classifier.py")],
+    [("audio_output.npy", "audio_test.py"), ("heldout/cmbert_pred.npy", "run_classifier.py")],
 )
 def test_a_missing_file_ends_in_one_line(tmp_path, run_script, name, stage):
     write_models(tmp_path, range(17, 21), 20, seed=1)
-    write_models(tmp_path / "valid", range(11, 17), 20, seed=2)
+    write_models(tmp_path / "heldout", range(11, 17), 20, seed=2)
     (tmp_path / name).unlink()
     done = run_script("ensemble.py", "--outputs", tmp_path)
     assert done.status == 2
@@ -319,12 +319,12 @@ def test_a_missing_file_ends_in_one_line(tmp_path, run_script, name, stage):
 
 def test_a_held_out_row_that_is_a_test_row_ends_in_one_line(tmp_path, run_script):
     write_models(tmp_path, range(17, 21), 20, seed=1)
-    write_models(tmp_path / "valid", range(16, 18), 20, seed=2)
+    write_models(tmp_path / "heldout", range(16, 18), 20, seed=2)
     done = run_script("ensemble.py", "--outputs", tmp_path)
     assert done.status == 2 and done.stderr.count("\n") == 1
     # Session 16 has rows 0 to 11: three numbers, two scenarios, two speakers.
     assert (
-        "valid/text_index.npy, row 12 (Sess17_impro01_F001): is a test row as well" in done.stderr
+        "heldout/text_index.npy, row 12 (Sess17_impro01_F001): is a test row as well" in done.stderr
     )
 
 

@@ -44,7 +44,7 @@ def page(tmp_path_factory, run_script):
     """The report page of a small ensemble with everything that it can show."""
     outputs = tmp_path_factory.mktemp("outputs")
     write_models(outputs, range(17, 21), 140, seed=1)
-    write_models(outputs / "valid", range(11, 17), 120, seed=2)
+    write_models(outputs / "heldout", range(11, 17), 120, seed=2)
     write_data(outputs / "data", outputs)
     write_history(outputs)
     arguments = ("--outputs", outputs, "--data", outputs / "data")
@@ -78,7 +78,7 @@ def test_the_cards_say_the_scores_and_what_was_chosen(page):
     html = page.read_text(encoding="utf-8")
     results = json.loads((page.parent / "ensemble_details.json").read_text())
     rows = {row["method"]: row for row in results["rows"]}
-    best = max(predictions.MODELS, key=lambda model: rows[model]["accuracy"])
+    best = max(MODELS, key=lambda model: rows[model]["accuracy"])
     cards = re.findall(r'<div class="card ?(\w*)"><b>([^<]*)</b>([^<]*)', html)
     assert [(kind, value) for kind, value, _ in cards] == [
         ("main", f"{rows['stacking']['accuracy']:.4f}"),
@@ -112,9 +112,7 @@ def test_the_worst_mistakes_are_the_surest_wrong_rows(tmp_path):
     write_models(tmp_path, range(17, 21), 60, seed=1)
     test = predictions.load(tmp_path)
     corpus = Corpus(transcripts=np.array([f'그럼 "{row}"' for row in range(60)]))
-    pred = {
-        model: labels.copy() for model, labels in zip(predictions.MODELS, test.pred, strict=True)
-    }
+    pred = {model: labels.copy() for model, labels in zip(MODELS, test.pred, strict=True)}
     pred["stacking"] = test.truth.copy()
     probabilities = np.full((60, 7), 0.01)
     for row, confidence in ((3, 0.8), (41, 0.9)):
@@ -143,7 +141,7 @@ def draw_everything(folder):
     truth = random.integers(0, 7, 60)
     probabilities = {m: random.dirichlet(np.ones(7), 60) for m in plots.COLOURS if m != "hard"}
     pred = {method: random.integers(0, 7, 60) for method in plots.COLOURS}
-    logits = np.log(np.stack([probabilities[model] for model in predictions.MODELS]))
+    logits = np.log(np.stack([probabilities[model] for model in MODELS]))
     test = predictions.Predictions(folder, truth, logits, None, None, {})
     scored = {method: metrics.scores(truth, labels) for method, labels in pred.items()}
     rows = [

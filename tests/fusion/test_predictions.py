@@ -22,8 +22,8 @@ RUN = {"data_hash": "a" * 64, "synthetic": None, "seed": 1}
 def write_all(folder, ids=IDS, run=RUN, seed=0):
     random = np.random.default_rng(seed)
     truth = random.integers(0, 7, len(ids))
-    for model in predictions.MODELS:
-        predictions.write(folder, model, ids, truth, random.normal(size=(len(ids), 7)), run)
+    for model in MODELS:
+        write_outputs(folder, model, ids, truth, random.normal(size=(len(ids), 7)), run)
     return truth
 
 
@@ -42,7 +42,7 @@ def test_what_is_written_is_what_is_read(tmp_path, kind):
     assert read.logits.shape == (3, 16, 7)
     assert read.pred.shape == (3, 16)
     assert read.runs["cmbert"] == RUN
-    for model in predictions.MODELS:
+    for model in MODELS:
         kinds = {
             n: np.load(tmp_path / f"{model}_{n}.npy").dtype for n in ("truth", "pred", "output")
         }
@@ -67,8 +67,8 @@ def test_unknown_ids_have_no_groups(tmp_path):
 def write_facts(folder, **changes):
     labels = np.random.default_rng(0).integers(0, 7, len(IDS))
     facts = make_facts(IDS, labels, tied=(2, 5)).assign(**changes)
-    for model in predictions.MODELS:
-        predictions.write(folder, model, IDS, labels, np.eye(7)[labels], RUN, facts)
+    for model in MODELS:
+        write_outputs(folder, model, IDS, labels, np.eye(7)[labels], RUN, facts)
 
 
 def test_facts_of_the_rows_travel_along(tmp_path):
@@ -116,7 +116,7 @@ def test_facts_of_other_rows_are_refused(tmp_path, change, words):
 
 def test_files_of_the_original_code_have_neither_index_nor_run(tmp_path):
     write_all(tmp_path)
-    for model in predictions.MODELS:
+    for model in MODELS:
         (tmp_path / f"{model}_index.npy").unlink()
         (tmp_path / f"{model}_run.json").unlink()
     read = predictions.load(tmp_path)
@@ -181,7 +181,7 @@ def test_fewer_rows_are_refused(tmp_path):
     write_all(tmp_path)
     random = np.random.default_rng(1)
     truth = np.load(tmp_path / "text_truth.npy")[:13]
-    predictions.write(tmp_path, "audio", IDS[:13], truth, random.normal(size=(13, 7)), RUN)
+    write_outputs(tmp_path, "audio", IDS[:13], truth, random.normal(size=(13, 7)), RUN)
     with pytest.raises(UserError, match="audio_index.npy, row 13: 13 rows, text_index.npy has 16"):
         predictions.load(tmp_path)
 
@@ -213,29 +213,29 @@ def test_other_data_are_refused(tmp_path):
 
 def test_held_out_rows_of_other_data_or_of_the_test_part_are_refused(tmp_path):
     write_all(tmp_path)
-    write_all(tmp_path / "valid", run=RUN | {"data_hash": "c" * 64})
-    test, held_out = predictions.load(tmp_path), predictions.load(tmp_path / "valid")
-    with pytest.raises(UserError, match="valid/text_run.json.*made from other data"):
+    write_all(tmp_path / "heldout", run=RUN | {"data_hash": "c" * 64})
+    test, held_out = predictions.load(tmp_path), predictions.load(tmp_path / "heldout")
+    with pytest.raises(UserError, match="heldout/text_run.json.*made from other data"):
         predictions.check_pair(test, held_out)
-    write_all(tmp_path / "valid", ids=["Sess03_impro01_F001", IDS[4]])
+    write_all(tmp_path / "heldout", ids=["Sess03_impro01_F001", IDS[4]])
     with pytest.raises(
-        UserError, match=rf"valid/text_index.npy, row 1 \({IDS[4]}\): is a test row"
+        UserError, match=rf"heldout/text_index.npy, row 1 \({IDS[4]}\): is a test row"
     ):
-        predictions.check_pair(test, predictions.load(tmp_path / "valid"))
+        predictions.check_pair(test, predictions.load(tmp_path / "heldout"))
 
 
 def test_diverged_logits_are_not_written(tmp_path):
     logits = np.zeros((2, 7))
     logits[1, 3] = np.nan
     with pytest.raises(UserError, match="row 1"):
-        predictions.write(tmp_path, "text", IDS[:2], [0, 1], logits, RUN)
+        write_outputs(tmp_path, "text", IDS[:2], [0, 1], logits, RUN)
     assert not list(tmp_path.glob("*"))
 
 
 def write_baselines(folder, truth, ids=IDS, run=RUN):
     random = np.random.default_rng(1)
     for name in predictions.BASELINES:
-        predictions.write(folder, name, ids, truth, random.normal(size=(len(ids), 7)), run)
+        write_outputs(folder, name, ids, truth, random.normal(size=(len(ids), 7)), run)
 
 
 def test_baselines_are_read_where_they_are_there(tmp_path):
@@ -296,7 +296,7 @@ def test_baselines_that_know_what_no_model_knows_are_refused(tmp_path, audio):
 def test_baselines_beside_files_of_the_original_code(tmp_path):
     truth = write_all(tmp_path)
     write_baselines(tmp_path, truth)
-    for model in predictions.MODELS:
+    for model in MODELS:
         (tmp_path / f"{model}_index.npy").unlink()
         (tmp_path / f"{model}_run.json").unlink()
     assert len(predictions.load_baselines(tmp_path, predictions.load(tmp_path))) == 3

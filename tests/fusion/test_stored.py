@@ -9,14 +9,14 @@ import pytest
 from scipy.special import softmax
 from test_stacking import simulate
 
-from fusion import choice, predictions, stacking
+from fusion import choice
 from fusion import stored as fusion
 from fusion.dialogue import Dialogue, Transitions
-from fusion.fitting import Rows
+from fusion.fitting import LogitSet
 from fusion.stored import Average, Fusion
 from pipeline.files import UserError
 
-MODELS, POOL, TREES = predictions.MODELS, "log-linear pool", "LightGBM"
+MODELS, POOL, TREES = MODELS, "log-linear pool", "LightGBM"
 
 
 def make_fusion(rows, name) -> Fusion:
@@ -67,7 +67,7 @@ def test_trees_are_those_of_lightgbm(labels):
     settings = {"objective": "multiclass", "num_class": 7, "num_leaves": 4, "max_depth": 2}
     data = lightgbm.Dataset(fusion.probability_features(rows.logits), rows.truth)
     booster = lightgbm.train({**settings, "verbose": -1, "num_threads": 1}, data, 20)
-    ours = stacking.read_trees(booster.model_to_string()).predict(test.logits)
+    ours = methods.read_trees(booster.model_to_string()).predict(test.logits)
     expected = booster.predict(fusion.probability_features(test.logits))
     assert ours == pytest.approx(expected, abs=1e-12)
 
@@ -117,7 +117,7 @@ def test_models_that_are_surer_than_a_float_can_say_are_fused(name):
     truth = random.integers(0, 7, 140)
     said = np.where(random.random((3, 140)) < 0.7, truth, random.integers(0, 7, (3, 140)))
     said[:, 0] = 0, 1, 2  # no two agree
-    rows = Rows(2000.0 * np.eye(7)[said], truth, None)
+    rows = LogitSet(2000.0 * np.eye(7)[said], truth, None)
     with np.errstate(divide="raise", invalid="raise", over="raise"):
         found = choice.fit_candidate(name, rows).predict(rows.logits)
     assert np.isfinite(found).all() and found.sum(axis=1) == pytest.approx(np.ones(140))
