@@ -98,15 +98,17 @@ def test_folds_have_a_data_folder_each_of_one_corpus(tmp_path):
 
 def test_the_ablation_is_shown_if_it_is_of_these_predictions(outputs, run_script):
     test = predictions.load(outputs)
-    row = metrics.measure(test.truth, test.pred[2], None, test.facts["session"].to_numpy() - 17)
+    row = metrics.measure(
+        test.truth, test.logits[2].argmax(1), None, test.facts["session"].to_numpy() - 17
+    )
     rows = [
-        {"input": "words and voice", "known": None, **row},
-        {"input": "voice zeroed", "known": None, **row},
+        {"input": "words and voice", "speaker_norm": None, **row},
+        {"input": "voice zeroed", "speaker_norm": None, **row},
     ]
     (outputs / "cmbert").mkdir()
     path = outputs / "cmbert" / "ablation.json"
     path.write_text(json.dumps(rows), encoding="utf-8")
-    assert origin.read_ablation(outputs, test) == rows
+    assert origin.read_ablation(test) == rows
     done = run_script("ensemble.py", "--outputs", outputs, "--data", outputs / "none")
     assert done.status == 0, done.stderr
     low, high = row["accuracy_ci"]
@@ -114,4 +116,4 @@ def test_the_ablation_is_shown_if_it_is_of_these_predictions(outputs, run_script
     assert re.search(cells, (outputs / "ensemble.md").read_text(encoding="utf-8"))
     rows[0]["accuracy"] += 0.025
     path.write_text(json.dumps(rows), encoding="utf-8")
-    assert origin.read_ablation(outputs, test) == []
+    assert origin.read_ablation(test) == []
