@@ -116,7 +116,6 @@ def fuse_and_score(folders: list[Path], place: Path) -> None:
         "speaker_norm": speaker_norm,
         "synthetic": synthetic,
         "test": {"rows": folds.describe(test), "models": test.models},
-        "spread": folds.describe_spread(every, pred["stacking"]),
         "is_held_out": is_held_out,
         "fitted_on": fitted_on,
         "compared_by": compared_by,
@@ -162,19 +161,15 @@ def follow_paper(test: Predictions, every: list[folds.Fold]) -> dict[str, np.nda
 
 def summarise(models: tuple, votes: list, choices: list, fusions: list, readings: list) -> dict:
     """Return what was learned, for tables: of several folds the means, and how often what won."""
-    weights = np.mean([vote.weights for vote in votes], axis=0)
     counts = Counter(chosen.winner for chosen in choices)
     winners = [f"{name} ({count} of {len(choices)} folds)" for name, count in counts.items()]
 
     def mean(rows: list[dict]) -> dict:
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
-    temperatures = mean([fusion.temperatures for fusion in fusions])
     return {
-        "weighted_soft": {
-            model: {"temperature": temperatures[model], "weight": float(weight)}
-            for model, weight in zip(models, weights, strict=True)
-        },
+        "weights": mean([dict(zip(models, vote.weights, strict=True)) for vote in votes]),
+        "temperatures": mean([fusion.temperatures for fusion in fusions]),
         "stacking": {
             "default": choice.DEFAULT,
             "winner": choices[0].winner if len(counts) == 1 else ", ".join(winners),

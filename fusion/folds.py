@@ -87,22 +87,6 @@ def to_logit_set(rows: Predictions) -> tuple[LogitSet, str]:
     return LogitSet(rows.logits, rows.truth, groups, clusters), by
 
 
-def describe_spread(folds: list[Fold], pred: np.ndarray) -> str:
-    """Say how the scores of predictions (N,) of all folds' test rows vary by fold; "" of one."""
-    if len(folds) == 1:
-        return ""
-    ends = np.cumsum([len(fold.test.truth) for fold in folds])[:-1]
-    parts = zip(folds, np.split(pred, ends), strict=True)
-    scores = [metrics.scores(fold.test.truth, labels) for fold, labels in parts]
-    spread = []
-    for name, title in (("accuracy", "accuracy"), ("macro_f1", "macro F1"), ("uar", "UAR")):
-        values = [row[name] for row in scores]
-        spread.append(f"{title} {np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}")
-    return (
-        f" Mean and standard deviation of stacking in the {len(folds)} folds: {', '.join(spread)}."
-    )
-
-
 def join(folds: list[Fold]) -> tuple[Predictions, Callable, str, str]:
     """Return the test rows of all folds in order, learn(fit) over them, and the two notes.
 

@@ -122,8 +122,7 @@ class Estimate(NamedTuple):
         """The jackknife's standard errors, over groups and over rows, (...) each.
 
         Around the score itself, not the mean of the others: where groups are few it errs upwards
-        (MacKinnon, Nielsen and Webb, 2023: Fast and reliable jackknife and bootstrap methods for
-        cluster-robust inference).
+        (MacKinnon, Nielsen and Webb, 2023, on jackknife methods for cluster-robust inference).
         """
         return tuple(
             np.sqrt((1 - 1 / len(without)) * np.square(without - self.value).sum(axis=0))
@@ -190,18 +189,17 @@ def estimate_calibration(truth, pred, probabilities, groups: np.ndarray) -> Esti
 def estimate_all(truth, pred, probabilities, groups: np.ndarray) -> dict:
     """Return {name: Estimate} of every score; no `ece` without probabilities."""
     estimates = estimate(score_matrices, truth, pred, groups)
-    if probabilities is not None:
-        estimates["ece"] = estimate_calibration(truth, pred, probabilities, groups)
-    return estimates
+    if probabilities is None:
+        return estimates
+    return estimates | {"ece": estimate_calibration(truth, pred, probabilities, groups)}
 
 
 def share_interval(score: Estimate, rows: np.ndarray) -> np.ndarray:
     """Return the 95 % interval of a share of rows, or a mean of such shares, (..., 2).
 
     Wilson's, with as many independent rows as would give the score its margin (Franco, Little,
-    Louis and Slud, 2019: Comparative study of confidence intervals for proportions in complex
-    sample surveys). It stays within 0..1. Where all rows or none are right, and every error is 0,
-    `rows` (...), the rows of the share, count as independent.
+    Louis and Slud, 2019, on proportions in complex sample surveys). It stays within 0..1. Where all
+    rows or none are right, and every error is 0, `rows` (...) of the share count as independent.
     """
     share, quantile = score.value, stdtrit(score.freedom[0], 0.975)
     spread = share * (1 - share)
@@ -213,7 +211,7 @@ def share_interval(score: Estimate, rows: np.ndarray) -> np.ndarray:
 
 
 def plain_interval(score: Estimate, lowest: float) -> list[float]:
-    """Return the 95 % interval of a difference or an ECE, [low, high] within lowest..1."""
+    """Return the 95 % interval [low, high] of a difference or an ECE, within lowest..1."""
     return np.clip([score.value - score.margin, score.value + score.margin], lowest, 1).tolist()
 
 

@@ -73,27 +73,17 @@ def hash_of(part: Predictions) -> str | None:
 
 def identify(folders: list[Path], data: str) -> dict[str, str]:
     """Return a hash of each kind of file that the ensemble of these folders reads."""
-    ends = ("truth.npy", "pred.npy", "output.npy", "index.npy", "rows.tsv", "run.json")
-    outputs = [path for folder in folders for path in (folder, folder / HELD_OUT)]
-    corpora = [Path(folder.strip()) for folder in data.split(",")]
-    tables = ("manifest.json", *(f"{split}.tsv" for split in SPLITS))
+    outputs = [place for folder in folders for place in (folder, folder / HELD_OUT)]
+    ends = ("npy", "rows.tsv", "run.json")
+    written = [path for place in outputs for end in ends for path in place.glob(f"*_*{end}")]
+    names = ("manifest.json", *(f"{split}.tsv" for split in SPLITS))
+    patterns = ("*/history.json", "*/ablation.json")
     files = {
-        "predictions": [
-            path
-            for folder in outputs
-            for end in ends
-            for path in folder.glob(f"*_{end}")
-            if not path.name.startswith("ensemble_")
-        ],
-        "curves": [
-            path
-            for folder in folders
-            for name in ("history.json", "ablation.json")
-            for path in folder.glob(f"*/{name}")
-        ],
-        "data": [folder / name for folder in corpora for name in tables],
+        "predictions": [path for path in written if not path.name.startswith("ensemble_")],
+        "curves": [p for folder in folders for pattern in patterns for p in folder.glob(pattern)],
+        "data": [Path(folder.strip()) / name for folder in data.split(",") for name in names],
     }
-    return {kind: hash_files(paths) for kind, paths in files.items()}
+    return {kind: hash_files(set(paths)) for kind, paths in files.items()}
 
 
 def read_manifest(folder: Path, part: Predictions) -> dict:

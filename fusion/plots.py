@@ -53,16 +53,15 @@ def draw_all(
     Baselines and dialogue methods are in the plot of scores alone: the others would be crowded.
     """
     crowding = {"majority", *BASELINES, "dialogue_past", "dialogue_whole"}
-    pred, probabilities, per_class = (
+    pred, probabilities = (
         {method: value for method, value in by_method.items() if method not in crowding}
-        for by_method in (pred, probabilities, results["per_class"])
+        for by_method in (pred, probabilities)
     )
     single = [part for part in results["parts"] if part["title"] in ("By session", "By speaker")]
     learned = results["learned"]["conversation"]
     plots = {
         "Scores with 95 % intervals": (draw_scores, results["rows"]),
         "Confusion matrices: rows, and share of the true class": (draw_confusion, test.truth, pred),
-        "F1 by class": (draw_classes, per_class),
         "Reliability: is a confidence of .7 right in 70 % of cases?": (
             draw_reliability,
             test.truth,
@@ -176,22 +175,6 @@ def write_cells(axis: Axes, texts: list[str], is_dark: np.ndarray) -> None:
         axis.text(column, row, text, color="white" if dark else "black", in_layout=False, **look)
     axis.set_xticks(range(len(LABELS)), class_names(), fontsize=8)
     axis.set_yticks(range(len(LABELS)), class_names(), fontsize=8)
-
-
-def draw_classes(per_class: dict) -> Figure:
-    """Bars of every method's F1 for every class."""
-    figure = Figure(figsize=(12, 3.8))
-    axis = figure.subplots()
-    width = 0.8 / len(per_class)
-    for place, (method, values) in enumerate(per_class.items()):
-        places = np.arange(len(LABELS)) - 0.4 + (place + 0.5) * width
-        axis.bar(places, values["f1"], width, color=colour_of(method), label=title_of(method))
-    axis.set_xticks(range(len(LABELS)), class_names(), fontsize=11)
-    axis.set_ylabel("F1")
-    axis.grid(axis="y", alpha=0.3)
-    axis.set_axisbelow(True)
-    axis.legend(ncols=1, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    return figure
 
 
 def draw_reliability(truth: np.ndarray, probabilities: dict) -> Figure:

@@ -99,7 +99,8 @@ def load(folder: Path) -> Predictions:
         check_arrays(folder, name, arrays[name])
         runs[name] = read_json(folder / f"{name}_run.json", script) if has_run else {}
         check_same_rows(folder, models[0], name, arrays)
-        check_data(folder / f"{models[0]}_run.json", runs[models[0]], folder, name, runs[name])
+        paths = [folder / f"{model}_run.json" for model in (models[0], name)]
+        check_runs(paths[0], runs[models[0]], paths[1], runs[name], ("data_hash",))
     check_norms_of_baselines(folder, [runs[model] for model in models], runs)
     first = arrays[models[0]]
     facts = None
@@ -133,10 +134,7 @@ def check_norms_of_baselines(folder: Path, models: list[dict], runs: dict[str, d
 
 def check_held_out(test: Predictions, held_out: Predictions) -> None:
     """Refuse held-out rows of other models or data, and test rows among them."""
-    check_same_models(test, held_out)
-    for model in test.models:
-        path = test.folder / f"{model}_run.json"
-        check_data(path, test.runs[model], held_out.folder, model, held_out.runs[model])
+    check_same_models(test, held_out, "data_hash")
     if test.ids is not None and held_out.ids is not None:
         path = held_out.folder / f"{test.models[0]}_index.npy"
         refuse(path, np.isin(held_out.ids, test.ids), "is a test row as well", held_out.ids)
@@ -154,10 +152,7 @@ def join(parts: list[Predictions]) -> Predictions:
         all(getattr(part, name) is not None for part in parts) for name in ("ids", "facts")
     )
     for number, part in enumerate(parts[1:], 1):
-        check_same_models(first, part)
-        for model in first.models:
-            if part.runs[model].get("synthetic") != first.runs[model].get("synthetic"):
-                raise UserError(f"{part.folder} is of another corpus than {first.folder}")
+        check_same_models(first, part, "synthetic")
         if part.baselines.keys() != first.baselines.keys():
             without, other = (part, first) if first.baselines else (first, part)
             raise UserError(
@@ -239,18 +234,17 @@ def check_same_rows(folder: Path, first: str, model: str, arrays: dict) -> None:
             )
 
 
-def check_data(first: Path, run: dict, folder: Path, model: str, other: dict) -> None:
-    """Refuse outputs that were made from differently preprocessed data."""
-    ours, theirs = other.get("data_hash"), run.get("data_hash")
-    if ours != theirs and run and other:
-        raise UserError(
-            f"{folder / f'{model}_run.json'}, from row 0 on: made from other data (hash "
-            f"{str(ours)[:12]}) than {first} ({str(theirs)[:12]}){again(model)}"
-        )
+def check_runs(first: Path, run: dict, path: Path, other: dict, names: tuple[str, ...]) -> None:
+    """Refuse outputs whose run differs from the first one's in fields of {name}_run.json."""
+    for name in names:
+        ours, theirs = (str(each.get(name))[:40] for each in (other, run))
+        if run and other and other.get(name) != run.get(name):
+            model = path.name.removesuffix("_run.json")
+            raise UserError(f"{path}: {name} {ours}, in {first}: {theirs}{again(model)}")
 
 
-def check_same_models(first: Predictions, other: Predictions) -> None:
-    """Refuse outputs of other models, or of a model with another speaker normalisation."""
+def check_same_models(first: Predictions, other: Predictions, *names: str) -> None:
+    """Refuse outputs of other models, and runs that differ in these fields or in speaker_norm."""
     if other.models != first.models:
         ours, theirs = ", ".join(other.models), ", ".join(first.models)
         raise UserError(
@@ -258,12 +252,9 @@ def check_same_models(first: Predictions, other: Predictions) -> None:
             "scripts of what is missing, or remove what is not wanted"
         )
     for model in first.models:
-        ours, theirs = (rows.runs[model].get("speaker_norm") for rows in (other, first))
-        if ours != theirs:
-            raise UserError(
-                f"{other.folder / f'{model}_run.json'}: speaker_norm {ours}, in "
-                f"{first.folder / f'{model}_run.json'}: {theirs}{again(model)}"
-            )
+        paths = [part.folder / f"{model}_run.json" for part in (first, other)]
+        runs = [part.runs[model] for part in (first, other)]
+        check_runs(paths[0], runs[0], paths[1], runs[1], ("speaker_norm", *names))
 
 
 def refuse(path: Path, wrong: np.ndarray, message: str, ids: np.ndarray | None) -> None:

@@ -41,14 +41,6 @@ class WeightedVote:
         mean = logsumexp(calibrated, axis=0, b=self.weights[:, None, None])
         return softmax(self.power * mean, axis=-1)
 
-    def check(self, models: int) -> bool:
-        """Tell whether the arrays have the shapes and values of a fusion of so many models."""
-        shapes = self.temperatures.shape, self.weights.shape, np.shape(self.power)
-        if shapes != ((models,), (models,), ()):
-            return False
-        positive = (self.temperatures > 0).all() and self.power > 0
-        return bool(positive and (self.weights >= 0).all() and self.weights.any())
-
 
 @dataclass(frozen=True)
 class Linear:
@@ -67,11 +59,6 @@ class Linear:
     def shift(self, scores: np.ndarray) -> "Linear":
         """Return the fusion whose log-probabilities are shifted by scores (C,)."""
         return Linear(self.temperatures, np.vstack([self.matrix[:-1], self.matrix[-1] + scores]))
-
-    def check(self, models: int) -> bool:
-        """Tell whether the arrays have the shapes and values of a fusion of so many models."""
-        fit = self.matrix.shape == ((models + 1) * CLASSES + 1, CLASSES)
-        return fit and self.temperatures.shape == (models,) and (self.temperatures > 0).all()
 
 
 Form = WeightedVote | Linear
@@ -238,7 +225,9 @@ def read_form(content: dict, models: int) -> Form:
     if not all(a.dtype.kind in "if" and np.isfinite(a).all() for a in arrays.values()):
         raise ValueError("no numbers where numbers are expected")
     form = kind(**arrays)
-    if not form.check(models):
+    of_models = {arrays[name].shape for name in ("temperatures", "weights") if name in arrays}
+    found = form.predict(np.zeros((models, 1, CLASSES)))
+    if of_models != {(models,)} or found.shape != (1, CLASSES) or not np.isfinite(found).all():
         raise ValueError(f"no {content['form']} fusion of {models} models")
     return form
 

@@ -78,7 +78,7 @@ def make_tables(results: dict) -> dict[str, list[Table]]:
         "fusion": [
             tabulate_agreement(results["agreement"], notes),
             tabulate_candidates(results, notes),
-            tabulate_weights(learned["weighted_soft"], notes),
+            tabulate_weights(learned, notes),
         ],
         "classes": [tabulate_classes(results, score, notes) for score in ("recall", "f1")],
         "ablation": tabulate_ablation(results["ablation"], notes),
@@ -177,10 +177,10 @@ def tabulate_candidates(results: dict, notes: dict) -> Table:
     return Table("Choice of the stacker", notes["candidates"], header, rows)
 
 
-def tabulate_weights(weighted: dict, notes: dict) -> Table:
+def tabulate_weights(learned: dict, notes: dict) -> Table:
     rows = [
-        [title_of(model), f"{row['temperature']:.3f}", f"{row['weight']:.3f}"]
-        for model, row in weighted.items()
+        [title_of(model), f"{temperature:.3f}", f"{learned['weights'][model]:.3f}"]
+        for model, temperature in learned["temperatures"].items()
     ]
     return Table("Weighted soft voting", notes["weights"], ["", "Temperature", "Weight"], rows)
 

@@ -11,7 +11,8 @@ import pytest
 from fusion_files import MODELS, write_data, write_history, write_models
 
 from fusion import metrics, plots, predictions
-from fusion.page import embed_font
+from fusion.origin import Corpus
+from fusion.page import embed_font, tabulate_mistakes
 from pipeline.figures import style
 from pipeline.labels import LABELS, LABELS_KO
 
@@ -60,10 +61,11 @@ def test_the_page_needs_nothing_but_itself(page):
 
 def test_the_page_has_every_part(page):
     html = page.read_text(encoding="utf-8")
-    assert html.count("data:image/png;base64,") == 8
+    data_hash = json.loads((page.parent / "text_run.json").read_text())["data_hash"][:12]
+    assert html.count("data:image/png;base64,") == 7
     for part in (
         "SYNTHETIC", "Always majority", "Stacking", "95 % intervals", "McNemar", "in-sample",
-        "By speaker: Accuracy", "Transcripts seen and unseen in training", f"hash {json.loads((page.parent / 'text_run.json').read_text())['data_hash'][:12]}",
+        "By speaker: Accuracy", "Transcripts seen and unseen in training", data_hash,
         "python ensemble.py --outputs",
         "Worst mistakes", "KEMDy19_v1_3", "2 annotated utterances dropped and 1 repaired",
         "<td>epochs</td>",
@@ -110,7 +112,7 @@ def test_the_worst_mistakes_are_the_surest_wrong_rows(tmp_path):
 
 
 def draw_everything(folder):
-    """Draw each plot, of a model without a name as well; a glyph that the font lacks is an error."""
+    """Draw each plot, of an unknown model too; a glyph that the font lacks is an error."""
     random, models = np.random.default_rng(0), (*MODELS, "speech_large")
     truth, methods = random.integers(0, 7, 60), (*plots.COLOURS, "speech_large")
     probabilities = {m: random.dirichlet(np.ones(7), 60) for m in methods if m != "hard"}
@@ -120,9 +122,6 @@ def draw_everything(folder):
     agreement = [{"right": right, "rows": 3, "stacking": 1} for right in ([], ["text"], None)]
     results = {
         "rows": rows,
-        "per_class": {
-            m: metrics.class_scores(metrics.confusion(truth, p)) for m, p in pred.items()
-        },
         "agreement": agreement,
         "parts": [
             {"title": "By session", "parts": {"17": {"scores": {r["method"]: r for r in rows}}}}
@@ -138,13 +137,13 @@ def test_plots_have_korean_names_without_boxes(tmp_path):
     if style.find_font() is None:
         pytest.skip("koreanize-matplotlib is not installed: plots fall back to English names")
     assert style.class_names() == LABELS_KO
-    assert len(draw_everything(tmp_path)) == 7
+    assert len(draw_everything(tmp_path)) == 6
 
 
 def test_plots_fall_back_to_english_names(tmp_path, monkeypatch):
     monkeypatch.setattr(style, "find_font", lambda: None)
     assert style.class_names() == LABELS
-    assert len(draw_everything(tmp_path)) == 7
+    assert len(draw_everything(tmp_path)) == 6
     assert embed_font(None, "슬픔") == ""
 
 
@@ -161,5 +160,5 @@ def test_a_browser_renders_the_page_without_network(page, tmp_path):
     seen = json.loads(title[1])
     # Tables: 2 of scores, 3 on the fusion, 2 on the conversation, 2 by class, 4 x 2 + 3 on parts,
     # paper, mistakes, corpus, origin, 3 settings.
-    expected = {"images": 8, "broken": 0, "tables": 26, "bold": 4, "wide": False, "loaded": 0}
+    expected = {"images": 7, "broken": 0, "tables": 26, "bold": 4, "wide": False, "loaded": 0}
     assert seen == expected | {"fonts": ["loaded"] if style.find_font() else []}
