@@ -22,7 +22,6 @@ from pipeline import config  # first of all: it answers --help
 
 # isort: split
 
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -71,57 +70,37 @@ def fuse_and_score(folders: list[Path], place: Path) -> None:
     ablation = origin.read_ablation(test) if len(every) == 1 else []
     histories = plots.read_histories(place, test.models)
     is_held_out = all(fold.is_held_out for fold in every)
-
-    # Every method's probabilities (N, C); hard voting has labels alone.
     with ThreadPoolExecutor(1) as beside:  # LightGBM leaves Python's lock to others
-        rules = beside.submit(follow_paper, test, every)
-        probabilities = {"majority": learn(methods.fit_majority)[0]}
-        probabilities |= {name: softmax(rows, axis=-1) for name, rows in test.baselines.items()}
-        probabilities |= dict(zip(test.models, softmax(test.logits, axis=-1), strict=True))
-        probabilities["soft"] = methods.vote_soft(test.logits)
-        probabilities["weighted_soft"], votes = learn(methods.fit_weighted_soft)
-        probabilities["hard"] = None
-        probabilities["stacking"], choices = learn(partial(choice.choose, target=TARGET))
-    readings = []
-    if CONTEXT:
-        readings = conversation.read_folds(every, choices, corpus.turns, probabilities["stacking"])
-    for kind in conversation.KINDS if readings else ():
-        parts = [reading.probabilities[kind] for reading in readings]
-        probabilities[f"dialogue_{kind}"] = np.concatenate(parts)
+        rules = beside.submit(follow_paper, test, learn, is_held_out)
+        probabilities, votes, choices = fuse(test, learn)
+    plain = probabilities["stacking"]
+    readings = conversation.read_folds(every, choices, corpus.turns, plain) if CONTEXT else []
+    probabilities |= conversation.join(readings)
     pred = {name: p.argmax(-1) for name, p in probabilities.items() if p is not None}
     pred["hard"] = methods.vote_hard(test.logits)
-    pred = {name: pred[name] for name in probabilities}
+    pred = {name: pred[name] for name in probabilities}  # in the order of the tables
     del probabilities["hard"]
 
-    runs = test.runs.values()
-    synthetic = next(filter(None, (run.get("synthetic") for run in runs)), None)
+    synthetic = next(filter(None, (run.get("synthetic") for run in test.runs.values())), None)
     speaker_norm = {model: run.get("speaker_norm") for model, run in test.runs.items()}
+    notes = {"speaker_norm": speaker_norm, "synthetic": synthetic}
     inputs = {m: run.get("inputs", INPUTS.get(m, "text+audio")) for m, run in test.runs.items()}
+    parts = zip(every, choices, readings or [None] * len(every), strict=True)
     fusions = [
-        choice.fit_fusion(
-            fold.rows,
-            chosen.winner,
-            inputs,
-            reading and reading.smooth,
-            speaker_norm=speaker_norm,
-            synthetic=synthetic,
-            fitted_on=fold.fitted_on,
-            dialogue=reading and reading.dialogue,
-        )
-        for fold, chosen, reading in zip(
-            every, choices, readings or [None] * len(every), strict=True
-        )
+        choice.fit_fusion(fold.rows, chosen.winner, inputs, reading, fold.fitted_on, notes)
+        for fold, chosen, reading in parts
     ]
+    learned = choice.summarise(test.models, votes, choices, fusions)
+    learned["conversation"] = conversation.summarise(readings) if readings else None
     results = {
-        "speaker_norm": speaker_norm,
-        "synthetic": synthetic,
+        **notes,
         "test": {"rows": folds.describe(test), "models": test.models},
         "is_held_out": is_held_out,
         "fitted_on": fitted_on,
         "compared_by": compared_by,
         "target": TARGET,
         "runs": test.runs,
-        "learned": summarise(test.models, votes, choices, fusions, readings),
+        "learned": learned,
         **scoring.evaluate(test, pred, probabilities, rules.result(), corpus.seen),
         "ablation": ablation,
         "origin": origin.describe([fold.test for fold in every], corpus),
@@ -133,7 +112,22 @@ def fuse_and_score(folders: list[Path], place: Path) -> None:
         write_results(place, results, test, pred, probabilities, corpus, figures)
 
 
-def follow_paper(test: Predictions, every: list[folds.Fold]) -> dict[str, np.ndarray]:
+def fuse(test: Predictions, learn) -> tuple[dict, list, list]:
+    """Return every method's probabilities (N, C), the weighted votes and the choices of the folds.
+
+    learn: of `folds.join`. The baselines are scored and never fused; hard voting has labels alone.
+    """
+    probabilities = {"majority": learn(methods.fit_majority)[0]}
+    probabilities |= {name: softmax(rows, axis=-1) for name, rows in test.baselines.items()}
+    probabilities |= dict(zip(test.models, softmax(test.logits, axis=-1), strict=True))
+    probabilities["soft"] = methods.vote_soft(test.logits)
+    probabilities["weighted_soft"], votes = learn(methods.fit_weighted_soft)
+    probabilities["hard"] = None
+    probabilities["stacking"], choices = learn(partial(choice.choose, target=TARGET))
+    return probabilities, votes, choices
+
+
+def follow_paper(test: Predictions, learn, is_held_out: bool) -> dict[str, np.ndarray]:
     """Return labels (N,) by the published rules; the first learns from the labels it is scored on.
 
     {} where one of the paper's models is missing, which is said.
@@ -141,46 +135,16 @@ def follow_paper(test: Predictions, every: list[folds.Fold]) -> dict[str, np.nda
     if missing := [model for model in PAPER_MODELS if model not in test.models]:
         print(f"the paper's procedure is left out: no outputs of {', '.join(missing)}")
         return {}
-    places = [test.models.index(model) for model in PAPER_MODELS]
-    rows = folds.to_logit_set(test)[0].select(places)
+    logits, rows = test.select(PAPER_MODELS), folds.to_logit_set(test)[0]
+    fit = partial(paper.fit_stacking, places=[test.models.index(m) for m in PAPER_MODELS])
     rules = {
-        "stacking_in_sample": paper.fit_stacking(rows).predict(rows.logits).argmax(-1),
-        "stacking_cross_validated": cross_fit(paper.fit_stacking, rows).argmax(-1),
+        "stacking_in_sample": fit(rows).predict(test.logits).argmax(-1),
+        "stacking_cross_validated": cross_fit(fit, rows).argmax(-1),
     }
-    if all(fold.is_held_out for fold in every):
-        fitted = [paper.fit_stacking(fold.rows.select(places)) for fold in every]
-        parts = [
-            stacker.predict(fold.test.logits[places]).argmax(-1)
-            for stacker, fold in zip(fitted, every, strict=True)
-        ]
-        rules["stacking_honest"] = np.concatenate(parts)
-    rules["soft"] = paper.vote_soft(rows.logits)
-    rules["weighted_soft"] = paper.vote_weighted_soft(rows.logits)
-    return rules | {"hard": paper.vote_hard(rows.logits)}
-
-
-def summarise(models: tuple, votes: list, choices: list, fusions: list, readings: list) -> dict:
-    """Return what was learned, for tables: of several folds the means, and how often what won."""
-    counts = Counter(chosen.winner for chosen in choices)
-    winners = [f"{name} ({count} of {len(choices)} folds)" for name, count in counts.items()]
-
-    def mean(rows: list[dict]) -> dict:
-        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-
-    return {
-        "weights": mean([dict(zip(models, vote.weights, strict=True)) for vote in votes]),
-        "temperatures": mean([fusion.temperatures for fusion in fusions]),
-        "stacking": {
-            "default": choice.DEFAULT,
-            "winner": choices[0].winner if len(counts) == 1 else ", ".join(winners),
-            "candidates": {
-                name: mean([chosen.candidates[name] for chosen in choices])
-                for name in choices[0].candidates
-            },
-        },
-        "certain": mean([fusion.certain[fusion.find_set(models)]._asdict() for fusion in fusions]),
-        "conversation": conversation.summarise(readings) if readings else None,
-    }
+    if is_held_out:
+        rules["stacking_honest"] = learn(fit)[0].argmax(-1)
+    rules["soft"], rules["hard"] = paper.vote_soft(logits), paper.vote_hard(logits)
+    return rules | {"weighted_soft": paper.vote_weighted_soft(logits)}
 
 
 def write_results(

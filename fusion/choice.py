@@ -3,6 +3,7 @@
 Shapes: M models, N rows, C = 7 labels.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
@@ -154,13 +155,13 @@ def compare(rows: LogitSet, every: list[dict], target: str) -> dict[str, dict]:
 
 
 def fit_fusion(
-    rows: LogitSet, winner: str, inputs: dict[str, str], smooth=None, **others
+    rows: LogitSet, winner: str, inputs: dict[str, str], reading, fitted_on: str, notes: dict
 ) -> Fusion:
     """Fit the winner to every set of models; one model's fusion is its calibrated probabilities.
 
     Each set has a threshold, and another one for turns that are read with those before them.
-    inputs: model -> what it needs of an utterance (list_sets), in the order of the logits.  smooth:
-    see `conversation.Reading`.  others: further fields of the Fusion.
+    inputs: model -> what it needs of an utterance (list_sets), in the order of the logits.
+    reading: a conversation.Reading or None.  notes: further fields of the Fusion.
     """
     methods, forms, certain, in_dialogue = {}, {}, {}, {}
     names = list(inputs)
@@ -170,11 +171,20 @@ def fit_fusion(
         fit = fit_calibrated if len(models) == 1 else partial(fit_candidate, winner)
         crossed, forms[models] = cross_fit(fit, part), fit(part)
         certain[models] = find_certainty(crossed, rows.truth)
-        if smooth:
-            turns, read = smooth(crossed)
+        if reading and reading.smooth:
+            turns, read = reading.smooth(crossed)
             in_dialogue[models] = find_certainty(read, rows.truth[turns])
     temperatures = dict(zip(names, rows.temperatures.tolist(), strict=True))
-    return Fusion(methods, forms, certain, in_dialogue, temperatures, **others)
+    return Fusion(
+        methods,
+        forms,
+        certain,
+        in_dialogue,
+        temperatures,
+        **notes,
+        fitted_on=fitted_on,
+        dialogue=reading and reading.dialogue,
+    )
 
 
 def fit_calibrated(rows: LogitSet) -> WeightedVote:
@@ -189,3 +199,28 @@ def find_certainty(probabilities: np.ndarray, truth: np.ndarray) -> Certainty:
     certain = confidence >= threshold
     right = (probabilities.argmax(axis=1) == truth)[certain]
     return Certainty(float(threshold), float(certain.mean()), float(right.mean()))
+
+
+def summarise(
+    models: tuple[str, ...], votes: list[WeightedVote], choices: list[Choice], fusions: list[Fusion]
+) -> dict:
+    """Return what was learned, for tables: of several folds the means, and how often what won."""
+    counts = Counter(chosen.winner for chosen in choices)
+    winners = [f"{name} ({count} of {len(choices)} folds)" for name, count in counts.items()]
+
+    def mean(rows: list[dict]) -> dict:
+        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+    return {
+        "weights": mean([dict(zip(models, vote.weights, strict=True)) for vote in votes]),
+        "temperatures": mean([fusion.temperatures for fusion in fusions]),
+        "stacking": {
+            "default": DEFAULT,
+            "winner": choices[0].winner if len(counts) == 1 else ", ".join(winners),
+            "candidates": {
+                name: mean([chosen.candidates[name] for chosen in choices])
+                for name in choices[0].candidates
+            },
+        },
+        "certain": mean([fusion.certain[fusion.find_set(models)]._asdict() for fusion in fusions]),
+    }

@@ -54,6 +54,14 @@ def read_folds(
     return [read_fold(*part) for part in parts]
 
 
+def join(readings: list[Reading]) -> dict[str, np.ndarray]:
+    """Return the probabilities (N, C) of all folds' test rows by method; {} without readings."""
+    return {
+        f"dialogue_{kind}": np.concatenate([reading.probabilities[kind] for reading in readings])
+        for kind in (KINDS if readings else ())
+    }
+
+
 def read_fold(
     fold: Fold, choice: Choice, train_turns: pd.DataFrame | None, plain: np.ndarray
 ) -> Reading:

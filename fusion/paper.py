@@ -3,6 +3,8 @@
 Shapes: M = 3 models (PAPER_MODELS), N rows, C = 7 labels.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.special import softmax
 
@@ -65,16 +67,20 @@ def vote_hard(logits: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def fit_stacking(rows: LogitSet) -> Fitted:
-    """LightGBM's defaults on the three predicted label numbers: the stacker of the paper."""
+def fit_stacking(rows: LogitSet, places: Sequence[int] = (0, 1, 2)) -> Fitted:
+    """LightGBM's defaults on the three predicted label numbers: the stacker of the paper.
+
+    places: of PAPER_MODELS among the models.
+    """
     if len(np.unique(rows.truth)) < 2:
         return fit_majority(rows)
     model = load_lightgbm().LGBMClassifier(verbose=-1, **LIGHTGBM)
-    model.fit(rows.logits.argmax(axis=-1).T, rows.truth)
+    model.fit(rows.logits[list(places)].argmax(axis=-1).T, rows.truth)
 
     def predict(logits: np.ndarray) -> np.ndarray:
+        features = logits[list(places)].argmax(axis=-1).T
         probabilities = np.zeros((logits.shape[1], CLASSES))  # 0 for labels not seen
-        probabilities[:, model.classes_] = model.predict_proba(logits.argmax(axis=-1).T)
+        probabilities[:, model.classes_] = model.predict_proba(features)
         return probabilities
 
     return Fitted(predict)

@@ -12,8 +12,8 @@ from fusion.predictions import INPUTS
 from pipeline.files import UserError
 
 TARGET = "accuracy+macro_f1"
-OTHERS = {"speaker_norm": {}, "synthetic": None, "fitted_on": "simulated rows"}
-OTHERS = {"speaker_norm": {}, "synthetic": None, "fitted_on": "simulated rows"}
+NOTES = {"speaker_norm": {}, "synthetic": None}
+NOTES = {"speaker_norm": {}, "synthetic": None}
 
 
 def deal_to(rows, count):
@@ -130,7 +130,7 @@ def test_an_equal_candidate_is_hardly_ever_chosen_whatever_sessions_have_in_comm
 def test_four_of_five_verdicts_are_certain_of_every_set_of_models(winner):
     """Of fresh rows; those that were fitted on are surer than these where much is learned."""
     rows, fresh = simulate(800, (1.5, 1.2, 0.8)), simulate(4000, (1.5, 1.2, 0.8), seed=1)
-    stored = choice.fit_fusion(rows, winner, INPUTS, **OTHERS)
+    stored = choice.fit_fusion(rows, winner, INPUTS, None, "simulated rows", NOTES)
     logits = dict(zip(MODELS, fresh.logits, strict=True))
     for models in stored.forms:
         probabilities = stored.predict({model: logits[model] for model in models})

@@ -123,12 +123,12 @@ def test_held_out_rows_are_judged_without_their_own_sessions_labels():
 def test_four_of_five_turns_are_certain_of_every_set_of_models():
     """On test sessions, each turn read with those before it; a first turn is as one by itself."""
     shares = {models: [] for models in list_sets(INPUTS)}
-    others = {"speaker_norm": {}, "synthetic": None, "fitted_on": "simulated rows"}
+    notes = {"speaker_norm": {}, "synthetic": None}
     for seed in range(4):
         fold, told = make_fold(3.0, held=8, seed=seed)
         chosen = choice.choose(fold.rows, "accuracy")
         reading = conversation.read_fold(fold, chosen, told, chosen.predict(fold.test.logits))
-        stored = choice.fit_fusion(fold.rows, chosen.winner, INPUTS, reading.smooth, **others)
+        stored = choice.fit_fusion(fold.rows, chosen.winner, INPUTS, reading, "rows", notes)
         dialogues, _ = cut_dialogues(fold.test.facts)
         later = np.concatenate([turns.rows[1:] for turns in dialogues])
         for models, found in shares.items():

@@ -20,9 +20,9 @@ FLAT = Dialogue(Transitions(*np.zeros((2, C + 1, C))), np.full(C, 1 / C), past=T
 
 
 def make_fusion(rows, name, inputs=INPUTS, dialogue=None):
-    others = {"speaker_norm": {"audio": "past"}, "synthetic": "SYNTHETIC", "fitted_on": "rows"}
-    fusion = choice.fit_fusion(rows, name, inputs, dialogue=dialogue, **others)
-    return replace(fusion, in_dialogue=fusion.certain if dialogue else {})
+    notes = {"speaker_norm": {"audio": "past"}, "synthetic": "SYNTHETIC"}
+    fusion = choice.fit_fusion(rows, name, inputs, None, "simulated rows", notes)
+    return replace(fusion, dialogue=dialogue, in_dialogue=fusion.certain if dialogue else {})
 
 
 @pytest.mark.parametrize("name", ["weighted soft voting", choice.DEFAULT, "logistic regression"])
