@@ -174,9 +174,8 @@ TRAINING += "attention_dropout dropout augment hide_words epochs patience shuffl
 TRAINING += "fusion_rate weight_decay beta2 schedule warmup clip class_weights label_smoothing "
 TRAINING += "save_minutes"
 PATIENT = (
-    ("patience", lambda s: s["patience"] and s["folds"], "folds"),  # no fold has a validation
-    ("patience", lambda s: s["patience"] and s["patience"] >= s["epochs"] - 1, "epochs"),
-)
+    ("patience", lambda s: s["patience"] and s["folds"], "folds"),
+)  # no fold has a validation
 # Of a script: settings, where they have no effect, and the setting that takes it from them; of
 # several such the last one is named. What asks for what is done anyway, AUGMENT = 0 of the paper's
 # features, is no such case.

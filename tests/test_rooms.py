@@ -6,7 +6,7 @@ from pathlib import Path
 
 from conftest import ROOT
 
-LOOSE = {"config", "files", "labels", "record"}
+LOOSE = {"config", "files", "labels", "record", "settings"}
 NO_TORCH = ()
 LEAVES = {
     "pretraining": "text_pretrain.py",

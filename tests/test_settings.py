@@ -133,7 +133,6 @@ def test_a_whole_number_in_the_block_takes_a_fraction_from_the_command_line():
         ("audio_train", "--features paper --augment 1", "AUGMENT", "FEATURES = 'paper'"),
         ("audio_train", "--pooling sum", "POOLING", "FEATURES = 'mel'"),
         ("text_train", "--folds 5 --patience 3", "PATIENCE", "FOLDS = 5"),
-        ("text_train", "--epochs 4 --patience 4", "PATIENCE", "EPOCHS = 4"),
         ("run_classifier", "--audio paper --hide-words .5", "HIDE_WORDS", "AUDIO"),
         ("run_classifier", "--audio a/b --augment 0", "AUGMENT", "AUDIO"),
         ("run_classifier", "--audio a/b --speaker-norm all", "SPEAKER_NORM", "AUDIO"),

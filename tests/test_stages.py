@@ -131,7 +131,7 @@ def test_predictions_on_other_data_are_refused(places, tmp_path):
         other,
         "--outputs",
         tmp_path,
-        "--text",
+        "--text-style",
         "hangul",
     )
     copy = tmp_path / "outputs"

@@ -13,7 +13,6 @@ import pandas as pd
 
 from pipeline.files import UserError, hash_data, read_array, read_json, reading, sha256
 from pipeline.labels import LABELS
-from pipeline.learning.shards import Shards, list_files
 
 MADE_BY = "preprocess.py"
 MEASURES = ("wav_start", "wav_end", "valence", "arousal")  # may be blank
@@ -31,7 +30,7 @@ class Utterances:
     """
 
     table: pd.DataFrame
-    audio: dict[str, Shards]
+    audio: dict[str, Samples]
     data_hash: str
     synthetic: str | None
     soft: bool
@@ -103,8 +102,25 @@ class Utterances:
         return self.audio[entry["split"]][first : first + entry["sample_count"]]
 
 
+class Samples:
+    """The recordings of a split one after another, int16 on the disk.
+
+    A recording is read when it is asked for: of a mapped file, all that was ever touched would
+    count as memory of the process.
+    """
+
+    def __init__(self, array: np.memmap):
+        self.array = array
+
+    def __getitem__(self, place: slice) -> np.ndarray:
+        """Return the samples of a recording, [start, stop)."""
+        offset = self.array.offset + place.start * self.array.itemsize
+        count = place.stop - place.start
+        return np.fromfile(self.array.filename, self.array.dtype, count, offset=offset)
+
+
 class Recordings(dict):
-    """The recordings of each split, `Shards`, checked and opened when they are first heard.
+    """The recordings of each split, `Samples`, checked and opened when they are first heard.
 
     data: what preprocess.py wrote.  hashes: of its files, by name.
     """
@@ -113,11 +129,10 @@ class Recordings(dict):
         super().__init__()
         self.data, self.hashes = data, hashes
 
-    def __missing__(self, split: str) -> Shards:
-        paths = [self.data / name for name in list_files(split, self.hashes)]
-        for path in paths:
-            check_whole(path, self.hashes)
-        self[split] = Shards([read_array(path, MADE_BY, mmap=True) for path in paths])
+    def __missing__(self, split: str) -> Samples:
+        path = self.data / f"{split}_audio.npy"
+        check_whole(path, self.hashes)
+        self[split] = Samples(read_array(path, MADE_BY, mmap=True))
         return self[split]
 
 

@@ -241,7 +241,7 @@ def nowhere_else(*arguments, dir=None, **options):  # how numba tries whether it
 tempfile.TemporaryFile = nowhere_else
 from pipeline.features.mel import Mel
 from pipeline.features.paper import mfcc_filters
-print(Mel().filters.shape, mfcc_filters().shape)
+print(Mel().filters.shape, mfcc_filters(400).shape)
 """
 
 

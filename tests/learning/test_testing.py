@@ -429,8 +429,9 @@ def test_a_trained_model_is_tested_in_any_regime(own_outputs, outputs, data, run
 def test_a_test_has_only_its_own_settings_on_record(own_outputs, data, run_script):
     record = own_outputs / "records" / "run_classifier.json"
     arguments = ("--data", data, "--outputs", own_outputs, "--train", "no", "--batch-size", 8)
-    for more in (("--learning-rate", 5), ("--epochs", 99)):  # of a training that there is not
-        done = run_script("run_classifier.py", *arguments, *more)
+    for more in (("--learning-rate", 0.5), ("--epochs", 99)):  # of a training that there is not
+        refused(run_script("run_classifier.py", *arguments, *more), "has no effect with TRAIN")
+        done = run_script("run_classifier.py", *arguments)
         assert done.status == 0 and "nothing to do" in done.stdout, done.stderr
         assert not {"learning_rate", "epochs", "train"} & set(read_json(record, "")["settings"])
 

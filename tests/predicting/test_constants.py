@@ -56,6 +56,8 @@ def other_project(tmp_path_factory):
     """A copy of the project in which a researcher has edited every constant of the models."""
     root, changed = tmp_path_factory.mktemp("edited") / "project", set()
     copytree(ROOT / "pipeline", root / "pipeline")
+    copytree(ROOT / "common", root / "common")
+    copytree(ROOT / "corpora", root / "corpora")
     copytree(ROOT / "models", root / "models", ignore=ignore_patterns("kobert-mini"))
     for path in (*ROOT.glob("*.py"), *ROOT.glob("*.txt")):
         (root / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
