@@ -25,8 +25,7 @@ import torch
 from torch import Tensor
 
 from fusion import metrics
-from fusion.scoring import choose_groups
-from fusion.tables import with_interval
+from fusion.metrics import choose_groups, with_interval
 from models import check_choice
 from models.speaker import REGIMES
 from pipeline.files import UserError, write_json
@@ -126,7 +125,9 @@ def ablate(model: cmbert.CMBERTModel, test: Utterances) -> None:
     for name, regime, rows, change in variants:
         logits = predict(model, rows, regime, (BATCH_TOKENS, BATCH_SIZE), name, change)
         scores = metrics.measure(rows.labels, logits.argmax(1).numpy(), None, groups)
-        results.append({"input": name, "known": model.known(regime), **scores})
+        known = model.known(regime)
+        norm = "utterance" if known == "alone" else known
+        results.append({"input": name, "speaker_norm": norm, **scores})
         print(
             f"{name:>26}, speakers known: {model.known(regime):5}: accuracy "
             f"{with_interval(scores, 'accuracy')}, macro F1 {with_interval(scores, 'macro_f1')}"

@@ -1,9 +1,9 @@
-"""The conversation: how emotions follow one another, and what that says of each turn.
+"""A hidden Markov model of a dialogue: how emotions follow one another, turn by turn.
 
-A turn's emotion depends on the same speaker's last one and on the last one of whoever else spoke;
-what the models heard in a turn depends on its emotion alone. That is a hidden Markov chain whose
-state holds every speaker's last emotion, so Bayes' rule is exact (forward-backward: Rabiner, "A
-tutorial on hidden Markov models", Proc. IEEE 77(2), 1989).
+The emotion of a turn depends on the last emotion of the same speaker and on the last one of whoever
+else spoke; the models' outputs for a turn depend on its emotion alone. The state holds the last
+emotion of every speaker, so the forward-backward algorithm is exact (Rabiner, "A tutorial on hidden
+Markov models", Proc. IEEE 77(2), 1989).
 Shapes: N rows, n turns of a dialogue, C = 7 labels, S = C + 1 states of a speaker: the last label,
 or that nothing was said yet.
 """
@@ -19,7 +19,7 @@ from pipeline.labels import LABELS
 
 C = len(LABELS)
 FOLDS = 5
-# Of the normal prior on every cell of the transitions, and on what their diagonals share.
+# Of the normal prior on every cell of the transitions, and on the shared part of their diagonals.
 PRECISIONS = (10.0, 30.0, 100.0, 1000.0, 1e6)
 SHARED_PRECISION = 0.1  # times the cells'
 MOST_SPEAKERS = 4  # of one dialogue: S ** speakers states
@@ -58,11 +58,18 @@ class Turns:
         return own, other
 
 
-def cut_dialogues(dialogue: np.ndarray, turn: np.ndarray, speaker: np.ndarray) -> list[Turns]:
-    """Return every dialogue's turns; dialogue, turn (its number), speaker (N,)."""
-    order = np.lexsort([turn, dialogue])
-    cuts = np.flatnonzero(dialogue[order][1:] != dialogue[order][:-1]) + 1
-    return [Turns.of(rows, speaker[rows]) for rows in np.split(order, cuts)]
+def cut_dialogues(table: pd.DataFrame) -> tuple[list[Turns], np.ndarray]:
+    """Return the dialogues of a table in the order of time, and the session of each.
+
+    table: with session, dialogue_number, turn, speaker; the rows may stand in any order.
+    """
+    number = table.groupby(["session", "dialogue_number"]).ngroup().to_numpy()
+    order = np.lexsort([table["turn"], number])
+    cuts = np.flatnonzero(np.diff(number[order])) + 1
+    speaker = table["speaker"].to_numpy()
+    dialogues = [Turns.of(rows, speaker[rows]) for rows in np.split(order, cuts)]
+    sessions = table["session"].astype(str).to_numpy()
+    return dialogues, np.array([sessions[turns.rows[0]] for turns in dialogues])
 
 
 @dataclass(frozen=True)
@@ -91,8 +98,8 @@ def count_transitions(dialogues: list[Turns], labels: np.ndarray) -> np.ndarray:
 def fit_transitions(counts: np.ndarray, precision: float) -> tuple[np.ndarray, Transitions]:
     """Return P(label) where nothing was said yet (C,), and the likeliest transitions.
 
-    counts (S, S, C). A normal prior draws each cell to what the diagonal shares (one emotion lasts,
-    or is caught, as much as another), and that to 0.
+    counts (S, S, C). A normal prior draws each cell to the shared part of the diagonal (every
+    emotion lasts, or is caught, equally often), and the shared part to 0.
     """
     frequency = counts.sum((0, 1)) + 0.5
     start, cells, total = np.log(frequency / frequency.sum()), 2 * C * C, max(1.0, counts.sum())
@@ -119,9 +126,9 @@ def fit_transitions(counts: np.ndarray, precision: float) -> tuple[np.ndarray, T
 def learn_transitions(
     dialogues: list[Turns], labels: np.ndarray, groups: np.ndarray
 ) -> tuple[Transitions, dict]:
-    """Fit the transitions with the precision that tells dialogues of other groups best.
+    """Fit the transitions with the precision that predicts dialogues of other groups best.
 
-    groups: a name for each dialogue, its session. Returns them and the log loss by precision.
+    groups: the session of each dialogue. Returns the transitions, and log losses by precision.
     """
     from sklearn.model_selection import GroupKFold  # takes a second, and predicting needs none
 
@@ -130,7 +137,7 @@ def learn_transitions(
         groups = np.arange(len(dialogues))
     losses = dict.fromkeys(PRECISIONS, 0.0)
     parts = min(FOLDS, len(np.unique(groups)))
-    # One dialogue cannot tell how it would be elsewhere: nothing is learned from it.
+    # From one dialogue alone nothing is learned: there is no other to choose the precision by.
     splits = GroupKFold(parts).split(groups, groups=groups) if parts > 1 else ()
     for rest, held in splits:
         seen, unseen = counts[rest].sum(0), counts[held].sum(0)
@@ -148,10 +155,10 @@ def read_turns(
     base: np.ndarray,
     whole: bool,
 ) -> np.ndarray:
-    """Return P(label | what was heard in the dialogue), (N, C): until the turn, or in the whole.
+    """Return P(label | outputs of the dialogue's turns), (N, C): until the turn, or of all (whole).
 
-    probabilities (N, C): what the models say of each turn by itself; base (C,): their mean. A
-    dialogue of more than MOST_SPEAKERS keeps its probabilities.
+    probabilities (N, C): the fusion's, of each turn by itself; base (C,): their mean. A dialogue of
+    more than MOST_SPEAKERS keeps its probabilities.
     """
     after, result = transitions.after(base), probabilities.copy()
     for turns in dialogues:
@@ -195,10 +202,10 @@ def read_dialogue(evidence: np.ndarray, turns: Turns, after: np.ndarray, whole: 
 
 @dataclass(frozen=True)
 class Dialogue:
-    """What a stored fusion knows of conversations.
+    """The dialogue model of a stored fusion.
 
-    base (C,): mean probabilities of the turns by themselves; past, whole: whether the turns until
-    now, or all of them, told held-out rows more than each by itself.
+    base (C,): mean probabilities of the turns by themselves; past, whole: whether reading the turns
+    until now, or all of them, did not harm held-out rows.
     """
 
     transitions: Transitions
@@ -218,7 +225,7 @@ class Dialogue:
 
     @classmethod
     def from_json(cls, content: dict) -> "Dialogue":
-        """Read it; anything odd is a KeyError, TypeError or ValueError."""
+        """Read what `to_json` wrote; anything odd is a KeyError, TypeError or ValueError."""
         own, other, base = (np.array(content[name], float) for name in ("own", "other", "base"))
         shapes = own.shape, other.shape, base.shape
         if shapes != ((C + 1, C), (C + 1, C), (C,)) or not (base > 0).all():
@@ -228,15 +235,3 @@ class Dialogue:
         if not {content["past"], content["whole"]} <= {True, False}:
             raise ValueError("not said whether the conversation is used")
         return cls(Transitions(own, other), base, content["past"], content["whole"])
-
-
-def cut_table(table: pd.DataFrame) -> tuple[list[Turns], np.ndarray]:
-    """Return the dialogues of a table in the order of time, and their sessions.
-
-    table: with session, dialogue_number, turn, speaker.
-    """
-    numbers = table.groupby(["session", "dialogue_number"]).ngroup()
-    columns = (numbers, table["turn"], table["speaker"])
-    found = cut_dialogues(*(np.asarray(each) for each in columns))
-    sessions = table["session"].astype(str).to_numpy()
-    return found, np.array([sessions[turns.rows[0]] for turns in found])

@@ -1,7 +1,7 @@
 """Which rows fusions learn from, and which they predict: of one run of the models, or of folds.
 
-Whatever learns does so on rows held out of training. Where there are none, it is cross-validated on
-the test rows: no row's own group is learned from, but other test labels are.
+All fitting is done on rows held out of training. Where there are none, it is cross-validated on the
+test rows: no row's own group is learned from, but other test labels are.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fusion import metrics, predictions, scoring
-from fusion.fitting import Rows, cross_fit
-from fusion.predictions import MODELS, Predictions
+from fusion import metrics, predictions
+from fusion.fitting import LogitSet, cross_fit
+from fusion.predictions import HELD_OUT, Predictions
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Fold:
     facts: of the rows to learn from, see Predictions.
     """
 
-    rows: Rows
+    rows: LogitSet
     test: Predictions
     is_held_out: bool
     fitted_on: str
@@ -40,71 +40,58 @@ class Fold:
 
 def read(outputs: Path) -> Fold:
     """Read the test rows and, if any model wrote them, the held-out rows."""
-    test = predictions.load(outputs)
-    print(f"test rows: {describe(test)} from {outputs}")
-    if not any((outputs / "valid" / f"{model}_output.npy").exists() for model in MODELS):
-        print(f"no held-out rows in {outputs / 'valid'}: cross-validation on the test rows instead")
-        groups, by = choose_groups(test)
+    test, folder = predictions.load(outputs), outputs / HELD_OUT
+    print(f"test rows: {describe(test)} of {', '.join(test.models)} from {outputs}")
+    if not predictions.find_models(folder):
+        print(f"no held-out rows in {folder}: cross-validation on the test rows instead")
+        rows, by = to_logit_set(test)
         note = f"the test rows themselves, cross-validated {by}: other test labels are learned from"
-        rows = Rows(test.logits, test.truth, groups, choose_clusters(test))
         return Fold(rows, test, False, note, f"{by} on the test rows", test.facts)
-    held_out = predictions.load(outputs / "valid")
-    predictions.check_pair(test, held_out)
-    groups, by = choose_groups(held_out)
-    settings = [run.get("settings", {}) for run in held_out.runs.values()]
-    chose = "; they chose the models' epochs as well" * any(s.get("folds") == 0 for s in settings)
-    note = f"held-out rows ({describe(held_out)}{chose})"
-    by += f" on the held-out rows{chose.replace('; they', ', which')}"
-    print(f"{note} from {outputs / 'valid'}")
-    rows = Rows(held_out.logits, held_out.truth, groups, choose_clusters(held_out))
+    held_out = predictions.load(folder)
+    predictions.check_held_out(test, held_out)
+    rows, by = to_logit_set(held_out)
+    chose = ""
+    if any(run.get("settings", {}).get("folds") == 0 for run in held_out.runs.values()):
+        chose = "they chose the models' epochs as well"
+    note = f"held-out rows ({'; '.join(filter(None, (describe(held_out), chose)))})"
+    by += " on the held-out rows" + chose.replace("they", ", which", 1)
+    print(f"{note} from {folder}")
     return Fold(rows, test, True, note, by, held_out.facts)
 
 
 def describe(rows: Predictions) -> str:
     """Say how many rows there are, of how many sessions and speakers."""
-    if rows.groups("speaker") is None:
-        return f"{len(rows.truth)} rows without known segment IDs"
+    if rows.facts is None:
+        return f"{len(rows.truth)} rows of unknown speakers"
     numbers = {kind: len(np.unique(rows.groups(kind))) for kind in ("session", "speaker")}
     counts = [f"{number} {kind}{'s' * (number > 1)}" for kind, number in numbers.items()]
     return f"{len(rows.truth)} rows of {', '.join(counts)}"
 
 
-def choose_groups(rows: Predictions) -> tuple[np.ndarray | None, str]:
-    """Return the groups (N,) that cross-validation keeps together, and how that is said."""
+def to_logit_set(rows: Predictions) -> tuple[LogitSet, str]:
+    """Return rows to learn from, and a description of the groups of the cross-validation.
+
+    Groups are sessions, speakers where there are fewer than three sessions, or none. Standard
+    errors are over the groups of the tables' intervals.
+    """
     sessions, speakers = rows.groups("session"), rows.groups("speaker")
     if speakers is None:
-        return None, "by row (no segment IDs)"
-    if len(np.unique(sessions)) >= 3:
-        return sessions, "by session"
-    if len(np.unique(speakers)) >= 2:
-        return speakers, "by speaker (there are fewer than three sessions)"
-    return None, "by row (there is one speaker)"
-
-
-def choose_clusters(rows: Predictions) -> np.ndarray:
-    """Return the groups (N,) of which standard errors are: those of the tables' intervals."""
-    return scoring.groups_of(rows, np.ones(len(rows.truth), bool))[0]
-
-
-def describe_spread(folds: list[Fold], pred: np.ndarray) -> str:
-    """Say what a method's predictions (N,) of all folds' test rows are worth by fold; "" of one."""
-    if len(folds) == 1:
-        return ""
-    ends = np.cumsum([len(fold.test.truth) for fold in folds])[:-1]
-    parts = zip(folds, np.split(pred, ends), strict=True)
-    scores = [metrics.scores(fold.test.truth, own) for fold, own in parts]
-    said = []
-    for name, title in (("accuracy", "accuracy"), ("macro_f1", "macro F1"), ("uar", "UAR")):
-        values = [row[name] for row in scores]
-        said.append(f"{title} {np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}")
-    return f" Mean and standard deviation of stacking in the {len(folds)} folds: {', '.join(said)}."
+        groups, by = None, "by row (speakers are unknown)"
+    elif len(np.unique(sessions)) >= 3:
+        groups, by = sessions, "by session"
+    elif len(np.unique(speakers)) >= 2:
+        groups, by = speakers, "by speaker (there are fewer than three sessions)"
+    else:
+        groups, by = None, "by row (there is one speaker)"
+    clusters = metrics.choose_groups(sessions, speakers, len(rows.truth))[0]
+    return LogitSet(rows.logits, rows.truth, groups, clusters), by
 
 
 def join(folds: list[Fold]) -> tuple[Predictions, Callable, str, str]:
     """Return the test rows of all folds in order, learn(fit) over them, and the two notes.
 
-    Each fold's rows are predicted by what was fitted on its own; learn returns probabilities (N, C)
-    and a list of what was fitted.
+    Each fold's rows are predicted by what was fitted on the same fold; learn returns probabilities
+    (N, C) and a list of what was fitted.
     """
 
     def learn(fit: Callable) -> tuple[np.ndarray, list]:

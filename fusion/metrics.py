@@ -1,27 +1,29 @@
 """Scores of predictions, their intervals over sessions, and paired tests of two methods.
 
-An interval comes from leaving out one session at a time: both speakers of a session share scripts
-and a partner, so that rows and speakers are no independent witnesses. Every score but ECE is a
-function of the confusion matrix, and a session is left out by subtracting its matrix.
+An interval comes from the jackknife over sessions (one session is left out at a time): both
+speakers of a session share scripts and a partner, so rows and speakers are not independent. Every
+score but ECE is a function of the confusion matrix, and a session is left out by subtracting its
+matrix.
 Shapes: N rows, C = 7 labels, G groups (sessions), B confidence bins.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import bdtr, stdtr, stdtrit  # binomial; Student's t, its quantiles
+from scipy.special import stdtr, stdtrit  # binomial; Student's t, its quantiles
 
 from pipeline.labels import LABELS
 
 SCORES = ("accuracy", "f1", "precision", "recall", "macro_f1", "uar", "ece")
 BINS = 15  # of equal width, for the expected calibration error
 CLASSES = len(LABELS)
+FEW = 5  # sessions, up to which the caption warns
 
 
 def scores(truth: np.ndarray, pred: np.ndarray, probabilities: np.ndarray | None = None) -> dict:
     """Return every score of one prediction as {name: float}; `ece` is None without probabilities.
 
-    truth, pred (N,) label ids; probabilities (N, C). What each score is: see `score_matrices`.
+    truth, pred (N,) label ids; probabilities (N, C). For the definitions see `score_matrices`.
     """
     result = score_matrices(confusion(truth, pred))
     result["ece"] = None if probabilities is None else calibration_error(truth, pred, probabilities)
@@ -37,7 +39,7 @@ def confusion(truth: np.ndarray, pred: np.ndarray) -> np.ndarray:
 def class_scores(matrices: np.ndarray) -> dict:
     """Return precision, recall, f1 per class, (..., C) each, of confusion matrices (..., C, C).
 
-    A share of nothing is 0, as scikit-learn's zero_division=0 has it.
+    A share of nothing is 0, as with scikit-learn's zero_division=0.
     """
     right = np.diagonal(matrices, axis1=-2, axis2=-1)
     support, predicted = matrices.sum(axis=-1), matrices.sum(axis=-2)
@@ -85,8 +87,25 @@ def calibration_error(truth: np.ndarray, pred: np.ndarray, probabilities: np.nda
     return float(np.abs(gaps).sum() / max(len(bins), 1))
 
 
+def choose_groups(sessions, speakers, rows: int) -> tuple[np.ndarray, str]:
+    """Return the group 0..G-1 of each row, (N,), and a description of the groups for captions.
+
+    Groups are sessions; of one session its speakers, and of one speaker the rows.
+    sessions, speakers (N,), or None if they are unknown; rows: N.
+    """
+    for names, kind in ((sessions, "sessions"), (speakers, "speakers")):
+        values, groups = np.unique([] if names is None else names, return_inverse=True)
+        if len(values) > 1:
+            doubt = " (too narrow: one session)" if kind == "speakers" else ""
+            if kind == "sessions" and len(values) <= FEW:
+                doubt = " (few: others may differ by more than these show)"
+            return groups, f"{len(values)} {kind}{doubt}"
+    known = "speakers are unknown" if speakers is None else "one speaker"
+    return np.arange(rows), f"{rows} rows (too narrow: {known})"
+
+
 class Estimate(NamedTuple):
-    """A score (...) and what it would be without each group (G, ...) and without each row (N, ...).
+    """A score (...) and its values without each group (G, ...) and without each row (N, ...).
 
     Two of the same rows can be subtracted: the difference of two methods, paired.
     """
@@ -96,20 +115,14 @@ class Estimate(NamedTuple):
     without_row: np.ndarray
 
     def __sub__(self, other: "Estimate") -> "Estimate":
-        return Estimate(*(ours - theirs for ours, theirs in zip(self, other, strict=True)))
-
-    @classmethod
-    def mean(cls, estimates: list["Estimate"]) -> "Estimate":
-        """Return the mean of estimates of the same rows and groups."""
-        return cls(*(np.mean(parts, axis=0) for parts in zip(*estimates, strict=True)))
+        return Estimate(*(first - second for first, second in zip(self, other, strict=True)))
 
     @property
     def errors(self) -> tuple[np.ndarray, np.ndarray]:
         """The jackknife's standard errors, over groups and over rows, (...) each.
 
         Around the score itself, not the mean of the others: where groups are few it errs upwards
-        (MacKinnon, Nielsen and Webb, 2023: Fast and reliable jackknife and bootstrap methods for
-        cluster-robust inference).
+        (MacKinnon, Nielsen and Webb, 2023, on jackknife methods for cluster-robust inference).
         """
         return tuple(
             np.sqrt((1 - 1 / len(without)) * np.square(without - self.value).sum(axis=0))
@@ -122,18 +135,17 @@ class Estimate(NamedTuple):
         return max(len(self.without_group) - 1, 1), max(len(self.without_row) - 1, 1)
 
     @property
-    def reach(self) -> np.ndarray:
-        """How far the true score may be, with 95 % confidence: a quantile of t times the error.
+    def margin(self) -> np.ndarray:
+        """The 95 % margin of error: a quantile of Student's t times the standard error.
 
-        The larger one of groups and rows: a few groups agree by chance now and then, and could
-        make anything certain; independent rows would be the least doubt there can be.
+        The larger one of groups and rows: that a few groups agree by chance makes no score certain.
         """
         quantiles = stdtrit(self.freedom, 0.975)
         return np.maximum(*(q * error for q, error in zip(quantiles, self.errors, strict=True)))
 
     @property
     def p(self) -> float:
-        """Two-sided p of a difference, below .05 where its reach does not touch 0."""
+        """Two-sided p of a difference, below .05 where its interval does not touch 0."""
         if not self.value:
             return 1.0
         with np.errstate(divide="ignore"):
@@ -147,11 +159,11 @@ def estimate(score, truth: np.ndarray, pred: np.ndarray, groups: np.ndarray) -> 
     score: `score_matrices` or `class_scores`; groups (N,): the number 0..G-1 of each row's group.
     """
     cells, number = truth * CLASSES + pred, groups.max() + 1
-    own = np.bincount(groups * CLASSES**2 + cells, minlength=number * CLASSES**2)
-    own = own.reshape(number, CLASSES, CLASSES)
-    one = np.eye(CLASSES**2, dtype=np.int64).reshape(-1, CLASSES, CLASSES)  # a row of each cell
-    total = own.sum(axis=0)
-    value, without_group, without_cell = map(score, (total, total - own, total - one))
+    of_group = np.bincount(groups * CLASSES**2 + cells, minlength=number * CLASSES**2)
+    of_group = of_group.reshape(number, CLASSES, CLASSES)
+    of_cell = np.eye(CLASSES**2, dtype=np.int64).reshape(-1, CLASSES, CLASSES)  # one row each
+    total = of_group.sum(axis=0)
+    value, without_group, without_cell = map(score, (total, total - of_group, total - of_cell))
     return {
         name: Estimate(value[name], without_group[name], without_cell[name][cells])
         for name in value
@@ -161,105 +173,58 @@ def estimate(score, truth: np.ndarray, pred: np.ndarray, groups: np.ndarray) -> 
 def estimate_calibration(truth, pred, probabilities, groups: np.ndarray) -> Estimate:
     """Return the expected calibration error as an Estimate."""
     bins, confidence, correct = calibration_bins(truth, pred, probabilities)
-    gaps, number = correct - confidence, groups.max() + 1
-    own = np.bincount(groups * BINS + bins, weights=gaps, minlength=number * BINS)
-    own, rows = own.reshape(number, BINS), len(bins)
-    total = own.sum(axis=0)
+    gaps, rows = correct - confidence, len(bins)
+    of_group = np.zeros((groups.max() + 1, BINS))
+    np.add.at(of_group, (groups, bins), gaps)
+    total = of_group.sum(axis=0)
     size = np.abs(total).sum()
     without_row = size - np.abs(total[bins]) + np.abs(total[bins] - gaps)
     return Estimate(
         size / rows,
-        np.abs(total - own).sum(axis=1) / np.maximum(rows - np.bincount(groups), 1),
+        np.abs(total - of_group).sum(axis=1) / np.maximum(rows - np.bincount(groups), 1),
         without_row / max(rows - 1, 1),
-    )
-
-
-def estimate_mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
-    """Return the mean of the rows' values (N,) as an Estimate."""
-    total, rows, own = values.sum(), len(values), np.bincount(groups)
-    return Estimate(
-        total / rows,
-        (total - np.bincount(groups, weights=values)) / np.maximum(rows - own, 1),
-        (total - values) / max(rows - 1, 1),
     )
 
 
 def estimate_all(truth, pred, probabilities, groups: np.ndarray) -> dict:
     """Return {name: Estimate} of every score; no `ece` without probabilities."""
     estimates = estimate(score_matrices, truth, pred, groups)
-    if probabilities is not None:
-        estimates["ece"] = estimate_calibration(truth, pred, probabilities, groups)
-    return estimates
+    if probabilities is None:
+        return estimates
+    return estimates | {"ece": estimate_calibration(truth, pred, probabilities, groups)}
 
 
 def share_interval(score: Estimate, rows: np.ndarray) -> np.ndarray:
     """Return the 95 % interval of a share of rows, or a mean of such shares, (..., 2).
 
-    Wilson's, with as many independent rows as would give the score its reach (Franco, Little, Louis
-    and Slud, 2019: Comparative study of confidence intervals for proportions in complex sample
-    surveys). It stays within 0..1. Where all rows or none are right, and every error is 0, they
-    count as independent: `rows` (...), of which the share is.
+    Wilson's, with as many independent rows as would give the score its margin (Franco, Little,
+    Louis and Slud, 2019, on proportions in complex sample surveys). It stays within 0..1. Where all
+    rows or none are right, and every error is 0, `rows` (...) of the share count as independent.
     """
     share, quantile = score.value, stdtrit(score.freedom[0], 0.975)
     spread = share * (1 - share)
     with np.errstate(divide="ignore", invalid="ignore"):
-        excess = np.where(spread > 0, score.reach**2 / spread, quantile**2 / np.maximum(rows, 1e-9))
+        excess = quantile**2 / np.maximum(rows, 1e-9)
+        excess = np.where(spread > 0, score.margin**2 / spread, excess)
     middle, width = share + excess / 2, np.sqrt(excess * spread + excess**2 / 4)
     return np.stack([middle - width, middle + width], axis=-1) / (1 + excess)[..., None]
 
 
 def plain_interval(score: Estimate, lowest: float) -> list[float]:
-    """Return the 95 % interval of a difference or an ECE, [low, high] within lowest..1."""
-    bounds = [score.value - score.reach, score.value + score.reach]
-    return np.clip(bounds, lowest, 1).tolist()
+    """Return the 95 % interval [low, high] of a difference or an ECE, within lowest..1."""
+    return np.clip([score.value - score.margin, score.value + score.margin], lowest, 1).tolist()
 
 
 def measure(truth, pred, probabilities, groups: np.ndarray) -> dict:
     """Return every score with its 95 % interval: {name: float, name_ci: [low, high]} or None."""
-    result = {}
-    estimates = estimate_all(truth, pred, probabilities, groups)
-    for name in SCORES:
-        found = estimates.get(name)
-        result |= {name: None, f"{name}_ci": None}
-        if found is not None:
-            result[name] = float(found.value)
-            bounds = plain_interval(found, 0) if name == "ece" else share_interval(found, len(pred))
-            result[f"{name}_ci"] = list(map(float, bounds))
+    result = {f"{name}{end}": None for name in SCORES for end in ("", "_ci")}
+    for name, score in estimate_all(truth, pred, probabilities, groups).items():
+        bounds = plain_interval(score, 0) if name == "ece" else share_interval(score, len(pred))
+        result |= {name: float(score.value), f"{name}_ci": list(map(float, bounds))}
     return result
 
 
-def measure_classes(truth, pred, groups: np.ndarray) -> dict:
-    """Return precision, recall and f1 of each class with intervals: {name: C, name_ci: C x 2}."""
-    result, matrix = {}, confusion(truth, pred)
-    rows = {"precision": matrix.sum(axis=0), "recall": matrix.sum(axis=1), "f1": matrix.sum(axis=1)}
-    for name, found in estimate(class_scores, truth, pred, groups).items():
-        result[name] = found.value.tolist()
-        result[f"{name}_ci"] = share_interval(found, rows[name]).tolist()
-    return result
-
-
-def compare(truth, pred, other, groups: np.ndarray) -> dict:
-    """Compare two predictions of the same rows: by groups, and row by row (McNemar's test).
-
-    Returns, for accuracy, macro_f1 and uar, the difference (first less second), its interval and p,
-    which are one paired t test with one degree of freedom less than groups (Cameron and Miller,
-    2015: A practitioner's guide to cluster-robust inference); and McNemar's exact p with the
-    numbers of rows that only one of the two has right.
-    """
-    ours, theirs = (estimate(score_matrices, truth, labels, groups) for labels in (pred, other))
-    result = {}
-    for name in ("accuracy", "macro_f1", "uar"):
-        difference = ours[name] - theirs[name]
-        result |= {name: float(difference.value), f"{name}_p": difference.p}
-        result[f"{name}_ci"] = plain_interval(difference, -1)
-    first_only = int(((pred == truth) & (other != truth)).sum())
-    second_only = int(((pred != truth) & (other == truth)).sum())
-    result |= {"first_only": first_only, "second_only": second_only}
-    result["mcnemar_p"] = mcnemar(first_only, second_only)
-    return result
-
-
-def mcnemar(first_only: int, second_only: int) -> float:
-    """Return the two-sided exact p of McNemar's test from the numbers of discordant rows."""
-    fewer, number = min(first_only, second_only), first_only + second_only
-    return min(1.0, 2 * float(bdtr(fewer, number, 0.5)))
+def with_interval(scores: dict, name: str) -> str:
+    """Return a score of `measure` as text: 0.712 (0.65-0.77)."""
+    value, bounds = scores[name], scores[f"{name}_ci"]
+    return "-" if value is None else f"{value:.3f} ({bounds[0]:.2f}-{bounds[1]:.2f})"

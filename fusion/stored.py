@@ -1,13 +1,12 @@
 """A fitted fusion as a file: how logits of any of the models become probabilities.
 
-For every set of models that a recording may have (without a transcript: the voice alone) there is
-one of three forms, each a few arrays: plain numbers in a JSON file, checked when they are read.
-Shapes: M = the models of the set, in the order of predictions.MODELS, N rows, C = 7 labels.
+For every set of models that a recording may leave (without a transcript: those that need the voice
+alone) there is one of two forms, a few arrays each: plain numbers in a JSON file, checked on read.
+Shapes: M = the models of the set, in the file's order, N rows, C = 7 labels.
 """
 
-import dataclasses
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -16,16 +15,17 @@ import numpy as np
 from scipy.special import log_softmax, logsumexp, softmax
 
 from fusion.dialogue import MOST_SPEAKERS, Dialogue, Turns
-from fusion.predictions import MODELS
-from pipeline.files import UserError, read_json, write_json
+from pipeline.files import read_json, reading, write_json
 from pipeline.labels import LABELS
 
 CLASSES = len(LABELS)
-SETS = [models for count in range(1, len(MODELS) + 1) for models in combinations(MODELS, count)]
+ALL_SUBSETS = 4  # models, up to which every set of them is fitted
+
+ModelSet = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Average:
+class WeightedVote:
     """Weighted mean of softmax(logits / temperature), raised to a power and normalised again.
 
     temperatures, weights (M,); power (): above 1 where the mean is less certain than it may be.
@@ -40,14 +40,6 @@ class Average:
         calibrated = log_softmax(logits / self.temperatures[:, None, None], axis=-1)
         mean = logsumexp(calibrated, axis=0, b=self.weights[:, None, None])
         return softmax(self.power * mean, axis=-1)
-
-    def check(self, models: int) -> bool:
-        """Tell whether the arrays have the shapes and values of a fusion of so many models."""
-        shapes = (models,), (models,), ()
-        if shapes != (self.temperatures.shape, self.weights.shape, self.power.shape):
-            return False
-        positive = (self.temperatures > 0).all() and self.power > 0
-        return bool(positive and (self.weights >= 0).all() and self.weights.any())
 
 
 @dataclass(frozen=True)
@@ -66,70 +58,11 @@ class Linear:
 
     def shift(self, scores: np.ndarray) -> "Linear":
         """Return the fusion whose log-probabilities are shifted by scores (C,)."""
-        matrix = self.matrix.copy()
-        matrix[-1] += scores
-        return Linear(self.temperatures, matrix)
-
-    def check(self, models: int) -> bool:
-        """Tell whether the arrays have the shapes and values of a fusion of so many models."""
-        fit = self.matrix.shape == ((models + 1) * CLASSES + 1, CLASSES)
-        return fit and self.temperatures.shape == (models,) and (self.temperatures > 0).all()
+        return Linear(self.temperatures, np.vstack([self.matrix[:-1], self.matrix[-1] + scores]))
 
 
-@dataclass(frozen=True)
-class Trees:
-    """Softmax of sums of small decision trees over all probabilities, LightGBM's in arrays.
-
-    feature, left, right (T, I) int and threshold (T, I): the inner nodes of tree t, which votes for
-    label t mod C; a row goes left where its feature is at most the threshold. A child is an inner
-    node with a larger number or, negative, ~leaf; leaf (T, I + 1); offset (C,) is added to sums.
-    """
-
-    feature: np.ndarray
-    threshold: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-    leaf: np.ndarray
-    offset: np.ndarray
-
-    def predict(self, logits: np.ndarray) -> np.ndarray:
-        """Return probabilities (N, C) of logits (M, N, C)."""
-        features, votes = probability_features(logits).T, np.zeros((CLASSES, logits.shape[1]))
-        for tree in range(len(self.leaf)):
-            arrived = np.zeros((self.leaf.shape[1] - 1, logits.shape[1]), bool)
-            arrived[0] = True
-            for node, rows in enumerate(arrived):
-                left = features[self.feature[tree, node]] <= self.threshold[tree, node]
-                for child, part in ((self.left[tree, node], left), (self.right[tree, node], ~left)):
-                    if child < 0:
-                        votes[tree % CLASSES] += self.leaf[tree, ~child] * (rows & part)
-                    else:
-                        arrived[child] |= rows & part
-        return softmax(votes.T + self.offset, axis=-1)
-
-    def shift(self, scores: np.ndarray) -> "Trees":
-        """Return the fusion whose log-probabilities are shifted by scores (C,)."""
-        return dataclasses.replace(self, offset=self.offset + scores)
-
-    def check(self, models: int) -> bool:
-        """Tell whether the arrays are trees of so many models' probabilities, without a circle."""
-        if self.leaf.ndim != 2 or self.offset.shape != (CLASSES,):
-            return False
-        count, leaves = self.leaf.shape
-        inner = count, leaves - 1
-        if count % CLASSES or any(
-            array.shape != inner for array in (self.feature, self.threshold, self.left, self.right)
-        ):
-            return False
-        children = np.stack([self.left, self.right])
-        onward = (children > np.arange(inner[1])) & (children < inner[1])
-        ends = (children < 0) & (children >= -leaves)
-        known = (self.feature >= 0) & (self.feature < models * CLASSES)
-        return (onward | ends).all() and known.all()
-
-
-Form = Average | Linear | Trees
-FORMS = {"average": Average, "linear": Linear, "trees": Trees}
+Form = WeightedVote | Linear
+FORMS = {"vote": WeightedVote, "linear": Linear}
 
 
 def log_features(logits: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
@@ -143,16 +76,26 @@ def log_vote(logits: np.ndarray) -> np.ndarray:
     return np.logaddexp.reduce(log_softmax(logits, axis=-1)) - np.log(len(logits))
 
 
-def probability_features(logits: np.ndarray) -> np.ndarray:
-    """Return all probabilities of logits (M, N, C), (N, M x C)."""
-    return np.hstack(softmax(logits, axis=-1))
+def list_sets(inputs: dict[str, str]) -> list[ModelSet]:
+    """Return the sets of models that a fusion is fitted for.
+
+    inputs: model -> "text", "audio" or "text+audio", what it needs of an utterance. Up to
+    ALL_SUBSETS models every set: any of them may be missing. Of more models each by itself, those
+    that an utterance of words alone, of a voice alone and of both leaves.
+    """
+    names = tuple(inputs)
+    if len(names) <= ALL_SUBSETS:
+        return [s for count in range(1, len(names) + 1) for s in combinations(names, count)]
+    by_input = [tuple(n for n in names if inputs[n] == kind) for kind in ("text", "audio")]
+    sets = [*[(name,) for name in names], *by_input, names]
+    return [models for models in dict.fromkeys(sets) if models]
 
 
 class Certainty(NamedTuple):
-    """Which verdicts are certain: those of at least `threshold` confidence.
+    """A verdict is certain if its confidence is at least `threshold`.
 
-    coverage: the share of the rows fitted on that are; accuracy: the share of these that are right;
-    both cross-validated. All are from 0 to 1.
+    coverage: the share of the fitting rows that are certain; accuracy: the share of these that are
+    right; both cross-validated. All are from 0 to 1.
     """
 
     threshold: float
@@ -162,27 +105,37 @@ class Certainty(NamedTuple):
 
 @dataclass(frozen=True)
 class Fusion:
-    """What OUTPUTS/fusion.json holds.
+    """The content of OUTPUTS/fusion.json.
 
     methods, forms, certain: by set of models; in_dialogue: the same as certain, of turns that are
-    read with those before them, empty if none are. temperatures: of each model; known: what each
-    model knows of a speaker; synthetic: a notice or None; fitted_on: for people. dialogue: what is
-    known of conversations, None if nothing.
+    read with those before them, empty if none are. temperatures: of each model; speaker_norm: each
+    model's; synthetic: a notice or None; fitted_on: for people. dialogue: how emotions follow one
+    another, or None.
     """
 
-    methods: dict
-    forms: dict
-    certain: dict
-    in_dialogue: dict
-    temperatures: dict
-    known: dict
+    methods: dict[ModelSet, str]
+    forms: dict[ModelSet, Form]
+    certain: dict[ModelSet, Certainty]
+    in_dialogue: dict[ModelSet, Certainty]
+    temperatures: dict[str, float]
+    speaker_norm: dict[str, str | None]
     synthetic: str | None
     fitted_on: str
     dialogue: Dialogue | None = None
 
+    def find_set(self, models: Collection[str]) -> ModelSet:
+        """Return the set of exactly these models, or the largest one within them that is stored.
+
+        Unknown names or none at all are a ValueError.
+        """
+        if not models or not set(models) <= set(self.temperatures):
+            known = ", ".join(self.temperatures)
+            raise ValueError(f"any of {known} can be fused, not {list(models)}")
+        return max((s for s in self.forms if set(s) <= set(models)), key=len)
+
     def predict(self, logits: dict[str, np.ndarray]) -> np.ndarray:
         """Return probabilities (N, C) of {model: logits (N, C)}, any of the models."""
-        models = name_set(logits)
+        models = self.find_set(logits)
         stacked = np.stack([np.asarray(logits[model], np.float64) for model in models])
         return self.forms[models].predict(stacked)
 
@@ -215,57 +168,66 @@ class Fusion:
         speakers: who spoke each turn of a dialogue, the verdict's last.
         """
         certain = self.in_dialogue if self.reads(speakers) else self.certain
-        return certain[name_set(models)].threshold
+        return certain[self.find_set(models)].threshold
 
     def method(self, models: Collection[str]) -> str:
         """Say how these models' outputs are fused."""
-        return self.methods[name_set(models)]
+        return self.methods[self.find_set(models)]
 
     def write(self, path: Path | str) -> None:
         """Write the fusion as JSON."""
-        fusions = {
-            "+".join(models): {
+        fusions = {}
+        for models, form in self.forms.items():
+            arrays = {f.name: np.asarray(getattr(form, f.name)).tolist() for f in fields(form)}
+            fusions["+".join(models)] = {
                 "method": self.methods[models],
-                **describe_form(form),
+                "form": next(name for name, kind in FORMS.items() if isinstance(form, kind)),
+                **arrays,
                 "certain": self.certain[models]._asdict(),
                 "in_dialogue": self.in_dialogue[models]._asdict() if self.in_dialogue else None,
             }
-            for models, form in self.forms.items()
-        }
-        by_set = ("methods", "forms", "certain", "in_dialogue")
-        others = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in (*by_set, "dialogue")
-        }
-        dialogue = self.dialogue and self.dialogue.to_json()
-        write_json(path, {**others, "dialogue": dialogue, "fusions": fusions})
+        names = ("temperatures", "speaker_norm", "synthetic", "fitted_on")
+        content = {name: getattr(self, name) for name in names}
+        content["dialogue"] = self.dialogue and self.dialogue.to_json()
+        write_json(path, {**content, "fusions": fusions})
 
 
-def name_set(models: Collection[str]) -> tuple[str, ...]:
-    """Return the models in the order of MODELS; unknown names or none at all are a ValueError."""
-    if not models or not set(models) <= set(MODELS):
-        raise ValueError(f"any of {', '.join(MODELS)} can be fused, not {list(models)}")
-    return tuple(model for model in MODELS if model in models)
-
-
-def describe_form(form: Form) -> dict:
-    """Return a form as JSON, `read_form`'s inverse."""
-    name = next(name for name, kind in FORMS.items() if isinstance(form, kind))
-    arrays = {field.name: getattr(form, field.name) for field in dataclasses.fields(form)}
-    return {"form": name, **{name: array.tolist() for name, array in arrays.items()}}
+def load(path: Path | str) -> Fusion:
+    """Read a fusion that ensemble.py wrote; a damaged file or another one is a UserError."""
+    content = read_json(path, "ensemble.py")
+    with reading(path, "ensemble.py"):
+        temperatures = {m: float(value) for m, value in content["temperatures"].items()}
+        dialogue = content["dialogue"] and Dialogue.from_json(content["dialogue"])
+        fusions = {tuple(name.split("+")): one for name, one in content["fusions"].items()}
+        if {(model,) for model in temperatures} - fusions.keys() or not temperatures:
+            raise ValueError("a model has no calibration")
+        return Fusion(
+            methods={models: str(one["method"]) for models, one in fusions.items()},
+            forms={models: read_form(one, len(models)) for models, one in fusions.items()},
+            certain={models: read_certainty(one["certain"]) for models, one in fusions.items()},
+            in_dialogue={
+                models: read_certainty(one["in_dialogue"])
+                for models, one in fusions.items()
+                if dialogue and dialogue.past
+            },
+            temperatures=temperatures,
+            speaker_norm=dict(content["speaker_norm"]),
+            synthetic=content["synthetic"],
+            fitted_on=str(content["fitted_on"]),
+            dialogue=dialogue,
+        )
 
 
 def read_form(content: dict, models: int) -> Form:
     """Return the form that JSON describes; anything odd is a KeyError, TypeError or ValueError."""
     kind = FORMS[content["form"]]
-    arrays = {field.name: np.array(content[field.name]) for field in dataclasses.fields(kind)}
-    for name, array in arrays.items():
-        integers = name in ("feature", "left", "right")
-        if array.dtype.kind not in ("i" if integers else "if") or not np.isfinite(array).all():
-            raise ValueError(f"'{name}' does not hold numbers")
+    arrays = {field.name: np.array(content[field.name]) for field in fields(kind)}
+    if not all(a.dtype.kind in "if" and np.isfinite(a).all() for a in arrays.values()):
+        raise ValueError("no numbers where numbers are expected")
     form = kind(**arrays)
-    if not form.check(models):
+    of_models = {arrays[name].shape for name in ("temperatures", "weights") if name in arrays}
+    found = form.predict(np.zeros((models, 1, CLASSES)))
+    if of_models != {(models,)} or found.shape != (1, CLASSES) or not np.isfinite(found).all():
         raise ValueError(f"no {content['form']} fusion of {models} models")
     return form
 
@@ -276,29 +238,3 @@ def read_certainty(content: dict) -> Certainty:
     if not all(0 <= share <= 1 for share in certainty):
         raise ValueError("a share is not between 0 and 1")
     return certainty
-
-
-def load(path: Path | str) -> Fusion:
-    """Read a fusion that ensemble.py wrote; a damaged or strange file is a UserError."""
-    content = read_json(path, "ensemble.py")
-    try:
-        temperatures = {model: float(content["temperatures"][model]) for model in MODELS}
-        dialogue = content["dialogue"] and Dialogue.from_json(content["dialogue"])
-        fusions = {models: content["fusions"]["+".join(models)] for models in SETS}
-        return Fusion(
-            methods={models: str(own["method"]) for models, own in fusions.items()},
-            forms={models: read_form(own, len(models)) for models, own in fusions.items()},
-            certain={models: read_certainty(own["certain"]) for models, own in fusions.items()},
-            in_dialogue={
-                models: read_certainty(own["in_dialogue"])
-                for models, own in fusions.items()
-                if dialogue and dialogue.past
-            },
-            temperatures=temperatures,
-            known=dict(content["known"]),
-            synthetic=content["synthetic"],
-            fitted_on=str(content["fitted_on"]),
-            dialogue=dialogue,
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{path} is damaged ({error!r}): run ensemble.py again") from None

@@ -1,18 +1,22 @@
 """The ensemble's results as tables of text: for the screen, ensemble.md and the report page."""
 
+from pathlib import Path
 from typing import NamedTuple
 
-from fusion.metrics import SCORES
-from fusion.predictions import MODELS
-from pipeline.labels import LABELS
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from tabulate import tabulate
 
-NAMES = {
+from fusion.metrics import SCORES, with_interval
+from fusion.origin import Corpus
+from fusion.predictions import Predictions
+from pipeline.labels import LABELS, LABELS_KO
+
+TITLES = {
     "majority": "Always majority",
     "baseline_text": "Words: TF-IDF + logistic regression",
     "baseline_audio": "Voice: statistics + support vectors",
     "baseline_both": "Mean of both classics",
-    "text": "Text",
-    "audio": "Audio",
     "cmbert": "Text-audio (CM-BERT)",
     "soft": "Soft voting",
     "weighted_soft": "Weighted soft voting",
@@ -21,14 +25,6 @@ NAMES = {
     "dialogue_past": "Dialogue (past)",
     "dialogue_whole": "Dialogue (whole)",
 }
-# What models know of a test speaker (models/speaker.py).
-KNOWN = {
-    "alone": "the utterance alone",
-    "past": "the earlier turns (past)",
-    "all": "every utterance, later ones too, no label (all: transductive)",
-}
-# Columns where every part of the test rows has a line of its own.
-SHOWN = (*MODELS, "soft", "stacking")
 HEADERS = {
     "accuracy": "Accuracy",
     "f1": "F1",
@@ -38,6 +34,7 @@ HEADERS = {
     "uar": "UAR",
     "ece": "ECE",
 }
+MAIN = ("accuracy", "macro_f1", "uar")
 # The published rules, and the accuracy that the paper reports for each on KEMDy19.
 PAPER = {
     "stacking_in_sample": ("Stacking, in-sample as published", ".7269"),
@@ -47,6 +44,9 @@ PAPER = {
     "weighted_soft": ("Weighted soft voting, as published", ".7012"),
     "hard": ("Hard voting, as published", ".6844"),
 }
+LOADER = FileSystemLoader(Path(__file__).parent)
+NOTES = Environment(loader=LOADER, undefined=StrictUndefined).get_template("notes.txt")  # no HTML
+EXAMPLES = 10  # predictions shown that dialogue context changed
 
 
 class Table(NamedTuple):
@@ -62,275 +62,220 @@ class Table(NamedTuple):
     best: dict[str, str] = {}
 
 
+def title_of(method: str) -> str:
+    """Return the name of a method or model for people: "speech_large" is "Speech large"."""
+    return TITLES.get(method) or method.replace("_", " ").capitalize()
+
+
 def make_tables(results: dict) -> dict[str, list[Table]]:
-    """Return every table of the ensemble's results (see scoring.py, `evaluate`) by section."""
-    sections = {
-        "scores": [tabulate_scores(results), tabulate_comparisons(results)],
-        "paper": [tabulate_paper(results)],
-        "fusion": [
-            tabulate_agreement(results),
-            tabulate_candidates(results),
-            tabulate_weights(results),
-        ],
-        "classes": [tabulate_classes(results, "recall"), tabulate_classes(results, "f1")],
-        "ablation": [tabulate_ablation(results["ablation"])] if results["ablation"] else [],
-        "parts": [
-            *[
-                tabulate_partition(partition, score)
-                for partition in results["parts"]
-                for score in ("accuracy", "macro_f1")
-            ],
-            *([tabulate_untied(results["untied"])] if results["untied"] else []),
-            *[tabulate_scenario(results, name) for name in results["scenarios"]],
-        ],
-        "origin": [tabulate_origin(results["origin"])],
-    }
-    known = describe_known(results["known"])
+    """Return the tables of the ensemble's results (see ensemble.py) by section."""
+    notes, learned = make_notes(results), results["learned"]
+    paper = [tabulate_paper(results, notes)] if results["paper"] else []
+    context = learned["conversation"]
     return {
-        name: [table._replace(note=(table.note + known).strip()) for table in tables]
-        for name, tables in sections.items()
+        "scores": [tabulate_scores(results, notes), tabulate_comparisons(results, notes)],
+        "paper": paper,
+        "fusion": [
+            tabulate_agreement(results["agreement"], notes),
+            tabulate_candidates(results, notes),
+            tabulate_weights(learned, notes),
+        ],
+        "classes": [tabulate_classes(results, score, notes) for score in ("recall", "f1")],
+        "ablation": tabulate_ablation(results["ablation"], notes),
+        "parts": [
+            tabulate_partition(results["test"]["models"], partition, score)
+            for partition in results["parts"]
+            for score in ("accuracy", "macro_f1")
+        ],
+        "origin": [
+            Table("Origin of the results", "", ["", ""], [*map(list, results["origin"].items())])
+        ],
+        "conversation": [tabulate_held_out(context, notes)] if context else [],
     }
 
 
-def describe_known(known: dict) -> str:
-    """Say what the models that hear a voice know of its speaker; "" if that is not on record."""
-    regimes: dict[str, list[str]] = {}
-    for model, regime in known.items():
-        if regime:
-            regimes.setdefault(regime, []).append(NAMES[model])
-    said = [f"{KNOWN[regime]} in {' and '.join(models)}" for regime, models in regimes.items()]
-    return f" Known of a speaker: {'; '.join(said)}." if said else ""
-
-
-def tabulate_scores(results: dict) -> Table:
-    rows = [
-        [NAMES[row["method"]], *[with_interval(row, score) for score in SCORES]]
-        for row in results["rows"]
-    ]
-    header = ["", *HEADERS.values()]
-    note = (
-        f"{results['test']}. F1, precision and recall are weighted by class; UAR is the mean "
-        "recall of the classes; ECE is the expected calibration error (lower is better; of few "
-        f"rows it is too high on average). In brackets: 95 % intervals over {results['resampled']},"
-        " leaving out one at a time (jackknife, Student's t). Majority, weights and stacking are "
-        f"fitted on {results['fitted_on']}.{results['spread']}"
+def make_notes(results: dict) -> dict[str, str]:
+    """Return the texts of notes.txt by name, filled with the results."""
+    norms = {model: norm for model, norm in results["speaker_norm"].items() if norm}
+    module = NOTES.make_module(
+        {
+            **results,
+            "title": title_of,
+            "norms": ", ".join(f"{title_of(model)} {norm}" for model, norm in norms.items()),
+            "target_title": " and ".join(HEADERS[s] for s in results["target"].split("+")),
+            "stacking": next(row for row in results["rows"] if row["method"] == "stacking"),
+        }
     )
+    return {name: " ".join(str(text).split()) for name, text in vars(module).items()}
+
+
+def header_of(scores: tuple[str, ...]) -> list[str]:
+    return ["", *[HEADERS[score] for score in scores]]
+
+
+def score_cells(row: dict, scores: tuple[str, ...]) -> list[str]:
+    return [with_interval(row, score) for score in scores]
+
+
+def tabulate_scores(results: dict, notes: dict) -> Table:
+    rows = [[title_of(row["method"]), *score_cells(row, SCORES)] for row in results["rows"]]
+    header = header_of(SCORES)
     if untied := results["untied"]:
         header.append("Untied")
         for row, scores in zip(rows, untied["scores"].values(), strict=True):
             row.append(with_interval(scores, "accuracy"))
-        note += f" Untied: accuracy on the {untied['rows']} rows without tied labels."
-    best = {HEADERS[score]: NAMES[method] for score, method in results["best"].items() if method}
-    return Table("Scores", note, header, rows, best)
+    best = {HEADERS[score]: title_of(method) for score, method in results["best"].items() if method}
+    return Table("Scores", notes["scores"], header, rows, best)
 
 
-def tabulate_partition(partition: dict, score: str) -> Table:
-    """Tabulate one score on each of the parts that make up the test rows."""
+def tabulate_comparisons(results: dict, notes: dict) -> Table:
+    rows = []
+    for pair in results["comparisons"]:
+        cells = [f"{title_of(pair['first'])} against {title_of(pair['second'])}"]
+        for score in MAIN:
+            low, high = pair[f"{score}_ci"]
+            cells.append(f"{pair[score]:+.3f} ({low:+.3f} to {high:+.3f})")
+            cells.append(p_value(pair[f"{score}_p"]))
+        only = f"{pair['first_only']} : {pair['second_only']}"
+        rows.append([*cells, only, p_value(pair["mcnemar_p"])])
+    header = ["", *[cell for score in MAIN for cell in (HEADERS[score], "p")], "Only", "McNemar"]
+    return Table("Who is better?", notes["comparisons"], header, rows)
+
+
+def tabulate_paper(results: dict, notes: dict) -> Table:
+    scores = ("accuracy", "f1", "precision", "recall")
     rows = [
-        [f"{name} ({part['rows']})", *[with_interval(part["scores"][m], score) for m in SHOWN]]
+        [name, *score_cells(results["paper"][rule], scores), published]
+        for rule, (name, published) in PAPER.items()
+        if rule in results["paper"]
+    ]
+    header = [*header_of(scores), "Paper, KEMDy19"]
+    if results["synthetic"]:  # never beside the published scores
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    return Table(notes["paper_title"], notes["paper_note"], header, rows)
+
+
+def tabulate_agreement(agreement: list[dict], notes: dict) -> Table:
+    rows = []
+    for part in agreement:
+        right = part["right"]
+        names = "others" if right is None else " + ".join(map(title_of, right)) or "none"
+        share = number(part["stacking"] / part["rows"])
+        rows.append([names, str(part["rows"]), str(part["stacking"]), share])
+    header = ["Right models", "Rows", "Stacking right", "Share"]
+    return Table("Agreement of the models", notes["agreement"], header, rows)
+
+
+def tabulate_candidates(results: dict, notes: dict) -> Table:
+    scores = tuple(dict.fromkeys([*results["target"].split("+"), "accuracy", "macro_f1"]))
+    candidates = results["learned"]["stacking"]["candidates"]
+    rows = [
+        [name, f"{row['lead']:+.4f}", f"{row['margin']:.4f}", *[number(row[s]) for s in scores]]
+        for name, row in sorted(candidates.items(), key=lambda item: -item[1]["lead"])
+    ]
+    header = ["", "Lead", "Margin", *[HEADERS[score] for score in scores]]
+    return Table("Choice of the stacker", notes["candidates"], header, rows)
+
+
+def tabulate_weights(learned: dict, notes: dict) -> Table:
+    rows = [
+        [title_of(model), f"{temperature:.3f}", f"{learned['weights'][model]:.3f}"]
+        for model, temperature in learned["temperatures"].items()
+    ]
+    return Table("Weighted soft voting", notes["weights"], ["", "Temperature", "Weight"], rows)
+
+
+def tabulate_classes(results: dict, score: str, notes: dict) -> Table:
+    rows = []
+    for method, values in results["per_class"].items():
+        classes = zip(values[score], values[f"{score}_ci"], strict=True)
+        cells = [with_interval({score: v, f"{score}_ci": bounds}, score) for v, bounds in classes]
+        rows.append([title_of(method), *cells])
+    header = ["", *[f"{name} ({n})" for name, n in zip(LABELS, results["support"], strict=True)]]
+    return Table(f"{HEADERS[score]} by class", notes["classes"], header, rows)
+
+
+def tabulate_partition(models: list[str], partition: dict, score: str) -> Table:
+    """Tabulate one score on each of the parts that make up the test rows."""
+    shown = (*models, "soft", "stacking")
+    rows = [
+        [f"{name} ({part['rows']})", *[with_interval(part["scores"][m], score) for m in shown]]
         for name, part in partition["parts"].items()
     ]
     note = f"Beside a name its test rows. {partition['note']} All scores: ensemble_details.json."
-    header = ["", *[NAMES[method] for method in SHOWN]]
+    header = ["", *map(title_of, shown)]
     return Table(f"{partition['title']}: {HEADERS[score]}", note, header, rows)
 
 
-def tabulate_ablation(ablation: list[dict]) -> Table:
-    scores = ("accuracy", "macro_f1", "uar")
-    rows = [
-        [
-            row["input"] + (f", known: {row['known']}" if row["known"] else ""),
-            *[with_interval(row, score) for score in scores],
-        ]
-        for row in ablation
-    ]
-    note = "The same trained CM-BERT on test rows that lack something. In brackets: 95 % intervals."
-    title = "What CM-BERT has of the voice and of the words"
-    return Table(title, note, ["", *[HEADERS[score] for score in scores]], rows)
-
-
-def tabulate_origin(origin: dict[str, str]) -> Table:
-    return Table("How this came about", "", ["", ""], [list(item) for item in origin.items()])
-
-
-def tabulate_untied(untied: dict) -> Table:
-    note = f"The {untied['rows']} test rows with one label, to which half of the literature keeps."
-    return tabulate_part("Without tied rows", note, untied, SCORES)
-
-
-def tabulate_scenario(results: dict, name: str) -> Table:
-    part = results["scenarios"][name]
-    title = {"script": "Scripted dialogues only", "impro": "Improvised dialogues only"}[name]
-    scores = tuple(score for score in SCORES if score != "ece")
-    return tabulate_part(title, f"{part['rows']} test rows.", part, scores)
-
-
-def tabulate_part(title: str, note: str, part: dict, scores: tuple[str, ...]) -> Table:
-    """Tabulate the scores of some of the test rows, each with its interval."""
-    rows = [
-        [NAMES[method], *[with_interval(values, score) for score in scores]]
-        for method, values in part["scores"].items()
-    ]
-    note += f" In brackets: 95 % intervals over {part['resampled']}."
-    return Table(title, note, ["", *[HEADERS[score] for score in scores]], rows)
-
-
-def tabulate_comparisons(results: dict) -> Table:
-    scores = ("accuracy", "macro_f1", "uar")
+def tabulate_ablation(ablation: list[dict], notes: dict) -> list[Table]:
     rows = []
-    for pair in results["comparisons"]:
-        cells = [f"{NAMES[pair['first']]} against {NAMES[pair['second']]}"]
-        for score in scores:
-            low, high = pair[f"{score}_ci"]
-            cells += [
-                f"{pair[score]:+.3f} ({low:+.3f} to {high:+.3f})",
-                p_value(pair[f"{score}_p"]),
-            ]
-        only = f"{pair['first_only']} : {pair['second_only']}"
-        rows.append([*cells, only, p_value(pair["mcnemar_p"])])
-    note = (
-        "Difference, in brackets its 95 % interval, and p: one paired t test over "
-        f"{results['resampled']}. Only: rows that only the first : only the second has right, with "
-        "McNemar's exact p, which takes rows for independent. Best single model: "
-        f"{NAMES[results['best_single']]} (by test accuracy: the hardest to beat)."
-    )
-    header = ["", *[cell for score in scores for cell in (HEADERS[score], "p")], "Only", "McNemar"]
-    return Table("Who is better?", note, header, rows)
+    for row in ablation:
+        norm = f", {row['speaker_norm']}" if row["speaker_norm"] else ""
+        rows.append([row["input"] + norm, *score_cells(row, MAIN)])
+    title = "Ablation of CM-BERT: voice and words"
+    return [Table(title, notes["ablation"], header_of(MAIN), rows)] if rows else []
 
 
-def tabulate_agreement(results: dict) -> Table:
+def tabulate_held_out(learned: dict, notes: dict) -> Table:
+    """Tabulate the effect of dialogue context on held-out rows; learned: conversation.summarise."""
     rows = []
-    for part in results["agreement"]:
-        models = " + ".join(NAMES[model] for model in part["right"]) or "none of the three"
-        share = number(part["stacking"] / part["rows"]) if part["rows"] else "-"
-        rows.append([models, str(part["rows"]), str(part["stacking"]), share])
-    header = ["Right is", "Rows", "Stacking right", "Share"]
-    return Table("Who was right", "Test rows by which single models are right.", header, rows)
+    for kind, scores in learned["held_out"].items():
+        used = learned["used"].get(kind, [True])
+        said = f"{sum(used)} of {len(used)} folds" if len(used) > 1 else "yes" if used[0] else "no"
+        cells = [number(scores[name]) for name in ("log_loss", "accuracy", "macro_f1")]
+        cells += [f"{scores['lead']:+.4f}", f"{scores['error']:.4f}", said]
+        rows.append([title_of("stacking" if kind == "plain" else f"dialogue_{kind}"), *cells])
+    header = ["", "Log loss", "Accuracy", "Macro F1", "Lead", "Standard error", "Used"]
+    return Table("Dialogue context on held-out rows", notes["held_out"], header, rows)
 
 
-def tabulate_candidates(results: dict) -> Table:
-    stacking, certain = results["learned"]["stacking"], results["learned"]["certain"]
-    scores = list(dict.fromkeys([*results["target"].split("+"), "accuracy", "macro_f1"]))
-    ranked = sorted(stacking["candidates"].items(), key=lambda item: -item[1]["lead"])
-    rows = [
-        [name, f"{row['lead']:+.4f}", f"{row['reach']:.4f}", *[number(row[s]) for s in scores]]
-        for name, row in ranked
-    ]
-    target = " and ".join(HEADERS[score] for score in results["target"].split("+"))
-    refitted = "refitted on all of them"
-    if not results["is_held_out"]:
-        refitted = (
-            "which new utterances get, fitted on all test rows; a test row's own prediction comes "
-            "from a choice and a fit on the labels of the other groups' test rows"
-        )
+def tabulate_changes(test: Predictions, pred: dict, probabilities: dict, corpus: Corpus) -> Table:
+    """Return the test rows whose prediction the past of the dialogue changed, the surest first."""
+    before, after = pred["stacking"], pred["dialogue_past"]
+    changed = np.flatnonzero(before != after)
+    right = {name: int((pred[name][changed] == test.truth[changed]).sum()) for name in pred}
+    sure = probabilities["dialogue_past"][changed, after[changed]]
+    rows = []
+    for row in changed[np.argsort(-sure, kind="stable")][:EXAMPLES]:
+        labels = [test.truth[row], before[row], after[row], pred["dialogue_whole"][row]]
+        turn = str(test.facts["turn"].iloc[row])
+        rows.append([*name_row(test, corpus, row), turn, *map(both_names, labels)])
     note = (
-        f"Cross-validated {results['compared_by']}. Lead: in the mean of {target}, over the usual "
-        f"choice ({stacking['usual']}), which stays unless another's lead is larger than what its "
-        "95 % interval, over sessions as in the other tables, reaches to either side. Chosen: "
-        f"{stacking['winner']}, {refitted}. Of these rows {certain['coverage']:.0%} are fused with "
-        f"a confidence of at least {certain['threshold']:.3f}; {certain['accuracy']:.1%} of those "
-        "are right. Below, a verdict of all models is called uncertain; fewer models, and turns "
-        "read with those before them, have thresholds of their own (fusion.json). Logistic "
-        "regression and LightGBM compete where there are at least five groups."
+        f"The turns before changed {len(changed)} of {len(before)} predictions: of these stacking "
+        f"had {right['stacking']} right, the dialogue {right['dialogue_past']}. The surest ones."
     )
-    header = ["", "Lead", "95 % interval ±", *[HEADERS[score] for score in scores]]
-    return Table("Choice of the stacker", note, header, rows)
+    methods = map(title_of, ("stacking", "dialogue_past", "dialogue_whole"))
+    header = ["Segment", "Transcript", "Turn", "True", *methods]
+    return Table("Predictions that dialogue context changed", note, header, rows)
 
 
-def tabulate_weights(results: dict) -> Table:
-    learned = results["learned"]["weighted_soft"]
-    rows = [
-        [NAMES[model], f"{learned['temperatures'][model]:.3f}", f"{learned['weights'][model]:.3f}"]
-        for model in MODELS
-    ]
-    note = "Logits are divided by the temperature; above 1 the model was too sure of itself."
-    return Table("Weighted soft voting", note, ["", "Temperature", "Weight"], rows)
+def name_row(test: Predictions, corpus: Corpus, row: int) -> list[str]:
+    """Return a test row's segment and transcript."""
+    segment = f"row {row}" if test.ids is None else str(test.ids[row])
+    return [segment, "-" if corpus.transcripts is None else corpus.transcripts[row]]
 
 
-def tabulate_classes(results: dict, score: str) -> Table:
-    rows = [
-        [NAMES[method], *map(shown, values[score], values[f"{score}_ci"])]
-        for method, values in results["per_class"].items()
-    ]
-    header = ["", *[f"{name} ({n})" for name, n in zip(LABELS, results["support"], strict=True)]]
-    note = f"In brackets: test rows; 95 % intervals over {results['resampled']}."
-    return Table(f"{HEADERS[score]} by class", note, header, rows)
-
-
-def tabulate_paper(results: dict) -> Table:
-    paper, scores = results["paper"], ("accuracy", "f1", "precision", "recall")
-    rows = [
-        [name, *[with_interval(paper[rule], score) for score in scores], published]
-        for rule, (name, published) in PAPER.items()
-        if rule in paper
-    ]
-    header = ["", *[HEADERS[score] for score in scores], "Paper, KEMDy19"]
-    stacking = next(row for row in results["rows"] if row["method"] == "stacking")
-    said, rule = "cross-validated on these rows", "stacking_cross_validated"
-    note = (
-        "The published rules on the same test rows. As published, stacking is fitted and scored on "
-        "the same test labels; cross-validated, on the test labels of other groups of the same "
-        "rows. "
-    )
-    if results["is_held_out"]:
-        said, rule = "honest", "stacking_honest"
-        note += f"Honest, the same rule is fitted on {results['fitted_on']}. "
-    note += (
-        "Hard voting's published weights always choose the text model's label. In brackets: 95 % "
-        f"intervals over {results['resampled']}."
-    )
-    if results["synthetic"]:  # never beside the published scores
-        header, rows = header[:-1], [row[:-1] for row in rows]
-    else:
-        note += (
-            " Paper: the accuracy that it reports on KEMDy19, of its own models on its own split; "
-            ".7269 is in-sample. No score here can be held against it."
-        )
-    title = (
-        f"The paper's procedure: its stacking row is in-sample "
-        f"({number(paper['stacking_in_sample']['accuracy'])}); {said}: "
-        f"{number(paper[rule]['accuracy'])} by the same rule, "
-        f"{number(stacking['accuracy'])} by this project's stacking"
-    )
-    return Table(title, note, header, rows)
+def both_names(label: int) -> str:
+    return f"{LABELS[label]} {LABELS_KO[label]}"
 
 
 def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def interval(bounds: list | None) -> str:
-    return "-" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
-
-
-def with_interval(scores: dict, score: str) -> str:
-    return shown(scores[score], scores[f"{score}_ci"])
-
-
-def shown(value: float | None, bounds: list | None) -> str:
-    return "-" if value is None else f"{value:.3f} ({bounds[0]:.2f}-{bounds[1]:.2f})"
-
-
 def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def align(header: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table whose columns also line up on a screen."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+def write_table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table whose columns also line up on a screen.
 
-    def line(cells: list[str]) -> str:
-        first = cells[0].ljust(widths[0])
-        others = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-        return f"| {' | '.join([first, *others])} |"
-
-    rule = ["-" * widths[0], *[f"{'-' * (width - 1)}:" for width in widths[1:]]]
-    return "\n".join([line(header), line(rule), *map(line, rows)])
-
-
-def as_text(cell: str) -> str:
-    """Return a cell in which nothing is markup: a transcript may hold tags, pipes and links."""
-    return cell.translate({ord(sign): f"\\{sign}" for sign in "|<>`"}).replace("](", "]\\(")
+    Nothing in a cell is markup: a transcript may hold tags, pipes and links.
+    """
+    markup = {ord(sign): f"\\{sign}" for sign in "|<>`"}
+    cells = [[cell.translate(markup).replace("](", "]\\(") for cell in row] for row in rows]
+    align = ["left", *["right"] * (len(header) - 1)]
+    return tabulate(cells, header, "pipe", disable_numparse=True, colalign=align)
 
 
 def write_markdown(notice: str | None, tables: list[Table]) -> str:
@@ -338,6 +283,5 @@ def write_markdown(notice: str | None, tables: list[Table]) -> str:
     banner = [f"**{notice}**"] if notice else []
     parts = ["# Ensemble", *banner]
     for table in tables:
-        rows = [list(map(as_text, row)) for row in table.rows]
-        parts += [f"## {table.title}", table.note, align(table.header, rows)]
+        parts += [f"## {table.title}", table.note, write_table(table.header, table.rows)]
     return "\n\n".join([*parts, *banner]) + "\n"

@@ -11,7 +11,6 @@ NO_TORCH = ("corpus",)
 LEAVES = {
     "sample": "sample_corpus.py",
     "pretraining": "text_pretrain.py",
-    "classics": "baseline.py",
 }
 TORCH = {"torch", "transformers", "accelerate", "safetensors"}
 

@@ -15,7 +15,6 @@ import soundfile
 import torch
 from conftest import ROOT
 
-from fusion import predictions
 from fusion import stored as fusion
 from fusion.tables import Table, write_markdown
 from models import ModelError, kobert, speech
@@ -54,7 +53,7 @@ def read_state(path: Path) -> None:
 READERS = {
     "array.npy": lambda path: read_array(path, "a script"),
     "audio.npy": lambda path: read_array(path, "a script", mmap=True),
-    "text_index.npy": lambda path: predictions.read(path, "a script"),
+    "text_index.npy": lambda path: read_array(path, "a script"),
     "numbers.json": lambda path: read_json(path, "a script"),
     "fusion.json": fusion.load,
     "table.tsv": read_table,

@@ -7,7 +7,7 @@ from functools import partial
 import gradio as gr
 import numpy as np
 
-from fusion.predictions import MODELS
+from fusion.paper import PAPER_MODELS as MODELS
 from pipeline.demo.conversation import LETTERS, Conversation, Turn, listen
 from pipeline.features.mel import Mel, log_mel
 from pipeline.figures.attention import draw_attention

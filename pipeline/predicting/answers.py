@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fusion.predictions import MODELS
+from fusion.paper import PAPER_MODELS as MODELS
 from pipeline.labels import LABELS, LABELS_KO
 from pipeline.predicting.predicting import Answer
 

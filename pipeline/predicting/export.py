@@ -4,7 +4,7 @@ import shutil
 from operator import ge
 from pathlib import Path
 
-from fusion.predictions import MODELS
+from fusion.paper import PAPER_MODELS as MODELS
 from pipeline.files import RECORDS, UserError, read_json, reading, sha256, write_json, write_text
 from pipeline.learning.checkpoint import save_weights, write_files
 from pipeline.predicting.graphs import write_graph
@@ -92,7 +92,7 @@ def write_card(run: Run, scores: list[dict], without: list[str]) -> str:
 
 
 def describe_known(scores: list[dict]) -> str:
-    known = scores[-1].get("known", {}).items()
+    known = scores[-1].get("speaker_norm", {}).items()
     return ", ".join(f"{model}: {regime}" for model, regime in known if regime)
 
 

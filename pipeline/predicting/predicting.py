@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import softmax
 
 from fusion import stored as fusion
-from fusion.predictions import MODELS
+from fusion.paper import PAPER_MODELS as MODELS
 from pipeline.corpus.transcripts import STYLES
 from pipeline.files import UserError, read_json, reading
 from pipeline.labels import LABELS

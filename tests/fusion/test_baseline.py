@@ -8,14 +8,9 @@ import numpy as np
 import pytest
 from small_data import make_rows, write_data
 
+import baseline
+from baseline import AudioClassifier, TextClassifier, clip_stats, split_sessions
 from fusion.predictions import BASELINES
-from pipeline.classics import classifiers
-from pipeline.classics.classifiers import (
-    VoiceClassifier,
-    WordClassifier,
-    clip_sums,
-    deal_sessions,
-)
 from pipeline.files import sha256
 from pipeline.labels import LABELS
 from pipeline.learning.dataset import load_utterances
@@ -40,7 +35,7 @@ def read(folder, name) -> np.ndarray:
 
 
 def test_test_and_validation_rows_have_probabilities(outputs, data):
-    for folder, split in ((outputs, "test"), (outputs / "valid", "valid")):
+    for folder, split in ((outputs, "test"), (outputs / "heldout", "valid")):
         by_words, by_voice, both = (np.exp(read(folder, name)) for name in BASELINES)
         assert np.allclose(both, (by_words + by_voice) / 2, atol=1e-5)
         assert np.allclose(by_words.sum(1), 1, atol=1e-4)
@@ -55,23 +50,16 @@ def test_tones_are_told_apart(outputs):
     assert (pred == truth).mean() >= 0.7
 
 
-def test_words_are_told_apart(fit):
-    texts = [f"{label} 그래요" for label in fit.table["label"]]
-    fit = replace(fit, table=fit.table.assign(text=texts))
-    pred = WordClassifier(fit, deal_sessions(fit, 1)).recognise(fit).argmax(1)
-    assert (pred == fit.labels).all()
-
-
 def test_what_is_chosen_on_a_part_of_many_rows_learns_from_all(fit, monkeypatch):
-    monkeypatch.setattr(classifiers, "ENOUGH", 5)
-    search = VoiceClassifier(fit, "past", deal_sessions(fit, 1)).model
+    monkeypatch.setattr(baseline, "ENOUGH", 5)
+    search = AudioClassifier(fit, "past", split_sessions(fit)).model
     assert sum(map(len, search.cv[0])) < len(fit) / 2
     assert search.best_estimator_.shape_fit_[0] == len(fit)
 
 
 def test_the_run_says_what_is_known_of_a_speaker(outputs):
     runs = [json.loads((outputs / f"{name}_run.json").read_text()) for name in BASELINES]
-    assert [run["known"] for run in runs] == [None, "past", "past"]
+    assert [run["speaker_norm"] for run in runs] == [None, "past", "past"]
     assert all(run["synthetic"] for run in runs)
 
 
@@ -83,34 +71,34 @@ def test_no_label_but_the_training_rows_changes_a_prediction(outputs, tmp_path, 
     data = write_data(tmp_path / "data", rows)
     assert run_script("baseline.py", "--data", data, "--outputs", tmp_path).status == 0
     for name in BASELINES:
-        for part in (".", "valid"):
+        for part in (".", "heldout"):
             assert (read(tmp_path / part, name) == read(outputs / part, name)).all()
 
 
-@pytest.mark.parametrize("regime", ["alone", "past", "all"])
+@pytest.mark.parametrize("regime", ["utterance", "past", "all"])
 def test_what_is_known_of_a_speaker_is_what_the_regime_allows(fit, data, regime):
     """Left out are a speaker's later turns, then all others; the sixth turn is the speaker's third.
 
     The features are looked at, as the probabilities of tones are next to 0 and 1.
     """
     test = load_utterances(data, "test")
-    voice = VoiceClassifier(fit, regime, deal_sessions(fit, 1))
+    voice = AudioClassifier(fit, regime, split_sessions(fit))
     turns = test.table["turn"].to_numpy()
 
     def features(kept: np.ndarray) -> np.ndarray:
         rows = test.select(kept)
-        return voice.features(rows, clip_sums(rows))[turns[kept] == 6]
+        return voice.features(rows, clip_stats(rows))[turns[kept] == 6]
 
     whole, until, single = (features(kept) for kept in (turns > 0, turns <= 6, turns == 6))
     assert np.allclose(until, whole, atol=1e-6) == (regime != "all")
-    assert np.allclose(single, whole, atol=1e-6) == (regime == "alone")
+    assert np.allclose(single, whole, atol=1e-6) == (regime == "utterance")
 
 
 @pytest.mark.parametrize("names", [("script01", "impro01"), ("impro01", "script01")])
 def test_past_is_the_order_of_time_whatever_the_dialogues_are_called(fit, data, names):
     """The sixth turn is the second dialogue's first."""
     test = load_utterances(data, "test")
-    voice = VoiceClassifier(fit, "past", deal_sessions(fit, 1))
+    voice = AudioClassifier(fit, "past", split_sessions(fit))
     turns = test.table["turn"].to_numpy()
     second = turns > 5
     table = test.table.assign(
@@ -119,20 +107,20 @@ def test_past_is_the_order_of_time_whatever_the_dialogues_are_called(fit, data, 
         turn=turns - 5 * second,
     )
     named = replace(test, table=table)
-    whole = voice.features(test, clip_sums(test))
-    assert np.allclose(voice.features(named, clip_sums(named)), whole, atol=1e-6)
+    whole = voice.features(test, clip_stats(test))
+    assert np.allclose(voice.features(named, clip_stats(named)), whole, atol=1e-6)
     for last in range(1, len(turns)):
         part = named.select(turns <= last)
-        found = voice.features(part, clip_sums(part))
+        found = voice.features(part, clip_stats(part))
         assert np.allclose(found, whole[turns <= last], atol=1e-6)
 
 
 def test_a_speaker_of_several_sessions_is_known_within_each_alone(fit):
-    voice = VoiceClassifier(fit, "past", deal_sessions(fit, 1))
-    sums = clip_sums(fit)
+    voice = AudioClassifier(fit, "past", split_sessions(fit))
+    sums = clip_stats(fit)
     again = replace(fit, table=fit.table.assign(speaker=fit.table["gender"]))
     assert np.allclose(voice.features(again, sums), voice.features(fit, sums))
-    voice.regime = "all"
+    voice.speaker_norm = "all"
     assert not np.allclose(voice.features(again, sums), voice.features(fit, sums))
 
 
@@ -142,17 +130,17 @@ def test_a_class_of_one_session_leaves_finite_probabilities(data, fit):
     fit = fit.select(~rare.to_numpy())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        voice = VoiceClassifier(fit, "past", deal_sessions(fit, 1))
+        voice = AudioClassifier(fit, "past", split_sessions(fit))
     assert 0.05 < voice.temperature < 20
-    assert np.isfinite(voice.recognise(load_utterances(data, "test"))).all()
+    assert np.isfinite(voice.predict(load_utterances(data, "test"))).all()
 
 
 def test_a_class_that_is_not_learned_is_not_predicted(data, fit):
     fit = fit.select((fit.table["label"] != "angry").to_numpy())
-    splits = deal_sessions(fit, 1)
+    splits = split_sessions(fit)
     test = load_utterances(data, "test")
-    for model in (WordClassifier(fit, splits), VoiceClassifier(fit, "past", splits)):
-        found = model.recognise(test)
+    for model in (TextClassifier(fit, splits), AudioClassifier(fit, "past", splits)):
+        found = model.predict(test)
         assert np.allclose(found.sum(1), 1)
         assert (found[:, LABELS.index("angry")] == 0).all()
         assert (found[:, LABELS.index("disgust")] > 0).all()
@@ -166,12 +154,12 @@ def test_without_validation_rows_earlier_ones_are_removed(data, tmp_path, run_sc
     for name in ("valid.tsv", "valid_audio.npy"):
         manifest["files"][name] = sha256(kept / name)
     (kept / "manifest.json").write_text(json.dumps(manifest))
-    (tmp_path / "valid").mkdir()
+    (tmp_path / "heldout").mkdir()
     for name in ("baseline_text_output.npy", "text_output.npy"):
-        (tmp_path / "valid" / name).write_bytes(b"of an earlier run")
+        (tmp_path / "heldout" / name).write_bytes(b"of an earlier run")
     done = run_script("baseline.py", "--data", kept, "--outputs", tmp_path)
     assert done.status == 0, done.stderr
-    assert [path.name for path in (tmp_path / "valid").iterdir()] == ["text_output.npy"]
+    assert [path.name for path in (tmp_path / "heldout").iterdir()] == ["text_output.npy"]
     assert (tmp_path / "baseline_text_output.npy").exists()
 
 
@@ -182,9 +170,3 @@ def test_one_session_is_too_few(tmp_path, run_script):
     assert done.stderr.count("\n") == 1
     assert "10 utterances of sessions 1 to learn from" in done.stderr
     assert not list(tmp_path.glob("baseline*"))
-
-
-def test_an_unknown_regime_is_refused(data, tmp_path, run_script):
-    done = run_script("baseline.py", "--data", data, "--outputs", tmp_path, "--known", "future")
-    assert done.status == 2
-    assert "alone or past or all" in done.stderr

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from fusion_files import MODELS
 from scipy.special import softmax
 
 from fusion import choice, conversation
-from fusion.dialogue import C, Transitions, cut_table
-from fusion.fitting import Rows
+from fusion.dialogue import C, Transitions, cut_dialogues
+from fusion.fitting import LogitSet
 from fusion.folds import Fold
-from fusion.predictions import MODELS, Predictions
-from fusion.stored import SETS
+from fusion.predictions import INPUTS, Predictions
+from fusion.stored import list_sets
 
 LENGTH = 20  # turns of a dialogue, two of which make a session
 
@@ -45,8 +46,10 @@ def make_fold(strength: float, held: int = 4, seed: int = 0) -> tuple[Fold, pd.D
         truth = table["label"].to_numpy()
         sets.append((random.normal(size=(3, len(truth), C)) + 1.1 * np.eye(C)[truth], truth))
     (logits, truth), (test_logits, test_truth) = sets
-    rows = Rows(logits, truth, facts["session"].to_numpy())
-    predicted = Predictions(Path(), test_truth, test_logits, None, test.reset_index(drop=True), {})
+    rows = LogitSet(logits, truth, facts["session"].to_numpy())
+    predicted = Predictions(
+        Path(), MODELS, test_truth, test_logits, None, test.reset_index(drop=True), {}
+    )
     return Fold(rows, predicted, True, "", "", facts.drop(columns="label")), told
 
 
@@ -68,14 +71,6 @@ def test_the_past_helps_and_the_whole_more(has_data):
     assert found["past"] > accuracy(fold, plain) + 0.03
     assert found["whole"] > found["past"]
     assert reading.dialogue.past and reading.dialogue.whole
-
-
-def test_where_turns_tell_nothing_nothing_is_lost():
-    for seed in range(4):
-        fold, told = make_fold(0.0, held=1, seed=seed)
-        plain, reading = read(fold, told)
-        for values in reading.probabilities.values():
-            assert accuracy(fold, values) > accuracy(fold, plain) - 0.005
 
 
 def test_what_harms_held_out_rows_is_left_out():
@@ -117,23 +112,16 @@ def test_held_out_rows_are_judged_without_their_own_sessions_labels():
     assert not np.array_equal(found["past"][~mine], again["past"][~mine])
 
 
-def test_without_turns_there_is_no_conversation():
-    fold, told = make_fold(2.0)
-    plain = softmax(fold.test.logits.sum(axis=0), axis=-1)
-    chosen = choice.choose(fold.rows, "accuracy")
-    unknown = Fold(fold.rows, fold.test, True, "", "", None)
-    assert conversation.read_fold(unknown, chosen, told, plain) is None
-
-
 def test_four_of_five_turns_are_certain_of_every_set_of_models():
     """On test sessions, each turn read with those before it; a first turn is as one by itself."""
-    shares = {models: [] for models in SETS}
+    shares = {models: [] for models in list_sets(INPUTS)}
+    notes = {"speaker_norm": {}, "synthetic": None}
     for seed in range(4):
         fold, told = make_fold(3.0, held=8, seed=seed)
         chosen = choice.choose(fold.rows, "accuracy")
         reading = conversation.read_fold(fold, chosen, told, chosen.predict(fold.test.logits))
-        stored = choice.fit_fusion(fold.rows, chosen, {}, None, "simulated rows", reading)
-        dialogues, _ = cut_table(fold.test.facts)
+        stored = choice.fit_fusion(fold.rows, chosen.winner, INPUTS, reading, "rows", notes)
+        dialogues, _ = cut_dialogues(fold.test.facts)
         later = np.concatenate([turns.rows[1:] for turns in dialogues])
         for models, found in shares.items():
             logits = dict(zip(MODELS, fold.test.logits, strict=True))
@@ -157,7 +145,7 @@ def test_sessions_that_differ_do_not_decide_whether_the_past_is_used():
         truth = random.integers(0, C, 800)
         plain, read = np.full((2, 800, C), 0.1)
         read[np.arange(800), truth] *= np.exp(saved)
-        rows = Rows(np.zeros((1, 800, C)), truth, sessions)
+        rows = LogitSet(np.zeros((1, 800, C)), truth, sessions)
         judged = conversation.judge(rows, plain, {"past": read})["past"]
         refused += judged["lead"] <= -judged["error"]
     assert 0.1 < refused / times < 0.25

@@ -22,13 +22,6 @@ def read(data, *folders):
     return origin.read_corpus(str(data), [predictions.load(folder) for folder in folders])
 
 
-def test_transcripts_are_those_of_the_rows_and_seen_ones_are_told(outputs, tmp_path):
-    write_data(tmp_path / "data", outputs, also_train=3)
-    corpus = read(tmp_path / "data", outputs)
-    assert [text[3:9] for text in corpus.transcripts[[0, 39]]] == ['그럼 "0"', '그럼 "39']
-    assert np.flatnonzero(corpus.seen).tolist() == [0, 1, 2]
-
-
 def test_validation_sessions_are_training_rows_of_a_model_with_folds(outputs, tmp_path):
     data = tmp_path / "data"
     write_data(data, outputs)
@@ -98,15 +91,17 @@ def test_folds_have_a_data_folder_each_of_one_corpus(tmp_path):
 
 def test_the_ablation_is_shown_if_it_is_of_these_predictions(outputs, run_script):
     test = predictions.load(outputs)
-    row = metrics.measure(test.truth, test.pred[2], None, test.facts["session"].to_numpy() - 17)
+    row = metrics.measure(
+        test.truth, test.logits[2].argmax(1), None, test.facts["session"].to_numpy() - 17
+    )
     rows = [
-        {"input": "words and voice", "known": None, **row},
-        {"input": "voice zeroed", "known": None, **row},
+        {"input": "words and voice", "speaker_norm": None, **row},
+        {"input": "voice zeroed", "speaker_norm": None, **row},
     ]
     (outputs / "cmbert").mkdir()
     path = outputs / "cmbert" / "ablation.json"
     path.write_text(json.dumps(rows), encoding="utf-8")
-    assert origin.read_ablation(outputs, test) == rows
+    assert origin.read_ablation(test) == rows
     done = run_script("ensemble.py", "--outputs", outputs, "--data", outputs / "none")
     assert done.status == 0, done.stderr
     low, high = row["accuracy_ci"]
@@ -114,4 +109,4 @@ def test_the_ablation_is_shown_if_it_is_of_these_predictions(outputs, run_script
     assert re.search(cells, (outputs / "ensemble.md").read_text(encoding="utf-8"))
     rows[0]["accuracy"] += 0.025
     path.write_text(json.dumps(rows), encoding="utf-8")
-    assert origin.read_ablation(outputs, test) == []
+    assert origin.read_ablation(test) == []

@@ -1,67 +1,25 @@
-"""What the intervals are over, who is best beyond doubt, and that every part has its intervals."""
+"""Who is best beyond doubt, agreement, and the parts of the test rows with their intervals."""
 
 import numpy as np
 import pytest
-from fusion_files import write_models
+from fusion_files import MODELS, write_models
+from sklearn.metrics import accuracy_score
 
 from fusion import metrics, predictions, scoring
+from fusion.predictions import Predictions
+from pipeline.labels import LABELS
 
 
-def names(sessions, speakers, rows):
-    """Return session and speaker of every row, `rows` rows for each speaker."""
-    session = np.repeat([f"Sess{number:02d}" for number in range(sessions)], speakers * rows)
-    speaker = np.tile(np.repeat(list("FM")[:speakers], rows), sessions)
-    return session, np.char.add(session, speaker)
+@pytest.fixture
+def test_rows(tmp_path):
+    write_models(tmp_path, range(9, 13), 80, seed=1)
+    return predictions.load(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("sessions", "speakers", "groups", "said"),
-    [
-        (8, 2, 8, "8 sessions"),
-        (4, 2, 4, "4 sessions (few: others may differ by more than these show)"),
-        (1, 2, 2, "2 speakers (too narrow: one session)"),
-        (1, 1, 30, "30 rows (too narrow: one speaker)"),
-    ],
-)
-def test_groups_are_sessions_while_there_are_several(sessions, speakers, groups, said):
-    session, speaker = names(sessions, speakers, 30)
-    found, text = scoring.choose_groups(session, speaker, len(session))
-    assert text == said
-    assert len(np.unique(found)) == found.max() + 1 == groups
-    if sessions > 1:
-        assert all(len(set(found[session == one])) == 1 for one in session)
-
-
-def test_rows_without_names():
-    found, text = scoring.choose_groups(None, None, 5)
-    assert text == "5 rows (too narrow: speakers are unknown)"
-    assert found.tolist() == [0, 1, 2, 3, 4]
-
-
-def test_a_second_speaker_who_repeats_the_first_tells_nothing():
-    random = np.random.default_rng(1)
-    session, speaker = names(4, 2, 60)
-    wrong = random.random((4, 1, 60)) < np.array([0.2, 0.5, 0.3, 0.4])[:, None, None]
-    both = np.repeat(wrong, 2, axis=1).ravel().astype(int)
-    truth, one = np.zeros(480, int), np.char.endswith(speaker, "F")
-    intervals = []
-    for rows in (one, np.ones(480, bool)):
-        groups, _ = scoring.choose_groups(session[rows], speaker[rows], rows.sum())
-        intervals.append(metrics.measure(truth[rows], both[rows], None, groups)["accuracy_ci"])
-    assert intervals[0] == pytest.approx(intervals[1])
-
-
-def test_a_part_has_the_intervals_of_its_own_sessions(tmp_path):
-    write_models(tmp_path, range(1, 9), 400, seed=1)
-    test = predictions.load(tmp_path)
-    part = np.isin(test.groups("session"), ["1", "2", "3", "4", "5", "6"])
-    found = scoring.score_part(test, part, {"text": test.pred[0]}, {})
-    assert found["resampled"] == "6 sessions" and found["rows"] == part.sum()
-    alone = metrics.estimate_all(
-        test.truth[part], test.pred[0][part], None, test.facts["session"][part].to_numpy() - 1
-    )
-    low, high = found["scores"]["text"]["accuracy_ci"]
-    assert [low, high] == pytest.approx(metrics.share_interval(alone["accuracy"], part.sum()))
+def score(rows, seen=None):
+    pred = dict(zip(MODELS, rows.logits.argmax(2), strict=True))
+    found = scoring.score_parts(rows, pred, seen)
+    return {partition["title"]: partition["parts"] for partition in found}
 
 
 def test_best_is_who_beats_every_other_and_not_the_largest_figure():
@@ -90,3 +48,80 @@ def test_the_smallest_calibration_error_is_the_best():
         shares[name][np.arange(400), pred] = confidence
     both = dict.fromkeys(shares, pred)
     assert scoring.find_best(truth, both, shares, groups)["ece"] == "honest"
+
+
+def test_agreement_by_hand():
+    truth = np.zeros(5, int)
+    test = Predictions(None, MODELS, truth, None, None, None, {})
+    pred = {
+        "text": np.array([0, 0, 1, 1, 1]),
+        "audio": np.array([0, 0, 1, 0, 1]),
+        "cmbert": np.array([0, 1, 1, 1, 1]),
+        "stacking": np.array([0, 1, 0, 1, 1]),
+    }
+    counted = [tuple(part.values()) for part in scoring.count_agreement(test, pred)]
+    every = [([], 2, 1), (["audio"], 1, 0), (["text", "audio"], 1, 0), ([*MODELS], 1, 1)]
+    assert counted == every
+
+
+def test_the_rarest_combinations_of_many_models_are_counted_as_one():
+    right = (np.arange(33)[:, None] // 2 ** np.arange(5)) % 2 == 1  # each of 32 once, none twice
+    names = tuple("abcde")
+    test = Predictions(None, names, np.zeros(33, int), None, None, None, {})
+    pred = {name: (~right[:, k]).astype(int) for k, name in enumerate(names)}
+    counted = scoring.count_agreement(test, pred | {"stacking": np.zeros(33, int)})
+    assert len(counted) == scoring.MOST_COMBINATIONS + 1
+    assert counted[0] == {"right": [], "rows": 2, "stacking": 2}
+    assert counted[-1]["right"] is None and sum(part["rows"] for part in counted) == 33
+
+
+def test_sessions_speakers_and_scenarios_in_their_order(test_rows):
+    found = score(test_rows)
+    assert list(found["By session"]) == ["9", "10", "11", "12"]
+    assert list(found["By speaker"])[:3] == ["Sess09F", "Sess09M", "Sess10F"]
+    assert set(found["By scenario"]) == {"impro", "script"}
+    inside = test_rows.groups("speaker") == "Sess10F"
+    row = found["By speaker"]["Sess10F"]["scores"]["audio"]
+    pred = test_rows.logits[1].argmax(1)
+    expected = accuracy_score(test_rows.truth[inside], pred[inside])
+    assert row["accuracy"] == pytest.approx(expected)
+    low, high = row["accuracy_ci"]
+    assert low <= expected <= high and high - low < 0.7  # over rows, not over one session
+    part = test_rows.groups("scenario") == "impro"  # over the sessions of the part
+    sessions = test_rows.facts["session"][part].to_numpy() - 9
+    alone = metrics.measure(test_rows.truth[part], pred[part], None, sessions)
+    shown = found["By scenario"]["impro"]["scores"]["audio"]
+    assert shown["macro_f1_ci"] == pytest.approx(alone["macro_f1_ci"])
+    assert found["By scenario"]["impro"]["resampled"].startswith("4 sessions")
+
+
+def test_raters_agree_by_the_share_of_votes_for_the_label(test_rows):
+    votes, rows = np.zeros((80, 7), int), np.arange(80)
+    other = (test_rows.truth + 1) % 7
+    # 5, 7, 8 and 10 of ten votes for the label; no votes at all
+    given = np.array([5, 7, 8, 10, 0])[rows % 5]
+    votes[rows, test_rows.truth] = given
+    votes[rows, other] = np.where(given > 0, 10 - given, 0)
+    test_rows.facts[[f"votes_{label}" for label in LABELS]] = votes
+    found = score(test_rows)["By agreement of the raters"]
+    names = ["a half or less", "up to .7", "up to .9", "more than .9", "no votes on record"]
+    assert list(found) == names
+    for k, name in enumerate(names):
+        inside = rows % 5 == k
+        pred = test_rows.logits[0].argmax(1)
+        expected = accuracy_score(test_rows.truth[inside], pred[inside])
+        assert found[name]["rows"] == 16
+        assert found[name]["scores"]["text"]["accuracy"] == pytest.approx(expected)
+
+
+def test_transcripts_seen_in_training_and_several_corpora_are_scored_apart(test_rows):
+    plain = score(test_rows)
+    assert "Transcripts seen and unseen in training" not in plain and "By corpus" not in plain
+    test_rows.facts["corpus"] = np.where(np.arange(80) % 4 == 0, "KEMDy20", "KEMDy19")
+    found = score(test_rows, np.arange(80) < 30)
+    seen = found["Transcripts seen and unseen in training"]
+    assert [seen[name]["rows"] for name in ("seen", "unseen")] == [30, 50]
+    assert {name: p["rows"] for name, p in found["By corpus"].items()} == {
+        "KEMDy19": 60,
+        "KEMDy20": 20,
+    }

@@ -132,8 +132,8 @@ def refit(outputs, certain, in_dialogue=0.0):
     """Store other thresholds: one for each set of models, one for all turns of a dialogue."""
     stored = fusion.load(outputs / "fusion.json")
     flat = Dialogue(Transitions(*np.zeros((2, 8, 7))), np.full(7, 1 / 7), past=True, whole=False)
-    thresholds = {models: Certainty(certain.get(models, 0.0), 1, 1) for models in fusion.SETS}
-    turns = dict.fromkeys(fusion.SETS, Certainty(in_dialogue, 1, 1))
+    thresholds = {models: Certainty(certain.get(models, 0.0), 1, 1) for models in stored.forms}
+    turns = dict.fromkeys(stored.forms, Certainty(in_dialogue, 1, 1))
     changed = replace(stored, certain=thresholds, in_dialogue=turns, dialogue=flat)
     changed.write(outputs / "fusion.json")
     return load_run(outputs)
@@ -159,7 +159,7 @@ def test_a_verdict_is_uncertain_below_the_threshold_of_the_models_that_gave_it(
 
 def test_turns_read_with_those_before_them_have_another_threshold(trained, talk, tmp_path):
     outputs = shutil.copytree(trained.outputs, tmp_path / "outputs", ignore=RECORDS)
-    run = refit(outputs, dict.fromkeys(fusion.SETS, 1.0))
+    run = refit(outputs, dict.fromkeys(fusion.list_sets(dict.fromkeys(MODELS, "")), 1.0))
 
     def ask(speakers, dialogue="call"):
         turns = [Recording(text=talk[0]["text"], speaker=s, dialogue=dialogue) for s in speakers]

@@ -4,31 +4,13 @@ from functools import partial
 
 import numpy as np
 import pytest
-from lightgbm import LGBMClassifier
+from fusion_files import SHARES, accuracy, simulate
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
-from fusion import choice, fitting, published, stacking, voting
-from fusion.fitting import Rows
+from fusion import choice, fitting, methods, paper
 
-TEXT, AUDIO, CMBERT = 0, 1, 2  # the order of predictions.MODELS
-KEMDY19 = np.array([3835, 1844, 1404, 997, 768, 384, 395]) / 9627
-
-
-def simulate(count, strengths, seed=0, scale=1.0, shares=KEMDY19):
-    """Draw models that err independently given the label, with calibrated logits times `scale`."""
-    random = np.random.default_rng(seed)
-    truth = random.choice(7, count, p=shares)
-    logits = [
-        strength * (random.normal(size=(count, 7)) + strength * np.eye(7)[truth]) + np.log(shares)
-        for strength in strengths
-    ]
-    groups = np.array([f"speaker{number}" for number in random.integers(0, 12, count)])
-    return Rows(scale * np.stack(logits), truth, groups)
-
-
-def accuracy(rows, probabilities):
-    return (probabilities.argmax(axis=-1) == rows.truth).mean()
+TEXT, AUDIO, CMBERT = 0, 1, 2  # the order of PAPER_MODELS
 
 
 def one_hot(*labels, height=1.0):
@@ -38,79 +20,53 @@ def one_hot(*labels, height=1.0):
 
 def test_temperature_undoes_a_known_overconfidence():
     rows = simulate(20000, (1.5, 1.0, 0.7), scale=2.5)
-    assert fitting.fit_temperatures(rows) == pytest.approx([2.5] * 3, rel=0.05)
+    assert rows.temperatures == pytest.approx([2.5] * 3, rel=0.05)
 
 
 def test_soft_vote_by_hand():
     logits = np.log([[[0.5, 0.3, 0.2]], [[0.1, 0.6, 0.3]], [[0.2, 0.5, 0.3]]])
     padded = np.concatenate([logits, np.full((3, 1, 4), -np.inf)], axis=2)
     expected = [[0.8 / 3, 1.4 / 3, 0.8 / 3, 0, 0, 0, 0]]
-    assert voting.vote_soft(padded) == pytest.approx(np.array(expected))
+    assert methods.vote_soft(padded) == pytest.approx(np.array(expected))
 
 
 def test_hard_vote_and_its_ties_by_hand():
     text, audio, cmbert = one_hot(4, 1, 2), one_hot(4, 6, 3), one_hot(5, 6, 0)
     cmbert[0] *= 30  # two votes beat one certain voter
     audio[2] *= 2  # of three single votes the surest counts
-    votes = voting.vote_hard(np.stack([text, audio, cmbert]))
+    votes = methods.vote_hard(np.stack([text, audio, cmbert]))
     assert votes.tolist() == [4, 6, 3]
-
-
-def test_majority_is_the_learned_one():
-    rows = Rows(np.zeros((3, 4, 7)), np.array([2, 2, 2, 5]), None)
-    probabilities = fitting.fit_majority(rows).predict(np.zeros((3, 2, 7)))
-    assert probabilities.tolist() == [[0, 0, 0.75, 0, 0, 0.25, 0]] * 2
 
 
 def test_weights_are_on_the_simplex_and_find_the_only_useful_model():
     rows = simulate(1500, (0.0, 2.0, 0.0))
-    weights = voting.fit_weighted_soft(rows).weights
+    weights = methods.fit_weighted_soft(rows).weights
     assert weights.sum() == pytest.approx(1)
     assert weights.min() >= 0
     assert weights[AUDIO] > 0.6
 
 
-def test_one_speaker_less_hardly_moves_a_weight():
-    rows = simulate(100, (1.5, 1.2, 0.8))
-    speakers = np.array([f"speaker{number}" for number in np.arange(100) % 4])
-    parts = [rows, *[rows.take(speakers != name) for name in np.unique(speakers)]]
-    votes = np.array([voting.fit_weighted_soft(part).weights for part in parts])
-    assert np.ptp(votes, axis=0).max() < 0.1
-    # The pool's weight of a model is on the diagonal of its block.
-    pools = np.array([np.diag(stacking.fit_log_pool(part).matrix[:7])[0] for part in parts])
-    assert np.ptp(pools) < 0.1
-
-
-def test_the_certainty_of_soft_voting_is_fitted_and_its_labels_stay():
-    rows, test = simulate(3000, (1.5, 1.2, 0.8)), simulate(3000, (1.5, 1.2, 0.8), seed=1)
-    plain = voting.vote_soft(test.logits)
-    fitted = voting.fit_soft(rows).predict(test.logits)
-    assert (fitted.argmax(axis=1) == plain.argmax(axis=1)).all()
-    gap = fitted.max(axis=1).mean() - accuracy(test, fitted)
-    assert abs(gap) < 0.02 < abs(plain.max(axis=1).mean() - accuracy(test, plain))
-
-
 def test_half_pool_is_the_geometric_mean_of_the_pool_and_the_vote():
     rows, test = simulate(300, (1.5, 1.2, 0.8)), simulate(50, (1.5, 1.2, 0.8), seed=1)
-    both = [fit(rows).predict(test.logits) for fit in (stacking.fit_log_pool, voting.fit_soft)]
+    both = [fit(rows).predict(test.logits) for fit in (methods.fit_log_pool, methods.fit_soft)]
     mean = softmax(np.log(both).mean(axis=0), axis=-1)
-    assert stacking.fit_half_pool(rows).predict(test.logits) == pytest.approx(mean)
+    assert methods.fit_half_pool(rows).predict(test.logits) == pytest.approx(mean)
 
 
 def test_log_pool_is_bayes_rule_for_independent_models():
     rows, test = simulate(8000, (1.5, 1.2, 0.8)), simulate(8000, (1.5, 1.2, 0.8), seed=1)
     # p(label | all) ~ p(label | text) p(label | audio) p(label | cmbert) / p(label)^2
-    bayes = softmax(test.logits.sum(axis=0) - 2 * np.log(KEMDY19), axis=-1)
-    pooled = stacking.fit_log_pool(rows).predict(test.logits)
+    bayes = softmax(test.logits.sum(axis=0) - 2 * np.log(SHARES), axis=-1)
+    pooled = methods.fit_log_pool(rows).predict(test.logits)
     assert np.abs(pooled - bayes).mean() < 0.01
-    assert accuracy(test, pooled) > accuracy(test, voting.vote_soft(test.logits)) + 0.01
+    assert accuracy(test, pooled) > accuracy(test, methods.vote_soft(test.logits)) + 0.01
 
 
 def test_softmax_regression_is_that_of_scikit_learn():
     rows = simulate(600, (1.5, 1.2, 0.8))
 
     inputs, start = np.hstack(rows.logits), np.zeros((21, 7))
-    matrix = stacking.fit_matrix(inputs, rows.truth, start, np.eye(147), precision=4)
+    matrix = methods.fit_matrix(inputs, rows.truth, start, np.eye(147), precision=4)
     reference = LogisticRegression(C=1 / 4, fit_intercept=False, tol=1e-8, max_iter=5000)
     expected = reference.fit(inputs, rows.truth).predict_proba(inputs)
     assert softmax(inputs @ matrix, axis=-1) == pytest.approx(expected, abs=2e-3)
@@ -119,7 +75,7 @@ def test_softmax_regression_is_that_of_scikit_learn():
 def test_logistic_stays_near_the_pool_with_few_rows_and_leaves_it_with_many():
     def distance(count):
         rows = simulate(count, (1.5, 1.2, 0.8))
-        matrices = [f(rows).matrix for f in (stacking.fit_log_pool, stacking.fit_logistic)]
+        matrices = [f(rows).matrix for f in (methods.fit_log_pool, methods.fit_logistic)]
         return np.abs(matrices[0] - matrices[1]).max()
 
     assert distance(60) < 0.02 < distance(6000)
@@ -128,7 +84,7 @@ def test_logistic_stays_near_the_pool_with_few_rows_and_leaves_it_with_many():
 FITS = [*dict.fromkeys(fit for fit, _ in choice.CANDIDATES.values())]
 
 
-@pytest.mark.parametrize("fit", [*FITS, published.fit_published_stacking])
+@pytest.mark.parametrize("fit", [*FITS, paper.fit_stacking])
 def test_unseen_labels_and_a_single_label_are_survived(fit):
     rows = simulate(60, (1.5, 1.2, 0.8))
     few = rows.take(rows.truth < 2)
@@ -137,7 +93,7 @@ def test_unseen_labels_and_a_single_label_are_survived(fit):
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(60))
     one = rows.take(rows.truth == 1)
     assert (fit(one).predict(rows.logits).sum(axis=1) > 0.999).all()
-    if fit in (stacking.fit_trees, published.fit_published_stacking):
+    if fit is paper.fit_stacking:
         assert set(probabilities.argmax(axis=-1)) <= {0, 1}
         assert set(fit(one).predict(rows.logits).argmax(axis=-1)) == {1}
 
@@ -161,13 +117,6 @@ def test_no_group_is_in_two_folds_and_cross_fit_never_shows_a_row_its_own_group(
     assert fitting.cross_fit(spy, rows).shape == (300, 7)
 
 
-def test_folds_without_groups_have_every_label():
-    rows = simulate(350, (1.5, 1.2, 0.8))
-    fold = fitting.deal_folds(Rows(rows.logits, rows.truth, None))
-    counts = np.array([np.bincount(rows.truth[fold == k], minlength=7) for k in range(5)])
-    assert (counts.max(axis=0) - counts.min(axis=0) <= 1).all()
-
-
 # The procedure of the paper
 
 
@@ -178,25 +127,18 @@ def test_published_soft_voting_by_hand():
     logits = np.stack([one_hot(1, 0, height=2.0), one_hot(2, 5, height=3.0), np.zeros((2, 7))])
     logits[TEXT, 1] = 0
     logits[AUDIO, 1, 5] = 10
-    assert voting.vote_soft(logits).argmax(axis=-1).tolist() == [2, 5]
-    assert published.published_soft(logits).tolist() == [1, 5]
+    assert methods.vote_soft(logits).argmax(axis=-1).tolist() == [2, 5]
+    assert paper.vote_soft(logits).tolist() == [1, 5]
     total = np.exp(2) + 13
-    assert published.published_softmax(logits)[TEXT, 0, 1] == pytest.approx(np.exp(2) / total)
-    assert published.published_softmax(logits).sum(axis=(1, 2)) == pytest.approx(np.ones(3))
+    assert paper.softmax_of_matrix(logits)[TEXT, 0, 1] == pytest.approx(np.exp(2) / total)
+    assert paper.softmax_of_matrix(logits).sum(axis=(1, 2)) == pytest.approx(np.ones(3))
 
 
 def test_published_weights_by_hand():
     # All three equally sure: .67 text beats .10 + .23; without text's word .23 beats .10.
     logits = np.stack([one_hot(1, 0), one_hot(2, 2), one_hot(2, 3)])
     logits[TEXT, 1] = 1 / 7
-    assert published.published_weighted_soft(logits).tolist() == [1, 3]
-
-
-def test_published_hard_voting_by_hand():
-    # text, audio, CM-BERT: all differ -> text .5; audio = CM-BERT 2 x .2 < text .5;
-    # text = CM-BERT 2 x .5; audio = text 2 x .2 > CM-BERT .3; all equal.
-    logits = np.stack([one_hot(1, 1, 1, 1, 4), one_hot(2, 3, 2, 1, 4), one_hot(3, 3, 1, 5, 4)])
-    assert published.published_hard(logits).tolist() == [1, 1, 1, 1, 4]
+    assert paper.vote_weighted_soft(logits).tolist() == [1, 3]
 
 
 def test_published_hard_voting_follows_its_weights(monkeypatch):
@@ -213,24 +155,16 @@ def test_published_hard_voting_follows_its_weights(monkeypatch):
     logits = np.stack([one_hot(*labels) for labels in pred])
     for weights in ((0.2, 0.5, 0.3), (0.4, 0.25, 0.35), (0.5, 0.5, 0.5)):
         names = dict(zip(("audio", "text", "cmbert"), weights, strict=True))
-        monkeypatch.setattr(published, "PUBLISHED_VOTES", names)
+        monkeypatch.setattr(paper, "PUBLISHED_VOTES", names)
         expected = [literal([a, t, c], weights) for t, a, c in pred.T.tolist()]
-        assert published.published_hard(logits).tolist() == expected
-
-
-def test_published_stacking_is_lightgbm_with_its_defaults():
-    rows = simulate(500, (1.5, 1.2, 0.8))
-    features = rows.logits.argmax(axis=-1).T
-    reference = LGBMClassifier(verbose=-1, n_jobs=1).fit(features, rows.truth).predict(features)
-    ours = published.fit_published_stacking(rows).predict(rows.logits).argmax(axis=-1)
-    assert (ours == reference).all()
+        assert paper.vote_hard(logits).tolist() == expected
 
 
 def test_in_sample_stacking_flatters_and_cross_validation_does_not():
     # Three independent models of accuracy about .41, .63 and .56, 2,025 rows as in the paper.
     rows = simulate(2025, (1.45, 0.6, 1.2), seed=3)
     fresh = simulate(8000, (1.45, 0.6, 1.2), seed=4)
-    fit = published.fit_published_stacking
+    fit = paper.fit_stacking
     in_sample = accuracy(rows, fit(rows).predict(rows.logits))
     honest = accuracy(rows, fitting.cross_fit(fit, rows))
     truth = accuracy(fresh, fit(rows).predict(fresh.logits))
@@ -245,13 +179,13 @@ def test_useless_models_give_no_method_more_than_the_majority():
         rows.logits[:] = 2 * np.random.default_rng(seed).normal(size=rows.logits.shape)
     majority = (test.truth == 0).mean()
     noise = 3 * np.sqrt(0.25 / 1000)
-    methods = [voting.vote_soft(test.logits)]
-    methods += [
+    found = [methods.vote_soft(test.logits)]
+    found += [
         fit(held_out).predict(test.logits)
         for fit in (partial(choice.choose, target="accuracy"), *FITS)
     ]
-    assert max(accuracy(test, probabilities) for probabilities in methods) < majority + noise
-    assert (voting.vote_hard(test.logits) == test.truth).mean() < majority + noise
-    rule = published.fit_published_stacking
+    assert max(accuracy(test, probabilities) for probabilities in found) < majority + noise
+    assert (methods.vote_hard(test.logits) == test.truth).mean() < majority + noise
+    rule = paper.fit_stacking
     assert accuracy(test, fitting.cross_fit(rule, test)) < majority + noise
     assert accuracy(test, rule(test).predict(test.logits)) > majority + noise
