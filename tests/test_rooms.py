@@ -10,7 +10,6 @@ LOOSE = {"config", "files", "labels", "record", "settings"}
 NO_TORCH = ()
 LEAVES = {
     "pretraining": "text_pretrain.py",
-    "classics": "baseline.py",
 }
 TORCH = {"torch", "transformers", "accelerate", "safetensors"}
 

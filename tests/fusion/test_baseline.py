@@ -35,7 +35,7 @@ def read(folder, name) -> np.ndarray:
 
 
 def test_test_and_validation_rows_have_probabilities(outputs, data):
-    for folder, split in ((outputs, "test"), (outputs / "heldout", "heldout")):
+    for folder, split in ((outputs, "test"), (outputs / "heldout", "valid")):
         by_words, by_voice, both = (np.exp(read(folder, name)) for name in BASELINES)
         assert np.allclose(both, (by_words + by_voice) / 2, atol=1e-5)
         assert np.allclose(by_words.sum(1), 1, atol=1e-4)

@@ -59,19 +59,6 @@ def test_what_learns_much_does_not_compete_on_few_or_unknown_groups():
     assert set(choice.choose(deal_to(rows, 5), TARGET).candidates) == set(choice.CANDIDATES)
 
 
-@pytest.mark.parametrize(("groups", "deals"), [(5, 1), (9, 3)])
-def test_scores_are_means_over_deals_of_the_groups(groups, deals):
-    """Five groups make five folds in one way; one deal of nine would leave much to chance."""
-    rows = deal_to(simulate(150, (1.5, 1.2, 0.3)), groups)
-    found = choice.choose(rows, TARGET).candidates["log-linear pool"]["accuracy"]
-    each = [
-        accuracy(rows, choice.cross_predict(rows, ["log-linear pool"], deal)["log-linear pool"])
-        for deal in range(3)
-    ]
-    assert (len(set(each)) == 1) == (deals == 1)
-    assert found == pytest.approx(np.mean(each))
-
-
 def test_the_target_decides():
     rows = deal_to(simulate(4000, (1.0, 0.8, 0.6)), 12)
     chosen = {target: choice.choose(rows, target) for target in ("accuracy", "uar")}

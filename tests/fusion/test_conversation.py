@@ -73,14 +73,6 @@ def test_the_past_helps_and_the_whole_more(has_data):
     assert reading.dialogue.past and reading.dialogue.whole
 
 
-def test_where_turns_tell_nothing_nothing_is_lost():
-    for seed in range(4):
-        fold, told = make_fold(0.0, held=1, seed=seed)
-        plain, reading = read(fold, told)
-        for values in reading.probabilities.values():
-            assert accuracy(fold, values) > accuracy(fold, plain) - 0.005
-
-
 def test_what_harms_held_out_rows_is_left_out():
     """Training sessions in which an emotion lasts, held-out ones in which it never does."""
     fold, told = make_fold(4.0)

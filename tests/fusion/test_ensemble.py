@@ -12,7 +12,7 @@ from conftest import ROOT
 from fusion_files import MODELS, NOTICE, write_baselines, write_models
 from sklearn.metrics import accuracy_score, f1_score
 
-from fusion import methods, paper, predictions, scoring, stored
+from fusion import methods, paper, predictions, stored
 from fusion.predictions import BASELINES
 from pipeline.files import UserError
 from runs import summarise
@@ -99,19 +99,6 @@ def test_the_rows_are_the_contract(finished):
     low, high = rows[1]["uar_ci"]
     assert f"{rows[1]['uar']:.3f} ({low:.2f}-{high:.2f})" in done.stdout
     assert "accuracy on the 225 rows without tied labels" in done.stdout
-
-
-def test_each_network_is_tested_against_its_classic(finished):
-    outputs, _ = finished
-    details = read_json(outputs / "ensemble_details.json")
-    compared = {(row["first"], row["second"]): row for row in details["comparisons"]}
-    test = predictions.load(outputs)
-    groups = test.facts["session"].to_numpy() - 17
-    for first, second in (("text", "baseline_text"), ("audio", "baseline_audio")):
-        pred, other = (np.load(outputs / f"{name}_pred.npy") for name in (first, second))
-        expected = scoring.compare(test.truth, pred, other, groups)
-        assert compared[first, second] == {"first": first, "second": second, **expected}
-    assert {("stacking", "baseline_both"), ("stacking", "text"), ("cmbert", "text")} <= {*compared}
 
 
 def test_the_stored_fusion_predicts_what_stacking_did(finished):
@@ -311,17 +298,6 @@ def test_a_missing_file_ends_in_one_line(tmp_path, run_script, name, stage):
     assert done.stderr.count("\n") == 1
     assert f"{name} is missing: run {stage} first" in done.stderr
     assert not (tmp_path / "ensemble.json").exists()
-
-
-def test_a_held_out_row_that_is_a_test_row_ends_in_one_line(tmp_path, run_script):
-    write_models(tmp_path, range(17, 21), 20, seed=1)
-    write_models(tmp_path / "heldout", range(16, 18), 20, seed=2)
-    done = run_script("ensemble.py", "--outputs", tmp_path)
-    assert done.status == 2 and done.stderr.count("\n") == 1
-    # Session 16 has rows 0 to 11: three numbers, two scenarios, two speakers.
-    assert (
-        "heldout/text_index.npy, row 12 (Sess17_impro01_F001): is a test row as well" in done.stderr
-    )
 
 
 def make_run(accuracy, methods=METHODS):

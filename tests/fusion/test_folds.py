@@ -38,7 +38,7 @@ def test_standard_errors_are_over_sessions_where_there_are_two(tmp_path):
     write_models(tmp_path / "heldout", range(11, 13), 36, seed=2)
     rows = folds.read(tmp_path).rows
     assert len(np.unique(rows.groups)) == 4  # speakers, which cross-validation leaves out
-    part = rows.take(np.arange(36) % 2 == 0).hear([0])
+    part = rows.take(np.arange(36) % 2 == 0).select([0])
     for each in (rows, part):
         assert set(each.cluster_numbers) == {0, 1}
         assert all(len(set(each.cluster_numbers[each.groups == one])) == 1 for one in each.groups)

@@ -46,15 +46,6 @@ def test_weights_are_on_the_simplex_and_find_the_only_useful_model():
     assert weights[AUDIO] > 0.6
 
 
-def test_the_certainty_of_soft_voting_is_fitted_and_its_labels_stay():
-    rows, test = simulate(3000, (1.5, 1.2, 0.8)), simulate(3000, (1.5, 1.2, 0.8), seed=1)
-    plain = methods.vote_soft(test.logits)
-    fitted = methods.fit_soft(rows).predict(test.logits)
-    assert (fitted.argmax(axis=1) == plain.argmax(axis=1)).all()
-    gap = fitted.max(axis=1).mean() - accuracy(test, fitted)
-    assert abs(gap) < 0.02 < abs(plain.max(axis=1).mean() - accuracy(test, plain))
-
-
 def test_half_pool_is_the_geometric_mean_of_the_pool_and_the_vote():
     rows, test = simulate(300, (1.5, 1.2, 0.8)), simulate(50, (1.5, 1.2, 0.8), seed=1)
     both = [fit(rows).predict(test.logits) for fit in (methods.fit_log_pool, methods.fit_soft)]

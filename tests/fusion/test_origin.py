@@ -22,13 +22,6 @@ def read(data, *folders):
     return origin.read_corpus(str(data), [predictions.load(folder) for folder in folders])
 
 
-def test_transcripts_are_those_of_the_rows_and_seen_ones_are_told(outputs, tmp_path):
-    write_data(tmp_path / "data", outputs, also_train=3)
-    corpus = read(tmp_path / "data", outputs)
-    assert [text[3:9] for text in corpus.transcripts[[0, 39]]] == ['그럼 "0"', '그럼 "39']
-    assert np.flatnonzero(corpus.seen).tolist() == [0, 1, 2]
-
-
 def test_validation_sessions_are_training_rows_of_a_model_with_folds(outputs, tmp_path):
     data = tmp_path / "data"
     write_data(data, outputs)
@@ -65,23 +58,6 @@ def test_a_changed_table_is_refused(outputs, tmp_path):
         stream.write("x\ty\n")
     with pytest.raises(UserError, match=r"test.tsv is not what manifest.json says: run preproc"):
         read(tmp_path / "data", outputs)
-
-
-def test_data_that_do_not_tell_the_order_of_time_are_refused(outputs, tmp_path):
-    data = tmp_path / "data"
-    write_data(data, outputs)
-    manifest = json.loads((data / "manifest.json").read_text(encoding="utf-8"))
-    for name in manifest["files"]:
-        old = (data / name).read_text(encoding="utf-8").replace("dialogue_number", "place")
-        (data / name).write_text(old, encoding="utf-8")
-        manifest["files"][name] = origin.sha256(data / name)
-    (data / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    for path in outputs.glob("*_run.json"):
-        run = {"data_hash": origin.hash_data(manifest["files"])}
-        path.write_text(json.dumps(run), encoding="utf-8")
-    words = "train.tsv has no column dialogue_number: run preprocess.py again"
-    with pytest.raises(UserError, match=words):
-        read(data, outputs)
 
 
 def test_missing_data_are_said_not_refused(outputs, tmp_path, run_script):

@@ -88,12 +88,12 @@ def test_facts_of_other_rows_are_refused(tmp_path, change, words):
 
 
 def test_files_of_the_original_code_have_neither_index_nor_run(tmp_path):
-    write_all(tmp_path)
+    write_baselines(tmp_path, write_all(tmp_path))
     for model in MODELS:
         (tmp_path / f"{model}_index.npy").unlink()
         (tmp_path / f"{model}_run.json").unlink()
     read = predictions.load(tmp_path)
-    assert read.ids is None and read.groups("session") is None
+    assert read.ids is None and read.groups("session") is None and len(read.baselines) == 3
 
 
 def put(row, value):
@@ -133,7 +133,7 @@ def swap(array):
             r"text_truth.npy, row 0: unexpected type float64",
         ),
         ("text_index", lambda a: a.astype("S"), r"text_index.npy, row 0: unexpected type \|S"),
-        ("text_pred", lambda a: a.astype(object), r"text_pred.npy, row 0: holds Python objects"),
+        ("text_pred", lambda a: a.astype(object), r"text_pred.npy cannot be read .*Object arrays"),
     ],
 )
 def test_damage_is_refused_by_file_and_row(tmp_path, name, change, message):
@@ -216,12 +216,3 @@ def test_baselines_that_know_what_no_model_knows_are_refused(tmp_path, audio):
     message = "baseline_text_run.json: speaker_norm past.*run baseline.py --speaker-norm utterance"
     with pytest.raises(UserError, match=message):
         predictions.load(tmp_path)
-
-
-def test_baselines_beside_files_of_the_original_code(tmp_path):
-    truth = write_all(tmp_path)
-    write_baselines(tmp_path, truth)
-    for model in MODELS:
-        (tmp_path / f"{model}_index.npy").unlink()
-        (tmp_path / f"{model}_run.json").unlink()
-    assert len(predictions.load(tmp_path).baselines) == 3
