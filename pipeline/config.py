@@ -29,7 +29,7 @@ from models import ModelError
 from pipeline.files import UserError, let_go
 from pipeline.settings import check_command, with_kinds
 
-GRACE = 10.0  # seconds
+GRACE = 30.0  # seconds
 # What a disk or a folder refuses: the user's to mend, unlike a file that our code mislaid.
 REFUSALS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),

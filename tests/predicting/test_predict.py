@@ -276,7 +276,7 @@ def start(trained, *arguments, **streams):
 @pytest.fixture
 def long_list(tmp_path):
     path = tmp_path / "long.tsv"
-    path.write_text("text\n" + "".join(f"오늘은 {number}\n" for number in range(20_000)))
+    path.write_text("text\n" + "".join(f"오늘은 {number}\n" for number in range(100_000)))
     return path
 
 
