@@ -12,6 +12,9 @@ take_corpus() {
     shift
   fi
   overrides=("$@")
+  # Scripts that get the same overrides: each passes over what only another one knows.
+  export STAGES="sample_corpus.py preprocess.py baseline.py text_train.py text_test.py
+    audio_train.py audio_test.py run_classifier.py ensemble.py"
 }
 
 # take_parallel: the settings of runs/parallel.py out of ${overrides[@]} -> ${parallel[@]}
@@ -65,10 +68,6 @@ run_models() {
     stage $script.py "$@"
   done
 }
-
-# Scripts that get the same overrides: each passes over what only another one knows.
-export STAGES="sample_corpus.py preprocess.py baseline.py text_train.py text_test.py audio_train.py
-  audio_test.py run_classifier.py ensemble.py"
 
 make_environment() {
   cd "$(dirname "${BASH_SOURCE[0]}")/.."
