@@ -4,7 +4,7 @@ Reads   DATA/*.tsv, *_audio.npy, manifest.json (preprocess.py) and the checkpoin
 Writes  OUTPUTS/cmbert/: model.safetensors, config.json, history.json, tokenizer files,
         ablation.json (test scores without the voice, without the words);
         with FOLDS = K also OUTPUTS/cmbert/fold0 ... fold{K-1}/;
-        OUTPUTS/cmbert_{truth,pred,output,index}.npy and the same under OUTPUTS/valid/
+        OUTPUTS/cmbert_{truth,pred,output,index}.npy and the same under OUTPUTS/heldout/
 
     python run_classifier.py
     python run_classifier.py --train no --attention Sess17_script01_F001
@@ -24,10 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion import metrics
+from fusion.metrics import choose_groups, with_interval
 from models.speaker import REGIMES
-from pipeline.evaluation import metrics
-from pipeline.evaluation.scoring import choose_groups
-from pipeline.evaluation.tables import with_interval
 from pipeline.files import UserError, write_json
 from pipeline.labels import LABELS
 from pipeline.learning import cmbert
@@ -77,13 +76,28 @@ LABEL_SMOOTHING = 0.05  # paper 0
 SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
 # after training
 TRAIN = True  # no: test what was trained before
-KNOWN = "past"  # of a speaker: past (earlier turns), alone (the utterance), all (transductive)
+SPEAKER_NORM = (
+    "past"  # past: of the speaker's earlier turns and this one; utterance; all (transductive)
+)
 ATTENTION = ""  # segment ID of a test utterance: plot its attention maps
 # --------------------------------------------------------------------------------------
 
-AFTERWARDS = ("train", "known", "attention")  # settings that a trained model does not depend on
+AFTERWARDS = (
+    "train",
+    "speaker_norm",
+    "attention",
+)  # settings that a trained model does not depend on
 # Settings that a test depends on.
-TESTED = ("data", "outputs", "restart", "seed", "batch_tokens", "batch_size", "known", "attention")
+TESTED = (
+    "data",
+    "outputs",
+    "restart",
+    "seed",
+    "batch_tokens",
+    "batch_size",
+    "speaker_norm",
+    "attention",
+)
 
 
 def main() -> None:
@@ -97,7 +111,7 @@ def main() -> None:
     work = begin(cmbert, {name: settings[name] for name in TESTED})
     if work.is_done():
         return
-    dump(cmbert, DATA, OUTPUTS, KNOWN, (BATCH_TOKENS, BATCH_SIZE))
+    dump(cmbert, DATA, OUTPUTS, SPEAKER_NORM, (BATCH_TOKENS, BATCH_SIZE))
     test = load_utterances(DATA, "test")
     _, model = load_trained(cmbert, Path(OUTPUTS) / "cmbert", test)
     test = model.prepare(test)
@@ -113,12 +127,12 @@ def ablate(model: cmbert.CMBERTModel, test: Utterances) -> None:
     def whole(batch: dict) -> dict:
         return batch
 
-    regimes = dict.fromkeys((KNOWN, *REGIMES)) if model.LEARNED else (KNOWN,)
+    regimes = dict.fromkeys((SPEAKER_NORM, *REGIMES)) if model.LEARNED else (SPEAKER_NORM,)
     variants = [
         *[("words and voice", regime, test, whole) for regime in regimes],
-        ("voice zeroed", KNOWN, test, zero_voice),
-        ("voice of another utterance", KNOWN, test.shuffle_voices(SEED), whole),
-        ("words masked", KNOWN, test, model.mask_words),
+        ("voice zeroed", SPEAKER_NORM, test, zero_voice),
+        ("voice of another utterance", SPEAKER_NORM, test.shuffle_voices(SEED), whole),
+        ("words masked", SPEAKER_NORM, test, model.mask_words),
     ]
     results = []
     groups, resampled = choose_groups(test.table["session"], test.speakers, len(test))
@@ -126,7 +140,8 @@ def ablate(model: cmbert.CMBERTModel, test: Utterances) -> None:
     for name, regime, rows, change in variants:
         logits = predict(model, rows, regime, (BATCH_TOKENS, BATCH_SIZE), name, change)
         scores = metrics.measure(rows.labels, logits.argmax(1).numpy(), None, groups)
-        results.append({"input": name, "known": model.known(regime), **scores})
+        known = model.known(regime)
+        results.append({"input": name, "speaker_norm": known, **scores})
         print(
             f"{name:>26}, speakers known: {model.known(regime):5}: accuracy "
             f"{with_interval(scores, 'accuracy')}, macro F1 {with_interval(scores, 'macro_f1')}"
@@ -148,7 +163,7 @@ def plot_attention(model: cmbert.CMBERTModel, test: Utterances) -> None:
     if ATTENTION not in test.ids:
         raise UserError(f"ATTENTION = '{ATTENTION}' is no test utterance: see {DATA}/test.tsv")
     row = np.flatnonzero(test.ids == ATTENTION)
-    batch = to_device(model.inputs(model.meet(test, KNOWN), row), model.device)
+    batch = to_device(model.inputs(model.meet(test, SPEAKER_NORM), row), model.device)
     with torch.inference_mode():
         logits, maps = model.network.eval().explain(**batch)
     tokens = test.features["token_ids"][row[0]]

@@ -28,9 +28,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import text_train
+from fusion import metrics
 from models.kobert import build_encoder
 from models.speaker import DEFAULT_REGIME
-from pipeline.evaluation import metrics
 from pipeline.files import UserError
 from pipeline.labels import LABELS
 from pipeline.learning import text

@@ -1,7 +1,7 @@
 """How fast the three models predict, against the training forward of the paper's loop.
 
 The utterances and the models are those of benchmarks/training.py. The fusion of their outputs takes
-microseconds an utterance (benchmarks/ensemble.py) and is not counted.
+microseconds an utterance (benchmarks/fusion.py) and is not counted.
 """
 
 import audio_test

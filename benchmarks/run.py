@@ -12,7 +12,7 @@ Rows of an earlier run on the same machine stay until their benchmark is run aga
 import sys
 from pathlib import Path
 
-# Not this folder, whose coverage.py others would take for the package of that name.
+# Not this folder, whose fusion.py would stand in for the package of that name.
 sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -36,7 +36,7 @@ NAMES = ()  # benchmarks: given without a name
 RESULTS = "benchmarks/results"
 # --------------------------------------------------------------------------------------
 
-DEFAULT = ("startup", "features", "preprocess", "ensemble", "training", "inference")
+DEFAULT = ("startup", "features", "preprocess", "fusion", "training", "inference")
 NAMED = ("growth", "predict", "memory")
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "librosa", "scikit-learn", "matplotlib")
 COLUMNS = ("benchmark", "name", "unit", "ours", "baseline", "ratio", "target", "met", "date")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models import check_choice
 
-REGIMES = ("alone", "past", "all")
+REGIMES = ("utterance", "past", "all")
 DEFAULT_REGIME = "past"  # what a system in a conversation has
 PRIOR_CLIPS = 10  # average training clips among a speaker's own; a trained model carries its own
 
@@ -33,10 +33,10 @@ def known_at_each(own: Tensor, regime: str, before: Tensor | None = None) -> Ten
     """Return the sums (N, K) of what is known of one speaker at each clip.
 
     own (N, K): each clip's; before (K,): of what was heard earlier.
-    regime "alone": the clip by itself; "past": what came before it, and it; "all": every clip.
+    regime "utterance": the clip by itself; "past": what came before it, and it; "all": every clip.
     """
-    check_choice("KNOWN", regime, REGIMES)
-    if regime == "alone":
+    check_choice("SPEAKER_NORM", regime, REGIMES)
+    if regime == "utterance":
         return own
     start = torch.zeros_like(own[0]) if before is None else before
     return start + (own.cumsum(0) if regime == "past" else own.sum(0).expand_as(own))

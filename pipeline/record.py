@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PLACES = ("corpus", "data", "outputs", "results", "restart")
 PLACES += ("save_minutes", "save_steps", "jobs", "cluster")
 MARKER = "running.json"  # of an unfinished run: what it is made of
-ROOMS = "models|pipeline|common|corpora|extras"
+ROOMS = "models|pipeline|common|corpora|extras|fusion"
 IMPORT = re.compile(rf"^\s*from ((?:{ROOMS})[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
 
 

@@ -95,7 +95,7 @@ RULES = {
     "seed": whole(0, 2**32 - 1),
     "precision": words("auto", "bf16", "float32"),
     "deterministic": YES_OR_NO,
-    "known": words("alone", "past", "all"),
+    "speaker_norm": words("utterance", "past", "all"),
     # the sample corpus, preprocessing
     "sample_corpus.sessions": whole(1, 99),
     "utterances": whole(20),
@@ -194,7 +194,7 @@ IDLE = {
         ("augment", lambda s: s["audio"] == "paper" and s["augment"], "audio"),
         ("augment", lambda s: s["audio"] not in ("aligned", "paper"), "audio"),
         ("hide_words", lambda s: s["audio"] == "paper" and s["hide_words"], "audio"),
-        ("known", lambda s: s["train"] and s["audio"] != "aligned", "audio"),
+        ("speaker_norm", lambda s: s["train"] and s["audio"] != "aligned", "audio"),
     ),
     "text_pretrain": (
         ("vocabulary width layers heads feed_forward", lambda s: s["bert"], "bert"),

@@ -85,7 +85,7 @@ STAGES = {
             *FACTS,
             *(
                 f"{place}/{m}_{a}"
-                for place in ("outputs", "outputs/valid")
+                for place in ("outputs", "outputs/heldout")
                 for m in MODELS
                 for a in ARRAYS
             ),

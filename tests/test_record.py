@@ -86,7 +86,7 @@ def test_the_code_is_what_the_script_reaches():
     reached = set(record.code_of("text_train.py"))
     assert {"text_train.py", "pipeline/learning/text.py", "models/tokenizer.py"} <= reached
     assert "pipeline/files.py" in reached  # imported by what is imported
-    assert "pipeline/evaluation/page.py" not in reached  # another table trains nothing again
+    assert "fusion/page.py" not in reached  # another table trains nothing again
     inside = "corpora/plots.py"  # imported inside a function
     assert inside in record.code_of("preprocess.py")
 

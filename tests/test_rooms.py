@@ -7,10 +7,9 @@ from pathlib import Path
 from conftest import ROOT
 
 LOOSE = {"config", "files", "labels", "record", "settings"}
-NO_TORCH = ("evaluation",)
+NO_TORCH = ()
 LEAVES = {
     "pretraining": "text_pretrain.py",
-    "classics": "baseline.py",
 }
 TORCH = {"torch", "transformers", "accelerate", "safetensors"}
 
@@ -67,6 +66,12 @@ def test_reading_a_corpus_and_judging_need_no_torch_and_no_other_room():
             assert not {name.split(".")[0] for name in names} & (TORCH | {"models"}), path
 
 
+def test_the_fusion_needs_no_torch_and_no_other_room():
+    for path, names in files("fusion").items():
+        assert rooms_of(names) <= {*LOOSE, "figures"}, path
+        assert not {name.split(".")[0] for name in names} & (TORCH | {"models"}), path
+
+
 def test_features_and_loose_files_know_no_torch():
     for folder in ("pipeline", "pipeline/features", "pipeline/figures"):
         for path, names in files(folder).items():
@@ -74,7 +79,7 @@ def test_features_and_loose_files_know_no_torch():
 
 
 def test_predicting_uses_every_room_of_the_datas_way_and_serves_the_demo_alone():
-    assert DOORS["predicting"] <= {"features", "learning", "evaluation", *LOOSE}
+    assert DOORS["predicting"] <= {"features", "learning", *LOOSE}
     assert {room for room, doors in DOORS.items() if "predicting" in doors} == {"demo"}
     assert not any("demo" in doors for doors in DOORS.values())
 

@@ -71,7 +71,7 @@ def corpus(tmp_path_factory):
 @pytest.fixture
 def project(tmp_path):
     """A folder with the project's files and its own data, outputs and Python."""
-    for name in ("models", "pipeline", "runs", "requirements.txt", "constraints.txt"):
+    for name in ("models", "pipeline", "fusion", "runs", "requirements.txt", "constraints.txt"):
         (tmp_path / name).symlink_to(ROOT / name)
     for path in (*ROOT.glob("*.py"), ROOT / "run_all.sh"):
         (tmp_path / path.name).symlink_to(path)
@@ -156,7 +156,7 @@ def test_the_papers_procedure(shell, project, corpus):
     assert not (project / "outputs" / "text").exists()
 
 
-@pytest.mark.parametrize("more", [(), ("--epochs", 1), ("--known", "past")])
+@pytest.mark.parametrize("more", [(), ("--epochs", 1), ("--speaker-norm", "past")])
 def test_the_papers_procedure_is_not_that_of_another_encoder(shell, project, corpus, more):
     met, printed = shell("runs/paper.sh", corpus, *more, status=2)
     assert met == [] and not (project / "data" / "paper").exists()

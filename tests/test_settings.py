@@ -9,9 +9,9 @@ import pytest
 from conftest import ROOT
 
 from corpora.transcripts import STYLES
+from fusion.choice import TARGETS
 from models.speaker import REGIMES
 from pipeline import config, settings
-from pipeline.evaluation.choice import TARGETS
 from pipeline.files import UserError
 
 SCRIPTS = [
@@ -101,7 +101,7 @@ def test_what_a_rule_refuses_is_refused_edited_or_given(script, name):
         ("ensemble", "target", ("", "precision+uar", "f1+", "f1,uar")),
         ("demo", "port", (65536,)),
         ("demo", "host", ("",)),
-        ("baseline", "known", ("future",)),
+        ("baseline", "speaker_norm", ("future",)),
     ],
 )
 def test_limits_and_words_are_those_that_the_stage_can_do(script, name, values):
@@ -110,7 +110,7 @@ def test_limits_and_words_are_those_that_the_stage_can_do(script, name, values):
 
 
 def test_words_are_those_that_the_code_knows():
-    assert settings.find_rule("baseline", "known").allowed == " or ".join(REGIMES)
+    assert settings.find_rule("baseline", "speaker_norm").allowed == " or ".join(REGIMES)
     assert set(settings.find_rule("preprocess", "text_style").allowed.split(" or ")) == set(STYLES)
     assert all(settings.find_rule("ensemble", "target").allows(target) for target in TARGETS)
     assert settings.find_rule("ensemble", "target").allows("+".join(TARGETS))
@@ -135,7 +135,7 @@ def test_a_whole_number_in_the_block_takes_a_fraction_from_the_command_line():
         ("text_train", "--folds 5 --patience 3", "PATIENCE", "FOLDS = 5"),
         ("run_classifier", "--audio paper --hide-words .5", "HIDE_WORDS", "AUDIO"),
         ("run_classifier", "--audio a/b --augment 0", "AUGMENT", "AUDIO"),
-        ("run_classifier", "--audio a/b --known all", "KNOWN", "AUDIO"),
+        ("run_classifier", "--audio a/b --speaker-norm all", "SPEAKER_NORM", "AUDIO"),
         ("run_classifier", "--train no --learning-rate .1", "LEARNING_RATE", "TRAIN = False"),
         ("text_pretrain", "--bert a/b --layers 3", "LAYERS", "BERT"),
         ("text_pretrain", "--missing-weight 0 --bare-share .5", "BARE_SHARE", "MISSING_WEIGHT"),
@@ -168,7 +168,7 @@ def test_what_has_no_effect_are_settings_of_the_script():
 
 def test_a_trained_model_is_tested_without_the_settings_of_training():
     tested = set(BLOCKS["run_classifier"]) - set(settings.TRAINING.split())
-    afterwards = {"known", "attention", "train", "seed", "batch_size", "batch_tokens"}
+    afterwards = {"speaker_norm", "attention", "train", "seed", "batch_size", "batch_tokens"}
     assert tested == afterwards | {"data", "outputs", "restart"}
 
 

@@ -69,7 +69,7 @@ def train_all(folder: Path, data: Path, bert: Path, run_script) -> None:
     nowhere = folder / "no data for the report page"
     run(run_script, "ensemble.py", "--data", nowhere, "--outputs", outputs)
     shutil.copytree(outputs, alone)
-    both = ("--data", data, "--outputs", alone, "--known", "alone")
+    both = ("--data", data, "--outputs", alone, "--speaker-norm", "utterance")
     run(run_script, "audio_test.py", *both)
     run(run_script, "run_classifier.py", *both, "--train", "no")
 
@@ -94,7 +94,7 @@ def talk(rows, tmp_path_factory):
 def expected(trained):
     """What the test stages wrote: (regime, model) -> {id: logits}."""
     found = {}
-    for regime, folder in (("past", trained.outputs), ("alone", trained.alone)):
+    for regime, folder in (("past", trained.outputs), ("utterance", trained.alone)):
         for model in ("text", "audio", "cmbert"):
             ids = np.load(folder / f"{model}_index.npy")
             logits = np.load(folder / f"{model}_output.npy")

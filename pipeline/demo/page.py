@@ -7,8 +7,8 @@ from functools import partial
 import gradio as gr
 import numpy as np
 
+from fusion.paper import PAPER_MODELS as MODELS
 from pipeline.demo.conversation import LETTERS, Conversation, Turn, listen
-from pipeline.evaluation.predictions import MODELS
 from pipeline.features.mel import Mel, log_mel
 from pipeline.figures.attention import draw_attention
 from pipeline.figures.style import paint

@@ -89,8 +89,8 @@ class Recogniser(ABC):
         return rows
 
     def known(self, regime: str) -> str | None:
-        """Return the regime that outputs are of: "alone" if it does not matter, None for text."""
-        return regime if self.LEARNED else "alone"
+        """Return what outputs are normalised by: "utterance" if it does not matter, None: text."""
+        return regime if self.LEARNED else "utterance"
 
     def companies(
         self, rows: Utterances, regime: str, budget: int, size: int

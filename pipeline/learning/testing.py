@@ -5,10 +5,18 @@ from types import ModuleType
 
 import numpy as np
 
-from pipeline.evaluation import metrics, predictions
-from pipeline.evaluation.scoring import choose_groups
-from pipeline.evaluation.tables import with_interval
-from pipeline.files import UserError, read_data_hash, reading, together
+from fusion import metrics
+from fusion.metrics import choose_groups, with_interval
+from fusion.predictions import FACTS, HELD_OUT, SCRIPTS, check_arrays
+from pipeline.files import (
+    UserError,
+    read_data_hash,
+    reading,
+    together,
+    write_array,
+    write_json,
+    write_text,
+)
 from pipeline.labels import LABELS
 from pipeline.learning import processes
 from pipeline.learning.checkpoint import read_config
@@ -29,11 +37,11 @@ def begin(stage: ModuleType, settings: dict) -> Work:
         "data_hash": read_data_hash(settings["data"]),
         "model": hash_outputs(place, stage.MADE_BY),
     }
-    return Work(predictions.MADE_BY[stage.NAME], outputs, settings, inputs, place)
+    return Work(SCRIPTS[stage.NAME], outputs, settings, inputs, place)
 
 
 def dump(stage: ModuleType, data: str, outputs: str, regime: str, limits: tuple[int, int]) -> None:
-    """Write {stage.NAME}_*.npy of the test rows to `outputs`, of the held-out rows to its valid/.
+    """Write {stage.NAME}_*.npy of the test rows to `outputs`, of the held-out rows to its heldout/.
 
     A held-out row is predicted by the training that did not see it: the validation sessions by the
     one model, or every training session by its fold's model.
@@ -53,14 +61,15 @@ def dump_all(
     with reading(folder / "config.json", stage.MADE_BY):
         run = {key: config[key] for key in ("data_hash", "synthetic", "settings", "versions")}
         chose = " (they chose the epoch)" * (config["settings"]["folds"] == 0)
-    run["known"] = model.known(regime)
+    known = model.known(regime)
+    run["speaker_norm"] = known
     write(outputs, stage.NAME, "test", test, logits, run)
 
     parts = sorted(path.parent for path in folder.glob("fold*/config.json")) or [folder]
     held_out = [read_held_out(part, stage.MADE_BY) for part in parts]
     unseen = others.table["session"].isin(sum(held_out, [])).to_numpy()
     if not unseen.any():
-        for path in (outputs / "valid").glob(f"{stage.NAME}_*"):
+        for path in (outputs / HELD_OUT).glob(f"{stage.NAME}_*"):
             path.unlink()  # of an earlier run
         print("held-out: no rows: the model was trained on all sessions but the test's")
         return
@@ -70,7 +79,7 @@ def dump_all(
         rows = others.table["session"].isin(sessions).to_numpy()
         _, model = load_trained(stage, part, test)
         logits[rows] = predict(model, others.select(rows), regime, limits, f"test {part.name}")
-    write(outputs / "valid", stage.NAME, f"held-out{chose}", others, logits, run)
+    write(outputs / HELD_OUT, stage.NAME, f"held-out{chose}", others, logits, run)
 
 
 def read_held_out(folder: Path, made_by: str) -> list[int]:
@@ -98,11 +107,24 @@ def write(
     folder: Path, model: str, kind: str, rows: Utterances, logits: np.ndarray, run: dict
 ) -> None:
     """Write one set of predictions and print its scores."""
-    predictions.write(folder, model, rows.ids, rows.labels, logits, run, rows.table)
+    arrays = {
+        "truth": np.asarray(rows.labels, np.int64),
+        "pred": np.asarray(logits).argmax(axis=1),
+        "output": np.asarray(logits, np.float32),
+        "index": np.asarray(rows.ids, np.str_),
+    }
+    check_arrays(folder, model, arrays)
+    for name, array in arrays.items():
+        write_array(folder / f"{model}_{name}.npy", array)
+    facts = rows.table[[*FACTS, *({"corpus"} & set(rows.table))]]
+    write_text(
+        folder / f"{model}_rows.tsv", facts.to_csv(sep="\t", index=False, lineterminator="\n")
+    )
+    write_json(folder / f"{model}_run.json", run)
     groups, resampled = choose_groups(rows.table["session"], rows.speakers, len(rows))
     scores = metrics.measure(rows.labels, logits.argmax(1), None, groups)
     label = f" [{rows.synthetic}]" if rows.synthetic else ""
-    known = f", speakers known: {run['known']}" if run["known"] else ""
+    known = f", SPEAKER_NORM {run['speaker_norm']}" if run["speaker_norm"] else ""
     print(
         f"{kind}: {rows}{known}: accuracy {with_interval(scores, 'accuracy')}, "
         f"weighted F1 {with_interval(scores, 'f1')}, macro F1 {with_interval(scores, 'macro_f1')}, "

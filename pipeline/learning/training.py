@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from fusion import metrics
 from models import check_choice
 from models.processes import total
 from models.speaker import DEFAULT_REGIME
-from pipeline.evaluation import metrics
 from pipeline.files import write_json
 from pipeline.labels import LABELS
 from pipeline.learning import processes

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from pipeline.evaluation.predictions import MODELS
+from fusion.paper import PAPER_MODELS as MODELS
 from pipeline.labels import LABELS, LABELS_KO
 from pipeline.predicting.predicting import Answer
 from pipeline.predicting.recordings import readable

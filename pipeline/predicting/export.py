@@ -4,7 +4,7 @@ import shutil
 from operator import ge
 from pathlib import Path
 
-from pipeline.evaluation.predictions import MODELS
+from fusion.paper import PAPER_MODELS as MODELS
 from pipeline.files import RECORDS, UserError, read_json, reading, sha256, write_json, write_text
 from pipeline.learning.checkpoint import save_weights, write_files
 from pipeline.predicting.graphs import write_graph
@@ -92,7 +92,7 @@ def write_card(run: Run, scores: list[dict], without: list[str]) -> str:
 
 
 def describe_known(scores: list[dict]) -> str:
-    known = scores[-1].get("known", {}).items()
+    known = scores[-1].get("speaker_norm", {}).items()
     return ", ".join(f"{model}: {regime}" for model, regime in known if regime)
 
 
@@ -161,7 +161,7 @@ python predict.py recording.wav --text "what was said" --model THIS_FOLDER --onn
 `*/model.onnx` run in any language. Tokens are made by the tokenizer beside them, log-mel
 spectrograms with the constants under `mel` in `config.json` (`pipeline/features/mel.py`); `state`
 is zeros for a stranger, and `state_after` the next `state` of the same speaker. `fusion.json` holds
-how logits become probabilities (`pipeline/evaluation/fusion.py`).
+how logits become probabilities (`fusion/stored.py`).
 
 ## Limits
 

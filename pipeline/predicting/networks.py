@@ -52,7 +52,7 @@ class Networks:
                 key = name, str(speaker)
                 logits[places], voices[key] = hear(model, own, LIMITS[name], voices.get(key))
             else:
-                logits[places] = predict(model, own, "alone", LIMITS[name], name)
+                logits[places] = predict(model, own, "utterance", LIMITS[name], name)
         return logits
 
 

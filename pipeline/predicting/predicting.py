@@ -19,8 +19,8 @@ import numpy as np
 from scipy.special import softmax
 
 from corpora.transcripts import STYLES
-from pipeline.evaluation import fusion
-from pipeline.evaluation.predictions import MODELS
+from fusion import stored as fusion
+from fusion.paper import PAPER_MODELS as MODELS
 from pipeline.files import UserError, read_json, reading
 from pipeline.labels import LABELS
 from pipeline.predicting.recordings import Recording, Refuse, give_up, of_row, readable

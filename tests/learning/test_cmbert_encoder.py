@@ -88,7 +88,7 @@ def test_words_are_hidden_while_learning_alone(model, prepared):
 def test_an_utterance_is_the_same_alone_in_any_batch_and_whoever_is_known(model, prepared):
     together = predict(model, prepared, "past", LIMITS, "")
     for regime in REGIMES:
-        assert model.known(regime) == "alone"
+        assert model.known(regime) == "utterance"
         assert torch.equal(predict(model, prepared, regime, LIMITS, ""), together)
     for row in range(len(prepared)):
         own = prepared.select(np.arange(len(prepared)) == row)

@@ -233,7 +233,7 @@ def speaker_logits(model, clips, regime, cut=None, order=None, before=None):
 
 def test_a_speakers_logits_do_not_depend_on_batches_or_padding():
     model, clips = built("statistics"), clips_of(1, 40, 97, 150, 301)
-    for regime in ("alone", "past", "all"):
+    for regime in ("utterance", "past", "all"):
         together, _ = speaker_logits(model, clips, regime)
         apart, _ = speaker_logits(model, clips, regime, cut=[[clip] for clip in clips])
         assert (together - apart).abs().max() < 1e-4
@@ -264,8 +264,8 @@ def test_what_is_known_of_a_speaker_turn_by_turn():
 
 def test_alone_no_company_counts_and_all_is_everyone():
     model, clips = built("statistics"), clips_of(50, 40, 97, 150)
-    alone, _ = speaker_logits(model, clips, "alone")
-    single = torch.cat([speaker_logits(model, [clip], "alone")[0] for clip in clips])
+    alone, _ = speaker_logits(model, clips, "utterance")
+    single = torch.cat([speaker_logits(model, [clip], "utterance")[0] for clip in clips])
     assert (alone - single).abs().max() < 1e-5
     everything, _ = speaker_logits(model, clips, "all")
     reverse, _ = speaker_logits(model, clips[::-1], "all")
@@ -281,7 +281,7 @@ def test_a_shift_of_a_speakers_maps_is_normalised_away():
         shifted.convolutions[2].bias += 5.0
     clips = clips_of(90, 120, 60)
     assert (logits(shifted, clips) - logits(model, clips)).abs().max() > 0.1
-    for regime in ("alone", "past", "all"):
+    for regime in ("utterance", "past", "all"):
         found, expected = (speaker_logits(m, clips, regime)[0] for m in (shifted, model))
         assert (found - expected).abs().max() < 1e-4
 

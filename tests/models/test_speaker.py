@@ -17,12 +17,12 @@ def test_sums_of_clips_by_hand():
 def test_regimes_by_hand():
     own = torch.tensor([[1.0, 10], [1, 20], [1, 30]]).double()
     before = torch.tensor([2.0, 5]).double()
-    assert known_at_each(own, "alone", before).tolist() == own.tolist()
+    assert known_at_each(own, "utterance", before).tolist() == own.tolist()
     assert known_at_each(own, "past").tolist() == [[1, 10], [2, 30], [3, 60]]
     assert known_at_each(own, "past", before).tolist() == [[3, 15], [4, 35], [5, 65]]
     assert known_at_each(own, "all").tolist() == [[3, 60]] * 3
     assert known_at_each(own, "all", before).tolist() == [[5, 65]] * 3
-    with pytest.raises(ModelError, match="KNOWN = 'future'"):
+    with pytest.raises(ModelError, match="SPEAKER_NORM = 'future'"):
         known_at_each(own, "future")
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from pipeline.evaluation import fusion
+from fusion import stored as fusion
 from pipeline.files import UserError
 from pipeline.predicting import Heard, Recording, load_run, predict
 from pipeline.predicting.export import export

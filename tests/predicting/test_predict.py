@@ -59,9 +59,9 @@ def test_a_recording_is_one_readable_line(ask, talk):
     assert line.startswith(f"'{talk[0]['text']}': ") and "audio" not in line
 
 
-@pytest.mark.parametrize("regime", ["alone", "past"])
+@pytest.mark.parametrize("regime", ["utterance", "past"])
 def test_a_manifest_gets_what_the_test_stage_wrote(ask, talk, expected, tmp_path, regime):
-    columns = ("path", "text", "speaker", "scenario")[: 2 if regime == "alone" else 3]
+    columns = ("path", "text", "speaker", "scenario")[: 2 if regime == "utterance" else 3]
     table = manifest(tmp_path / "list.tsv", talk, *columns)
     answers = [json.loads(line) for line in ask("--manifest", table, "--json").splitlines()]
     assert [answer["path"] for answer in answers] == [row["path"] for row in talk]

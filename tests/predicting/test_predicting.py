@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.evaluation import fusion
-from pipeline.evaluation.dialogue import Dialogue, Transitions
-from pipeline.evaluation.fusion import Certainty
+from fusion import stored as fusion
+from fusion.dialogue import Dialogue, Transitions
+from fusion.stored import Certainty
 from pipeline.files import UserError
 from pipeline.predicting import Heard, Recording, load_run, predict
 
@@ -40,7 +40,7 @@ def assert_as_tested(answers, talk, expected, regime, models=MODELS, rtol=0):
             np.testing.assert_allclose(answer.logits[model], tested, rtol=rtol, atol=1e-5)
 
 
-@pytest.mark.parametrize("regime", ["alone", "past"])
+@pytest.mark.parametrize("regime", ["utterance", "past"])
 def test_the_test_rows_get_what_the_test_stage_gave_them(run, talk, expected, regime):
     answers = list(predict(run, recordings_of(talk, regime)))
     assert_as_tested(answers, talk, expected, regime)
@@ -69,8 +69,8 @@ def test_samples_are_as_good_as_a_file(run, talk):
 
 
 def test_without_words_the_voice_alone_is_judged_and_said_so(run, talk, expected):
-    answers = list(predict(run, recordings_of(talk, "alone", text="")))
-    assert_as_tested(answers, talk, expected, "alone", ["audio"])
+    answers = list(predict(run, recordings_of(talk, "utterance", text="")))
+    assert_as_tested(answers, talk, expected, "utterance", ["audio"])
     for answer in answers:
         assert any("voice alone" in remark for remark in answer.remarks)
         assert answer.method == run.fusion.method(["audio"])
@@ -84,7 +84,7 @@ def test_a_transcript_of_noise_only_counts_as_none(run, talk):
 
 def test_words_alone_are_judged_without_a_voice(run, talk, expected):
     answers = list(predict(run, [Recording(text=row["text"]) for row in talk]))
-    assert_as_tested(answers, talk, expected, "alone", ["text"])
+    assert_as_tested(answers, talk, expected, "utterance", ["text"])
 
 
 def test_words_are_read_as_the_corpus_was(run, talk):
@@ -121,19 +121,19 @@ def test_missing_models_leave_the_fusion_of_the_others(trained, talk, expected, 
     outputs = shutil.copytree(trained.outputs, tmp_path / "outputs")
     shutil.rmtree(outputs / "audio")
     run = load_run(outputs)
-    answers = list(predict(run, recordings_of(talk, "alone")))
-    assert_as_tested(answers, talk, expected, "alone", ["text", "cmbert"])
+    answers = list(predict(run, recordings_of(talk, "utterance")))
+    assert_as_tested(answers, talk, expected, "utterance", ["text", "cmbert"])
     assert answers[0].method == run.fusion.method(["text", "cmbert"])
     with pytest.raises(UserError, match=r"no model for it in .*, run audio_train.py"):
-        list(predict(run, recordings_of(talk, "alone", text="")))
+        list(predict(run, recordings_of(talk, "utterance", text="")))
 
 
 def refit(outputs, certain, in_dialogue=0.0):
     """Store other thresholds: one for each set of models, one for all turns of a dialogue."""
     stored = fusion.load(outputs / "fusion.json")
     flat = Dialogue(Transitions(*np.zeros((2, 8, 7))), np.full(7, 1 / 7), past=True, whole=False)
-    thresholds = {models: Certainty(certain.get(models, 0.0), 1, 1) for models in fusion.SETS}
-    turns = dict.fromkeys(fusion.SETS, Certainty(in_dialogue, 1, 1))
+    thresholds = {models: Certainty(certain.get(models, 0.0), 1, 1) for models in stored.forms}
+    turns = dict.fromkeys(stored.forms, Certainty(in_dialogue, 1, 1))
     changed = replace(stored, certain=thresholds, in_dialogue=turns, dialogue=flat)
     changed.write(outputs / "fusion.json")
     return load_run(outputs)
@@ -159,7 +159,7 @@ def test_a_verdict_is_uncertain_below_the_threshold_of_the_models_that_gave_it(
 
 def test_turns_read_with_those_before_them_have_another_threshold(trained, talk, tmp_path):
     outputs = shutil.copytree(trained.outputs, tmp_path / "outputs", ignore=RECORDS)
-    run = refit(outputs, dict.fromkeys(fusion.SETS, 1.0))
+    run = refit(outputs, dict.fromkeys(fusion.list_sets(dict.fromkeys(MODELS, "")), 1.0))
 
     def ask(speakers, dialogue="call"):
         turns = [Recording(text=talk[0]["text"], speaker=s, dialogue=dialogue) for s in speakers]
