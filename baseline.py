@@ -13,7 +13,7 @@ hyperparameters included (cross-validation by session); `_output` is the logarit
 Shapes: N rows, C = 7 classes, F statistics of a clip.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
@@ -33,11 +33,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 from tqdm import tqdm
 
+from common.files import LABELS, UserError, read_data_hash, together
 from fusion.fitting import fit_temperatures
 from fusion.predictions import HELD_OUT
 from pipeline.features.statistics import STATISTICS, describe_clip
-from pipeline.files import UserError, read_data_hash, together
-from pipeline.labels import LABELS
 from pipeline.learning.dataset import Utterances, load_utterances
 from pipeline.learning.testing import write
 from pipeline.learning.voices import Average, known_sums, sums_of, units_of
@@ -64,8 +63,8 @@ Splits = list[tuple[np.ndarray, np.ndarray]]  # rows to learn from, rows to scor
 
 def main() -> None:
     inputs = {"data_hash": read_data_hash(DATA)}
-    settings = config.settings(globals())
-    work = Work("baseline.py", Path(OUTPUTS), settings, inputs, Path(OUTPUTS) / "baseline")
+    block = settings.read(globals())
+    work = Work("baseline.py", Path(OUTPUTS), block, inputs, Path(OUTPUTS) / "baseline")
     if work.is_done():
         return
     fit, held_out, test = (load_utterances(DATA, split) for split in ("train", "valid", "test"))
@@ -196,4 +195,4 @@ def write_predictions(
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

@@ -10,7 +10,7 @@ Writes  nothing: a visitor's conversation lives in memory, Gradio's copies are d
 The page needs no network, and tells nobody anything.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
@@ -18,7 +18,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from pipeline.files import UserError
+from common.files import UserError
 from pipeline.predicting import load_run
 
 # --------------------------------------------------------------------------------------
@@ -73,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

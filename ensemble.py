@@ -18,7 +18,7 @@ dialogue rows learn from the labels of the training sessions in DATA how emotion
 another; otherwise only the report page reads DATA (transcripts and counts).
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
@@ -30,12 +30,12 @@ import numpy as np
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
+from common.files import read_json, together, write_array, write_json, write_text
+from common.plots import find_font
 from fusion import choice, conversation, folds, methods, origin, page, paper, plots, scoring, tables
 from fusion.fitting import cross_fit
 from fusion.paper import PAPER_MODELS
 from fusion.predictions import INPUTS, Predictions
-from pipeline.figures import style
-from pipeline.files import read_json, together, write_array, write_json, write_text
 from pipeline.record import Work
 
 # ----------------------------------------------------------------------------------------------
@@ -54,7 +54,7 @@ def main() -> None:
     choice.check_target(TARGET)
     paper.load_lightgbm()  # before any work: the machine may lack its system library
     inputs = origin.identify(folders, DATA)
-    work = Work("ensemble.py", place, config.settings(globals()), inputs, place / "ensemble")
+    work = Work("ensemble.py", place, settings.read(globals()), inputs, place / "ensemble")
     if not work.is_done():
         with threadpool_limits(limits=1):  # the same sums on every machine
             fuse_and_score(folders, place)
@@ -160,7 +160,7 @@ def write_results(
     made = tables.make_tables(results)
     if learned := results["learned"]["conversation"]:
         made["conversation"].append(tables.tabulate_changes(test, pred, probabilities, corpus))
-    font = style.find_font()
+    font = find_font()
     html = page.write_page(results, made, figures, test, pred, probabilities, corpus, font)
     every = [table for section in made.values() for table in section]
     notice = {name: results[name] for name in ("synthetic", "speaker_norm")}
@@ -194,4 +194,4 @@ def show(results: dict, place: Path) -> None:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

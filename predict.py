@@ -21,7 +21,7 @@ The exit status is 0 where all is answered, 1 where some of several recordings o
 each said with its reason, and 2 where nothing is.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
@@ -34,7 +34,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.files import UserError, remove, unwritable
+from common.files import UserError, remove, unwritable
 from pipeline.predicting import Answer, Heard, Recording, Run, load_run, predict, recordings
 from pipeline.predicting.answers import COLUMNS, MODELS, as_dict, as_line, as_row, one_line
 from pipeline.predicting.recordings import Refuse
@@ -222,4 +222,4 @@ def note(text: str) -> None:
 
 
 if __name__ == "__main__":
-    config.run(main, words="recordings")
+    settings.run(main, words="recordings")

@@ -19,7 +19,7 @@ For a corpus beyond one machine: `pip install distributed`, start `dask schedule
 tcp://HOST:8786. Every machine must see the corpus and the data folder under the same paths.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
@@ -34,6 +34,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from common import sound
+from common.files import LABELS, sha256, write_json, write_text
 from corpora.account import Account
 from corpora.counts import compare_counts, count_utterances, count_verbatim, is_tied
 from corpora.matching import VOTES
@@ -42,8 +43,6 @@ from corpora.report import print_account, print_corpus, print_summary, write_rep
 from corpora.several import Corpus, join, open_corpus
 from corpora.splits import SPLITS, check_not_empty, split_sessions, split_utterances
 from corpora.tree import find_tree
-from pipeline.files import sha256, write_json, write_text
-from pipeline.labels import LABELS
 from pipeline.record import Work
 
 # ------------------------------------------------------------------------------------------------
@@ -76,7 +75,7 @@ def main() -> None:
         "corpus": " ".join(tree.fingerprint() + tree.stamp() for tree in trees),
         "report": os.path.relpath(report, data),
     }
-    work = Work("preprocess.py", data, config.settings(globals()), inputs, data / "data")
+    work = Work("preprocess.py", data, settings.read(globals()), inputs, data / "data")
     unfinished = data / "unfinished"  # an earlier run's data stay until these are whole
     work.take_up(unfinished)
     if work.is_done():
@@ -144,7 +143,7 @@ def describe(corpus: Corpus, sessions: dict[str, list[int]], used: pd.DataFrame)
     return {
         "corpus": corpus.describe(),
         "synthetic": corpus.synthetic,
-        "settings": config.settings(globals()),
+        "settings": settings.read(globals()),
         "labels": list(LABELS),
         "sessions": sessions,
         "counts": count_utterances(used),
@@ -181,4 +180,4 @@ def write_table(path: Path, rows: pd.DataFrame) -> None:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

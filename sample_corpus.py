@@ -8,7 +8,7 @@ is in it. The same settings give the same files, byte for byte. What is odd abou
 planted in it.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from common.files import SAMPLE_RATE, UserError, write_json
 from extras.sample import speech
 from extras.sample.oddities import ODDITIES
 from extras.sample.raters import listener_emotion, rate
 from extras.sample.screenplay import SENTENCES, Line, write_screenplay
 from extras.sample.writer import Segment, Session, write_kemdy19
-from pipeline.files import RATE, UserError, write_json
 from pipeline.record import Work
 
 # --------------------------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ def main() -> None:
     if target.exists() and not (target / marker).is_file():
         raise UserError(f"{CORPUS} exists and is no sample corpus: choose another with --corpus")
     inputs = {"folder": target.name}
-    work = Work("sample_corpus.py", target.parent, config.settings(globals()), inputs, target)
+    work = Work("sample_corpus.py", target.parent, settings.read(globals()), inputs, target)
     if work.is_done():
         return
     print(f"reading {SENTENCES.name}, writing {SESSIONS} sessions of {UTTERANCES} utterances")
@@ -114,7 +114,7 @@ def perform(
         dialogue = f"Sess{number:02d}_{line.dialogue}"
         counts[dialogue, line.gender] += 1
         start = clock[dialogue] + rng.uniform(0.2, 1.2)
-        clock[dialogue] = end = start + len(audio) / RATE
+        clock[dialogue] = end = start + len(audio) / SAMPLE_RATE
         rows = {line.gender: rate(line.emotion, rng)}
         listener = "M" if line.gender == "F" else "F"
         rows[listener] = rate(listener_emotion(line.emotion, rng), rng)
@@ -166,7 +166,7 @@ def describe(lines: list[Line], lengths: dict[str, int], planted: dict[str, str]
         "seed": SEED,
         "sessions": SESSIONS,
         "utterances": len(lines),
-        "seconds": round(sum(lengths.values()) / RATE, 3),
+        "seconds": round(sum(lengths.values()) / SAMPLE_RATE, 3),
         "classes": dict(Counter(line.emotion for line in lines).most_common()),
         "planted": planted,
         "versions": {"python": python, **{package: version(package) for package in packages}},
@@ -175,4 +175,4 @@ def describe(lines: list[Line], lengths: dict[str, int], planted: dict[str, str]
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

@@ -14,7 +14,7 @@ again with the same settings, it goes on where it stopped; STEPS may change whil
 begun.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from common.files import UserError, sha256
 from models.kobert import (
     KoBERTTokenizer,
     build_encoder,
@@ -34,7 +35,6 @@ from models.kobert import (
     load_tokenizer,
     train_tokenizer,
 )
-from pipeline.files import UserError, sha256
 from pipeline.learning import processes
 from pipeline.learning.checkpoint import State, write_files
 from pipeline.learning.training import learn
@@ -82,9 +82,9 @@ def main() -> None:
     texts, ratings = read_lines(TEXT)
     folder = Path(OUTPUTS) / "encoder"
     made = folder / "unfinished"  # an earlier encoder stands until this one is finished
-    settings = config.settings(globals())
+    block = settings.read(globals())
     inputs = {"text": sha256(TEXT), **({"bert": identify(BERT)} if BERT else {})}
-    work = Work("text_pretrain.py", folder, settings, inputs, folder)
+    work = Work("text_pretrain.py", folder, block, inputs, folder)
     if processes.is_first():
         work.take_up(made)
     processes.wait()
@@ -105,7 +105,7 @@ def main() -> None:
     network = Pretrainer(encoder)
     if not BERT and not unfinished:
         network.start_from_counts(corpus.whole.select(lines[0]), SEED)
-    task = Pretraining(network, tokenizer, corpus, lines, settings, identity(settings, inputs))
+    task = Pretraining(network, tokenizer, corpus, lines, block, identity(block, inputs))
     state = State(made / "state.pt", network, task.optimizer, task.identity)
     if state.load(partial(check_unfinished, state.path, task.identity)):
         print(f"{state.path}: going on after step {state.step}")
@@ -159,4 +159,4 @@ def identity(settings: dict, inputs: dict) -> dict:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

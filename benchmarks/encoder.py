@@ -12,7 +12,7 @@ Encoders are fine-tuned by the training loop and with the settings of text_train
 below, which were chosen on training rows: nothing is chosen on the held-out rows.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
@@ -28,11 +28,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import text_train
+from common.files import LABELS, UserError
 from fusion import metrics
 from models.kobert import build_encoder
 from models.speaker import DEFAULT_REGIME
-from pipeline.files import UserError
-from pipeline.labels import LABELS
 from pipeline.learning import text
 from pipeline.learning.dataset import Training, Utterances
 from pipeline.learning.recogniser import predict
@@ -105,16 +104,16 @@ def score_encoder(
     name: str, pretrained: bool, fit: Utterances, held_out: Utterances, seed: int
 ) -> tuple[float, float]:
     """Return the scores of an encoder fine-tuned on `fit`."""
-    settings = {**config.settings(vars(text_train)), "bert": name, "seed": seed}
+    block = {**settings.read(vars(text_train)), "bert": name, "seed": seed}
     if len(fit) <= FEW:
         settings["epochs"] = EPOCHS_FEW
     else:
-        own = config.settings(globals())
+        own = settings.read(globals())
         settings |= {name: own[name] for name in WITH_ALL}
     torch.manual_seed(seed)
     model = text.create(settings)
     if not pretrained:
-        encoder = build_encoder(model.network.encoder.config.to_dict())
+        encoder = build_encoder(model.network.encoder.settings.to_dict())
         model = text.TextModel(encoder, model.tokenizer, settings)
     fit, held_out = model.prepare(fit), model.prepare(held_out)
     rates = {"classifier": settings["classifier_rate"], "": settings["learning_rate"]}
@@ -131,4 +130,4 @@ def scores(held_out: Utterances, predicted: np.ndarray) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

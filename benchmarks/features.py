@@ -12,8 +12,8 @@ import scipy.signal
 from threadpoolctl import threadpool_limits
 
 from benchmarks.measure import alternate, draw_clips, row
+from common.files import FULL_SCALE, SAMPLE_RATE
 from pipeline.features import mel, paper
-from pipeline.files import FULL_SCALE, RATE
 
 CLIPS = 100
 MEL = mel.Mel()
@@ -21,7 +21,7 @@ MEL = mel.Mel()
 
 def rows() -> list[dict]:
     clips = draw_clips(CLIPS)
-    hours = sum(map(len, clips)) / RATE / 3600
+    hours = sum(map(len, clips)) / SAMPLE_RATE / 3600
     pairs = {
         "log-mel, against librosa": (mel_ours, mel_librosa),
         "log-mel and its deltas, against librosa": (deltas_ours, deltas_librosa),
@@ -49,7 +49,7 @@ def deltas_ours(clip: np.ndarray) -> np.ndarray:
 def mel_librosa(clip: np.ndarray) -> np.ndarray:
     power = librosa.feature.melspectrogram(
         y=clip.astype(np.float32) / FULL_SCALE,
-        sr=RATE,
+        sr=SAMPLE_RATE,
         n_fft=MEL.window,
         hop_length=MEL.hop,
         n_mels=MEL.bins,
@@ -71,7 +71,7 @@ def deltas_librosa(clip: np.ndarray) -> np.ndarray:
 def paper_scipy(clip: np.ndarray) -> np.ndarray:
     _, _, density = scipy.signal.spectrogram(
         clip.astype(np.float64),
-        RATE,
+        SAMPLE_RATE,
         window=np.hanning(641)[:-1],
         noverlap=320,
         detrend=False,
@@ -83,5 +83,5 @@ def paper_scipy(clip: np.ndarray) -> np.ndarray:
 
 def mfcc_librosa(clip: np.ndarray) -> np.ndarray:
     samples = clip.astype(np.float32) / FULL_SCALE
-    mfcc = librosa.feature.mfcc(y=samples, sr=RATE, n_mfcc=100, n_fft=400, hop_length=160)
+    mfcc = librosa.feature.mfcc(y=samples, sr=SAMPLE_RATE, n_mfcc=100, n_fft=400, hop_length=160)
     return (mfcc - mfcc.mean(1, keepdims=True)) / mfcc.std(1, keepdims=True)

@@ -9,7 +9,7 @@ ends with status 1 if anything was lost. Stages are forked from one process that
 libraries, so that a start takes no time.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
@@ -180,4 +180,4 @@ def same(first: Path, second: Path) -> bool:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

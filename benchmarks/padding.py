@@ -6,14 +6,14 @@ Draws UTTERANCES lengths (log-normal, median 4.2 s, 95 % under 15.5 s) of SPEAKE
 them as training does, and prints padded over real seconds and the sizes of the batches.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
 import numpy as np
 
 import audio_train
-from pipeline.files import RATE
+from common.files import SAMPLE_RATE
 from pipeline.learning.audio import PART
 from pipeline.learning.batches import cut_alike, cut_batches, cut_speaker_batches
 
@@ -30,9 +30,9 @@ SHORTEST, LONGEST = 0.26, 78.0
 def main() -> None:
     random = np.random.default_rng(SEED)
     seconds = random.lognormal(np.log(MEDIAN), np.log(P95 / MEDIAN) / 1.645, UTTERANCES)
-    lengths = (np.clip(seconds, SHORTEST, LONGEST) * RATE).astype(np.int64)
+    lengths = (np.clip(seconds, SHORTEST, LONGEST) * SAMPLE_RATE).astype(np.int64)
     speakers = np.arange(UTTERANCES) % SPEAKERS
-    budget, size = audio_train.BATCH_SECONDS * RATE, audio_train.BATCH_SIZE
+    budget, size = audio_train.BATCH_SECONDS * SAMPLE_RATE, audio_train.BATCH_SIZE
     known = cut_speaker_batches(speakers, lengths, budget, size, SEED)
     mixed = cut_batches(lengths, budget, size, SEED)
     for name, batches in (("one speaker a batch", known), ("whoever speaks", mixed)):
@@ -49,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

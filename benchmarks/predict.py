@@ -16,7 +16,7 @@ import soundfile
 import torch
 
 from benchmarks.measure import alternate, row
-from pipeline.files import RATE
+from common.files import SAMPLE_RATE
 from pipeline.predicting import Recording, load_run, predict
 
 MODEL = "outputs"  # a folder of all three trained models
@@ -34,7 +34,7 @@ def rows() -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         files = [write_recording(Path(folder), number, random) for number in range(COUNT)]
         short = replace(files[0], path=str(Path(folder) / "short.wav"))
-        soundfile.write(short.path, noise(SHORT, random), RATE)
+        soundfile.write(short.path, noise(SHORT, random), SAMPLE_RATE)
         run = load_run(MODEL)
         list(predict(run, files[:4]))  # loads the models
         (once,) = alternate(lambda: list(predict(run, [short])), rounds=10)
@@ -52,12 +52,12 @@ def rows() -> list[dict]:
 
 def write_recording(folder: Path, number: int, random: np.random.Generator) -> Recording:
     path = folder / f"{number}.wav"
-    soundfile.write(path, noise(random.uniform(*LENGTHS), random), RATE)
+    soundfile.write(path, noise(random.uniform(*LENGTHS), random), SAMPLE_RATE)
     return Recording(str(path), " ".join(random.choice(WORDS.split(), 2 + random.integers(10))))
 
 
 def noise(seconds: float, random: np.random.Generator) -> np.ndarray:
-    return 0.1 * random.standard_normal(round(seconds * RATE))
+    return 0.1 * random.standard_normal(round(seconds * SAMPLE_RATE))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
@@ -29,7 +29,7 @@ from importlib.metadata import version
 
 import torch
 
-from pipeline.files import UserError, read_json, write_json, write_text
+from common.files import UserError, read_json, write_json, write_text
 
 # --------------------------------------------------------------------------------------
 NAMES = ()  # benchmarks: given without a name
@@ -106,4 +106,4 @@ def write_page(machine: dict, rows: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    config.run(main, words="names")
+    settings.run(main, words="names")

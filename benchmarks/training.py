@@ -31,14 +31,13 @@ import run_classifier
 import text_train
 from benchmarks.features import mfcc_librosa, paper_scipy
 from benchmarks.measure import ROOT, alternate, draw_clips, draw_texts, row
+from common import settings
+from common.files import LABELS, SAMPLE_RATE
 from models.alexnet import AlexNetConfig
 from models.cmbert import CMBERT
 from models.kobert import KoBERTClassifier, build_encoder, load_tokenizer
-from pipeline import config
 from pipeline.features.mel import Mel
 from pipeline.features.paper import Paper
-from pipeline.files import RATE
-from pipeline.labels import LABELS
 from pipeline.learning import audio, cmbert, text, training
 from pipeline.learning.batches import pad
 from pipeline.learning.checkpoint import State
@@ -111,7 +110,7 @@ def new_encoder(pooler: bool = False) -> nn.Module:
 def make_models() -> dict[str, Recogniser]:
     """Return the three models with the default settings of their scripts, for one epoch."""
     scripts = {"text": text_train, "CM-BERT": run_classifier, "audio": audio_train}
-    settings = {n: {**config.settings(vars(s)), "epochs": 1} for n, s in scripts.items()}
+    settings = {n: {**settings.read(vars(s)), "epochs": 1} for n, s in scripts.items()}
     tokenizer = load_tokenizer(TOKENIZER)
     mel = Mel()
     return {
@@ -130,7 +129,7 @@ class Round(Classification):
         part = Training(Path(), data, data.select(np.zeros(len(data), bool)), chooses_epoch=False)
         super().__init__(model, part, {"": 1e-5})
         chosen = np.concatenate(self.cut(0))
-        heard = float(data.sample_counts[chosen].sum()) / RATE
+        heard = float(data.sample_counts[chosen].sum()) / SAMPLE_RATE
         self.amount = heard if model.BUDGET == "batch_seconds" else len(chosen)
 
     def measure(self, state: State) -> None:
@@ -281,7 +280,7 @@ def paper_audio(data: Utterances) -> PaperLoop:
             features = torch.from_numpy(np.pad(features, ((0, 0), (0, missing), (0, 0))))[None]
             yield {"input": features}, torch.from_numpy(data.labels[number : number + 1])
 
-    seconds = float(data.sample_counts[:PAPER_CLIPS].sum()) / RATE
+    seconds = float(data.sample_counts[:PAPER_CLIPS].sum()) / SAMPLE_RATE
     return PaperLoop(network, 2e-4, batches, PAPER_CLIPS, seconds)
 
 

@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from common.files import LABELS, write_text
 from corpora.account import Account
 from corpora.counts import is_tied
 from corpora.matching import VOTES
 from corpora.several import Corpus
 from corpora.splits import SPLITS, format_sessions
-from pipeline.files import write_text
-from pipeline.labels import LABELS
 
 
 def print_corpus(corpus: Corpus) -> None:

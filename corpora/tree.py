@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
+from common.files import UserError, find_path
 from corpora.account import Account
 from corpora.annotation import ID_PATTERNS
-from pipeline.files import UserError, find_path
 
 ANNOTATION_NAMES = {
     "KEMDy19": re.compile(r"Session(?P<session>[0-9]{2,})_(?P<rated>[FM])_res\.csv", re.IGNORECASE),

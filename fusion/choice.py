@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from common.files import UserError
 from fusion import metrics
 from fusion.fitting import CLASSES, FOLDS, LogitSet, cross_fit, deal_folds
 from fusion.methods import (
@@ -20,7 +21,6 @@ from fusion.methods import (
 )
 from fusion.metrics import Estimate
 from fusion.stored import Certainty, Form, Fusion, WeightedVote, list_sets
-from pipeline.files import UserError
 
 STACKERS = {
     "half pool, half soft voting": fit_half_pool,

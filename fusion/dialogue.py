@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from pipeline.labels import LABELS
+from common.files import LABELS
 
 C = len(LABELS)
 FOLDS = 5

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from sklearn.model_selection import GroupKFold
 
-from pipeline.labels import LABELS
+from common.files import LABELS
 
 CLASSES = len(LABELS)
 FOLDS = 5

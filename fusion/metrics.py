@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtr, stdtrit  # binomial; Student's t, its quantiles
 
-from pipeline.labels import LABELS
+from common.files import LABELS
 
 SCORES = ("accuracy", "f1", "precision", "recall", "macro_f1", "uar", "ece")
 BINS = 15  # of equal width, for the expected calibration error

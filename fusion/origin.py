@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from common.files import LABELS, UserError, hash_data, naming, read_json, sha256
 from fusion import metrics
 from fusion.predictions import HELD_OUT, SCRIPTS, Predictions
-from pipeline.files import UserError, hash_data, read_json, reading, sha256
-from pipeline.labels import LABELS
 from pipeline.record import describe_machine, hash_files
 
 SPLITS = ("train", "valid", "test")
@@ -89,7 +88,7 @@ def identify(folders: list[Path], data: str) -> dict[str, str]:
 def read_manifest(folder: Path, part: Predictions) -> dict:
     """Read a manifest, and refuse other data than the predictions were made from."""
     manifest = read_json(folder / "manifest.json", "preprocess.py")
-    with reading(folder / "manifest.json", "preprocess.py"):
+    with naming(folder / "manifest.json", "preprocess.py"):
         ours, theirs = hash_data(manifest["files"]), hash_of(part)
     if ours != theirs:
         raise UserError(
@@ -104,7 +103,7 @@ def read_table(folder: Path, split: str, manifest: dict) -> pd.DataFrame:
     path = folder / f"{split}.tsv"
     if not path.is_file() or sha256(path) != manifest["files"][path.name]:
         raise UserError(f"{path} is not what manifest.json says: run preprocess.py again")
-    with reading(path, "preprocess.py"):
+    with naming(path, "preprocess.py"):
         table = pd.read_csv(path, sep="\t", quoting=3, keep_default_na=False, dtype={"text": str})
         return table[["id", "text", *TURNS]].set_index("id")
 
@@ -116,7 +115,7 @@ def read_ablation(test: Predictions) -> list[dict]:
         return []
     rows, norm = read_json(path, SCRIPTS["cmbert"]), test.runs["cmbert"].get("speaker_norm")
     expected = metrics.scores(test.truth, test.select(("cmbert",))[0].argmax(axis=1))
-    with reading(path, SCRIPTS["cmbert"]):
+    with naming(path, SCRIPTS["cmbert"]):
         for row in rows:
             shown = [row[name] for name in ("accuracy", "macro_f1", "uar")]
             if not isinstance(row["input"], str) or not all(isinstance(v, float) for v in shown):

@@ -11,10 +11,10 @@ import numpy as np
 from fontTools import subset
 from jinja2 import Environment, StrictUndefined
 
+from common.files import LABELS
 from fusion.origin import Corpus
 from fusion.predictions import Predictions
 from fusion.tables import LOADER, Table, both_names, name_row, title_of
-from pipeline.labels import LABELS
 
 PAGE = Environment(loader=LOADER, autoescape=True, undefined=StrictUndefined)
 WORST = 20  # mistakes shown

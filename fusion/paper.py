@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import softmax
 
+from common.files import UserError
 from fusion.fitting import CLASSES, Fitted, LogitSet
 from fusion.methods import fit_majority
-from pipeline.files import UserError
 
 PAPER_MODELS = ("text", "audio", "cmbert")
 PUBLISHED_WEIGHTS = {"text": 0.67, "audio": 0.10, "cmbert": 0.23}

@@ -9,12 +9,11 @@ from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from common.files import LABELS, naming, read_json
+from common.plots import class_names, save
 from fusion import metrics
 from fusion.predictions import BASELINES, SCRIPTS, Predictions
 from fusion.tables import HEADERS, MAIN, title_of
-from pipeline.figures.style import class_names, save
-from pipeline.files import read_json, reading
-from pipeline.labels import LABELS
 
 COLOURS = {
     "majority": "#b8b8b8",
@@ -94,7 +93,7 @@ def read_histories(outputs: Path, models: tuple[str, ...]) -> dict[str, dict]:
         )
         if path.is_file():
             histories[model] = read_json(path, script)
-            with reading(path, script):
+            with naming(path, script):
                 names = ("epoch", *CURVES[0], *CURVES[1])
                 for entry in histories[model]["epochs"]:
                     if not all(isinstance(entry.get(name, 0), int | float) for name in names):

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.files import UserError, read_array, read_bytes, read_json, reading
-from pipeline.labels import LABELS
+from common.files import LABELS, UserError, naming, read_array, read_bytes, read_json
 
 HELD_OUT = "heldout"  # folder below OUTPUTS: rows that the model was not trained on
 BASELINES = ("baseline_text", "baseline_audio", "baseline_both")
@@ -182,7 +181,7 @@ def read_facts(folder: Path, model: str, ids: np.ndarray) -> pd.DataFrame:
     path, script = folder / f"{model}_rows.tsv", script_of(model)
     types = {"id": str, "dialogue_number": np.int64, "turn": np.int64, "labels": str}
     content = io.BytesIO(read_bytes(path, script))
-    with reading(path, script):
+    with naming(path, script):
         table = pd.read_csv(content, sep="\t", quoting=3, keep_default_na=False, encoding="utf-8")
         table = table[[*FACTS, *({"corpus"} & set(table))]].astype(types)
     if len(table) != len(ids):

@@ -6,9 +6,9 @@ Shapes: M models, N rows, C = 7 labels.
 import numpy as np
 from scipy.special import bdtr
 
+from common.files import LABELS
 from fusion import metrics
 from fusion.predictions import Predictions
-from pipeline.labels import LABELS
 
 # Compared besides stacking and the best single model: the gain of the fusion over a plain vote, of
 # the voice over the words, of each network over its classic, of dialogue context.

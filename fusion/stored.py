@@ -14,9 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_softmax, logsumexp, softmax
 
+from common.files import LABELS, naming, read_json, write_json
 from fusion.dialogue import MOST_SPEAKERS, Dialogue, Turns
-from pipeline.files import read_json, reading, write_json
-from pipeline.labels import LABELS
 
 CLASSES = len(LABELS)
 ALL_SUBSETS = 4  # models, up to which every set of them is fitted
@@ -195,7 +194,7 @@ class Fusion:
 def load(path: Path | str) -> Fusion:
     """Read a fusion that ensemble.py wrote; a damaged file or another one is a UserError."""
     content = read_json(path, "ensemble.py")
-    with reading(path, "ensemble.py"):
+    with naming(path, "ensemble.py"):
         temperatures = {m: float(value) for m, value in content["temperatures"].items()}
         dialogue = content["dialogue"] and Dialogue.from_json(content["dialogue"])
         fusions = {tuple(name.split("+")): one for name, one in content["fusions"].items()}

@@ -7,10 +7,10 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
 
+from common.files import LABELS, LABELS_KO
 from fusion.metrics import SCORES, with_interval
 from fusion.origin import Corpus
 from fusion.predictions import Predictions
-from pipeline.labels import LABELS, LABELS_KO
 
 TITLES = {
     "majority": "Always majority",

@@ -4,23 +4,20 @@ Shapes: B utterances, L tokens (padding included), D encoder width.
 """
 
 import hashlib
-import io
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-import sentencepiece
 import torch
 from huggingface_hub import hf_hub_download, snapshot_download
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
 from transformers.utils import logging
 
-from models import ModelError, check_choice
+from models import ModelError
 from models.tokenizer import (
     SENTENCEPIECE_FILES,
-    SPECIAL_PIECES,
     KoBERTTokenizer,
     check_known_answers,
     find_sentencepiece,
@@ -104,16 +101,13 @@ def load_tokenizer(name: str) -> KoBERTTokenizer | HubTokenizer:
         raise unreachable(name, "tokenizer", error) from None
 
 
-def check_unknown_share(sequences: Iterable[Sequence[int]], unk_id: int, name: str) -> float:
-    """Return the share of [UNK] among the tokens, the first and last of each sequence apart.
+def check_unknown_share(texts: Iterable[str], tokenizer, name: str) -> float:
+    """Return the share of [UNK] among the tokens of texts, [CLS] and [SEP] apart.
 
     Above UNKNOWN_LIMIT it is a ModelError: the model would learn from text that it cannot see.
     """
-    tokens = unknown = 0
-    for ids in sequences:
-        tokens += len(ids) - 2
-        unknown += sum(i == unk_id for i in ids[1:-1])
-    share = unknown / max(tokens, 1)
+    tokens = [token for text in texts for token in tokenizer.encode(text)[1:-1]]
+    share = sum(token == tokenizer.unk_id for token in tokens) / max(len(tokens), 1)
     if share > UNKNOWN_LIMIT:
         raise ModelError(
             f"{share:.0%} of the training tokens are [UNK] with the tokenizer of {name}: most "
@@ -227,28 +221,26 @@ def first_line(error: Exception) -> str:
 class KoBERTClassifier(nn.Module):
     """Logits of the emotions from an encoder's output.
 
-    head "mean": the last layer averaged over the real tokens -> dropout -> linear.
-    head "pooler": tanh layer behind [CLS] -> dropout -> linear, as published.
+    pooling "mean": the last layer averaged over the real tokens -> dropout -> linear.
+    pooling "pooler": tanh layer behind [CLS] -> dropout -> linear, as published.
     """
 
     def __init__(
-        self, encoder: nn.Module, head: str = "mean", dropout: float = 0.5, classes: int = 7
+        self, encoder: nn.Module, pooling: str = "mean", dropout: float = 0.5, classes: int = 7
     ):
         super().__init__()
-        check_choice("HEAD", head, ("mean", "pooler"))
-        if head == "pooler" and getattr(encoder, "pooler", None) is None:
-            raise ModelError("head 'pooler' needs an encoder with a pooler; choose head mean")
-        if head == "mean":
+        if pooling == "pooler" and getattr(encoder, "pooler", None) is None:
+            raise ModelError("POOLING = 'pooler' needs an encoder with a pooler; choose mean")
+        if pooling == "mean":
             remove_pooler(encoder)
-        self.encoder = encoder
-        self.head = head
+        self.encoder, self.pooling = encoder, pooling
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(encoder.config.hidden_size, classes)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """(B, L) ids, (B, L) mask -> (B, classes) logits."""
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
-        if self.head == "pooler":
+        if self.pooling == "pooler":
             utterance = output.pooler_output
         else:
             utterance = mean_of_tokens(output.last_hidden_state, attention_mask)
@@ -261,26 +253,7 @@ def mean_of_tokens(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (hidden * weights).sum(1) / weights.sum(1)
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int) -> KoBERTTokenizer:
-    """Train a SentencePiece unigram model of at most `vocabulary` pieces, deterministically."""
-    unk, padding, cls, sep, mask = SPECIAL_PIECES
-    stream = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=stream,
-        vocab_size=vocabulary,
-        hard_vocab_limit=False,
-        normalization_rule_name="nfkc",
-        num_threads=1,
-        minloglevel=2,
-        unk_id=0,
-        unk_piece=unk,
-        pad_id=1,
-        pad_piece=padding,
-        bos_id=2,
-        bos_piece=cls,
-        eos_id=3,
-        eos_piece=sep,
-        control_symbols=[mask],
-    )
-    return KoBERTTokenizer(stream.getvalue())
+def build_text_network(config: dict) -> KoBERTClassifier:
+    """Build the network of a trained model's configuration, with random weights."""
+    pooling = config["pooling"]
+    return KoBERTClassifier(build_encoder(config["encoder"], pooling == "pooler"), pooling)

@@ -19,8 +19,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from pipeline import config, files
-from pipeline.files import RECORDS, UserError, hold, read_json, sha256, write_json
+from common import files, settings
+from common.files import RECORDS, UserError, hold, read_json, sha256, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 # Settings that do not change what is written: places, whose contents are compared, and the pace.
@@ -149,7 +149,7 @@ def code_of(script: str) -> dict[str, str]:
                 place = ROOT / module.replace(".", "/") / ending
                 waiting += [place.with_suffix(".py"), place / "__init__.py"]
         if path == ROOT / script:
-            source = source.replace("\n".join(config.read_block(path)[0]), "")
+            source = source.replace("\n".join(settings.read_block(path)[0]), "")
         found[name] = hashlib.sha256(source.encode()).hexdigest()
     return dict(sorted(found.items()))
 

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import joblib
 
-from pipeline import config
-from pipeline.files import UserError, write_text
+from common import settings
+from common.files import UserError, write_text
 
 # ----------------------------------------------------------------------------------------------
 JOBS = "outputs/seeds/jobs.txt"  # lines such as "seed1 runs/models.sh --seed 1"
@@ -176,4 +176,4 @@ def end(process: subprocess.Popen) -> None:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

@@ -6,7 +6,7 @@ Reads   what demo.py reads; its examples are the conversation
 Writes  PICTURE
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
@@ -29,8 +29,8 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from common.files import UserError, write_bytes
 from pipeline.demo.conversation import find_examples
-from pipeline.files import UserError, write_bytes
 
 # --------------------------------------------------------------------------------------
 OUTPUTS = "outputs"  # a folder of trained models
@@ -149,4 +149,4 @@ def wait_for_turns(page: WebDriver, count: int) -> None:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

@@ -6,7 +6,7 @@ Reads   every ensemble.json that RUNS matches
 Writes  OUT/summary.json, OUT/summary.md: mean, deviation (of one run, n - 1), and every run
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from common.files import UserError, read_json, write_json, write_text
 from fusion.metrics import SCORES
 from fusion.tables import HEADERS, MAIN, number, title_of, write_table
-from pipeline.files import UserError, read_json, write_json, write_text
 
 # ----------------------------------------------------------------------------------------------
 RUNS = "outputs/seeds/*/ensemble.json"  # a pattern; each match is one run, named by its folder
@@ -91,4 +91,4 @@ def write_page(summary: dict) -> str:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

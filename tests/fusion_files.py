@@ -9,9 +9,9 @@ import pandas as pd
 from scipy.special import expit
 from scipy.stats import norm
 
+from common.files import LABELS
 from fusion.fitting import LogitSet
 from fusion.predictions import BASELINES, HELD_OUT
-from pipeline.labels import LABELS
 
 SHARES = np.array([0.4, 0.19, 0.15, 0.1, 0.08, 0.04, 0.04])
 STRENGTHS = {"text": 1.6, "audio": 1.1, "cmbert": 1.3}

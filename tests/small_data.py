@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import soxr
 
+from common.files import LABELS
 from extras.sample.speech import ESPEAK_RATE, speak
-from pipeline.labels import LABELS
 
 SESSIONS = {"train": (1, 2), "valid": (3,), "test": (4,)}
 ROWS = 10  # utterances of a session

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from pipeline import config
+from common import settings
 
 SCRIPTS = {"text": "text_train", "audio": "audio_train", "cmbert": "run_classifier"}
 PAPER = {
@@ -21,7 +21,7 @@ PAPER = {
 
 def stage_settings(stage: str, **changes) -> dict:
     """Return a stage's default settings, in float32, with these changes."""
-    block = config.settings(vars(import_module(SCRIPTS[stage])))
+    block = settings.read(vars(import_module(SCRIPTS[stage])))
     unknown = changes.keys() - block.keys()
     assert not unknown, unknown
     return {**block, "precision": "float32", **changes}

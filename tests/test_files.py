@@ -17,9 +17,8 @@ import torch
 from conftest import ROOT
 from matplotlib.figure import Figure
 
-from pipeline import config, files
-from pipeline.figures import style
-from pipeline.files import UserError, together, write_array, write_json, write_text
+from common import files, plots, settings
+from common.files import UserError, together, write_array, write_json, write_text
 from pipeline.learning.checkpoint import State, save_weights
 from pipeline.learning.profile import SpeakerProfile
 
@@ -31,7 +30,7 @@ WRITERS = {
     "model.safetensors": lambda path: save_weights(NETWORK, path),
     "state.pt": lambda path: State(path, NETWORK, torch.optim.SGD(NETWORK.parameters())).save(),
     "voice.profile": lambda path: SpeakerProfile({"sums": np.zeros(5000)}, "a model").save(path),
-    "plot.png": lambda path: style.save(path, draw_noise),
+    "plot.png": lambda path: plots.save(path, draw_noise),
 }
 
 
@@ -133,7 +132,7 @@ def test_others_may_read_a_file_as_the_user_lets_them(name, mask, tmp_path):
 
 
 def test_nothing_of_the_process_is_changed_by_an_import():
-    code = "import os; os.umask = None; from pipeline import config, files, record, settings"
+    code = "import os; os.umask = None; from common import files, ranges, settings, stage"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
@@ -170,7 +169,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, locks):
 FORKING = """
 import os, sys, time
 from pathlib import Path
-from pipeline.files import hold
+from common.files import hold
 hold(Path(sys.argv[1]))
 begun, begin = os.pipe()
 if os.fork() == 0:
@@ -267,8 +266,8 @@ def test_files_that_belong_together_change_together(tmp_path):
 def run_script(main, monkeypatch):
     """Run a script of one setting whose main() is this."""
     monkeypatch.setattr("sys.argv", ["stage.py"])
-    monkeypatch.setattr(config, "settings", lambda namespace: {})
-    config.run(main)
+    monkeypatch.setattr(settings, "read", lambda namespace: {})
+    settings.run(main)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from common.files import UserError, read_array, read_json, write_array, write_json
 from pipeline import files, record
-from pipeline.files import UserError, read_array, read_json, write_array, write_json
 from pipeline.record import Work
 
 SETTINGS = {"restart": False, "outputs": "anywhere", "epochs": 3}
@@ -154,7 +154,7 @@ def test_a_folder_that_was_moved_is_still_whole(done, tmp_path):
 
 # --- one run at a time
 
-HOLDING = "import sys; from pathlib import Path; from pipeline.files import hold\n"
+HOLDING = "import sys; from pathlib import Path; from common.files import hold\n"
 HOLDING += "hold(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
 
 

@@ -22,7 +22,7 @@ def imported(path: Path) -> set[str]:
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import hides the room"
-            # `from pipeline import labels` names a module, `from pipeline.labels import X` does not
+            # `from pipeline import labels` names a module, `from common.files import X` does not
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
     return names
 

@@ -13,8 +13,8 @@ import hostile
 import pytest
 from conftest import ROOT
 
-from pipeline.config import read_block
-from pipeline.files import check_recorded, read_json
+from common.files import check_recorded, read_json
+from common.settings import read_block
 
 SHELL = sorted((ROOT / "runs").glob("*.sh")) + [ROOT / "run_all.sh"]
 STAGES = ["baseline", "text_train", "text_test", "audio_train", "audio_test", "run_classifier"]

@@ -1,4 +1,4 @@
-"""pipeline/settings.py: every setting of every script has a rule, kept wherever it is set."""
+"""common/ranges.py: every setting of every script has a rule, kept wherever it is set."""
 
 import math
 import os
@@ -8,18 +8,18 @@ import sys
 import pytest
 from conftest import ROOT
 
+from common import ranges, settings
+from common.files import UserError
 from corpora.transcripts import STYLES
 from fusion.choice import TARGETS
 from models.speaker import REGIMES
-from pipeline import config, settings
-from pipeline.files import UserError
 
 SCRIPTS = [
     path
     for path in sorted([*ROOT.glob("*.py"), *ROOT.glob("runs/*.py")])
-    if "config.run(main" in path.read_text(encoding="utf-8")
+    if "settings.run(main" in path.read_text(encoding="utf-8")
 ]
-BLOCKS = {path.stem: config.read_stage(path) for path in SCRIPTS}
+BLOCKS = {path.stem: settings.read_stage(path) for path in SCRIPTS}
 EVERY = [(script, name) for script, block in BLOCKS.items() for name in block]
 STAGES = ("preprocess", "text_train", "audio_train", "run_classifier", "ensemble")
 
@@ -29,7 +29,7 @@ def take(script, *arguments, stages=(), **edited):
     blocks = {script: BLOCKS[script] | edited}
     blocks |= {stage: BLOCKS[stage] for stage in stages if stage != script}
     words = "recordings" if script == "predict" else ""
-    return config.take_overrides(list(arguments), blocks, script, words)
+    return settings.take_overrides(list(arguments), blocks, script, words)
 
 
 def refusal(script, *arguments, **more):
@@ -42,8 +42,8 @@ def refusal(script, *arguments, **more):
 
 @pytest.mark.parametrize(("script", "name"), EVERY)
 def test_every_setting_has_a_rule_that_its_default_keeps(script, name):
-    rule = settings.find_rule(script, name)
-    assert rule, f"pipeline/settings.py has no rule for {name} of {script}.py"
+    rule = ranges.find_rule(script, name)
+    assert rule, f"common/ranges.py has no rule for {name} of {script}.py"
     assert rule.allows(BLOCKS[script][name])
 
 
@@ -64,7 +64,7 @@ def wrong(rule):
 
 @pytest.mark.parametrize(("script", "name"), EVERY)
 def test_what_a_rule_refuses_is_refused_edited_or_given(script, name):
-    rule = settings.find_rule(script, name)
+    rule = ranges.find_rule(script, name)
     edited, given = wrong(rule)
     for value in edited:
         said = refusal(script, **{name: value})
@@ -106,14 +106,14 @@ def test_what_a_rule_refuses_is_refused_edited_or_given(script, name):
 )
 def test_limits_and_words_are_those_that_the_stage_can_do(script, name, values):
     for value in values:
-        assert not settings.find_rule(script, name).allows(value), value
+        assert not ranges.find_rule(script, name).allows(value), value
 
 
 def test_words_are_those_that_the_code_knows():
-    assert settings.find_rule("baseline", "speaker_norm").allowed == " or ".join(REGIMES)
-    assert set(settings.find_rule("preprocess", "text_style").allowed.split(" or ")) == set(STYLES)
-    assert all(settings.find_rule("ensemble", "target").allows(target) for target in TARGETS)
-    assert settings.find_rule("ensemble", "target").allows("+".join(TARGETS))
+    assert ranges.find_rule("baseline", "speaker_norm").allowed == " or ".join(REGIMES)
+    assert set(ranges.find_rule("preprocess", "text_style").allowed.split(" or ")) == set(STYLES)
+    assert all(ranges.find_rule("ensemble", "target").allows(target) for target in TARGETS)
+    assert ranges.find_rule("ensemble", "target").allows("+".join(TARGETS))
 
 
 def test_a_whole_number_in_the_block_takes_a_fraction_from_the_command_line():
@@ -161,7 +161,7 @@ def test_one_that_is_edited_beside_another_kind_of_model_is_named(capsys):
 
 
 def test_what_has_no_effect_are_settings_of_the_script():
-    for script, cases in settings.IDLE.items():
+    for script, cases in ranges.IDLE.items():
         for names, _, reason in cases:
             assert {*names.split(), reason} <= BLOCKS[script].keys(), script
 
@@ -215,10 +215,10 @@ def test_a_bare_flag_of_another_stage_takes_nothing_with_it():
 def test_another_stages_block_may_hold_a_formula(tmp_path):
     path = tmp_path / "stage.py"
     path.write_text("# ---\nEPOCHS = 2 * 8\nPATIENCE = 3\n# ---\n")
-    other = config.read_stage(path)
+    other = settings.read_stage(path)
     assert other == {"epochs": None, "patience": 3}
     blocks = {"preprocess": BLOCKS["preprocess"], "text_train": BLOCKS["text_train"] | other}
-    assert config.take_overrides(["--patience", "4"], blocks, "preprocess", "") == {}
+    assert settings.take_overrides(["--patience", "4"], blocks, "preprocess", "") == {}
 
 
 # --- as a user meets it

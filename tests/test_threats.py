@@ -14,13 +14,13 @@ import soundfile
 import torch
 from conftest import ROOT
 
+from common.files import UserError, read_array, read_json
 from corpora import reading, recordings
 from corpora.recordings import RecordingError
 from fusion import predictions
 from fusion import stored as fusion
 from fusion.tables import Table, write_markdown
 from models import ModelError, kobert, speech
-from pipeline.files import UserError, read_array, read_json
 from pipeline.learning.checkpoint import State, read_weights
 from pipeline.learning.dataset import load_utterances, read_table
 from pipeline.learning.profile import SpeakerProfile

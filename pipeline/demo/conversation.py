@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from common.files import SAMPLE_RATE, UserError
 from corpora import recordings
 from corpora.annotation import read_annotation
 from corpora.recordings import RecordingError
 from corpora.transcripts import decode
-from pipeline.files import RATE, UserError
 from pipeline.predicting import Answer, Heard, Recording, Run
 from pipeline.predicting.predicting import answer
 from pipeline.predicting.recordings import explain
@@ -86,7 +86,7 @@ def check(recording: Recording, longest: float) -> None:
         return
     path = Path(recording.path)
     try:
-        seconds = recordings.measure(str(path)) / RATE
+        seconds = recordings.measure(str(path)) / SAMPLE_RATE
     except RecordingError as error:
         raise UserError(f"{path.name}{explain(str(path), error)}") from None
     if seconds > longest:

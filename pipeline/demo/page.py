@@ -7,14 +7,13 @@ from functools import partial
 import gradio as gr
 import numpy as np
 
+from common.files import LABELS, UserError
+from common.plots import paint
 from fusion.paper import PAPER_MODELS as MODELS
 from pipeline.demo.conversation import LETTERS, Conversation, Turn, listen
 from pipeline.features.mel import Mel, log_mel
 from pipeline.figures.attention import draw_attention
-from pipeline.figures.style import paint
 from pipeline.figures.talk import draw_spectrogram, draw_turns
-from pipeline.files import UserError
-from pipeline.labels import LABELS
 from pipeline.predicting import Recording, Run
 from pipeline.predicting.answers import KOREAN, NO_VERDICT, clock
 

@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 from scipy.fft import rfft
 
+from common.files import FULL_SCALE, SAMPLE_RATE
 from pipeline.features import load_filters
-from pipeline.files import FULL_SCALE, RATE
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Mel:
     def filters(self) -> np.ndarray:
         """The mel bands, (bins, window / 2 + 1); each gives the mean power within the band."""
         filters = load_filters().mel(
-            sr=RATE, n_fft=self.window, n_mels=self.bins, fmin=self.lowest, fmax=self.highest
+            sr=SAMPLE_RATE, n_fft=self.window, n_mels=self.bins, fmin=self.lowest, fmax=self.highest
         )
         return filters / filters.sum(1, keepdims=True)
 

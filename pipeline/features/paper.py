@@ -10,9 +10,9 @@ from functools import cache, cached_property
 import numpy as np
 from scipy.fft import dct
 
+from common.files import FULL_SCALE, SAMPLE_RATE
 from pipeline.features import load_filters
 from pipeline.features.mel import power_blocks
-from pipeline.files import FULL_SCALE, RATE
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Paper:
     def density(self) -> np.ndarray:
         """The window (Hann) of a power per Hz."""
         hann = np.hanning(self.window + 1)[:-1]
-        return hann / np.sqrt(RATE * np.square(hann).sum())
+        return hann / np.sqrt(SAMPLE_RATE * np.square(hann).sum())
 
 
 def paper_spectrogram(samples: np.ndarray, paper: Paper = Paper()) -> np.ndarray:
@@ -73,7 +73,7 @@ def mfcc_filters(window: int) -> np.ndarray:
     """Return librosa's mel bands, (201, 128) float32; some are empty, as in the paper."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Empty filters detected")
-        return load_filters().mel(sr=RATE, n_fft=window).T
+        return load_filters().mel(sr=SAMPLE_RATE, n_fft=window).T
 
 
 def paper_mfcc(samples: np.ndarray, paper: Paper = Paper()) -> np.ndarray:

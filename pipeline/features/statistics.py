@@ -6,8 +6,8 @@ Shapes: S samples (int16, 16 kHz), T frames, K curves over time.
 import librosa
 import numpy as np
 
+from common.files import FULL_SCALE, SAMPLE_RATE
 from pipeline.features.mel import Mel, deltas, log_mel
-from pipeline.files import FULL_SCALE, RATE
 
 MEL = Mel(bins=32)
 LOWEST, HIGHEST = 65.0, 500.0  # Hz of a voice's pitch
@@ -42,7 +42,7 @@ def log_pitch(samples: np.ndarray) -> np.ndarray:
         np.pad(samples.astype(np.float32) / FULL_SCALE, (around, around + missing)),
         fmin=LOWEST,
         fmax=HIGHEST,
-        sr=RATE,
+        sr=SAMPLE_RATE,
         frame_length=PITCH_WINDOW,
         hop_length=MEL.hop,
         center=False,

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from common.files import SAMPLE_RATE
+from common.plots import class_names
 from pipeline.features.mel import Mel
-from pipeline.figures.style import class_names
-from pipeline.files import RATE
 
 COLOURS = ("#b8b8b8", "#c8423b", "#f2c14e", "#9d7cc1", "#4c78a8", "#2f4b5c", "#6a994e")
 
@@ -19,7 +19,7 @@ def draw_spectrogram(spectrogram: np.ndarray, mel: Mel) -> Figure:
     """Draw a log-mel spectrogram (T, F)."""
     figure = Figure(figsize=(7, 2.2))
     axis = figure.subplots()
-    seconds = len(spectrogram) * mel.hop / RATE
+    seconds = len(spectrogram) * mel.hop / SAMPLE_RATE
     image = axis.imshow(
         spectrogram.T, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, mel.bins)
     )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from common import sound
+from common.files import SAMPLE_RATE, naming
 from models import check_choice
 from models.alexnet import AlexNetConfig, ModifiedAlexNet, TwoVoices
 from models.speaker import known_at_each
@@ -29,7 +30,6 @@ from models.speech import (
 from pipeline.features.clips import augmented, stretched
 from pipeline.features.mel import Mel, add_deltas, log_mel
 from pipeline.features.paper import Paper, paper_spectrogram
-from pipeline.files import RATE, reading
 from pipeline.learning.batches import Step, cut_alike, cut_batches, cut_speaker_batches, pad
 from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances
@@ -68,7 +68,7 @@ def create(settings: dict) -> AudioModel:
 def load(folder: Path) -> AudioModel:
     """Load a trained model."""
     config = read_config(folder, MADE_BY)
-    with reading(folder / "config.json", MADE_BY):
+    with naming(folder / "config.json", MADE_BY):
         model = build(config)
     model.restore(folder, MADE_BY)
     return model
@@ -132,7 +132,7 @@ class AudioModel(Recogniser):
     def batches(
         self, rows: Utterances, seed: int | None, budget: int, size: int
     ) -> list[np.ndarray]:
-        return cut_batches(rows.sample_counts, budget * RATE, size, seed)
+        return cut_batches(rows.sample_counts, budget * SAMPLE_RATE, size, seed)
 
 
 class KnownVoice(np.ndarray):
@@ -197,7 +197,9 @@ class SpectrogramModel(AudioModel):
         """
         seed = seed or 0
         mixed = super().batches(rows, seed, budget, size)
-        known = cut_speaker_batches(rows.speakers, rows.sample_counts, budget * RATE, size, seed)
+        known = cut_speaker_batches(
+            rows.speakers, rows.sample_counts, budget * SAMPLE_RATE, size, seed
+        )
         known = [batch.view(KnownVoice) if len(batch) > 1 else batch for batch in known]
         batches = [
             batch[np.argsort(rows.sample_counts[batch], kind="stable")] for batch in mixed + known
@@ -258,7 +260,9 @@ class SpectrogramModel(AudioModel):
         for voice in np.unique(voices):
             own = np.flatnonzero(voices == voice)
             own = own[np.argsort(lengths[own], kind="stable")]
-            companies.append([own[b] for b in cut_batches(lengths[own], budget * RATE, size)])
+            companies.append(
+                [own[b] for b in cut_batches(lengths[own], budget * SAMPLE_RATE, size)]
+            )
         return companies
 
     def recognise(

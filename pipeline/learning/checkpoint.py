@@ -15,11 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pipeline.files import (
+from common.files import (
     UserError,
     check_recorded,
+    naming,
     read_json,
-    reading,
     unwritable,
     write_atomically,
     write_bytes,
@@ -74,7 +74,7 @@ def read_config(folder: Path, made_by: str) -> dict:
 def read_weights(folder: Path, made_by: str) -> dict[str, torch.Tensor]:
     """Return the weights of a finished training by name."""
     path = folder / "model.safetensors"
-    with reading(path, made_by):
+    with naming(path, made_by):
         return load_file(path)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from common.files import UserError, naming
 from models import check_choice
 from models.cmbert import CMBERT, PROJECTION
 from models.kobert import build_encoder, check_positions, load_encoder, load_tokenizer
@@ -25,7 +26,6 @@ from pipeline.features.clips import augmented
 from pipeline.features.mel import Mel
 from pipeline.features.paper import Paper, paper_mfcc
 from pipeline.features.tokens import average_over_tokens, describe_voice
-from pipeline.files import UserError, reading
 from pipeline.learning import processes
 from pipeline.learning.audio import compute_encoded, compute_spectrograms
 from pipeline.learning.batches import Step
@@ -93,7 +93,7 @@ def freeze(network: nn.Module, prefixes: tuple[str, ...]) -> None:
 def load(folder: Path) -> CMBERTModel:
     """Load a trained model."""
     config, tokenizer = read_config(folder, MADE_BY), read_tokenizer(folder, MADE_BY)
-    with reading(folder / "config.json", MADE_BY):
+    with naming(folder / "config.json", MADE_BY):
         model = build(config, tokenizer)
     model.restore(folder, MADE_BY)
     return model

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.files import UserError, hash_data, read_array, read_json, reading, sha256
-from pipeline.labels import LABELS
+from common.files import LABELS, UserError, hash_data, naming, read_array, read_json, sha256
 
 MADE_BY = "preprocess.py"
 MEASURES = ("wav_start", "wav_end", "valence", "arousal")  # may be blank
@@ -141,7 +140,7 @@ def load_utterances(data: str | Path, *splits: str) -> Utterances:
     data = Path(data)
     path = data / "manifest.json"
     manifest = read_json(path, MADE_BY)
-    with reading(path, MADE_BY):
+    with naming(path, MADE_BY):
         hashes = {name: str(manifest["files"][name]) for name in manifest["files"]}
         source = {
             "corpus": manifest["corpus"]["kind"],
@@ -170,7 +169,7 @@ def check_whole(path: Path, hashes: dict[str, str]) -> None:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a split's table: measures as float, nan where a cell is blank, all else as it is."""
-    with reading(path, MADE_BY):
+    with naming(path, MADE_BY):
         header = path.read_text(encoding="utf-8").partition("\n")[0].split("\t")
     missing = {
         *MEASURES,
@@ -184,7 +183,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} has no column {', '.join(sorted(missing))}: run {MADE_BY} again")
     # keep_default_na: an utterance may well say "nan" or "null".
     blanks = {name: [""] for name in MEASURES}
-    with reading(path, MADE_BY):
+    with naming(path, MADE_BY):
         return pd.read_csv(
             path,
             sep="\t",

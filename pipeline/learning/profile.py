@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from pipeline.files import UserError, write_bytes
+from common.files import UserError, write_bytes
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from common.files import LABELS, UserError, naming
 from models.processes import total
-from pipeline.files import UserError, reading
-from pipeline.labels import LABELS
 from pipeline.learning import processes
 from pipeline.learning.batches import Step
 from pipeline.learning.checkpoint import read_weights
@@ -118,7 +117,7 @@ class Recogniser(ABC):
     def restore(self, folder: Path, made_by: str) -> None:
         """Take over the weights that a training left in its folder."""
         weights = read_weights(folder, made_by)
-        with reading(folder / "model.safetensors", made_by):
+        with naming(folder / "model.safetensors", made_by):
             self.network.load_state_dict(weights)
 
 

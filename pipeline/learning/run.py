@@ -13,10 +13,9 @@ import numpy as np
 import torch
 import transformers
 
+from common.files import LABELS, UserError, naming, read_json, write_json
 from models.kobert import identify
 from models.processes import total
-from pipeline.files import UserError, read_json, reading, write_json
-from pipeline.labels import LABELS
 from pipeline.learning import processes
 from pipeline.learning.checkpoint import save_weights, write_files
 from pipeline.learning.dataset import Training, load_utterances, plan_trainings
@@ -92,7 +91,7 @@ class Run:
         learned = [*self.unfinished.rglob("state.pt"), *self.unfinished.rglob("config.json")]
         if self.marker.is_file() and learned:
             before = read_json(self.marker, "with --restart")
-            with reading(self.marker, "with --restart"):
+            with naming(self.marker, "with --restart"):
                 why = differences(before, self.identity)
                 other_code = differences(before, self.work.code)
             if why:

@@ -5,19 +5,19 @@ from types import ModuleType
 
 import numpy as np
 
-from fusion import metrics
-from fusion.metrics import choose_groups, with_interval
-from fusion.predictions import FACTS, HELD_OUT, SCRIPTS, check_arrays
-from pipeline.files import (
+from common.files import (
+    LABELS,
     UserError,
+    naming,
     read_data_hash,
-    reading,
     together,
     write_array,
     write_json,
     write_text,
 )
-from pipeline.labels import LABELS
+from fusion import metrics
+from fusion.metrics import choose_groups, with_interval
+from fusion.predictions import FACTS, HELD_OUT, SCRIPTS, check_arrays
 from pipeline.learning import processes
 from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances, load_utterances
@@ -58,7 +58,7 @@ def dump_all(
     test, others = load_utterances(data, "test"), load_utterances(data, "train", "valid")
     config, model = load_trained(stage, folder, test)
     logits = predict(model, model.prepare(test), regime, limits, f"test {folder.name}").numpy()
-    with reading(folder / "config.json", stage.MADE_BY):
+    with naming(folder / "config.json", stage.MADE_BY):
         run = {key: config[key] for key in ("data_hash", "synthetic", "settings", "versions")}
         chose = " (they chose the epoch)" * (config["settings"]["folds"] == 0)
     known = model.known(regime)
@@ -85,14 +85,14 @@ def dump_all(
 def read_held_out(folder: Path, made_by: str) -> list[int]:
     """Return the sessions that a training did not see."""
     config = read_config(folder, made_by)
-    with reading(folder / "config.json", made_by):
+    with naming(folder / "config.json", made_by):
         return list(map(int, config["held_out"]))
 
 
 def load_trained(stage: ModuleType, folder: Path, rows: Utterances) -> tuple[dict, Recogniser]:
     """Return config.json and the model of a training that was made from these rows' data."""
     config = read_config(folder, stage.MADE_BY)
-    with reading(folder / "config.json", stage.MADE_BY):
+    with naming(folder / "config.json", stage.MADE_BY):
         data_hash = config["data_hash"]
     if data_hash != rows.data_hash:
         raise UserError(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.files import naming
 from models.kobert import (
     HubTokenizer,
     KoBERTClassifier,
@@ -21,7 +22,6 @@ from models.kobert import (
     load_encoder,
     load_tokenizer,
 )
-from pipeline.files import reading
 from pipeline.learning.batches import Step, cut_batches, pad
 from pipeline.learning.checkpoint import read_config
 from pipeline.learning.dataset import Utterances
@@ -43,7 +43,7 @@ def create(settings: dict) -> TextModel:
 def load(folder: Path) -> TextModel:
     """Load a trained model."""
     config, tokenizer = read_config(folder, MADE_BY), read_tokenizer(folder, MADE_BY)
-    with reading(folder / "config.json", MADE_BY):
+    with naming(folder / "config.json", MADE_BY):
         settings = config["settings"]
         encoder = build_encoder(config["encoder"], settings["head"] == "pooler")
         model = TextModel(encoder, tokenizer, settings)
@@ -53,7 +53,7 @@ def load(folder: Path) -> TextModel:
 
 def read_tokenizer(folder: Path, made_by: str) -> KoBERTTokenizer | HubTokenizer:
     """Return the tokenizer of a finished training."""
-    with reading(folder / "spiece.model", made_by):
+    with naming(folder / "spiece.model", made_by):
         return load_tokenizer(folder)
 
 

@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from common.files import LABELS, write_json
 from fusion import metrics
 from models import check_choice
 from models.processes import total
 from models.speaker import DEFAULT_REGIME
-from pipeline.files import write_json
-from pipeline.labels import LABELS
 from pipeline.learning import processes
 from pipeline.learning.batches import Step, made_ahead
 from pipeline.learning.checkpoint import State

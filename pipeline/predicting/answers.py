@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
+from common.files import LABELS, LABELS_KO
 from fusion.paper import PAPER_MODELS as MODELS
-from pipeline.labels import LABELS, LABELS_KO
 from pipeline.predicting.predicting import Answer
 from pipeline.predicting.recordings import readable
 

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 import numpy as np
 import onnxruntime
 
-from pipeline.files import RATE, UserError
+from common.files import SAMPLE_RATE, UserError
 
 MODEL = "silero_vad/data/silero_vad_16k_sequence.onnx"  # in the package silero-vad
 FRAME, CONTEXT = 512, 64  # samples of a frame, and before it, that the detector hears
@@ -70,12 +70,12 @@ def cut(samples: np.ndarray, speech: np.ndarray) -> list[tuple[int, int]]:
     What stands beside speech and may be some, belongs to it.
     """
     likely = np.flatnonzero(speech >= CLAIMED)
-    breaks = np.flatnonzero(np.diff(likely) * FRAME > PAUSE * RATE)
+    breaks = np.flatnonzero(np.diff(likely) * FRAME > PAUSE * SAMPLE_RATE)
     parts = zip(likely[[0, *(breaks + 1)]], likely[[*breaks, -1]] + 1, strict=True)
     spoken = [(start, end) for start, end in parts if is_spoken(speech[start:end])]
     pieces = [piece for part in spoken for piece in halve(*part, speech)]
     utterances = [(int(start) * FRAME, int(end) * FRAME) for start, end in pieces]
-    margin = round(MARGIN * RATE)
+    margin = round(MARGIN * SAMPLE_RATE)
     before = [0, *(end for _, end in utterances)]
     after = [*(start for start, _ in utterances), len(samples)][1:]
     return [
@@ -86,7 +86,7 @@ def cut(samples: np.ndarray, speech: np.ndarray) -> list[tuple[int, int]]:
 
 def halve(start: int, end: int, speech: np.ndarray) -> list[tuple[int, int]]:
     """Cut frames of more than LONGEST where speech is least likely, in the middle half, and on."""
-    if (end - start) * FRAME <= LONGEST * RATE:
+    if (end - start) * FRAME <= LONGEST * SAMPLE_RATE:
         return [(start, end)]
     first, last = (start + (end - start) * part // 4 for part in (1, 3))
     least = first + int(speech[first:last].argmin())

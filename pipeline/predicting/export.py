@@ -4,8 +4,8 @@ import shutil
 from operator import ge
 from pathlib import Path
 
+from common.files import RECORDS, UserError, naming, read_json, sha256, write_json, write_text
 from fusion.paper import PAPER_MODELS as MODELS
-from pipeline.files import RECORDS, UserError, read_json, reading, sha256, write_json, write_text
 from pipeline.learning.checkpoint import save_weights, write_files
 from pipeline.predicting.graphs import write_graph
 from pipeline.predicting.predicting import Run
@@ -37,7 +37,7 @@ def export(run: Run, folder: Path | str) -> list[str]:
         if not write_graph(model, place / "model.onnx"):
             without.append(name)
     run.fusion.write(partial / "fusion.json")
-    with reading(path, "ensemble.py"):
+    with naming(path, "ensemble.py"):
         card = write_card(run, scores, without)
     write_text(partial / "README.md", card)
     found = (path for path in sorted(partial.rglob("*")) if path.is_file())

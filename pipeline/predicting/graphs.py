@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from common.files import write_atomically
 from models.speaker import clip_sums, known_moments
-from pipeline.files import write_atomically
 from pipeline.learning.audio import SpectrogramModel
 from pipeline.learning.cmbert import AlignedModel
 from pipeline.learning.recogniser import Recogniser

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.labels import LABELS
+from common.files import LABELS
 from pipeline.learning.dataset import Utterances
 from pipeline.learning.profile import SpeakerProfile
 from pipeline.learning.recogniser import Recogniser, predict

@@ -18,11 +18,10 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
+from common.files import LABELS, UserError, naming, read_json
 from corpora.transcripts import STYLES
 from fusion import stored as fusion
 from fusion.paper import PAPER_MODELS as MODELS
-from pipeline.files import UserError, read_json, reading
-from pipeline.labels import LABELS
 from pipeline.predicting.recordings import Recording, Refuse, give_up, of_row, readable
 from pipeline.predicting.utterances import Transcribe, Utterance, find_utterances
 
@@ -127,7 +126,7 @@ def load_run(folder: Path | str = "outputs", onnx: bool = False) -> Run:
 def check_configs(folder: Path, configs: dict[str, dict]) -> None:
     """Refuse models that do not belong together, or were made by another version."""
     for model, config in configs.items():
-        with reading(folder / model / "config.json", MADE_BY[model]):
+        with naming(folder / model / "config.json", MADE_BY[model]):
             check_config(config)
     if len({config["data_hash"] for config in configs.values()}) > 1:
         names = ", ".join(configs)

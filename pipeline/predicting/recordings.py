@@ -20,15 +20,15 @@ from pathlib import Path
 
 import numpy as np
 
+from common.files import SAMPLE_RATE, UserError
 from corpora import recordings
 from corpora.recordings import RecordingError
 from corpora.transcripts import decode
-from pipeline.files import RATE, UserError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".caf")
 # Recordings too, of telephones and browsers, which libsndfile does not decode.
 UNREAD = (".m4a", ".aac", ".webm", ".mp4", ".3gp", ".amr", ".wma", ".mov", ".mkv")
-LONGEST = 3600 * RATE  # of a file, in samples: so much still fits into the memory
+LONGEST = 3600 * SAMPLE_RATE  # of a file, in samples: so much still fits into the memory
 COLUMNS = ("path", "text", "speaker", "dialogue", "start", "end")
 SEPARATORS = "\t;,"  # between the cells of a list; Excel's commas are semicolons in some countries
 NUMBER = r"(-?[\d.]+(?:[eE]-?\d+)?)"
@@ -313,7 +313,7 @@ def read(recording: Recording) -> tuple[np.ndarray, list[str]]:
         samples, remarks = read_file(recording.path)
     elif samples.dtype != np.int16 or samples.ndim != 1:
         raise UserError("samples are to be (S,) int16 at 16 kHz")
-    seconds = len(samples) / RATE
+    seconds = len(samples) / SAMPLE_RATE
     start = recording.start or 0.0
     end = seconds if recording.end is None else recording.end
     if not (0 <= start < min(end, seconds) and end <= seconds + 1):  # a diariser may round up
@@ -321,7 +321,7 @@ def read(recording: Recording) -> tuple[np.ndarray, list[str]]:
             f"{readable(recording.path) or 'samples'}: no turn from {start:g} to {end:g} s in a "
             f"recording of {seconds:.1f} s: correct its times"
         )
-    return samples[round(start * RATE) : round(end * RATE)], remarks
+    return samples[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)], remarks
 
 
 @lru_cache(maxsize=1)  # the turns of one file follow one another

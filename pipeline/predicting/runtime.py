@@ -12,10 +12,9 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
+from common.files import LABELS, UserError, check_recorded, naming, read_json
 from models.tokenizer import KoBERTTokenizer, find_sentencepiece
 from pipeline.features.mel import Mel, log_mel
-from pipeline.files import UserError, check_recorded, read_json, reading
-from pipeline.labels import LABELS
 from pipeline.learning.profile import SpeakerProfile
 
 TOGETHER = 8  # utterances of a batch, alike in length
@@ -67,9 +66,9 @@ class Graph:
                 "--onnx out"
             ) from None
         self.names = {own.name for own in self.session.get_inputs()}
-        with reading(path, "predict.py --export"):
+        with naming(path, "predict.py --export"):
             self.state = json.loads(self.session.get_modelmeta().custom_metadata_map["state"])
-        with reading(folder / "config.json", "predict.py --export"):
+        with naming(folder / "config.json", "predict.py --export"):
             if "spectrogram" in self.names:
                 self.mel = Mel(**config["mel"])
             if "input_ids" in self.names:
@@ -107,7 +106,7 @@ def load_encode(folder: Path, max_length: int) -> Callable[[str], list[int]]:
     """Return the tokenizer of a folder as a function: words -> ids."""
     path = find_sentencepiece(folder)
     if path:
-        with reading(path, "predict.py --export"):
+        with naming(path, "predict.py --export"):
             tokenizer = KoBERTTokenizer.from_folder(folder)
         return lambda text: tokenizer.encode(text, max_length)
     try:

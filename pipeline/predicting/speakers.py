@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.files import UserError, sha256
+from common.files import UserError, sha256
 from pipeline.learning.profile import SpeakerProfile
 from pipeline.predicting.predicting import Heard, Run
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 import transformers
 
+from common.files import FULL_SCALE, SAMPLE_RATE, UserError
 from models.kobert import first_line, hide_bars_in_files, unreachable
-from pipeline.files import FULL_SCALE, RATE, UserError
 
 WINDOW = 30  # seconds that a recogniser hears at once; longer utterances are put together
 SHORTEST = 0.5  # seconds that it hears at least: its convolutions need some samples
@@ -48,13 +48,13 @@ def load_recogniser(name: str) -> Callable[[np.ndarray], str]:
 
     def transcribe(samples: np.ndarray) -> str:
         voice = samples.astype(np.float32) / FULL_SCALE
-        voice = np.pad(voice, (0, max(0, round(SHORTEST * RATE) - len(voice))))
-        window = WINDOW if len(voice) > WINDOW * RATE else 0
-        audio = {"raw": voice, "sampling_rate": RATE}
+        voice = np.pad(voice, (0, max(0, round(SHORTEST * SAMPLE_RATE) - len(voice))))
+        window = WINDOW if len(voice) > WINDOW * SAMPLE_RATE else 0
+        audio = {"raw": voice, "sampling_rate": SAMPLE_RATE}
         try:
             heard = recogniser(audio, chunk_length_s=window, ignore_warning=True, **options)
         except Exception as error:  # each kind has its own limits
-            seconds = f"{len(samples) / RATE:.2f} s"
+            seconds = f"{len(samples) / SAMPLE_RATE:.2f} s"
             raise UserError(f"{name} cannot transcribe {seconds}: {first_line(error)}") from None
         return heard["text"]
 

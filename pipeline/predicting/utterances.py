@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from common.files import SAMPLE_RATE
 from common.sound import find_unusual
 from corpora.transcripts import clean
-from pipeline.files import RATE
 from pipeline.predicting import recordings
 from pipeline.predicting.cutting import CLAIMED, FRAME, SPEECH, cut, find_speech, is_spoken
 from pipeline.predicting.recordings import Recording
@@ -71,9 +71,9 @@ def find_utterances(
             remarks.append(f"{NOBODY}: the words alone are judged" if text else NOBODY)
             yield Utterance(recording, None, text, tuple(remarks))
             continue
-        is_long = len(samples) > LONG * RATE and recording.end is None
+        is_long = len(samples) > LONG * SAMPLE_RATE and recording.end is None
         if is_long and text:
-            remarks.append(f"one verdict for {len(samples) / RATE:.0f} s")
+            remarks.append(f"one verdict for {len(samples) / SAMPLE_RATE:.0f} s")
         pieces = [(recording, samples)]
         if is_long and not text:
             pieces = cut_long(recording, samples, speech)
@@ -86,9 +86,9 @@ def find_utterances(
 
 def listen(recording: Recording, samples: np.ndarray) -> np.ndarray:
     """Return how probable speech is in every frame (T,), a turn heard in its surroundings."""
-    lead = min(LEAD, int((recording.start or 0.0) * RATE) // FRAME)
+    lead = min(LEAD, int((recording.start or 0.0) * SAMPLE_RATE) // FRAME)
     if lead:
-        earlier = replace(recording, start=recording.start - lead * FRAME / RATE)
+        earlier = replace(recording, start=recording.start - lead * FRAME / SAMPLE_RATE)
         samples, _ = recordings.read(earlier)
     return find_speech(samples)[lead:]
 
@@ -99,5 +99,5 @@ def cut_long(
     """Yield the utterances of a long recording, each with its times and samples."""
     offset = recording.start or 0.0
     for first, last in cut(samples, speech):
-        times = {"start": offset + first / RATE, "end": offset + last / RATE}
+        times = {"start": offset + first / SAMPLE_RATE, "end": offset + last / SAMPLE_RATE}
         yield replace(recording, **times), samples[first:last]

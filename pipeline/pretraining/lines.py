@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.files import UserError
+from common.files import UserError
 from pipeline.learning.batches import cut_batches, pad
 from pipeline.pretraining.markers import take_out_markers
 

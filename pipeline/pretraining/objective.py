@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from common.files import UserError, write_json
 from models.kobert import mean_of_tokens
 from models.processes import total
-from pipeline.files import UserError, write_json
 from pipeline.learning import processes
 from pipeline.learning.batches import cut_batches
 from pipeline.learning.checkpoint import State, save_encoder

@@ -17,10 +17,9 @@ import pytest
 from irregularities import CHANGES19, TIED
 
 import preprocess
+from common.files import LABELS, UserError, sha256
 from corpora.report import fleiss_kappa
 from extras.sample.writer import Row, Vote
-from pipeline.files import UserError, sha256
-from pipeline.labels import LABELS
 from pipeline.learning.dataset import load_utterances
 from pipeline.learning.voices import turn_order
 

@@ -14,8 +14,8 @@ import pytest
 import soundfile
 from conftest import ROOT
 
+from common.files import LABELS
 from pipeline.demo.conversation import Conversation, Turn
-from pipeline.labels import LABELS
 from pipeline.predicting import Recording, load_run, predict
 from pipeline.predicting.answers import KOREAN, NO_VERDICT
 from pipeline.predicting.predicting import answer

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from common.files import UserError
 from pipeline.demo.conversation import Conversation, find_examples, listen
-from pipeline.files import UserError
 from pipeline.predicting import Recording, load_run, predict
 
 LONGEST = 60  # seconds

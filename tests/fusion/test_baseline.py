@@ -10,9 +10,8 @@ from small_data import make_rows, write_data
 
 import baseline
 from baseline import AudioClassifier, TextClassifier, clip_stats, split_sessions
+from common.files import LABELS, sha256
 from fusion.predictions import BASELINES
-from pipeline.files import sha256
-from pipeline.labels import LABELS
 from pipeline.learning.dataset import load_utterances
 
 

@@ -6,10 +6,10 @@ from fusion_files import MODELS, SHARES, accuracy, draw_sessions, simulate
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
+from common.files import UserError
 from fusion import choice, methods, metrics, scoring
 from fusion.fitting import LogitSet
 from fusion.predictions import INPUTS
-from pipeline.files import UserError
 
 TARGET = "accuracy+macro_f1"
 NOTES = {"speaker_norm": {}, "synthetic": None}

@@ -12,9 +12,9 @@ from conftest import ROOT
 from fusion_files import MODELS, NOTICE, write_baselines, write_models
 from sklearn.metrics import accuracy_score, f1_score
 
+from common.files import UserError
 from fusion import methods, paper, predictions, stored
 from fusion.predictions import BASELINES
-from pipeline.files import UserError
 from runs import summarise
 
 DIALOGUE = ["dialogue_past", "dialogue_whole"]

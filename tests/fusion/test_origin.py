@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from fusion_files import write_data, write_models
 
+from common.files import UserError
 from fusion import metrics, origin, predictions
-from pipeline.files import UserError
 
 
 @pytest.fixture

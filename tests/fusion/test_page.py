@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from fusion_files import MODELS, write_data, write_history, write_models
 
+from common import plots as style
+from common.files import LABELS, LABELS_KO
 from fusion import metrics, plots, predictions
 from fusion.origin import Corpus
 from fusion.page import embed_font, tabulate_mistakes
-from pipeline.figures import style
-from pipeline.labels import LABELS, LABELS_KO
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from fusion_files import MODELS, make_facts, write_outputs
 
+from common.files import UserError
 from fusion import predictions
-from pipeline.files import UserError
 
 IDS = [
     f"Sess0{s}_{k}01_{g}00{i}"

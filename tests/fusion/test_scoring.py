@@ -5,9 +5,9 @@ import pytest
 from fusion_files import MODELS, write_models
 from sklearn.metrics import accuracy_score
 
+from common.files import LABELS
 from fusion import metrics, predictions, scoring
 from fusion.predictions import Predictions
-from pipeline.labels import LABELS
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import pytest
 from fusion_files import MODELS, simulate
 from scipy.special import softmax
 
+from common.files import UserError
 from fusion import choice, stored
 from fusion.dialogue import C, Dialogue, Transitions, Turns
 from fusion.fitting import LogitSet
 from fusion.predictions import INPUTS
 from fusion.stored import WeightedVote
-from pipeline.files import UserError
 
 POOL = "log-linear pool"
 FLAT = Dialogue(Transitions(*np.zeros((2, C + 1, C))), np.full(C, 1 / C), past=True, whole=False)

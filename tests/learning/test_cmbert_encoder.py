@@ -9,8 +9,8 @@ from small_speech import KINDS, save_checkpoint
 from stage_settings import stage_settings
 from transformers import AutoModel
 
+from common.files import read_json
 from models.speaker import REGIMES
-from pipeline.files import read_json
 from pipeline.learning import cmbert
 from pipeline.learning.batches import Step
 from pipeline.learning.dataset import load_utterances

@@ -8,8 +8,7 @@ import pytest
 import torch
 from small_data import make_rows, write_data
 
-from pipeline.files import UserError
-from pipeline.labels import LABELS
+from common.files import LABELS, UserError
 from pipeline.learning.batches import cut_alike, cut_batches, cut_speaker_batches, pad
 from pipeline.learning.dataset import load_utterances, plan_trainings
 

@@ -10,11 +10,11 @@ from scipy.signal import resample_poly, savgol_filter
 from small_speech import save_checkpoint
 from stage_settings import PAPER, stage_settings
 
+from common.files import UserError
 from models.speaker import PRIOR_CLIPS
 from pipeline.features.mel import Mel, add_deltas, log_mel
 from pipeline.features.paper import paper_mfcc, paper_spectrogram
 from pipeline.features.tokens import average_over_tokens
-from pipeline.files import UserError
 from pipeline.learning import audio, cmbert, text
 from pipeline.learning.batches import Step
 from pipeline.learning.checkpoint import save_weights

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from stage_settings import stage_settings
 
-from pipeline.files import UserError
+from common.files import UserError
 from pipeline.learning import cmbert, processes
 from pipeline.learning.batches import made_ahead
 

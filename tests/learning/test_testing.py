@@ -14,8 +14,7 @@ from conftest import ROOT
 from small_data import make_rows, write_data
 from stage_settings import stage_settings
 
-from pipeline.files import read_json, write_json
-from pipeline.labels import LABELS
+from common.files import LABELS, read_json, write_json
 from pipeline.learning import text
 from pipeline.learning.dataset import load_utterances
 from pipeline.learning.recogniser import predict

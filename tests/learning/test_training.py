@@ -10,10 +10,10 @@ import torch
 from stage_settings import PAPER, stage_settings
 from torch import nn
 
+from common.files import UserError
 from fusion import metrics
 from models import ModelError
 from models.alexnet import MaskedBatchNorm
-from pipeline.files import UserError
 from pipeline.learning import audio, cmbert, text, training
 from pipeline.learning.dataset import Training, load_utterances
 

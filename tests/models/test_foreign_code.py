@@ -7,10 +7,10 @@ from small_encoder import make_small_encoder
 from small_speech import save_checkpoint
 from transformers import BertConfig, BertTokenizerFast
 
+from common.files import UserError
 from models import ModelError
 from models.kobert import load_encoder, load_tokenizer
 from models.speech import load_speech_encoder
-from pipeline.files import UserError
 from pipeline.predicting.transcribing import load_recogniser
 
 NAMES = ("AutoConfig", "AutoModel", "AutoModelForCTC", "AutoFeatureExtractor", "AutoTokenizer")

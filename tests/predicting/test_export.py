@@ -11,8 +11,8 @@ import pytest
 import torch
 from conftest import ROOT
 
+from common.files import UserError
 from fusion import stored as fusion
-from pipeline.files import UserError
 from pipeline.predicting import Heard, Recording, load_run, predict
 from pipeline.predicting.export import export
 

@@ -24,7 +24,7 @@ from transformers import (
     Wav2Vec2Processor,
 )
 
-from pipeline.labels import LABELS, LABELS_KO
+from common.files import LABELS, LABELS_KO
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from common.files import UserError
 from fusion import stored as fusion
 from fusion.dialogue import Dialogue, Transitions
 from fusion.stored import Certainty
-from pipeline.files import UserError
 from pipeline.predicting import Heard, Recording, load_run, predict
 
 MODELS = ("text", "audio", "cmbert")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.files import UserError
+from common.files import UserError
 from pipeline.predicting.recordings import (
     Recording,
     check,

@@ -3,8 +3,8 @@
 import pytest
 from transformers import BertConfig, BertTokenizerFast
 
+from common.files import UserError
 from models.kobert import load_tokenizer
-from pipeline.files import UserError
 from pipeline.predicting.runtime import load_encode
 
 TEXTS = ("나는 집에 갔다", "집", "", "나는 모르는 말 " * 20)

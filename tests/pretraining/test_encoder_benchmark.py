@@ -6,7 +6,7 @@ import pytest
 
 import text_train
 from benchmarks import encoder
-from pipeline.files import UserError
+from common.files import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 ANGRY = "너무 화가 난다"

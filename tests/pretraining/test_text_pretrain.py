@@ -17,8 +17,8 @@ import torch
 from small_encoder import make_small_encoder
 from transformers import BertConfig, BertModel
 
+from common.files import UserError
 from models.kobert import load_encoder, load_tokenizer, train_tokenizer
-from pipeline.files import UserError
 from pipeline.learning.batches import pad
 from pipeline.learning.checkpoint import State
 from pipeline.pretraining import lines as reading

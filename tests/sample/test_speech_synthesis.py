@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.files import UserError
 from extras.sample import speech
-from pipeline.files import UserError
 
 TEXT = "다음 주 월요일에 회의실에서 다시 이야기하기로 했어."
 PLAIN = speech.Voice(

@@ -16,7 +16,10 @@ from typing import Any
 
 import numpy as np
 
-RATE = 16_000  # Hz of every recording behind preprocess.py: mono int16
+# The emotions, in the order of the paper's label ids.
+LABELS = ("neutral", "angry", "happy", "surprise", "sad", "fear", "disgust")
+LABELS_KO = ("중립", "분노", "기쁨", "놀람", "슬픔", "공포", "혐오")
+SAMPLE_RATE = 16_000  # Hz of every recording behind preprocess.py: mono int16
 FULL_SCALE = 32_768  # an int16 sample of this size is 1.0 as a float
 
 RECORDS = "records"  # folder beside a stage's outputs: who wrote which file (pipeline/record.py)
@@ -30,7 +33,7 @@ class UserError(Exception):
 
 
 @contextmanager
-def reading(path: Path | str, made_by: str) -> Iterator[None]:
+def naming(path: Path | str, made_by: str) -> Iterator[None]:
     """Name the file in whatever goes wrong in the block, which uses what a file of ours holds.
 
     `made_by`: the script that writes it. For blocks that would not fail on an undamaged file.
@@ -153,7 +156,7 @@ def write_json(path: Path | str, content: object) -> None:
 
 def read_bytes(path: Path | str, made_by: str) -> bytes:
     """Read a file that the stage `made_by` writes; missing or not as recorded is a UserError."""
-    with reading(path, made_by):
+    with naming(path, made_by):
         content = Path(path).read_bytes()
         check_recorded(path, hashlib.sha256(content).hexdigest())
         return content
@@ -162,7 +165,7 @@ def read_bytes(path: Path | str, made_by: str) -> bytes:
 def read_json(path: Path | str, made_by: str) -> dict:
     """Read a JSON file that the stage `made_by` writes; missing or damaged is a UserError."""
     content = read_bytes(path, made_by)
-    with reading(path, made_by):
+    with naming(path, made_by):
         return json.loads(content.decode("utf-8"))
 
 
@@ -177,7 +180,7 @@ def read_array(path: Path | str, made_by: str, mmap: bool = False) -> np.ndarray
 
     mmap: leave it on the disk; then its hash is not compared.
     """
-    with reading(path, made_by):
+    with naming(path, made_by):
         source = path if mmap else io.BytesIO(read_bytes(path, made_by))
         array = np.load(source, allow_pickle=False, mmap_mode="r" if mmap else None)
         if not isinstance(array, np.ndarray):
@@ -223,7 +226,7 @@ def read_data_hash(data: Path | str) -> str:
     """Return the hash of the preprocessed data in a folder, by its manifest."""
     path = Path(data) / "manifest.json"
     manifest = read_json(path, "preprocess.py")
-    with reading(path, "preprocess.py"):
+    with naming(path, "preprocess.py"):
         return hash_data(manifest["files"])
 
 
@@ -277,3 +280,39 @@ def let_go() -> None:
     while HELD:
         if lock := HELD.popitem()[1]:
             lock.release()
+
+
+def hash_json(content: object) -> str:
+    """Return the SHA-256 of what JSON makes of a value."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def write_rows(path, rows):
+    """Write arrays (T, K) one after another as one .npy, atomically; return each one's T.
+
+    The whole is never in memory.
+    """
+    counts = []
+    with write_atomically(path) as temporary, open(temporary, "wb") as stream:
+        for array in rows:
+            if not counts:
+                header = {"descr": array.dtype.str, "fortran_order": False}
+                np.lib.format.write_array_header_1_0(
+                    stream, header | {"shape": (0, array.shape[1])}
+                )
+            stream.write(np.ascontiguousarray(array))
+            counts.append(len(array))
+        stream.seek(0)  # numpy leaves room in the header for more rows
+        header["shape"] = (sum(counts), array.shape[1])
+        np.lib.format.write_array_header_1_0(stream, header)
+    return counts
+
+
+@contextmanager
+def write_tensors(path: Path) -> Iterator[Path]:
+    """Yield a temporary path as `write_atomically` does, for writers whose errors are their own."""
+    try:
+        with write_atomically(path) as temporary:
+            yield temporary
+    except RuntimeError as error:  # torch.save's
+        raise unwritable(path, " ".join(str(error).split())[:200]) from None

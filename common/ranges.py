@@ -1,8 +1,8 @@
 """What every setting may be, by its name: a range of numbers, a set of words, yes or no, text.
 
-`config.run` checks a script's block by this table before main() begins, whether a value was edited
-there or given on the command line. `script.name` is the rule of a name that means something else
-in one script.
+`settings.run` checks a script's block by this table before main() begins, whether a value was
+edited there or given on the command line. `script.name` is the rule of a name that means something
+else in one script.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.files import UserError
+from common.files import UserError
 
 MOST = 10**9  # of whole numbers and of numbers without another limit, so that nothing overflows
 
@@ -115,17 +115,22 @@ RULES = {
     "bert": BERT,
     "text_pretrain.bert": TEXT,
     "encoder": checkpoint("alexnet"),
-    "encoder_rate": SHARE,
+    "audio_train.lr_encoder": SHARE,
     "features": words("mel", "paper"),
     "audio": checkpoint("aligned", "paper"),
-    "audio_train.pooling": words("statistics", "sum"),
+    "text_train.pooling": words("mean", "pooler"),
     "run_classifier.pooling": words("mean", "cls"),
-    "head": words("mean", "pooler"),
+    "tempos": Rule(
+        tuple,
+        'one or several of 0.5 to 2, "1,.85" (in the block (1.0, 0.85))',
+        lambda tempos: tempos and all(type(t) in (int, float) and 0.5 <= t <= 2 for t in tempos),
+    ),
+    "norm_batches": COUNT,
     "voice": words("values", "weights"),
     "scale": words("utterance", "batch"),
     "max_length": whole(3),
     **dict.fromkeys(("dropout", "attention_dropout"), PROBABILITY),
-    **dict.fromkeys(("hide_tokens", "hide_words", "hidden_share", "bare_share"), SHARE),
+    **dict.fromkeys(("token_mask_prob", "text_drop_prob", "hidden_share", "bare_share"), SHARE),
     "augment": number("[0, 5]"),
     "frozen": SEVERAL,
     "pad_id": whole(0, also=-1),
@@ -136,7 +141,7 @@ RULES = {
     **dict.fromkeys(("batch_size", "batch_tokens", "batch_seconds", "held_out"), COUNT),
     "folds": whole(2, also=0),
     "patience": whole(0),
-    **dict.fromkeys(("learning_rate", "classifier_rate", "fusion_rate"), RATE),
+    **dict.fromkeys(("learning_rate", "lr", "lr_encoder", "lr_head"), RATE),
     **dict.fromkeys(("rating_weight", "seen_weight", "missing_weight"), number()),
     "shuffle": YES_OR_NO,
     "weight_decay": SHARE,
@@ -170,8 +175,8 @@ RULES = {
 
 # Settings that a trained CM-BERT does not read.
 TRAINING = "precision deterministic folds bert max_length audio voice pooling scale frozen pad_id "
-TRAINING += "attention_dropout dropout augment hide_words epochs patience shuffle learning_rate "
-TRAINING += "fusion_rate weight_decay beta2 schedule warmup clip class_weights label_smoothing "
+TRAINING += "attention_dropout dropout augment text_drop_prob epochs patience shuffle lr_encoder "
+TRAINING += "lr_head weight_decay beta2 schedule warmup clip class_weights label_smoothing "
 TRAINING += "save_minutes"
 PATIENT = (
     ("patience", lambda s: s["patience"] and s["folds"], "folds"),
@@ -184,16 +189,16 @@ IDLE = {
     "audio_train": (
         *PATIENT,
         ("augment", lambda s: s["features"] == "paper" and s["augment"], "features"),
-        ("pooling", lambda s: (s["features"], s["pooling"]) == ("mel", "sum"), "features"),
-        ("features pooling augment", lambda s: s["encoder"] != "alexnet", "encoder"),
-        ("encoder_rate", lambda s: s["encoder"] == "alexnet", "encoder"),
+        ("tempos", lambda s: s["features"] == "paper" and s["tempos"] != (1.0,), "features"),
+        ("features tempos augment norm_batches", lambda s: s["encoder"] != "alexnet", "encoder"),
+        ("lr_encoder", lambda s: s["encoder"] == "alexnet", "encoder"),
     ),
     "run_classifier": (
         *PATIENT,
         (TRAINING, lambda s: not s["train"], "train"),
         ("augment", lambda s: s["audio"] == "paper" and s["augment"], "audio"),
         ("augment", lambda s: s["audio"] not in ("aligned", "paper"), "audio"),
-        ("hide_words", lambda s: s["audio"] == "paper" and s["hide_words"], "audio"),
+        ("text_drop_prob", lambda s: s["audio"] == "paper" and s["text_drop_prob"], "audio"),
         ("speaker_norm", lambda s: s["train"] and s["audio"] != "aligned", "audio"),
     ),
     "text_pretrain": (

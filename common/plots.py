@@ -1,4 +1,4 @@
-"""What all plots share: fonts, style, saving, painting.
+"""What all plots share: fonts, style, saving, painting; and the plot of CM-BERT's attention.
 
 Class names are Korean where the font in the package koreanize-matplotlib is found, else English.
 """
@@ -15,9 +15,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline.files import write_atomically
-from pipeline.labels import LABELS, LABELS_KO
+from common.files import LABELS, LABELS_KO, write_atomically
 
+ATTENTION_TITLES = {
+    "text": "similarity in words (alpha)",
+    "audio": "similarity in voice (beta)",
+    "fused": "attention",
+}
 RESOLUTION = 130  # dots per inch
 STYLE = {
     "font.family": ["DejaVu Sans"],
@@ -72,3 +76,17 @@ def in_style() -> Iterator[None]:
         style["font.family"] = [font_manager.FontProperties(fname=font).get_name(), "DejaVu Sans"]
     with matplotlib.rc_context(style):
         yield
+
+
+def draw_attention(pieces: list[str], maps: dict[str, np.ndarray], title: str) -> Figure:
+    """Draw three maps (L, L) side by side: rows attend to columns; each has its own scale."""
+    figure = Figure(figsize=(4 + 0.5 * len(pieces), 2.2 + 0.18 * len(pieces)))
+    words = [piece.replace("▁", "") or "▁" for piece in pieces]
+    for axis, (name, caption) in zip(figure.subplots(1, 3), ATTENTION_TITLES.items(), strict=True):
+        image = axis.imshow(maps[name], cmap="viridis", aspect="auto")
+        axis.set_xticks(range(len(words)), words, rotation=90)
+        axis.set_yticks(range(len(words)), words)
+        axis.set_title(caption)
+        figure.colorbar(image, ax=axis, shrink=0.8)
+    figure.suptitle(title)
+    return figure

@@ -3,7 +3,7 @@
 A script ends with
 
     if __name__ == "__main__":
-        config.run(main)
+        settings.run(main)
 
 and `--name value` (or `--name=value`) then replaces its constant NAME before main() runs;
 `--script.name value` is for one of several scripts that get the same command line; a yes/no setting
@@ -25,9 +25,9 @@ from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
+from common.files import UserError, let_go
+from common.ranges import check_command, with_kinds
 from models import ModelError
-from pipeline.files import UserError, let_go
-from pipeline.settings import check_command, with_kinds
 
 GRACE = 30.0  # seconds
 # What a disk or a folder refuses: the user's to mend, unlike a file that our code mislaid.
@@ -57,7 +57,7 @@ def read_block(script: str | Path) -> tuple[list[str], dict[str, object]]:
     return lines[first - 1 : last], assigned
 
 
-def settings(namespace: dict) -> dict:
+def read(namespace: dict) -> dict:
     """Return the constants of a script's block as {lower-case name: value}, in their order.
 
     `namespace` is the script's globals().
@@ -167,7 +167,7 @@ def answer_help() -> None:
     script = vars(sys.modules["__main__"])
     if not {"-h", "--help"} & set(sys.argv[1:]) or "__file__" not in script:
         return
-    if "config.run(main" in Path(script["__file__"]).read_text("utf-8", "replace"):
+    if "settings.run(main" in Path(script["__file__"]).read_text("utf-8", "replace"):
         print(help_text(script))
         sys.exit()
 
@@ -189,7 +189,7 @@ def run(main: Callable[[], None], words: str = "") -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         script = Path(namespace["__file__"])
-        blocks = {script.stem: settings(namespace)}
+        blocks = {script.stem: read(namespace)}
         stages = os.environ.get("STAGES", "").split()
         for stage in stages if script.name in stages else ():
             blocks.setdefault(Path(stage).stem, read_stage(script.parent / stage))

@@ -1,0 +1,192 @@
+"""What a finished stage is: its settings, the hashes of what it read, and all that it wrote, whole.
+
+A stage writes to a folder of its own, `unfinished`. When all is there, the files are moved to their
+places and the record, `records/{script}.json`, follows last. Killed anywhere, the same command goes
+on; an earlier run's results stand until then.
+"""
+
+import importlib.metadata
+import json
+import platform
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from common.files import UserError, read_json, sha256, write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDS = "records"
+# Settings that do not change what is written: places, whose contents are compared, and the pace.
+PASSED_OVER = ("corpus", "data", "outputs", "results", "restart", "save_minutes", "jobs", "cluster")
+
+
+class Stage:
+    """One run of a script in a folder: `is_done`, or write to `unfinished` and `publish`.
+
+    settings: the script's block.  inputs: what it reads -> a hash; a setting of the same name is
+    compared by that hash.  keep: whether what an unfinished run of the same left can be gone on
+    with, otherwise the stage begins anew.
+    """
+
+    def __init__(
+        self, script: str, folder: Path, settings: dict, inputs: dict[str, str], keep: bool = False
+    ):
+        self.script, self.folder, self.settings = script, folder, settings
+        name = Path(script).stem
+        self.record = folder / RECORDS / f"{name}.json"
+        self.unfinished = folder / f"unfinished-{name}"
+        compared = {k: v for k, v in settings.items() if k not in (*PASSED_OVER, *inputs)}
+        self.made_of = json.loads(json.dumps({"settings": compared, "inputs": inputs}))
+        self.lock = hold(folder / RECORDS / f"{name}.lock")
+        if settings["restart"]:
+            shutil.rmtree(self.unfinished, ignore_errors=True)
+        elif (self.unfinished / self.record.name).is_file():  # killed while it was published
+            self.publish_files()
+        self.restart, self.keep = settings["restart"], keep
+
+    def is_done(self) -> bool:
+        """Tell whether an earlier run left all of this; say so, or why it is done again."""
+        why = "" if self.restart else self.find_difference()
+        if not self.restart and not why:
+            print(
+                f"nothing to do: {self.folder} has all of {self.script} with these settings "
+                "(--restart starts over)"
+            )
+            return True
+        if why and self.record.is_file():
+            print(f"{self.folder}: {self.script} again: {why}")
+        if not self.keep:
+            shutil.rmtree(self.unfinished, ignore_errors=True)
+        return False
+
+    def find_difference(self) -> str:
+        """Say why the record is not that of this run with all its outputs whole; "" if it is."""
+        if not self.record.is_file():
+            return "not yet done"
+        try:
+            record = read_json(self.record, self.script)
+            why = differences(record, self.made_of) or find_damage(self.record)
+        except (UserError, KeyError, TypeError, AttributeError):
+            return f"{self.record} is damaged"
+        commit = describe_machine()["commit"]
+        if not why and record["commit"] != commit:
+            print(f"{self.folder}: made by the code of {record['commit']}, which now is {commit}")
+        return why
+
+    def publish(self) -> None:
+        """Move all files of the unfinished folder to their places, the record last.
+
+        What only an earlier run has on record is removed.
+        """
+        files = sorted(p for p in self.unfinished.rglob("*") if p.is_file())
+        outputs = {p.relative_to(self.unfinished).as_posix(): sha256(p) for p in files}
+        content = {**self.made_of, **describe_machine(), "outputs": outputs}
+        write_json(self.unfinished / self.record.name, content)
+        self.publish_files()
+
+    def publish_files(self) -> None:
+        new = read_json(self.unfinished / self.record.name, self.script)
+        for name in new["outputs"]:
+            if (self.unfinished / name).is_file():  # else moved before the run was killed
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (self.unfinished / name).replace(self.folder / name)
+        for name in read_outputs(self.record).keys() - new["outputs"].keys():
+            if ".." not in Path(name).parts and not Path(name).is_absolute():
+                (self.folder / name).unlink(missing_ok=True)
+        (self.unfinished / self.record.name).replace(self.record)
+        shutil.rmtree(self.unfinished)
+
+
+def hold(path: Path) -> FileLock:
+    """Keep other runs from this place until the process ends, however it ends."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(
+            f"{path.parent.parent}: another run of {path.stem}.py is writing there: wait until it "
+            "ends, or give another --outputs"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path.parent} cannot be written ({error.strerror})") from None
+    return lock
+
+
+def differences(old: dict, new: dict) -> str:
+    """Name the settings and the inputs in which two runs differ; "" if in nothing."""
+    found = []
+    for kind in new:
+        for name in {**old[kind], **new[kind]}:
+            before, now = old[kind].get(name), new[kind].get(name)
+            if before != now:
+                is_setting = kind == "settings"
+                found.append(
+                    f"{name.upper()} = {now!r}, was {before!r}" if is_setting else f"other {name}"
+                )
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more
+
+
+def read_outputs(record: Path) -> dict[str, str]:
+    """Return the files on a record with their hashes; none if it is missing or damaged."""
+    try:
+        return dict(read_json(record, "")["outputs"])
+    except (UserError, KeyError, TypeError, ValueError):
+        return {}
+
+
+def find_damage(record: Path) -> str:
+    """Name the first file on a record that is missing or has changed; "" if all are whole."""
+    for name, digest in read_outputs(record).items():
+        path = record.parent.parent / name
+        if not path.is_file():
+            return f"{path} is missing"
+        if sha256(path) != digest:
+            return f"{path} has changed"
+    return ""
+
+
+def check_whole(folder: Path, script: str) -> str:
+    """Refuse results of a script that are not as on record; return one hash of them all."""
+    record = folder / RECORDS / f"{Path(script).stem}.json"
+    damage = find_damage(record)
+    if damage:
+        raise UserError(f"{damage} since {script} wrote it: run {script} again")
+    return "".join(sorted(read_outputs(record).values()))
+
+
+@cache
+def describe_machine() -> dict:
+    """Return the commit of the code and the environment: Python, system, versions of packages."""
+    names = re.findall(r"^[\w-]+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # what the stages of this installation do without
+    environment = {"python": platform.python_version(), "system": platform.platform(), **versions}
+    return {"commit": find_commit(), "environment": environment}
+
+
+def find_commit() -> str:
+    """Return the commit of this project's code and whether it was changed; "unknown" without git.
+
+    Another repository around the project's folder is not asked.
+    """
+    command = ["git", f"--git-dir={ROOT / '.git'}", f"--work-tree={ROOT}", "describe"]
+    try:
+        done = subprocess.run(
+            [*command, "--always", "--dirty=, with changes", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
