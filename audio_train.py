@@ -22,7 +22,7 @@ from accelerate import Accelerator
 
 from common.checkpoint import Checkpoint, save_model, unfinished_trainings
 from common.data import Dataset, Training, cut_batches, load_data
-from common.features import Mel
+from common.features import Mel, Paper
 from common.files import SAMPLE_RATE
 from common.stage import Stage
 from common.training import (
@@ -38,8 +38,9 @@ from common.training import (
     to_device,
 )
 from common.voice import SPEAKER_NORMS, VALID_NORM, SpeakerNorm, audio_batches, collect_stats
+from models import identify
 from models.alexnet import LAYERS, PAPER_LAYERS, build_audio_network, recompute_batch_norm
-from models.kobert import identify
+from models.speech import SpeechClassifier, load_speech_encoder
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -92,9 +93,9 @@ def main() -> None:
 
 
 def choose_network(fit: Dataset) -> dict:
-    """Return the configuration of the network: all that its predictions depend on but weights."""
+    """Return AlexNet's configuration: all that its predictions depend on but the weights."""
     if FEATURES == "paper":
-        return {"kind": "PaperAlexNet", "layers": PAPER_LAYERS}
+        return {"kind": "PaperAlexNet", "layers": PAPER_LAYERS, "paper": asdict(Paper())}
     mel = Mel()
     return {
         "kind": "ModifiedAlexNet",
@@ -107,15 +108,22 @@ def choose_network(fit: Dataset) -> dict:
 
 def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     """Train a model on training.fit and write it to training.folder."""
-    fit = training.fit
+    fit, frozen = training.fit, None
     torch.manual_seed(SEED)
-    config = choose_network(fit)
-    network = build_audio_network(config, DROPOUT)
+    if ENCODER == "alexnet":
+        config = choose_network(fit)
+        network = build_audio_network(config, DROPOUT)
+    else:
+        encoder = load_speech_encoder(ENCODER).to(accelerator.device)
+        config = {"kind": "SpeechClassifier", "contents": stage.made_of["inputs"]["encoder"]}
+        config |= encoder.to_json()
+        frozen, trained = (None, encoder) if LR_ENCODER else (encoder, None)
+        network = SpeechClassifier(encoder.layers, encoder.width, trained, DROPOUT)
     groups = parameter_groups(network, {"": LR, "encoder": LR_ENCODER}, WEIGHT_DECAY)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, BETA2), fused=True)
     model, optimizer = accelerator.prepare(network, optimizer)
     loss_function = SoftCrossEntropy(accelerator, fit.targets, CLASS_WEIGHTS, LABEL_SMOOTHING)
-    make_batch = audio_batches(fit, config, SPEAKER_NORMS, AUGMENT, SEED)
+    make_batch = audio_batches(fit, config, SPEAKER_NORMS, AUGMENT, SEED, frozen)
     seconds = BATCH_SECONDS * SAMPLE_RATE
     plan = [
         cut_batches(
@@ -124,7 +132,7 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
         for epoch in range(EPOCHS)
     ]
     steps = sum(map(len, plan))
-    make_valid_batch = audio_batches(training.held_out, config, [VALID_NORM])
+    make_valid_batch = audio_batches(training.held_out, config, [VALID_NORM], encoder=frozen)
     valid_plan = cut_batches(training.held_out.sample_counts, seconds, BATCH_SIZE, 0)
 
     run = Checkpoint(training, stage.made_of, accelerator, network, optimizer, SAVE_MINUTES)
@@ -144,6 +152,8 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
         recompute_batch_norm(network, (to_device(batch, accelerator.device) for batch in some))
         run.end_epoch(evaluate(accelerator, network, training, valid_plan, make_valid_batch))
     run.take_best()
+    if frozen is not None:
+        network.encoder = frozen  # what is saved needs no other checkpoint
     save_model(run, stage, config, {})
 
 

@@ -32,6 +32,7 @@ from common.checkpoint import (
     unfinished_trainings,
 )
 from common.data import Batch, Dataset, Training, cut_batches, load_data, token_batches
+from common.features import Paper
 from common.files import LABELS, UserError, write_json
 from common.stage import Stage
 from common.testing import begin_test, show_scores, write_predictions
@@ -46,9 +47,11 @@ from common.training import (
     set_lr,
     start,
 )
-from common.voice import SPEAKER_NORMS, choose_voice, token_voice_batches
-from models.cmbert import CMBERT, build_cmbert
-from models.kobert import check_unknown_share, identify, load_encoder, load_tokenizer
+from common.voice import SPEAKER_NORMS, VALID_NORM, choose_voice, token_voice_batches
+from models import identify
+from models.cmbert import CMBERT, PROJECTION, build_cmbert
+from models.kobert import check_positions, check_unknown_share, load_encoder, load_tokenizer
+from models.speech import load_speech_encoder
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -127,6 +130,47 @@ def train_all(block: dict) -> None:
         stage.publish()
 
 
+def choose_network(fit: Dataset, encoder, tokenizer, speech) -> dict:
+    """Return the network's configuration: all that its predictions depend on but the weights."""
+    pad_id = tokenizer.pad_id if PAD_ID < 0 else PAD_ID
+    if pad_id >= encoder.config.vocab_size:
+        size = encoder.config.vocab_size
+        raise UserError(f"PAD_ID = {pad_id}: give -1 or one of the encoder's {size} tokens")
+    if AUDIO == "paper" and Paper().mfcc < MAX_LENGTH:
+        raise UserError(
+            f"MAX_LENGTH = {MAX_LENGTH}: AUDIO = 'paper' lays one of {Paper().mfcc} coefficients "
+            f"against each token: give --max-length {Paper().mfcc} or less"
+        )
+    config = {
+        "scale": SCALE,
+        "voice": VOICE,
+        "pooling": POOLING,
+        "projection": PROJECTION,
+        "max_length": MAX_LENGTH,
+        "pad_id": pad_id,
+        "mask_id": tokenizer.mask_id,
+        "special_ids": [tokenizer.cls_id, tokenizer.sep_id],
+        "encoder": encoder.config.to_dict(),
+    }
+    if speech is None:
+        return config | choose_voice(AUDIO, fit)
+    known = {"audio": "encoder", "width": speech.width, "contents": identify(AUDIO)}
+    return config | known | {"speech": speech.to_json()}
+
+
+def freeze(network: CMBERT, prefixes: tuple[str, ...]) -> None:
+    """Take the parameters whose names begin so out of the training; each prefix must fit one."""
+    names = [name for name, _ in network.named_parameters()]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            parts = ", ".join(name for name, _ in network.named_children())
+            raise UserError(f"FROZEN = {prefix!r}: no weight's name begins so; there are {parts}")
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad &= not name.startswith(tuple(prefixes))
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UserError(f"FROZEN = {prefixes!r}: nothing is left to train")
+
+
 def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     """Train a model on training.fit and write it to training.folder."""
     fit, held_out = training.fit, training.held_out
@@ -136,29 +180,22 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
 
     torch.manual_seed(SEED)
     encoder = load_encoder(BERT)
-    config = {
-        "scale": SCALE,
-        "voice": VOICE,
-        "pooling": POOLING,
-        "max_length": MAX_LENGTH,
-        "pad_id": tokenizer.pad_id if PAD_ID < 0 else PAD_ID,
-        "mask_id": tokenizer.mask_id,
-        "special_ids": [tokenizer.cls_id, tokenizer.sep_id],
-        "encoder": encoder.config.to_dict(),
-        **choose_voice(AUDIO, fit),
-    }
+    check_positions(encoder, MAX_LENGTH, BERT)
+    speech = None if AUDIO in ("aligned", "paper") else load_speech_encoder(AUDIO)
+    config = choose_network(fit, encoder, tokenizer, speech)
     network = CMBERT(encoder, config, ATTENTION_DROPOUT, DROPOUT)
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad &= not name.startswith(tuple(FROZEN))
+    freeze(network, FROZEN)
     groups = parameter_groups(network, {"": LR_HEAD, "encoder": LR_ENCODER}, WEIGHT_DECAY)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, BETA2), fused=True)
     model, optimizer = accelerator.prepare(network, optimizer)
     loss_function = SoftCrossEntropy(accelerator, fit.targets, CLASS_WEIGHTS, LABEL_SMOOTHING)
     tokens, valid_tokens = (token_batches(rows, tokenizer, config) for rows in (fit, held_out))
     make_batch = token_voice_batches(
-        fit, tokens, config, SPEAKER_NORMS, AUGMENT, TEXT_DROP_PROB, SEED
+        fit, tokens, config, SPEAKER_NORMS, AUGMENT, TEXT_DROP_PROB, SEED, speech
     )
-    make_valid_batch = token_voice_batches(held_out, valid_tokens, config, [SPEAKER_NORM])
+    make_valid_batch = token_voice_batches(
+        held_out, valid_tokens, config, [VALID_NORM], encoder=speech
+    )
     plan = [
         cut_batches(tokens[0], BATCH_TOKENS, BATCH_SIZE, 1000 * SEED + epoch if SHUFFLE else None)
         for epoch in range(EPOCHS)
@@ -181,6 +218,7 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
             run.end_step(loss, gradient, rows)
         run.end_epoch(evaluate(accelerator, network, training, valid_plan, make_valid_batch))
     run.take_best()
+    network.speech = speech  # what is saved needs no other checkpoint
     save_model(run, stage, config, tokenizer.files())
 
 
@@ -198,7 +236,8 @@ def predict_rows(
     config = read_config(folder, "run_classifier.py")["network"]
     network = load_weights(build_cmbert(config), folder, "run_classifier.py")
     tokens = token_batches(data, load_tokenizer(folder), config)
-    make = token_voice_batches(data, tokens, config, [speaker_norm or SPEAKER_NORM])
+    norms = [speaker_norm or SPEAKER_NORM]
+    make = token_voice_batches(data, tokens, config, norms, encoder=network.speech)
     batches = cut_batches(tokens[0], BATCH_TOKENS, BATCH_SIZE, 0)
     accelerator = start()
     network.to(accelerator.device)
@@ -248,7 +287,8 @@ def plot_attention(stage: Stage) -> None:
     network = load_weights(build_cmbert(config), folder, "run_classifier.py").eval()
     tokenizer = load_tokenizer(folder)
     tokens = token_batches(test, tokenizer, config)
-    batch = token_voice_batches(test, tokens, config, [SPEAKER_NORM])(row)
+    make_batch = token_voice_batches(test, tokens, config, [SPEAKER_NORM], encoder=network.speech)
+    batch = make_batch(row)
     with torch.inference_mode():
         logits, maps = network.explain(**{n: torch.from_numpy(array) for n, array in batch.items()})
     count = tokens[0][row[0]]

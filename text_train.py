@@ -40,10 +40,11 @@ from common.training import (
     set_lr,
     start,
 )
+from models import identify
 from models.kobert import (
     KoBERTClassifier,
+    check_positions,
     check_unknown_share,
-    identify,
     load_encoder,
     load_tokenizer,
 )
@@ -104,7 +105,9 @@ def train(accelerator: Accelerator, training: Training, tokenizer, stage: Stage)
     accelerator.print(f"text: {training}; {unknown:.2%} of tokens unknown")
 
     torch.manual_seed(SEED)
-    network = KoBERTClassifier(load_encoder(BERT, POOLING == "pooler"), POOLING, DROPOUT)
+    encoder = load_encoder(BERT, POOLING == "pooler")
+    check_positions(encoder, MAX_LENGTH, BERT)
+    network = KoBERTClassifier(encoder, POOLING, DROPOUT)
     config["encoder"] = network.encoder.config.to_dict()
     groups = parameter_groups(network, {"": LR_ENCODER, "classifier": LR_HEAD}, WEIGHT_DECAY)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, BETA2), fused=True)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from tqdm import tqdm
 
 from common.files import (
@@ -125,13 +126,16 @@ class Dataset:
 
         kind, settings: what is computed.  compute: samples (S,) -> frames (T, K), T as it likes.
         """
-        key = hash_json([self.data_hash, settings, self.ids.tolist()])[:24]
+        places = self.table[["split", "first_sample"]].to_numpy().tolist()
+        key = hash_json([self.data_hash, settings, places])[:24]
         path = self.folder / "cache" / f"{kind}-{key}.npy"
         starts = path.with_suffix(".starts.npy")
-        if not starts.is_file():  # written last
-            bar = tqdm(range(len(self)), kind, unit=" utt", disable=None, leave=False, delay=1)
-            counts = write_rows(path, (compute(self.samples(row)) for row in bar))
-            write_array(starts, np.cumsum([0, *counts]))
+        path.parent.mkdir(exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):  # of several processes one computes
+            if not starts.is_file():  # written last
+                bar = tqdm(range(len(self)), kind, unit=" utt", disable=None, leave=False, delay=1)
+                counts = write_rows(path, (compute(self.samples(row)) for row in bar))
+                write_array(starts, np.cumsum([0, *counts]))
         return Cached(
             read_array(path, "the script again", mmap=True), read_array(starts, "the script again")
         )

@@ -12,15 +12,18 @@ K = 2 + 2 F numbers of the statistics: utterances, frames, each column's sum ove
 column's sum of squares.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from common.data import Batch, Dataset, MakeBatch, pad, random_of
 from common.features import (
-    PAPER_MFCC_FRAMES,
     Mel,
+    Paper,
     add_deltas,
     augment,
     average_over_tokens,
@@ -30,6 +33,9 @@ from common.features import (
     paper_spectrogram,
     stretch,
 )
+
+if TYPE_CHECKING:  # else importing this would take torch
+    from models.speech import SpeechEncoder
 
 SPEAKER_NORMS = ("utterance", "past", "all")
 VALID_NORM = "past"  # what a system in a conversation has: by it the epoch is chosen
@@ -72,7 +78,7 @@ class SpeakerNorm:
     std_floor: float = STD_FLOOR
 
     @classmethod
-    def fit(cls, stats: np.ndarray) -> "SpeakerNorm":
+    def fit(cls, stats: np.ndarray) -> SpeakerNorm:
         """Take mean and variance from the statistics (N, K) of the rows to learn from."""
         total = stats.sum(0)
         mean, squares = np.split(total[2:] / total[1], 2)
@@ -103,7 +109,7 @@ class SpeakerNorm:
         }
 
     @classmethod
-    def from_json(cls, content: dict) -> "SpeakerNorm":
+    def from_json(cls, content: dict) -> SpeakerNorm:
         return cls(
             np.array(content["mean"]),
             np.array(content["variance"]),
@@ -145,7 +151,7 @@ def choose_voice(audio: str, fit: Dataset) -> dict:
     audio: "aligned", log-mel normalised by speaker over each token's share of the clip; "paper".
     """
     if audio == "paper":
-        return {"audio": audio, "width": PAPER_MFCC_FRAMES}
+        return {"audio": audio, "width": Paper().mfcc_frames, "paper": asdict(Paper())}
     mel = Mel()
     norm = SpeakerNorm.fit(collect_stats(fit, mel))
     return {
@@ -178,17 +184,27 @@ def spectrogram_batch(clips: list[np.ndarray], config: dict) -> Batch:
 
 
 def audio_batches(
-    data: Dataset, config: dict, speaker_norms: Sequence[str], strength: float = 0, seed: int = -1
+    data: Dataset,
+    config: dict,
+    speaker_norms: Sequence[str],
+    strength: float = 0,
+    seed: int = -1,
+    encoder: SpeechEncoder | None = None,
 ) -> MakeBatch:
     """Return the function that makes an audio network's batches; config: the network's.
 
     speaker_norms: one of them is drawn for each clip.  seed: of a training, in which clips stand at
-    one tempo and are augmented with a strength; -1: to evaluate.
+    one tempo and are augmented with a strength; -1: to evaluate.  encoder: a frozen speech encoder,
+    of which each clip's layers are computed once.
     """
     if config["kind"] == "PaperAlexNet":
+        paper = Paper(**config["paper"])
         return lambda rows, step=0: frame_batch(
-            [paper_spectrogram(data.samples(row)).transpose(1, 0, 2) for row in rows]
+            [paper_spectrogram(data.samples(row), paper).transpose(1, 0, 2) for row in rows]
         )
+    if encoder is not None:
+        means = data.cached("layer-means", {"encoder": config["contents"]}, encoder.layer_means)
+        return lambda rows, step=0: {"layer_means": np.stack([means.read(row) for row in rows])}
     if config["kind"] == "SpeechClassifier":
         return lambda rows, step=0: sample_batch([data.samples(row) for row in rows])
     spectrograms = Spectrograms(data, config, speaker_norms)
@@ -220,34 +236,43 @@ def token_voice_batches(
     strength: float = 0,
     drop_text: float = 0,
     seed: int = -1,
+    encoder: SpeechEncoder | None = None,
 ) -> MakeBatch:
     """Return the function that makes CM-BERT's batches: tokens and the voice over each of them.
 
     tokens: of `token_batches`.  In a training (seed), in a share `drop_text` of the utterances all
     words are replaced by [MASK]: words are learned so fast that the voice would not be listened to.
+    encoder: whose frames are the voice, in place of log-mel.
     """
     counts, make_tokens = tokens
     if config["audio"] == "paper":
+        paper, length = Paper(**config["paper"]), config["max_length"]
 
         def make_paper_batch(rows: np.ndarray, step: int = 0) -> Batch:
-            length = config["max_length"]
-            audio = np.stack([paper_mfcc(data.samples(row))[:length] for row in rows])
+            audio = np.stack([paper_mfcc(data.samples(row), paper)[:length] for row in rows])
             return {**make_tokens(rows, length), "audio": audio}
 
         return make_paper_batch
 
-    spectrograms = Spectrograms(data, config, speaker_norms)
+    if encoder is not None:
+        frames = data.cached("frames", {"encoder": config["contents"]}, encoder.frames)
+
+        def read_voice(row: int, random: np.random.Generator | None) -> np.ndarray:
+            return frames.read(row)
+    else:
+        spectrograms = Spectrograms(data, config, speaker_norms)
+
+        def read_voice(row: int, random: np.random.Generator | None) -> np.ndarray:
+            voice = describe_voice(spectrograms.read(row, random), spectrograms.mel)
+            return augment(voice, strength, random) if random and strength else voice
 
     def make_batch(rows: np.ndarray, step: int = 0) -> Batch:
         batch, voices = make_tokens(rows), []
         for row, ids in zip(rows, batch["input_ids"], strict=True):
             random = random_of(seed, step, row) if seed >= 0 else None
-            voice = describe_voice(spectrograms.read(row, random), spectrograms.mel)
-            if random:
-                voice = augment(voice, strength, random) if strength else voice
-                if random.random() < drop_text:
-                    ids[1 : counts[row] - 1] = config["mask_id"]
-            voices.append(voice)
+            voices.append(read_voice(row, random))
+            if random and random.random() < drop_text:
+                ids[1 : counts[row] - 1] = config["mask_id"]
         return batch | {"audio": lay_over_tokens(voices, counts[rows])}
 
     return make_batch

@@ -166,6 +166,8 @@ def recompute_batch_norm(model: nn.Module, batches: Iterable[dict[str, Tensor]])
     BatchNorm", 2021).  batches: the network's arguments, already on its device.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -183,4 +185,9 @@ def build_audio_network(config: dict, dropout: float = 0.0) -> nn.Module:
     """Build the network of an audio model's configuration, with random weights."""
     if config["kind"] == "PaperAlexNet":
         return PaperAlexNet(dropout, config["layers"])
+    if config["kind"] == "SpeechClassifier":
+        from models.speech import SpeechClassifier, build_speech_encoder  # takes seconds
+
+        encoder = build_speech_encoder(config)
+        return SpeechClassifier(encoder.layers, encoder.width, encoder, dropout)
     return ModifiedAlexNet(config["mel"]["bins"], dropout, config["tempos"], config["layers"])

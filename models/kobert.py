@@ -3,19 +3,17 @@
 Shapes: B utterances, L tokens (padding included), D encoder width.
 """
 
-import hashlib
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import snapshot_download
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
+from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
-from models import ModelError
+from models import ModelError, hide_bars_in_files, read_sizes, unreachable
 from models.tokenizer import (
     SENTENCEPIECE_FILES,
     KoBERTTokenizer,
@@ -25,7 +23,6 @@ from models.tokenizer import (
 
 # On a CPU scaled_dot_product_attention is slower for short texts; None: the library's choice.
 ATTENTION = None if torch.cuda.is_available() else "eager"
-CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt")
 UNKNOWN_LIMIT = 0.05  # share of [UNK] among the tokens; Korean text of any topic stays under .01
 
 
@@ -56,26 +53,6 @@ class HubTokenizer:
         with tempfile.TemporaryDirectory() as scratch:
             paths = filter(Path.exists, map(Path, self.tokenizer.save_pretrained(scratch)))
             return {path.name: path.read_bytes() for path in paths}
-
-
-def identify(name: str) -> str:
-    """Return what tells a checkpoint's contents: a hash of its files, or the hub's commit.
-
-    Of one that cannot be found nothing is known, "": whoever loads it says so.
-    """
-    folder = Path(name)
-    if not folder.is_dir():
-        try:  # the hub is not asked for what is probably a slip of the pen
-            return Path(hf_hub_download(name, "config.json")).parent.name if "/" in name else ""
-        except (OSError, ValueError):
-            return ""
-    digest = hashlib.sha256()
-    for path in sorted({path for kind in CHECKPOINT_FILES for path in folder.glob(kind)}):
-        digest.update(f"{path.name}\n".encode())
-        with open(path, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def load_tokenizer(name: str) -> KoBERTTokenizer | HubTokenizer:
@@ -169,12 +146,6 @@ def check_positions(encoder: nn.Module, max_length: int, name: str) -> None:
         )
 
 
-def hide_bars_in_files() -> None:
-    """Keep the bars of transformers off a standard error that is no terminal."""
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
-
-
 def build_encoder(config: dict, pooler: bool = False) -> nn.Module:
     """Build an encoder with random weights from `encoder.config.to_dict()` of another."""
     encoder = AutoModel.from_config(read_sizes(config), attn_implementation=ATTENTION)
@@ -183,39 +154,10 @@ def build_encoder(config: dict, pooler: bool = False) -> nn.Module:
     return encoder
 
 
-def read_sizes(config: dict) -> PreTrainedConfig:
-    """Return an encoder's configuration; what names code of the hub to be run is passed over."""
-    passed_over = ("model_type", "auto_map", "attn_implementation", "_attn_implementation")
-    options = {key: value for key, value in config.items() if key not in passed_over}
-    return AutoConfig.for_model(config["model_type"], **options)
-
-
 def remove_pooler(encoder: nn.Module) -> None:
     """Drop the pooler, so that no parameter is left that training would never change."""
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
-
-
-def unreachable(name: str, what: str, error: Exception) -> ModelError:
-    """Return the error for a checkpoint that cannot be loaded, with the reason's first line."""
-    reason = first_line(error)
-    if "trust_remote_code" in str(error):
-        return ModelError(
-            f"cannot load the {what} of '{name}': it comes with code of its own, which is never "
-            "run; give a checkpoint of a kind that transformers knows"
-        )
-    place = (
-        "a folder here" if Path(name).is_dir() else "no folder here, and the hub has not given it"
-    )
-    return ModelError(
-        f"cannot load the {what} of '{name}' ({place}; {reason}): "
-        "give a folder with config.json, weights and tokenizer, or a hub name with the network up"
-    )
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, or its name."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class KoBERTClassifier(nn.Module):
