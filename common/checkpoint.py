@@ -76,8 +76,13 @@ class Checkpoint:
         self.stop_asked = True
 
     def epochs(self, count: int, patience: int) -> Iterator[int]:
-        """Yield the epochs that are left, until `patience` of them were no better than the best."""
-        while self.epoch < count and self.epoch - (self.best_epoch or self.epoch) < patience:
+        """Yield the epochs that are left, until `patience` of them were no better than the best.
+
+        patience: 0 for all of them.
+        """
+        while self.epoch < count:
+            if patience and self.best_epoch and self.epoch - self.best_epoch >= patience:
+                break
             yield self.epoch
 
     def batches(

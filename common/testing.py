@@ -39,7 +39,8 @@ def write_predictions(
 ) -> None:
     """Predict all rows that the stage's models may be judged by; write them and print scores.
 
-    speaker_norm: that the predictions are made with, None for a model that hears no voice.
+    speaker_norm: that the predictions are made with, where the model takes statistics of the
+    speaker; None for a model of text.
     """
     folder, data = stage.folder / name, stage.settings["data"]
     config = read_config(folder, train_script)
@@ -49,7 +50,8 @@ def write_predictions(
             f"{folder} was trained on other preprocessed data: run {train_script} again"
         )
     run = {key: config[key] for key in ("data_hash", "synthetic", "settings", "environment")}
-    run["speaker_norm"] = speaker_norm
+    has_norm = "speaker_norm" in config["network"]
+    run["speaker_norm"] = speaker_norm and (speaker_norm if has_norm else "utterance")
     logits = predict_rows(test, folder, f"test {name}")
     write_rows_of(stage.unfinished, name, "test", test, logits, run)
 
