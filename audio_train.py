@@ -83,8 +83,11 @@ def main() -> None:
     inputs = {"data": data.data_hash}
     if ENCODER != "alexnet":
         inputs["encoder"] = identify(ENCODER)
-    stage = Stage("audio_train.py", Path(OUTPUTS) / "audio", settings.read(globals()), inputs)
-    if not stage.is_done():
+    block = settings.read(globals())
+    with accelerator.main_process_first():
+        stage = Stage("audio_train.py", Path(OUTPUTS) / "audio", block, inputs, resumable=True)
+        is_done = stage.is_done()
+    if not is_done:
         for training in unfinished_trainings(stage, data, FOLDS):
             accelerator.print(f"audio: {training}")
             train(accelerator, training, stage)

@@ -122,8 +122,10 @@ def train_all(block: dict) -> None:
     inputs = {"data": data.data_hash, "bert": identify(BERT)}
     if AUDIO not in ("aligned", "paper"):
         inputs["audio"] = identify(AUDIO)
-    stage = Stage("run_classifier.py", Path(OUTPUTS) / "cmbert", block, inputs)
-    if not stage.is_done():
+    with accelerator.main_process_first():
+        stage = Stage("run_classifier.py", Path(OUTPUTS) / "cmbert", block, inputs, resumable=True)
+        is_done = stage.is_done()
+    if not is_done:
         for training in unfinished_trainings(stage, data, FOLDS):
             train(accelerator, training, stage)
         leave_others(accelerator)

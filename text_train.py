@@ -86,8 +86,11 @@ def main() -> None:
     accelerator = start(DETERMINISTIC)
     data = load_data(DATA, "train", "valid")
     inputs = {"data": data.data_hash, "bert": identify(BERT)}
-    stage = Stage("text_train.py", Path(OUTPUTS) / "text", settings.read(globals()), inputs)
-    if not stage.is_done():
+    block = settings.read(globals())
+    with accelerator.main_process_first():
+        stage = Stage("text_train.py", Path(OUTPUTS) / "text", block, inputs, resumable=True)
+        is_done = stage.is_done()
+    if not is_done:
         tokenizer = load_tokenizer(BERT)
         for training in unfinished_trainings(stage, data, FOLDS):
             train(accelerator, training, tokenizer, stage)

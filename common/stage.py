@@ -7,6 +7,7 @@ on; an earlier run's results stand until then.
 
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import shutil
@@ -20,6 +21,7 @@ from common.files import UserError, read_json, sha256, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = "records"
+MARKER = "made_of.json"  # in an unfinished folder: whose it is
 # Settings that do not change what is written: places, whose contents are compared, and the pace.
 PASSED_OVER = ("corpus", "data", "outputs", "results", "restart", "save_minutes", "jobs", "cluster")
 
@@ -28,12 +30,18 @@ class Stage:
     """One run of a script in a folder: `is_done`, or write to `unfinished` and `publish`.
 
     settings: the script's block.  inputs: what it reads -> a hash; a setting of the same name is
-    compared by that hash.  keep: whether what an unfinished run of the same left can be gone on
-    with, otherwise the stage begins anew.
+    compared by that hash.  resumable: whether the stage goes on with what an unfinished run of the
+    same settings and inputs left, and refuses that of another; otherwise it begins anew.
+    Of several processes the first one alone writes.
     """
 
     def __init__(
-        self, script: str, folder: Path, settings: dict, inputs: dict[str, str], keep: bool = False
+        self,
+        script: str,
+        folder: Path,
+        settings: dict,
+        inputs: dict[str, str],
+        resumable: bool = False,
     ):
         self.script, self.folder, self.settings = script, folder, settings
         name = Path(script).stem
@@ -41,12 +49,14 @@ class Stage:
         self.unfinished = folder / f"unfinished-{name}"
         compared = {k: v for k, v in settings.items() if k not in (*PASSED_OVER, *inputs)}
         self.made_of = json.loads(json.dumps({"settings": compared, "inputs": inputs}))
-        self.lock = hold(folder / RECORDS / f"{name}.lock")
-        if settings["restart"]:
-            shutil.rmtree(self.unfinished, ignore_errors=True)
-        elif (self.unfinished / self.record.name).is_file():  # killed while it was published
-            self.publish_files()
-        self.restart, self.keep = settings["restart"], keep
+        self.restart, self.resumable = settings["restart"], resumable
+        self.is_main = os.environ.get("RANK", "0") == "0"
+        if self.is_main:
+            self.lock = hold(folder / RECORDS / f"{name}.lock")
+            if self.restart:
+                shutil.rmtree(self.unfinished, ignore_errors=True)
+            elif (self.unfinished / self.record.name).is_file():  # killed while it was published
+                self.publish_files()
 
     def is_done(self) -> bool:
         """Tell whether an earlier run left all of this; say so, or why it is done again."""
@@ -59,9 +69,22 @@ class Stage:
             return True
         if why and self.record.is_file():
             print(f"{self.folder}: {self.script} again: {why}")
-        if not self.keep:
-            shutil.rmtree(self.unfinished, ignore_errors=True)
+        if self.is_main:
+            self.begin()
         return False
+
+    def begin(self) -> None:
+        """Make the unfinished folder, or find that of the same run."""
+        marker = self.unfinished / MARKER
+        if self.resumable and marker.is_file():
+            if why := differences(read_json(marker, self.script), self.made_of):
+                raise UserError(
+                    f"{self.unfinished} is of an unfinished run with other settings ({why}): give "
+                    "the same to go on with it, or --restart to start over"
+                )
+            return
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+        write_json(marker, self.made_of)
 
     def find_difference(self) -> str:
         """Say why the record is not that of this run with all its outputs whole; "" if it is."""
@@ -83,6 +106,7 @@ class Stage:
         What only an earlier run has on record is removed.
         """
         files = sorted(p for p in self.unfinished.rglob("*") if p.is_file())
+        files = [p for p in files if p.name != MARKER and not p.name.startswith(".partial-")]
         outputs = {p.relative_to(self.unfinished).as_posix(): sha256(p) for p in files}
         content = {**self.made_of, **describe_machine(), "outputs": outputs}
         write_json(self.unfinished / self.record.name, content)
