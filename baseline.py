@@ -17,12 +17,12 @@ from common import settings  # first of all: it answers --help
 
 # isort: split
 
-import platform
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
+import librosa
 import numpy as np
-import sklearn
 from joblib import parallel_config
 from scipy.special import softmax
 from sklearn.base import BaseEstimator
@@ -31,16 +31,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
-from tqdm import tqdm
 
-from common.files import LABELS, UserError, read_data_hash, together
+from common.data import Dataset, load_data
+from common.features import Mel, deltas, log_mel
+from common.files import FULL_SCALE, LABELS, SAMPLE_RATE, UserError, read_data_hash
+from common.stage import Stage, describe_machine
+from common.testing import write_rows_of
+from common.voice import SpeakerNorm, clip_stats, norm_of_rows
 from fusion.fitting import fit_temperatures
 from fusion.predictions import HELD_OUT
-from pipeline.features.statistics import STATISTICS, describe_clip
-from pipeline.learning.dataset import Utterances, load_utterances
-from pipeline.learning.testing import write
-from pipeline.learning.voices import Average, known_sums, sums_of, units_of
-from pipeline.record import Work
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -50,7 +49,11 @@ SEED = 1  # of the dealing of sessions in the cross-validation
 SPEAKER_NORM = "past"  # statistics of: past (earlier turns), utterance, all (transductive)
 # --------------------------------------------------------------------------------------
 
-SPEAKER_NORMS = ("utterance", "past", "all")
+MEL = Mel(bins=32)
+LOWEST, HIGHEST = 65.0, 500.0  # Hz of a voice's pitch
+PITCH_WINDOW = 1024  # samples, 64 ms: several periods of the lowest pitch
+PERCENTILES = (10, 50, 90)
+STATISTICS = (MEL.bins + 2) * (len(PERCENTILES) + 1) + 1
 FOLDS = 5  # of the cross-validation
 STRENGTHS = (1, 3, 10)  # C of both classifiers, of which the best is taken
 GAMMAS = (0.3 / STATISTICS, 1 / STATISTICS)  # of the kernel; the statistics have variance 1
@@ -62,29 +65,24 @@ Splits = list[tuple[np.ndarray, np.ndarray]]  # rows to learn from, rows to scor
 
 
 def main() -> None:
-    inputs = {"data_hash": read_data_hash(DATA)}
-    block = settings.read(globals())
-    work = Work("baseline.py", Path(OUTPUTS), block, inputs, Path(OUTPUTS) / "baseline")
-    if work.is_done():
+    inputs = {"data": read_data_hash(DATA)}
+    stage = Stage("baseline.py", Path(OUTPUTS), settings.read(globals()), inputs)
+    if stage.is_done():
         return
-    fit, held_out, test = (load_utterances(DATA, split) for split in ("train", "valid", "test"))
+    fit, held_out, test = (load_data(DATA, split) for split in ("train", "valid", "test"))
     print(f"baseline: {fit} to learn from")
     splits = split_sessions(fit)
     text, audio = TextClassifier(fit, splits), AudioClassifier(fit, SPEAKER_NORM, splits)
     print(f"chosen on them: text {text.chosen}, audio {audio.chosen}")
-    with together():
-        write_predictions(Path(OUTPUTS), "test", test, text, audio)
-        if len(held_out):
-            write_predictions(Path(OUTPUTS) / HELD_OUT, "held-out", held_out, text, audio)
-    if not len(held_out):
-        for path in (Path(OUTPUTS) / HELD_OUT).glob("baseline_*"):
-            path.unlink()  # of an earlier run
-    work.finish()
+    write_predictions(stage.unfinished, "test", test, text, audio)
+    if len(held_out):
+        write_predictions(stage.unfinished / HELD_OUT, "held-out", held_out, text, audio)
+    stage.publish()
 
 
-def split_sessions(fit: Utterances) -> Splits:
+def split_sessions(fit: Dataset) -> Splits:
     """Return FOLDS splits by session, fewer if there are fewer sessions."""
-    sessions = fit.table["session"].to_numpy()
+    sessions = fit.sessions
     count = len(np.unique(sessions))
     if count < 2:
         raise UserError(f"{fit} to learn from: the cross-validation needs two sessions or more")
@@ -95,14 +93,14 @@ def split_sessions(fit: Utterances) -> Splits:
 class TextClassifier:
     """TF-IDF of the characters within words -> logistic regression, classes balanced."""
 
-    def __init__(self, fit: Utterances, splits: Splits):
+    def __init__(self, fit: Dataset, splits: Splits):
         words = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), min_df=2, sublinear_tf=True)
         model = make_pipeline(words, LogisticRegression(class_weight="balanced", max_iter=1000))
         grid = {"logisticregression__C": STRENGTHS}
         self.model = search(model, grid, fit.table["text"], fit.labels, splits)
         self.chosen = {"C": self.model.best_params_["logisticregression__C"]}
 
-    def predict(self, rows: Utterances) -> np.ndarray:
+    def predict(self, rows: Dataset) -> np.ndarray:
         """Return the probabilities, (N, C)."""
         return to_all_classes(self.model.predict_proba(rows.table["text"]), self.model.classes_)
 
@@ -114,10 +112,10 @@ class AudioClassifier:
     machine has not seen the row's session.
     """
 
-    def __init__(self, fit: Utterances, speaker_norm: str, splits: Splits):
-        stats = clip_stats(fit)
-        self.speaker_norm, self.average = speaker_norm, Average.of(stats)
-        features, labels = self.features(fit, stats), fit.labels
+    def __init__(self, fit: Dataset, speaker_norm: str, splits: Splits):
+        self.speaker_norm = speaker_norm
+        self.norm = replace(SpeakerNorm.fit(collect_stats(fit)), std_floor=STD_FLOOR)
+        features, labels = self.features(fit), fit.labels
         grid = {"C": STRENGTHS, "gamma": GAMMAS}
         self.model = search(SVC(class_weight="balanced"), grid, features, labels, splits)
         self.chosen = self.model.best_params_
@@ -131,15 +129,15 @@ class AudioClassifier:
         places = np.searchsorted(self.model.classes_, labels)
         (self.temperature,) = fit_temperatures(decisions[None], places)
 
-    def features(self, rows: Utterances, stats) -> np.ndarray:
+    def features(self, rows: Dataset) -> np.ndarray:
         """Return each row's statistics less the speaker's mean, over the speaker's deviation."""
-        regime = self.speaker_norm
-        mean, std = units_of(known_sums(rows, stats, regime), self.average, STD_FLOOR)
-        return (stats[:, 2 : 2 + STATISTICS].numpy() - mean) / std
+        stats = collect_stats(rows)
+        mean, std = norm_of_rows(rows, stats, self.norm, self.speaker_norm)
+        return (stats[:, 2 : 2 + STATISTICS] - mean) / std
 
-    def predict(self, rows: Utterances) -> np.ndarray:
+    def predict(self, rows: Dataset) -> np.ndarray:
         """Return the probabilities, (N, C)."""
-        decisions = self.model.decision_function(self.features(rows, clip_stats(rows)))
+        decisions = self.model.decision_function(self.features(rows))
         return to_all_classes(softmax(decisions / self.temperature, axis=1), self.model.classes_)
 
 
@@ -162,16 +160,55 @@ def to_all_classes(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray
     return every
 
 
-def clip_stats(rows: Utterances):
-    """Return each row's sufficient statistics, (N, 2 + 2 F); describe_clip makes its one frame."""
-    import torch
+def collect_stats(rows: Dataset) -> np.ndarray:
+    """Return each row's sufficient statistics, (N, K); describe_clip makes its one frame."""
+    described = rows.cached("statistics", {}, lambda samples: describe_clip(samples)[None])
+    return np.stack([clip_stats(frame[None]) for frame in described.frames])
 
-    bar = tqdm(range(len(rows)), desc="statistics", unit=" utt", disable=None, leave=False)
-    return torch.stack([sums_of(describe_clip(rows.samples(row))[None]) for row in bar])
+
+def describe_clip(samples: np.ndarray) -> np.ndarray:
+    """Return what is typical of a clip, (STATISTICS,) float64.
+
+    Percentiles and mean movement of every mel bin, of the level, and of the pitch in the louder
+    half of the frames (the others are hardly voiced); the logarithm of the length.
+    """
+    spectrogram = log_mel(samples, MEL)
+    level = np.log(np.exp(spectrogram).mean(1))
+    pitch = log_pitch(samples)[level >= np.median(level)]
+    curves = np.column_stack([spectrogram, level])
+    return np.concatenate(
+        [summarise(curves), summarise(pitch[:, None]), [np.log(len(level))]], dtype=np.float64
+    )
+
+
+def log_pitch(samples: np.ndarray) -> np.ndarray:
+    """Return the pitch at each frame of `log_mel`, (T,), in octaves above 1 Hz.
+
+    YIN (de Cheveigné and Kawahara 2002); what it says of an unvoiced frame means nothing.
+    """
+    missing = max(0, MEL.window - len(samples))
+    around = (PITCH_WINDOW - MEL.window) // 2  # the longer windows have the same centres
+    pitch = librosa.yin(
+        np.pad(samples.astype(np.float32) / FULL_SCALE, (around, around + missing)),
+        fmin=LOWEST,
+        fmax=HIGHEST,
+        sr=SAMPLE_RATE,
+        frame_length=PITCH_WINDOW,
+        hop_length=MEL.hop,
+        center=False,
+    )
+    return np.log2(pitch)
+
+
+def summarise(curves: np.ndarray) -> np.ndarray:
+    """Return each curve's percentiles and mean movement: (T, K) -> (4 K,)."""
+    return np.concatenate(
+        [*np.percentile(curves, PERCENTILES, axis=0), np.abs(deltas(curves)).mean(0)]
+    )
 
 
 def write_predictions(
-    folder: Path, kind: str, rows: Utterances, text: TextClassifier, audio: AudioClassifier
+    folder: Path, kind: str, rows: Dataset, text: TextClassifier, audio: AudioClassifier
 ) -> None:
     """Write the predictions of both classifiers and of their mean; print the scores."""
     by_text, by_audio = text.predict(rows), audio.predict(rows)
@@ -179,11 +216,7 @@ def write_predictions(
         "data_hash": rows.data_hash,
         "synthetic": rows.synthetic,
         "settings": {"seed": SEED, "text": text.chosen, "audio": audio.chosen},
-        "environment": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "scikit-learn": sklearn.__version__,
-        },
+        **describe_machine(),
     }
     for name, probabilities, norm in (
         ("baseline_text", by_text, None),
@@ -191,7 +224,7 @@ def write_predictions(
         ("baseline_both", (by_text + by_audio) / 2, SPEAKER_NORM),
     ):
         logits = np.log(probabilities.clip(LEAST))
-        write(folder, name, kind, rows, logits, run | {"speaker_norm": norm})
+        write_rows_of(folder, name, kind, rows, logits, run | {"speaker_norm": norm})
 
 
 if __name__ == "__main__":

@@ -30,13 +30,13 @@ import numpy as np
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
-from common.files import read_json, together, write_array, write_json, write_text
+from common.files import read_json, write_array, write_json, write_text
 from common.plots import find_font
+from common.stage import Stage
 from fusion import choice, conversation, folds, methods, origin, page, paper, plots, scoring, tables
 from fusion.fitting import cross_fit
 from fusion.paper import PAPER_MODELS
 from fusion.predictions import INPUTS, Predictions
-from pipeline.record import Work
 
 # ----------------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote, for dialogues and the report; of folds "a,b"
@@ -54,16 +54,16 @@ def main() -> None:
     choice.check_target(TARGET)
     paper.load_lightgbm()  # before any work: the machine may lack its system library
     inputs = origin.identify(folders, DATA)
-    work = Work("ensemble.py", place, settings.read(globals()), inputs, place / "ensemble")
-    if not work.is_done():
+    stage = Stage("ensemble.py", place, settings.read(globals()), inputs)
+    if not stage.is_done():
         with threadpool_limits(limits=1):  # the same sums on every machine
-            fuse_and_score(folders, place)
-        work.finish()
+            fuse_and_score(folders, place, stage.unfinished)
+        stage.publish()
     show(read_json(place / "ensemble_details.json", "ensemble.py"), place)
 
 
-def fuse_and_score(folders: list[Path], place: Path) -> None:
-    """Fuse, score and write: the whole stage."""
+def fuse_and_score(folders: list[Path], place: Path, unfinished: Path) -> None:
+    """Fuse, score and write: the whole stage. Other folds' fusions are written to their places."""
     every = [folds.read(folder) for folder in folders]
     test, learn, fitted_on, compared_by = folds.join(every)
     corpus = origin.read_corpus(DATA, [fold.test for fold in every])
@@ -105,11 +105,10 @@ def fuse_and_score(folders: list[Path], place: Path) -> None:
         "ablation": ablation,
         "origin": origin.describe([fold.test for fold in every], corpus),
     }
-    figures = plots.draw_all(place / "plots", results, test, pred, probabilities, histories)
-    with together():
-        for folder, fusion in zip(folders, fusions, strict=True):
-            fusion.write(folder / "fusion.json")
-        write_results(place, results, test, pred, probabilities, corpus, figures)
+    figures = plots.draw_all(unfinished / "plots", results, test, pred, probabilities, histories)
+    for folder, fusion in zip(folders, fusions, strict=True):
+        fusion.write((unfinished if folder == place else folder) / "fusion.json")
+    write_results(unfinished, results, test, pred, probabilities, corpus, figures)
 
 
 def fuse(test: Predictions, learn) -> tuple[dict, list, list]:
@@ -158,7 +157,7 @@ def write_results(
 ) -> None:
     """Write fused predictions, tables and the report page."""
     made = tables.make_tables(results)
-    if learned := results["learned"]["conversation"]:
+    if results["learned"]["conversation"]:
         made["conversation"].append(tables.tabulate_changes(test, pred, probabilities, corpus))
     font = find_font()
     html = page.write_page(results, made, figures, test, pred, probabilities, corpus, font)
@@ -177,9 +176,6 @@ def write_results(
     write_json(place / "ensemble_details.json", results)
     write_text(place / "ensemble.md", tables.write_markdown(results["synthetic"], every))
     write_text(place / "report.html", html)
-    if not learned:  # an earlier run may have read the dialogues
-        for path in place.glob("ensemble_dialogue_*.npy"):
-            path.unlink()
 
 
 def show(results: dict, place: Path) -> None:

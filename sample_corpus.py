@@ -13,7 +13,6 @@ from common import settings  # first of all: it answers --help
 # isort: split
 
 import re
-import shutil
 import sys
 from collections import Counter
 from importlib.metadata import version
@@ -23,12 +22,12 @@ import numpy as np
 from tqdm import tqdm
 
 from common.files import SAMPLE_RATE, UserError, write_json
+from common.stage import Stage
 from extras.sample import speech
 from extras.sample.oddities import ODDITIES
 from extras.sample.raters import listener_emotion, rate
 from extras.sample.screenplay import SENTENCES, Line, write_screenplay
 from extras.sample.writer import Segment, Session, write_kemdy19
-from pipeline.record import Work
 
 # --------------------------------------------------------------------------------------------------
 CORPUS = "data/sample"  # folder to write; an earlier sample corpus there is replaced
@@ -44,30 +43,16 @@ def main() -> None:
     if target.exists() and not (target / marker).is_file():
         raise UserError(f"{CORPUS} exists and is no sample corpus: choose another with --corpus")
     inputs = {"folder": target.name}
-    work = Work("sample_corpus.py", target.parent, settings.read(globals()), inputs, target)
-    if work.is_done():
+    stage = Stage("sample_corpus.py", target.parent, settings.read(globals()), inputs)
+    if stage.is_done():
         return
     print(f"reading {SENTENCES.name}, writing {SESSIONS} sessions of {UTTERANCES} utterances")
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(
-            f"{CORPUS} cannot be written ({error}): choose another with --corpus"
-        ) from None
-
-    lines, lengths, planted = write_sessions(partial)
+    unfinished = stage.unfinished / target.name
+    unfinished.mkdir()
+    lines, lengths, planted = write_sessions(unfinished)
     description = describe(lines, lengths, planted)
-    write_json(partial / marker, description)
-    replaced = target.with_name(target.name + ".replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if target.exists():
-        target.rename(replaced)  # at once: half a corpus would be nobody's
-    partial.rename(target)
-    shutil.rmtree(replaced, ignore_errors=True)
-    files = (path for path in target.rglob("*") if path.is_file())
-    work.write(target.parent, {str(path.relative_to(target.parent)): path for path in files})
+    write_json(unfinished / marker, description)
+    stage.publish()
     print(", ".join(f"{label} {count}" for label, count in description["classes"].items()))
     for oddity, where in planted.items():
         print(f"planted {oddity.replace('_', ' ')}: {where}")

@@ -21,6 +21,7 @@ from common.files import UserError, read_json, sha256, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = "records"
+RECORD = "record.json"  # in an unfinished folder: what is being published
 MARKER = "made_of.json"  # in an unfinished folder: whose it is
 # Settings that do not change what is written: places, whose contents are compared, and the pace.
 PASSED_OVER = ("corpus", "data", "outputs", "results", "restart", "save_minutes", "jobs", "cluster")
@@ -55,7 +56,7 @@ class Stage:
             self.lock = hold(folder / RECORDS / f"{name}.lock")
             if self.restart:
                 shutil.rmtree(self.unfinished, ignore_errors=True)
-            elif (self.unfinished / self.record.name).is_file():  # killed while it was published
+            elif (self.unfinished / RECORD).is_file():  # killed while it was published
                 self.publish_files()
 
     def is_done(self) -> bool:
@@ -106,14 +107,18 @@ class Stage:
         What only an earlier run has on record is removed.
         """
         files = sorted(p for p in self.unfinished.rglob("*") if p.is_file())
-        files = [p for p in files if p.name != MARKER and not p.name.startswith(".partial-")]
+        files = [
+            p
+            for p in files
+            if p.name not in (MARKER, RECORD) and not p.name.startswith(".partial-")
+        ]
         outputs = {p.relative_to(self.unfinished).as_posix(): sha256(p) for p in files}
         content = {**self.made_of, **describe_machine(), "outputs": outputs}
-        write_json(self.unfinished / self.record.name, content)
+        write_json(self.unfinished / RECORD, content)
         self.publish_files()
 
     def publish_files(self) -> None:
-        new = read_json(self.unfinished / self.record.name, self.script)
+        new = read_json(self.unfinished / RECORD, self.script)
         for name in new["outputs"]:
             if (self.unfinished / name).is_file():  # else moved before the run was killed
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +126,7 @@ class Stage:
         for name in read_outputs(self.record).keys() - new["outputs"].keys():
             if ".." not in Path(name).parts and not Path(name).is_absolute():
                 (self.folder / name).unlink(missing_ok=True)
-        (self.unfinished / self.record.name).replace(self.record)
+        (self.unfinished / RECORD).replace(self.record)
         shutil.rmtree(self.unfinished)
 
 

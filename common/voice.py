@@ -118,6 +118,23 @@ class SpeakerNorm:
         )
 
 
+def norm_of_rows(
+    data: Dataset, stats: np.ndarray, norm: SpeakerNorm, speaker_norm: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation (N, F) by which each row is normalised.
+
+    stats (N, K): of the rows of `data`, each utterance's own.
+    """
+    order, speakers = data.time_order, data.speakers
+    if speaker_norm != "all":  # whoever comes again in another session is a stranger there
+        names = zip(data.sessions, data.speakers, strict=True)
+        speakers = np.array([f"{session} {speaker}" for session, speaker in names])
+    mean, std = np.empty((2, *stats[:, 2 : 2 + len(norm.mean)].shape), np.float32)
+    found = stats_so_far(stats[order], speakers[order], speaker_norm)
+    mean[order], std[order] = norm.mean_and_std(found)
+    return mean, std
+
+
 class Spectrograms:
     """The log-mel spectrograms of a dataset, each normalised by its speaker.
 
@@ -128,16 +145,8 @@ class Spectrograms:
     def __init__(self, data: Dataset, config: dict, speaker_norms: Sequence[str]):
         self.data, self.mel = data, Mel(**config["mel"])
         norm = SpeakerNorm.from_json(config["speaker_norm"])
-        stats = collect_stats(data, self.mel)[data.time_order]
-        names = [f"{s} {v}" for s, v in zip(data.sessions, data.speakers, strict=True)]
-        in_session, speakers = np.array(names)[data.time_order], data.speakers[data.time_order]
-        self.norms = []
-        for speaker_norm in speaker_norms:
-            groups = speakers if speaker_norm == "all" else in_session
-            mean, std = np.empty((2, len(data), self.mel.bins), np.float32)
-            found = norm.mean_and_std(stats_so_far(stats, groups, speaker_norm))
-            mean[data.time_order], std[data.time_order] = found
-            self.norms.append((mean, std))
+        stats = collect_stats(data, self.mel)
+        self.norms = [norm_of_rows(data, stats, norm, each) for each in speaker_norms]
 
     def read(self, row: int, random: np.random.Generator | None = None) -> np.ndarray:
         """Return one row's normalised spectrogram (T, F); random: draws the normalisation."""

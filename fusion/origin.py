@@ -11,10 +11,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.files import LABELS, UserError, hash_data, naming, read_json, sha256
+from common.files import LABELS, UserError, hash_data, hash_json, naming, read_json, sha256
+from common.stage import check_whole, describe_machine
 from fusion import metrics
-from fusion.predictions import HELD_OUT, SCRIPTS, Predictions
-from pipeline.record import describe_machine, hash_files
+from fusion.predictions import (
+    BASELINES,
+    HELD_OUT,
+    SCRIPTS,
+    Predictions,
+    find_models,
+    script_of,
+)
 
 SPLITS = ("train", "valid", "test")
 TURNS = ["session", "dialogue_number", "turn", "speaker", "label"]
@@ -71,18 +78,25 @@ def hash_of(part: Predictions) -> str | None:
 
 
 def identify(folders: list[Path], data: str) -> dict[str, str]:
-    """Return a hash of each kind of file that the ensemble of these folders reads."""
+    """Return a hash of each kind of file that the ensemble of these folders reads.
+
+    A file that has changed since its script wrote it is refused.
+    """
     outputs = [place for folder in folders for place in (folder, folder / HELD_OUT)]
     ends = ("npy", "rows.tsv", "run.json")
     written = [path for place in outputs for end in ends for path in place.glob(f"*_*{end}")]
     names = ("manifest.json", *(f"{split}.tsv" for split in SPLITS))
-    patterns = ("*/history.json", "*/ablation.json")
+    patterns = ("*/history.json", "cmbert_ablation.json")
     files = {
         "predictions": [path for path in written if not path.name.startswith("ensemble_")],
         "curves": [p for folder in folders for pattern in patterns for p in folder.glob(pattern)],
         "data": [Path(folder.strip()) / name for folder in data.split(",") for name in names],
     }
-    return {kind: hash_files(set(paths)) for kind, paths in files.items()}
+    for folder in folders:
+        for script in {script_of(name) for name in (*find_models(folder), *BASELINES)}:
+            check_whole(folder, script)
+    present = {kind: sorted({*filter(Path.is_file, paths)}) for kind, paths in files.items()}
+    return {kind: hash_json(list(map(sha256, paths))) for kind, paths in present.items()}
 
 
 def read_manifest(folder: Path, part: Predictions) -> dict:
@@ -110,7 +124,7 @@ def read_table(folder: Path, split: str, manifest: dict) -> pd.DataFrame:
 
 def read_ablation(test: Predictions) -> list[dict]:
     """Return the rows of CM-BERT's ablation if it is of these predictions, else nothing."""
-    path = test.folder / "cmbert" / "ablation.json"
+    path = test.folder / "cmbert_ablation.json"
     if not path.is_file() or "cmbert" not in test.models:
         return []
     rows, norm = read_json(path, SCRIPTS["cmbert"]), test.runs["cmbert"].get("speaker_norm")
