@@ -175,8 +175,7 @@ class Checkpoint:
             "counters": {name: getattr(self, name) for name in COUNTERS},
         }
         if self.accelerator.is_main_process:
-            with write_tensors(self.path) as path:
-                torch.save(content, path)
+            write_state(self.path, content)
         self.saved_at = time.monotonic()
         if self.stop_asked:
             raise KeyboardInterrupt(f"the same command goes on in epoch {self.epoch + 1}")
@@ -185,28 +184,40 @@ class Checkpoint:
         """Go back to the saved state, if there is one; refuse another run's."""
         if not self.path.is_file():
             return
-        try:
-            with zipfile.ZipFile(self.path) as archive:  # whose checksums torch does not compare
-                if archive.testzip():
-                    raise ValueError("a checksum is wrong")
-            content = torch.load(self.path, weights_only=True, map_location="cpu")
-            if content["identity"] != self.identity:
-                raise UserError(
-                    f"{self.path} is of other settings, data or weights: give the same to go on "
-                    "with it, or --restart to start over"
-                )
+        content = read_state(self.path, self.identity)
+        with naming(self.path, "this script, with --restart,"):
             self.network.load_state_dict(content["network"])
             self.optimizer.load_state_dict(content["optimizer"])
             for name in ("sums", "rows", "history", "best_weights"):
                 setattr(self, name, content[name])
             vars(self).update({name: content["counters"][name] for name in COUNTERS})
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(
-                f"{self.path} cannot be read ({type(error).__name__}): delete it to start anew"
-            ) from None
         print(f"{self.path}: going on in epoch {self.epoch + 1} after batch {self.position}")
+
+
+def write_state(path: Path, content: dict) -> None:
+    """Write what a training goes on from; `identity` in it says whose it is."""
+    with write_tensors(path) as temporary:
+        torch.save(content, temporary)
+
+
+def read_state(path: Path, identity: dict) -> dict:
+    """Read what `write_state` wrote; UserError for a damaged one, or one of another identity."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # whose checksums torch does not compare
+            if archive.testzip():
+                raise ValueError("a checksum is wrong")
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        is_same = content["identity"] == identity
+    except Exception as error:
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}): delete it to start anew"
+        ) from None
+    if not is_same:
+        raise UserError(
+            f"{path} is of other settings, data or weights: give the same to go on with it, or "
+            "--restart to start over"
+        )
+    return content
 
 
 def unfinished_trainings(stage: Stage, data: Dataset, folds: int) -> Iterator[Training]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
+from common import sound
 from common.files import LABELS
 from extras.sample.speech import ESPEAK_RATE, speak
 
@@ -104,6 +105,9 @@ def write_data(folder: Path, rows: list[dict], ties: str = "first") -> Path:
         "repaired": [],
         "sessions": {split: list(sessions) for split, sessions in SESSIONS.items()},
         "settings": {"ties": ties, "text_style": "spoken"},
+        "reference_range": sound.reference_range(
+            sound.measure(row["samples"]) for row in of_split["train"]
+        ),
         "synthetic": "tones of a test",
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))

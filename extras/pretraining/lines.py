@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from common.data import cut_batches, pad
 from common.files import UserError
-from pipeline.learning.batches import cut_batches, pad
-from pipeline.pretraining.markers import take_out_markers
+from extras.pretraining.markers import take_out_markers
 
 RATINGS = 10  # ratings are whole numbers from 1 to 10
 SPAN = 3  # pieces masked together at most: reviews are often written without blanks
@@ -146,7 +146,8 @@ class Masking:
         generator = torch.Generator().manual_seed(seed)
         is_bare = torch.rand(len(lines), generator=generator) < self.bare_share
         forms = [corpus.bare if bare else corpus.whole for bare in is_bare.tolist()]
-        ids = pad([form[line] for form, line in zip(forms, lines, strict=True)], self.pad_id)
+        ids = [form[line] for form, line in zip(forms, lines, strict=True)]
+        ids = torch.from_numpy(pad(ids, self.pad_id))
         shown, hidden = self.hide(ids, generator)
         return {
             "input_ids": shown,
