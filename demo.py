@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from common.files import UserError
-from pipeline.predicting import load_run
+from predicting import load_run
 
 # --------------------------------------------------------------------------------------
 OUTPUTS = "outputs"  # a folder of trained models
@@ -45,12 +45,12 @@ def main() -> None:
         run.networks.load(model)
     transcribe = None
     if ASR:
-        from pipeline.predicting.transcribing import load_recogniser  # here: takes seconds
+        from predicting.transcribing import load_recogniser  # here: takes seconds
 
         transcribe = load_recogniser(ASR)
     os.environ.update(OFFLINE)
-    from pipeline.demo import page
-    from pipeline.demo.conversation import find_examples
+    from extras.demo import page
+    from extras.demo.conversation import find_examples
 
     examples = find_examples(Path(EXAMPLES)) if EXAMPLES else []
     made = page.make_page(run, MOST_SECONDS, transcribe, ASR, examples)

@@ -38,13 +38,15 @@ class Dataset:
     """Rows of the tables that preprocess.py wrote, sorted by id, and their recordings.
 
     table: one utterance a row.  folder: of the data.  data_hash: of its files.  manifest: what
-    preprocess.py says of them.
+    preprocess.py says of them.  known_stats (N, K): statistics that a voice is normalised by, where
+    they are not to be taken from the rows (common/voice.py).
     """
 
     table: pd.DataFrame
     folder: Path
     data_hash: str
     manifest: dict
+    known_stats: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.table)

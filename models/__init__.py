@@ -38,7 +38,7 @@ def identify(name: str) -> str:
 
 def unreachable(name: str, what: str, error: Exception) -> ModelError:
     """Return the error for a checkpoint that cannot be loaded, with the reason's first line."""
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    reason = first_line(error)
     if "trust_remote_code" in str(error):
         return ModelError(
             f"cannot load the {what} of '{name}': it comes with code of its own, which is never "
@@ -51,6 +51,11 @@ def unreachable(name: str, what: str, error: Exception) -> ModelError:
         f"cannot load the {what} of '{name}' ({place}; {reason}): "
         "give a folder with config.json, weights and tokenizer, or a hub name with the network up"
     )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its name."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def read_sizes(config: dict):

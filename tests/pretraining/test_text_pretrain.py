@@ -254,7 +254,7 @@ def masking(tokenizer, share=0.3):
 def test_words_are_hidden_whole_and_specials_never(tokenizer):
     draw = masking(tokenizer)
     rows = [tokenizer.encode(text) for text in (*GOOD, *POOR)] * 50
-    ids = pad(rows, tokenizer.pad_id)
+    ids = torch.from_numpy(pad(rows, tokenizer.pad_id))
     shown, hidden = draw.hide(ids, torch.Generator().manual_seed(1))
     assert not hidden[ids < 5].any()
     assert torch.equal(shown[~hidden], ids[~hidden])
@@ -284,7 +284,7 @@ def test_a_batch_of_special_tokens_only_is_shown_as_it_is_and_learned(tokenizer)
     corpus = reading.Corpus(special, special, corpus.ratings, corpus.markers)
     batch = masking(tokenizer).batch(corpus, np.array([0, 1]), seed=1)
     assert not batch["hidden"].any()
-    assert torch.equal(batch["input_ids"], pad([special[0], special[1]], tokenizer.pad_id))
+    assert torch.equal(batch["input_ids"], torch.from_numpy(pad([special[0], special[1]], tokenizer.pad_id)))
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     small = BertConfig(vocab_size=len(tokenizer), intermediate_size=8, **sizes)
     found = objective.Pretrainer(BertModel(small, add_pooling_layer=False))(**batch)

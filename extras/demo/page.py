@@ -7,15 +7,14 @@ from functools import partial
 import gradio as gr
 import numpy as np
 
+from common.features import Mel, log_mel
 from common.files import LABELS, UserError
-from common.plots import paint
+from common.plots import draw_attention, paint
+from extras.demo.conversation import LETTERS, Conversation, Turn, listen
+from extras.demo.pictures import draw_spectrogram, draw_turns
 from fusion.paper import PAPER_MODELS as MODELS
-from pipeline.demo.conversation import LETTERS, Conversation, Turn, listen
-from pipeline.features.mel import Mel, log_mel
-from pipeline.figures.attention import draw_attention
-from pipeline.figures.talk import draw_spectrogram, draw_turns
-from pipeline.predicting import Recording, Run
-from pipeline.predicting.answers import KOREAN, NO_VERDICT, clock
+from predicting import Recording, Run
+from predicting.answers import KOREAN, NO_VERDICT, clock
 
 TITLE = "한국어 음성 감정 인식 · Korean emotion recognition"
 BARS = {

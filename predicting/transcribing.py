@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from common.files import FULL_SCALE, SAMPLE_RATE, UserError
-from models.kobert import first_line, hide_bars_in_files, unreachable
+from models import first_line, hide_bars_in_files, unreachable
 
 WINDOW = 30  # seconds that a recogniser hears at once; longer utterances are put together
 SHORTEST = 0.5  # seconds that it hears at least: its convolutions need some samples

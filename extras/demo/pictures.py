@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from common.features import Mel
 from common.files import SAMPLE_RATE
 from common.plots import class_names
-from pipeline.features.mel import Mel
 
 COLOURS = ("#b8b8b8", "#c8423b", "#f2c14e", "#9d7cc1", "#4c78a8", "#2f4b5c", "#6a994e")
 

@@ -11,9 +11,9 @@ import numpy as np
 from common.files import SAMPLE_RATE
 from common.sound import find_unusual
 from corpora.transcripts import clean
-from pipeline.predicting import recordings
-from pipeline.predicting.cutting import CLAIMED, FRAME, SPEECH, cut, find_speech, is_spoken
-from pipeline.predicting.recordings import Recording
+from predicting import recordings
+from predicting.cutting import CLAIMED, FRAME, SPEECH, cut, find_speech, is_spoken
+from predicting.recordings import Recording
 
 NEEDS = {"text": (False, True), "audio": (True, False), "cmbert": (True, True)}  # voice, words
 LONG = 20.0  # seconds from which a recording without transcript is cut where nobody speaks
@@ -42,19 +42,15 @@ class Utterance:
         """Whether there is a recording, and nobody speaks in it, and no words are given."""
         return self.recording.has_voice and self.samples is None and not self.text
 
-    def tells(self, model: str) -> bool:
-        """Tell whether a model can learn from the utterance how its speaker sounds."""
-        return NEEDS[model][0] and self.samples is not None and bool(self.recording.speaker)
-
 
 def find_utterances(
-    files: Iterable[Recording], style: str, usual: dict, transcribe: Transcribe | None
+    files: Iterable[Recording], style: str, reference_range: dict, transcribe: Transcribe | None
 ) -> Iterator[Utterance]:
     """Yield the utterances of recordings, in order.
 
     Of a recording in which nobody speaks the words alone are left, if there are any. Where words
     or a turn's times are given, somebody has heard speech, and less has to be found.
-    style: how words are cleaned (corpus/transcripts.py).  usual: how recordings are to sound
+    style: how words are cleaned (corpora/transcripts.py).  reference_range: of how recordings sound
     (common/sound.py).  transcribe: for recordings without transcript.
     """
     for recording in files:
@@ -79,7 +75,9 @@ def find_utterances(
             pieces = cut_long(recording, samples, speech)
         for piece, voice in pieces:
             words = text or (clean(transcribe(voice), style) if transcribe else "")
-            strange = [f"unlike the training: {how}" for how in find_unusual(voice, usual)]
+            strange = [
+                f"unlike the training: {how}" for how in find_unusual(voice, reference_range)
+            ]
             silent = [] if words else ["voice alone, no transcript"]
             yield Utterance(piece, voice, words, (*remarks, *strange, *silent))
 

@@ -1,4 +1,4 @@
-"""A conversation as it goes on: every turn judged, its speaker known better by it.
+"""A conversation as it goes on: every turn predicted, its speaker known better by it.
 
 Shapes: S samples (int16, 16 kHz), L tokens.
 """
@@ -17,10 +17,10 @@ from corpora import recordings
 from corpora.annotation import read_annotation
 from corpora.recordings import RecordingError
 from corpora.transcripts import decode
-from pipeline.predicting import Answer, Heard, Recording, Run
-from pipeline.predicting.predicting import answer
-from pipeline.predicting.recordings import explain
-from pipeline.predicting.utterances import find_utterances
+from predicting import Answer, History, Recording, Run
+from predicting.predicting import answer
+from predicting.recordings import explain
+from predicting.utterances import find_utterances
 
 LETTERS = 500  # of a transcript; no model reads more than 128 tokens
 
@@ -46,7 +46,7 @@ class Conversation:
     """What was said and heard so far; it lives in memory only."""
 
     turns: list[Turn] = field(default_factory=list)
-    heard: Heard = field(default_factory=Heard)
+    history: History = field(default_factory=History)
 
 
 def listen(
@@ -63,16 +63,16 @@ def listen(
     """
     check(recording, longest)
     recording = replace(recording, dialogue="conversation")
-    for utterance in find_utterances([recording], run.text_style, run.usual, transcribe):
+    for utterance in find_utterances([recording], run.text_style, run.reference_range, transcribe):
         with watch_attention(run) as seen:
-            (own,) = answer(run, [utterance], talk.heard)
+            (own,) = answer(run, [utterance], talk.history)
         pieces, maps = [], {}
         if "cmbert" in own.logits:
             model = run.networks.load("cmbert")
-            ids = model.tokenizer.encode(own.text, model.settings["max_length"])
+            ids = model.tokenizer.encode(own.text, model.config["max_length"])
             pieces = model.tokenizer.pieces(ids)
             maps = {name: whole[: len(ids), : len(ids)] for name, whole in seen.items()}
-        known = count_clips(talk.heard, recording.speaker)
+        known = int(talk.history.voices.get(recording.speaker, [0])[0])
         talk.turns.append(Turn(own, utterance.samples, known, pieces, maps))
 
 
@@ -111,11 +111,6 @@ def watch_attention(run: Run) -> Iterator[dict[str, np.ndarray]]:
         yield seen
     finally:
         hook.remove()
-
-
-def count_clips(heard: Heard, speaker: str) -> int:
-    """Return how many utterances a named speaker's profile is made of."""
-    return max((p.clips for (_, name), p in heard.voices.items() if name == speaker), default=0)
 
 
 def find_examples(corpus: Path, count: int = 6) -> list[list[str]]:

@@ -8,8 +8,8 @@ import numpy as np
 
 from common.files import LABELS, LABELS_KO
 from fusion.paper import PAPER_MODELS as MODELS
-from pipeline.predicting.predicting import Answer
-from pipeline.predicting.recordings import readable
+from predicting.predicting import Answer
+from predicting.recordings import readable
 
 KOREAN = dict(zip(LABELS, LABELS_KO, strict=True))
 COLUMNS = (

@@ -4,14 +4,15 @@ import shutil
 from operator import ge
 from pathlib import Path
 
-from common.files import RECORDS, UserError, naming, read_json, sha256, write_json, write_text
+from common.files import UserError, naming, read_json, sha256, write_json, write_text
+from common.stage import RECORDS
+from extras.export.graphs import write_graph
 from fusion.paper import PAPER_MODELS as MODELS
-from pipeline.learning.checkpoint import save_weights, write_files
-from pipeline.predicting.graphs import write_graph
-from pipeline.predicting.predicting import Run
-from pipeline.predicting.utterances import NEEDS
+from predicting.predicting import Run
+from predicting.utterances import NEEDS
 
 TITLES = {"text": "words", "audio": "voice", "cmbert": "words and voice (CM-BERT)"}
+NOT_NEEDED = ("config.json", "history.json")
 CHECKPOINTS = ("bert", "encoder", "audio", "_name_or_path")  # may be the path of a folder
 GIVEN = {"words and voice": (1, 1), "words": (0, 1), "voice": (1, 0)}  # as NEEDS: voice, words
 TURN = ", after other turns of a dialogue"
@@ -31,10 +32,12 @@ def export(run: Run, folder: Path | str) -> list[str]:
     without = []
     for name, config in run.configs.items():
         model, place = models[name], partial / name
-        save_weights(model.network, place / "model.safetensors")
-        write_files(place, model.files())
+        place.mkdir(parents=True)
+        for path in sorted((run.folder / name).iterdir()):
+            if path.is_file() and path.name not in NOT_NEEDED:
+                shutil.copyfile(path, place / path.name)
         write_json(place / "config.json", without_paths(config))
-        if not write_graph(model, place / "model.onnx"):
+        if not write_graph(name, model, place / "model.onnx"):
             without.append(name)
     run.fusion.write(partial / "fusion.json")
     with naming(path, "ensemble.py"):
@@ -68,7 +71,7 @@ def write_card(run: Run, scores: list[dict], without: list[str]) -> str:
     missing = [model for model in MODELS if model not in run.models]
     of_sessions = [
         f"{split}: {', '.join(map(str, sessions)) or 'none'}"
-        for split, sessions in config["source"]["sessions"].items()
+        for split, sessions in config["sessions"].items()
     ]
     fused = run.fusion.method(run.models)
     facts = {
@@ -76,10 +79,12 @@ def write_card(run: Run, scores: list[dict], without: list[str]) -> str:
         "models": ", ".join(TITLES[model] for model in run.models),
         "not in this folder": ", ".join(TITLES[model] for model in missing),
         "fusion": f"{fused}, fitted on {run.fusion.fitted_on}",
-        "corpus": f"{config['source']['corpus']}, sessions by split: {'; '.join(of_sessions)}",
-        "known of a speaker in the scores": describe_known(scores),
+        "corpus": f"{config['corpus']}, sessions by split: {'; '.join(of_sessions)}",
+        "speaker normalisation of the scores": describe_norms(scores),
         "without ONNX graph": ", ".join(without),
-        "made with": ", ".join(f"{name} {version}" for name, version in config["versions"].items()),
+        "made with": ", ".join(
+            f"{name} {version}" for name, version in config["environment"].items()
+        ),
     }
     rows = "\n".join(f"| {name} | {fact} |" for name, fact in facts.items() if fact)
     return CARD.format(
@@ -91,9 +96,9 @@ def write_card(run: Run, scores: list[dict], without: list[str]) -> str:
     )
 
 
-def describe_known(scores: list[dict]) -> str:
-    known = scores[-1].get("speaker_norm", {}).items()
-    return ", ".join(f"{model}: {regime}" for model, regime in known if regime)
+def describe_norms(scores: list[dict]) -> str:
+    norms = scores[-1].get("speaker_norm", {}).items()
+    return ", ".join(f"{model}: {norm}" for model, norm in norms if norm)
 
 
 def write_scores(scores: list[dict]) -> str:
@@ -158,10 +163,10 @@ python predict.py recording.wav --text "what was said" --model THIS_FOLDER
 python predict.py recording.wav --text "what was said" --model THIS_FOLDER --onnx
 ```
 
-`*/model.onnx` run in any language. Tokens are made by the tokenizer beside them, log-mel
-spectrograms with the constants under `mel` in `config.json` (`pipeline/features/mel.py`); `state`
-is zeros for a stranger, and `state_after` the next `state` of the same speaker. `fusion.json` holds
-how logits become probabilities (`fusion/stored.py`).
+`*/model.onnx` run in any language. Tokens are made by the tokenizer beside them; spectrograms,
+their normalisation by speaker and what CM-BERT gets over each token by `common/features.py` and
+`common/voice.py`, with the constants under `network` in `config.json`. `fusion.json` holds how
+logits become probabilities (`fusion/stored.py`).
 
 ## Limits
 

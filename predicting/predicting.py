@@ -1,6 +1,6 @@
 """Load a trained run, and predict recordings with it.
 
-    from pipeline.predicting import Recording, load_run, predict
+    from predicting import Recording, load_run, predict
 
     run = load_run("outputs")
     for answer in predict(run, [Recording("talk.wav", text="정말 기뻐요")]):
@@ -18,12 +18,15 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
+from common.features import Mel
 from common.files import LABELS, UserError, naming, read_json
+from common.stage import check_whole
 from corpora.transcripts import STYLES
 from fusion import stored as fusion
 from fusion.paper import PAPER_MODELS as MODELS
-from pipeline.predicting.recordings import Recording, Refuse, give_up, of_row, readable
-from pipeline.predicting.utterances import Transcribe, Utterance, find_utterances
+from predicting.batches import Talk, update_stats
+from predicting.recordings import Recording, Refuse, give_up, of_row, readable
+from predicting.utterances import Transcribe, Utterance, find_utterances
 
 MADE_BY = {"text": "text_train.py", "audio": "audio_train.py", "cmbert": "run_classifier.py"}
 TOGETHER = 32  # utterances that go through the networks at once
@@ -33,7 +36,7 @@ TOGETHER = 32  # utterances that go through the networks at once
 class Run:
     """Trained models that predict, and the fusion of them.
 
-    configs: model -> its config.json.  networks: has recognise(model, utterances, voices).
+    configs: model -> its config.json.  networks: has predict(model, talk) -> logits (N, C).
     """
 
     folder: Path
@@ -48,12 +51,18 @@ class Run:
     @property
     def text_style(self) -> str:
         """How transcripts are cleaned: as those that the models were trained on."""
-        return next(iter(self.configs.values()))["source"]["text"]
+        return next(iter(self.configs.values()))["text_style"]
 
     @property
-    def usual(self) -> dict[str, list[float]]:
-        """How the recordings sound that the audio model was trained on; empty without one."""
-        return self.configs.get("audio", {}).get("usual", {})
+    def reference_range(self) -> dict[str, list[float]]:
+        """How the recordings sound that the models were trained on."""
+        return next(iter(self.configs.values()))["reference_range"]
+
+    @property
+    def mel(self) -> Mel | None:
+        """The spectrogram that speakers are normalised by; None if no model hears one."""
+        found = [c["network"]["mel"] for c in self.configs.values() if "mel" in c["network"]]
+        return Mel(**found[0]) if found else None
 
     @property
     def synthetic(self) -> str | None:
@@ -62,11 +71,11 @@ class Run:
 
 
 @dataclass
-class Heard:
-    """What was heard so far: of every speaker, and in every dialogue.
+class History:
+    """What was said so far: by every speaker, and in every dialogue.
 
-    voices: {(model, speaker): SpeakerProfile}.  turns: dialogue -> each turn's speaker and its
-    probabilities (C,) by itself.
+    voices: speaker -> statistics (K,) of the spectrograms (common/voice.py).
+    turns: dialogue -> each turn's speaker and its probabilities (C,) by itself.
     """
 
     voices: dict = field(default_factory=dict)
@@ -114,12 +123,15 @@ def load_run(folder: Path | str = "outputs", onnx: bool = False) -> Run:
     if not found:
         scripts = ", ".join(MADE_BY.values())
         raise UserError(f"{folder} has no trained model: run {scripts} and ensemble.py first")
+    check_whole(folder, "predict.py")  # of an exported run
+    for model in found:
+        check_whole(folder / model, MADE_BY[model])
     configs = {m: read_json(folder / m / "config.json", MADE_BY[m]) for m in found}
     check_configs(folder, configs)
     if onnx:  # each of the two is imported where it is used: torch takes seconds
-        from pipeline.predicting.runtime import Graphs as Networks
+        from predicting.runtime import Graphs as Networks
     else:
-        from pipeline.predicting.networks import Networks
+        from predicting.networks import Networks
     return Run(folder, configs, Networks(folder), fusion.load(folder / "fusion.json"))
 
 
@@ -128,6 +140,9 @@ def check_configs(folder: Path, configs: dict[str, dict]) -> None:
     for model, config in configs.items():
         with naming(folder / model / "config.json", MADE_BY[model]):
             check_config(config)
+    mels = [config["network"]["mel"] for config in configs.values() if "mel" in config["network"]]
+    if any(mel != mels[0] for mel in mels):
+        raise UserError(f"{folder}: its models hear different spectrograms: train them again")
     if len({config["data_hash"] for config in configs.values()}) > 1:
         names = ", ".join(configs)
         raise UserError(f"{folder}: {names} were trained on different data: train them again")
@@ -135,21 +150,20 @@ def check_configs(folder: Path, configs: dict[str, dict]) -> None:
 
 def check_config(config: dict) -> None:
     """Raise an error for a config.json that lacks what predicting asks of it."""
-    if config["labels"] != list(LABELS) or config["source"]["text"] not in STYLES:
+    if config["labels"] != list(LABELS) or config["text_style"] not in STYLES:
         raise ValueError("does not say which emotions the model knows or how it reads words")
     words = config["data_hash"], config["synthetic"] or ""
-    if (
-        not all(isinstance(word, str) for word in words)
-        or "usual" in config
-        and not all(len(config["usual"][name]) == 2 for name in config["usual"])
-    ):
+    ranges = config["reference_range"].values()
+    if not all(isinstance(word, str) for word in words) or any(len(pair) != 2 for pair in ranges):
         raise ValueError("does not say what the model was trained on")
+    if "mel" in config["network"]:
+        Mel(**config["network"]["mel"])
 
 
 def predict(
     run: Run,
     files: Iterable[Recording],
-    heard: Heard | None = None,
+    history: History | None = None,
     transcribe: Transcribe | None = None,
     refuse: Refuse = give_up,
 ) -> Iterator[Answer]:
@@ -157,20 +171,20 @@ def predict(
 
     A long recording without transcript is cut where nobody speaks. Nothing that comes later changes
     an answer.
-    heard: what was heard before; it is brought up to date, so that the next call can go on.
+    history: what was said before; it is brought up to date, so that the next call can go on.
     transcribe: samples (S,) -> words, for recordings without transcript.
     refuse: is told what is wrong with a recording, and the others are answered; without it the
     first such UserError ends all.
     """
-    heard = heard or Heard()
+    history = history or History()
     waiting = []
     for utterance in read_all(run, files, transcribe, refuse):
         waiting.append(utterance)
         if len(waiting) == TOGETHER:
-            yield from answer(run, waiting, heard, refuse)
+            yield from answer(run, waiting, history, refuse)
             waiting = []
     if waiting:
-        yield from answer(run, waiting, heard, refuse)
+        yield from answer(run, waiting, history, refuse)
 
 
 def read_all(
@@ -179,24 +193,25 @@ def read_all(
     """Yield the utterances of all recordings that can be used."""
     for recording in files:
         try:
-            yield from find_utterances([recording], run.text_style, run.usual, transcribe)
+            yield from find_utterances([recording], run.text_style, run.reference_range, transcribe)
         except UserError as error:
             refuse(of_row(recording, error))
 
 
 def answer(
-    run: Run, utterances: list[Utterance], heard: Heard, refuse: Refuse = give_up
+    run: Run, utterances: list[Utterance], history: History, refuse: Refuse = give_up
 ) -> Iterator[Answer]:
     """Yield the answers to utterances, which go through each network together."""
-    logits = [{} for _ in utterances]
+    logits, known = [{} for _ in utterances], None
+    if run.mel:
+        known = update_stats(utterances, history.voices, run.mel)
     for model in run.models:
-        chosen = [place for place, u in enumerate(utterances) if u.suits(model) or u.tells(model)]
+        chosen = [place for place, u in enumerate(utterances) if u.suits(model)]
         if chosen:
-            spoken = [utterances[place] for place in chosen]
-            found = run.networks.recognise(model, spoken, heard.voices)
-            for place, own in zip(chosen, found, strict=True):
-                if utterances[place].suits(model):
-                    logits[place][model] = own
+            own = None if known is None else known[chosen]
+            talk = Talk([utterances[place] for place in chosen], own)
+            for place, found in zip(chosen, run.networks.predict(model, talk), strict=True):
+                logits[place][model] = found
     for utterance, own in zip(utterances, logits, strict=True):
         if utterance.is_silent:
             yield Answer(utterance.recording, "", {}, {}, None, "", False, utterance.remarks)
@@ -207,7 +222,7 @@ def answer(
             refuse(of_row(utterance.recording, error))
             continue
         dialogue = utterance.recording.dialogue
-        turns = heard.turns.setdefault(dialogue, []) if dialogue else []
+        turns = history.turns.setdefault(dialogue, []) if dialogue else []
         turns.append((utterance.recording.speaker, fuse(run.fusion, own)))
         probabilities = read_turn(run.fusion, turns)
         yield Answer(
