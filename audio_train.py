@@ -23,8 +23,7 @@ from accelerate import Accelerator
 from common.checkpoint import Checkpoint, save_model, unfinished_trainings
 from common.data import Dataset, Training, cut_batches, load_data
 from common.features import Mel, Paper
-from common.files import SAMPLE_RATE
-from common.stage import Stage
+from common.files import SAMPLE_RATE, Stage
 from common.training import (
     SoftCrossEntropy,
     autocast,

@@ -34,8 +34,15 @@ from sklearn.svm import SVC
 
 from common.data import Dataset, load_data
 from common.features import Mel, deltas, log_mel
-from common.files import FULL_SCALE, LABELS, SAMPLE_RATE, UserError, read_data_hash
-from common.stage import Stage, describe_machine
+from common.files import (
+    FULL_SCALE,
+    LABELS,
+    SAMPLE_RATE,
+    Stage,
+    UserError,
+    describe_machine,
+    read_data_hash,
+)
 from common.testing import write_rows_of
 from common.voice import SpeakerNorm, clip_stats, norm_of_rows
 from fusion.fitting import fit_temperatures

@@ -30,9 +30,8 @@ import numpy as np
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
-from common.files import read_json, write_array, write_json, write_text
+from common.files import Stage, read_json, write_array, write_json, write_text
 from common.plots import find_font
-from common.stage import Stage
 from fusion import choice, conversation, folds, methods, origin, page, paper, plots, scoring, tables
 from fusion.fitting import cross_fit
 from fusion.paper import PAPER_MODELS

@@ -33,8 +33,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from common import sound
-from common.files import LABELS, sha256, write_json, write_text
-from common.stage import Stage
+from common.files import LABELS, Stage, sha256, write_json, write_text
 from corpora.account import Account
 from corpora.counts import compare_counts, count_utterances, count_verbatim, is_tied
 from corpora.matching import VOTES

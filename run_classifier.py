@@ -33,8 +33,7 @@ from common.checkpoint import (
 )
 from common.data import Batch, Dataset, Training, cut_batches, load_data, token_batches
 from common.features import Paper
-from common.files import LABELS, UserError, write_json
-from common.stage import Stage
+from common.files import LABELS, Stage, UserError, write_json
 from common.testing import begin_test, show_scores, write_predictions
 from common.training import (
     SoftCrossEntropy,

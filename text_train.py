@@ -29,7 +29,7 @@ from common.data import (
     random_of,
     token_batches,
 )
-from common.stage import Stage
+from common.files import Stage
 from common.training import (
     SoftCrossEntropy,
     autocast,

@@ -9,11 +9,11 @@ import warnings
 import librosa
 import numpy as np
 import scipy.signal
+from pipeline.features import mel, paper
 from threadpoolctl import threadpool_limits
 
 from benchmarks.measure import alternate, draw_clips, row
 from common.files import FULL_SCALE, SAMPLE_RATE
-from pipeline.features import mel, paper
 
 CLIPS = 100
 MEL = mel.Mel()

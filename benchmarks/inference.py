@@ -4,13 +4,14 @@ The utterances and the models are those of benchmarks/training.py. The fusion of
 microseconds an utterance (benchmarks/fusion.py) and is not counted.
 """
 
+from models.speaker import DEFAULT_REGIME
+from pipeline.learning.recogniser import predict
+
 import audio_test
 import run_classifier
 import text_test
 from benchmarks.measure import alternate, row
 from benchmarks.training import DEVICE, ROUNDS, make_models, make_papers, make_rows, wait
-from models.speaker import DEFAULT_REGIME
-from pipeline.learning.recogniser import predict
 
 LIMITS = {
     "text": (text_test.BATCH_TOKENS, text_test.BATCH_SIZE),

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pipeline.learning.checkpoint import State
+from pipeline.learning.training import learn
 from torch import nn
 from torch.nn import functional
 
 from benchmarks.measure import row
-from pipeline.learning.checkpoint import State
-from pipeline.learning.training import learn
 
 STEPS, EARLY, SPAN = 2000, 200, 500  # of the training; the first ones fill caches
 ROUND = 50  # steps of a round

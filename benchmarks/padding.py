@@ -11,11 +11,11 @@ from common import settings  # first of all: it answers --help
 # isort: split
 
 import numpy as np
+from pipeline.learning.audio import PART
+from pipeline.learning.batches import cut_alike, cut_batches, cut_speaker_batches
 
 import audio_train
 from common.files import SAMPLE_RATE
-from pipeline.learning.audio import PART
-from pipeline.learning.batches import cut_alike, cut_batches, cut_speaker_batches
 
 # ----------------------------------------------------------------------------------------------
 UTTERANCES = 8000

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+from pipeline.predicting import Recording, load_run, predict
 
 from benchmarks.measure import alternate, row
 from common.files import SAMPLE_RATE
-from pipeline.predicting import Recording, load_run, predict
 
 MODEL = "outputs"  # a folder of all three trained models
 COUNT = 200  # recordings

@@ -15,6 +15,14 @@ import librosa
 import numpy as np
 import pandas as pd
 import torch
+from pipeline.features.mel import Mel
+from pipeline.features.paper import Paper
+from pipeline.learning import audio, cmbert, text, training
+from pipeline.learning.batches import pad
+from pipeline.learning.checkpoint import State
+from pipeline.learning.dataset import Training, Utterances
+from pipeline.learning.recogniser import Recogniser
+from pipeline.learning.training import Classification, has_bf16, learn
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
@@ -36,14 +44,6 @@ from common.files import LABELS, SAMPLE_RATE
 from models.alexnet import AlexNetConfig
 from models.cmbert import CMBERT
 from models.kobert import KoBERTClassifier, build_encoder, load_tokenizer
-from pipeline.features.mel import Mel
-from pipeline.features.paper import Paper
-from pipeline.learning import audio, cmbert, text, training
-from pipeline.learning.batches import pad
-from pipeline.learning.checkpoint import State
-from pipeline.learning.dataset import Training, Utterances
-from pipeline.learning.recogniser import Recogniser
-from pipeline.learning.training import Classification, has_bf16, learn
 
 UTTERANCES, SPEAKERS = 128, 2
 ROUNDS = 3

@@ -18,14 +18,15 @@ from tqdm import tqdm
 from common.data import Dataset, Training, plan_trainings
 from common.files import (
     LABELS,
+    Stage,
     UserError,
+    describe_machine,
     naming,
     read_json,
     write_bytes,
     write_json,
     write_tensors,
 )
-from common.stage import Stage, describe_machine
 from common.training import WORKERS, load_batches, share, to_device
 
 AVERAGED = 3  # epochs over which the validation score is averaged: one epoch's is mostly chance

@@ -1,18 +1,26 @@
-"""Files that stages exchange: written whole or not at all, read without pickle, checked by hash."""
+"""Files that stages exchange, and what a finished stage is.
+
+Files are written whole or not at all, and read without pickle. A stage writes to a folder of its
+own, `unfinished-{script}`. When all is there, its files are moved to their places and the record,
+`records/{script}.json`, follows last: settings, hashes of what was read and of what was written.
+Killed anywhere, the same command goes on; an earlier run's results stand until then.
+"""
 
 import errno
 import hashlib
+import importlib.metadata
 import io
 import json
 import os
 import platform
-import unicodedata
+import re
+import shutil
+import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,10 +30,13 @@ LABELS_KO = ("중립", "분노", "기쁨", "놀람", "슬픔", "공포", "혐오
 SAMPLE_RATE = 16_000  # Hz of every recording behind preprocess.py: mono int16
 FULL_SCALE = 32_768  # an int16 sample of this size is 1.0 as a float
 
-RECORDS = "records"  # folder beside a stage's outputs: who wrote which file (pipeline/record.py)
-WRITTEN: list[Path] = []  # what this process has written, in order
-HELD: dict[Path, Any] = {}  # its locks, by file; None: there are none on that disk
-WAITING: list[dict[Path, Path]] = []  # files without their final names: see `together`
+ROOT = Path(__file__).resolve().parents[1]
+RECORDS = "records"
+RECORD = "record.json"  # in an unfinished folder: what is being published
+MARKER = "made_of.json"  # in an unfinished folder: whose it is
+# Settings that do not change what is written: places, whose contents are compared, and the pace.
+PASSED_OVER = ("corpus", "data", "outputs", "results", "restart", "save_minutes", "jobs", "cluster")
+HELD = []  # locks of this process
 
 
 class UserError(Exception):
@@ -49,21 +60,6 @@ def naming(path: Path | str, made_by: str) -> Iterator[None]:
         raise UserError(f"{path} cannot be read ({reason}): run {made_by} again") from None
 
 
-def find_path(path: Path) -> Path:
-    """Return a path as the disk has it, whose names may be in another normal form (NFC, NFD).
-
-    One that is nowhere stays as it is.
-    """
-    if path.exists() or path.name in ("", ".."):
-        return path
-    parent, name = find_path(path.parent), unicodedata.normalize("NFC", path.name)
-    with suppress(OSError):
-        for found in os.listdir(parent):
-            if unicodedata.normalize("NFC", found) == name:
-                return parent / found
-    return path
-
-
 @contextmanager
 def write_atomically(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
@@ -84,35 +80,13 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
             os.fsync(stream.fileno())
         with suppress(OSError):  # some disks have no modes
             temporary.chmod(mode)
-        if WAITING:
-            WAITING[-1][path] = temporary
-        else:
-            temporary.replace(path)
-            WRITTEN.append(path)
+        temporary.replace(path)
     except OSError as error:
         remove(temporary)
         raise unwritable(path, error.strerror or error) from None
     except BaseException:
         remove(temporary)
         raise
-
-
-@contextmanager
-def together() -> Iterator[None]:
-    """Give all files that the block writes their final names at its end, or none of them.
-
-    Files that belong together are then of one run: those of an earlier run stay until all are
-    written. Within the block nobody can read them.
-    """
-    WAITING.append({})
-    try:
-        yield
-        for path, temporary in WAITING[-1].items():
-            temporary.replace(path)
-            WRITTEN.append(path)
-    finally:
-        for temporary in WAITING.pop().values():
-            remove(temporary)
 
 
 def remove(path: Path) -> None:
@@ -138,11 +112,6 @@ def write_bytes(path: Path | str, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def name_of(path: str) -> str | bytes:
-    """Return a path as soundfile takes it; its own encoding refuses names that are no UTF-8."""
-    return path if os.name == "nt" else os.fsencode(path)
-
-
 def write_text(path: Path | str, text: str) -> None:
     """Write UTF-8 text with `\\n` line ends, atomically."""
     # A file name that is no UTF-8 (a zip from Korean Windows) is written as \udcb0, which is JSON.
@@ -158,7 +127,6 @@ def read_bytes(path: Path | str, made_by: str) -> bytes:
     """Read a file that the stage `made_by` writes; missing or not as recorded is a UserError."""
     with naming(path, made_by):
         content = Path(path).read_bytes()
-        check_recorded(path, hashlib.sha256(content).hexdigest())
         return content
 
 
@@ -204,24 +172,6 @@ def hash_file(path: str, *state: int) -> str:
     return digest.hexdigest()
 
 
-def check_recorded(path: Path | str, digest: str = "") -> None:
-    """Refuse a file that differs from what is on record of it; without a record all is well.
-
-    Records lie in a folder `records` beside the file or up to two folders above it.
-    digest: the SHA-256 of its content, if that is known.
-    """
-    place = Path(path).absolute()
-    for folder in list(place.parents)[:3]:
-        name = json.dumps(place.relative_to(folder).as_posix(), ensure_ascii=False)
-        for record in sorted((folder / RECORDS).glob("*.json")):
-            content = record.read_text(encoding="utf-8", errors="replace")
-            if f"{name}: " in content and f'{name}: "{digest or sha256(path)}"' not in content:
-                raise UserError(
-                    f"{path} has changed since {record.stem}.py wrote it: run {record.stem}.py "
-                    f"again, or remove {record} if the change is yours"
-                )
-
-
 def read_data_hash(data: Path | str) -> str:
     """Return the hash of the preprocessed data in a folder, by its manifest."""
     path = Path(data) / "manifest.json"
@@ -233,53 +183,6 @@ def read_data_hash(data: Path | str) -> str:
 def hash_data(files: dict[str, str]) -> str:
     """Return one hash of preprocessed data from those of its files (a manifest's `files`)."""
     return hashlib.sha256("".join(files[name] for name in sorted(files)).encode()).hexdigest()
-
-
-def hold(place: Path) -> None:
-    """Keep other runs from writing to a place until this process ends or lets go.
-
-    The system drops the lock of a process that died, even if a child of it still lives.
-    """
-    with warnings.catch_warnings():  # which is said below
-        warnings.simplefilter("ignore")
-        from filelock import FileLock, SoftFileLock, Timeout  # here: only who writes waits for it
-
-    folder = place.parent
-    path = (folder / RECORDS / f"{place.name}.lock").absolute()
-    if path in HELD:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        open(path, "a").close()
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror})") from None
-    lock = FileLock(path, blocking=False, fallback_to_soft=False)
-    try:
-        if isinstance(lock, SoftFileLock):  # a file that a killed process would leave behind
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        lock.acquire()
-    except Timeout:
-        owner = "a process"
-        with suppress(OSError):  # Windows: nobody else may read it
-            owner = path.read_text(encoding="utf-8", errors="replace").strip() or owner
-        raise UserError(
-            f"{place}: {owner} is writing there: wait until it ends, or give another --outputs"
-        ) from None
-    except OSError as error:
-        if None not in HELD.values():
-            print(f"{folder}: no locks on this file system ({error.strerror}): start no second run")
-        HELD[path] = None
-        return
-    HELD[path] = lock
-    with suppress(OSError):
-        path.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
-
-
-def let_go() -> None:
-    """Give up all locks of this process."""
-    while HELD:
-        if lock := HELD.popitem()[1]:
-            lock.release()
 
 
 def hash_json(content: object) -> str:
@@ -316,3 +219,213 @@ def write_tensors(path: Path) -> Iterator[Path]:
             yield temporary
     except RuntimeError as error:  # torch.save's
         raise unwritable(path, " ".join(str(error).split())[:200]) from None
+
+
+class Stage:
+    """One run of a script in a folder: `is_done`, or write to `unfinished` and `publish`.
+
+    settings: the script's block.  inputs: what it reads -> a hash; a setting of the same name is
+    compared by that hash.  resumable: whether the stage goes on with what an unfinished run of the
+    same settings and inputs left, and refuses that of another; otherwise it begins anew.
+    Of several processes the first one alone writes.
+    """
+
+    def __init__(
+        self,
+        script: str,
+        folder: Path,
+        settings: dict,
+        inputs: dict[str, str],
+        resumable: bool = False,
+    ):
+        self.script, self.folder, self.settings = script, folder, settings
+        name = Path(script).stem
+        self.record = folder / RECORDS / f"{name}.json"
+        self.unfinished = folder / f"unfinished-{name}"
+        compared = {k: v for k, v in settings.items() if k not in (*PASSED_OVER, *inputs)}
+        self.made_of = json.loads(json.dumps({"settings": compared, "inputs": inputs}))
+        self.restart, self.resumable = settings["restart"], resumable
+        self.is_main = os.environ.get("RANK", "0") == "0"
+        if self.is_main:
+            hold(folder / RECORDS / f"{name}.lock", folder)
+            if self.restart:
+                shutil.rmtree(self.unfinished, ignore_errors=True)
+            elif (self.unfinished / RECORD).is_file():  # killed while it was published
+                self.publish_files()
+
+    def is_done(self) -> bool:
+        """Tell whether an earlier run left all of this; say so, or why it is done again."""
+        why = "" if self.restart else self.find_difference()
+        if not self.restart and not why:
+            print(
+                f"nothing to do: {self.folder} has all of {self.script} with these settings "
+                "(--restart starts over)"
+            )
+            return True
+        if why and self.record.is_file():
+            print(f"{self.folder}: {self.script} again: {why}")
+        if self.is_main:
+            self.begin()
+        return False
+
+    def begin(self) -> None:
+        """Make the unfinished folder, or find that of the same run."""
+        marker = self.unfinished / MARKER
+        if self.resumable and marker.is_file():
+            if why := differences(read_json(marker, self.script), self.made_of):
+                raise UserError(
+                    f"{self.unfinished} is of an unfinished run with other settings ({why}): give "
+                    "the same to go on with it, or --restart to start over"
+                )
+            return
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+        write_json(marker, self.made_of)
+
+    def find_difference(self) -> str:
+        """Say why the record is not that of this run with all its outputs whole; "" if it is."""
+        if not self.record.is_file():
+            return "not yet done"
+        try:
+            record = read_json(self.record, self.script)
+            why = differences(record, self.made_of) or find_damage(self.record)
+        except (UserError, KeyError, TypeError, AttributeError):
+            return f"{self.record} is damaged"
+        commit = describe_machine()["commit"]
+        if not why and record["commit"] != commit:
+            print(f"{self.folder}: made by the code of {record['commit']}, which now is {commit}")
+        return why
+
+    def publish(self) -> None:
+        """Move all files of the unfinished folder to their places, the record last.
+
+        What only an earlier run has on record is removed.
+        """
+        files = sorted(p for p in self.unfinished.rglob("*") if p.is_file())
+        files = [
+            p
+            for p in files
+            if p.name not in (MARKER, RECORD) and not p.name.startswith(".partial-")
+        ]
+        outputs = {p.relative_to(self.unfinished).as_posix(): sha256(p) for p in files}
+        content = {**self.made_of, **describe_machine(), "outputs": outputs}
+        write_json(self.unfinished / RECORD, content)
+        self.publish_files()
+
+    def publish_files(self) -> None:
+        new = read_json(self.unfinished / RECORD, self.script)
+        for name in new["outputs"]:
+            if (self.unfinished / name).is_file():  # else moved before the run was killed
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (self.unfinished / name).replace(self.folder / name)
+        for name in read_outputs(self.record).keys() - new["outputs"].keys():
+            if ".." not in Path(name).parts and not Path(name).is_absolute():
+                (self.folder / name).unlink(missing_ok=True)
+        (self.unfinished / RECORD).replace(self.record)
+        shutil.rmtree(self.unfinished)
+
+
+def hold(path: Path, folder: Path) -> None:
+    """Keep other runs from a place until the process ends, however it ends, or lets go."""
+    with warnings.catch_warnings():  # which is said below
+        warnings.simplefilter("ignore")
+        from filelock import FileLock, SoftFileLock, Timeout  # here: only who writes waits for it
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        open(path, "a").close()
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror})") from None
+    lock = FileLock(path, blocking=False, fallback_to_soft=False)
+    try:
+        if isinstance(lock, SoftFileLock):  # a file that a killed process would leave behind
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        lock.acquire()
+        HELD.append(lock)
+    except Timeout:
+        raise UserError(
+            f"{folder}: another run of {path.stem}.py is writing there: wait until it ends, or "
+            "give another --outputs"
+        ) from None
+    except OSError as error:
+        print(f"{folder}: no locks on this file system ({error.strerror}): start no second run")
+
+
+def let_go() -> None:
+    """Give up all locks of this process."""
+    while HELD:
+        HELD.pop().release()
+
+
+def differences(old: dict, new: dict) -> str:
+    """Name the settings and the inputs in which two runs differ; "" if in nothing."""
+    found = []
+    for kind in new:
+        for name in {**old[kind], **new[kind]}:
+            before, now = old[kind].get(name), new[kind].get(name)
+            if before != now:
+                is_setting = kind == "settings"
+                found.append(
+                    f"{name.upper()} = {now!r}, was {before!r}" if is_setting else f"other {name}"
+                )
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more
+
+
+def read_outputs(record: Path) -> dict[str, str]:
+    """Return the files on a record with their hashes; none if it is missing or damaged."""
+    try:
+        return dict(read_json(record, "")["outputs"])
+    except (UserError, KeyError, TypeError, ValueError):
+        return {}
+
+
+def find_damage(record: Path) -> str:
+    """Name the first file on a record that is missing or has changed; "" if all are whole."""
+    for name, digest in read_outputs(record).items():
+        path = record.parent.parent / name
+        if not path.is_file():
+            return f"{path} is missing"
+        if sha256(path) != digest:
+            return f"{path} has changed"
+    return ""
+
+
+def check_whole(folder: Path, script: str) -> str:
+    """Refuse results of a script that are not as on record; return one hash of them all."""
+    record = folder / RECORDS / f"{Path(script).stem}.json"
+    damage = find_damage(record)
+    if damage:
+        raise UserError(f"{damage} since {script} wrote it: run {script} again")
+    return "".join(sorted(read_outputs(record).values()))
+
+
+@cache
+def describe_machine() -> dict:
+    """Return the commit of the code and the environment: Python, system, versions of packages."""
+    names = re.findall(r"^[\w-]+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # what the stages of this installation do without
+    environment = {"python": platform.python_version(), "system": platform.platform(), **versions}
+    return {"commit": find_commit(), "environment": environment}
+
+
+def find_commit() -> str:
+    """Return the commit of this project's code and whether it was changed; "unknown" without git.
+
+    Another repository around the project's folder is not asked.
+    """
+    command = ["git", f"--git-dir={ROOT / '.git'}", f"--work-tree={ROOT}", "describe"]
+    try:
+        done = subprocess.run(
+            [*command, "--always", "--dirty=, with changes", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 from scipy.fft import irfft, rfft
 
+from common.features import slice_frames
 from common.files import FULL_SCALE, SAMPLE_RATE
-from pipeline.features.mel import slice_frames
 
 WINDOW, HOP = 640, 320  # samples of a frame, 40 ms, and between frames
 NARROW = 4000  # Hz; a telephone transmits nothing above

@@ -14,8 +14,16 @@ import numpy as np
 
 from common.checkpoint import read_config
 from common.data import Dataset, load_data
-from common.files import LABELS, UserError, read_data_hash, write_array, write_json, write_text
-from common.stage import Stage, check_whole
+from common.files import (
+    LABELS,
+    Stage,
+    UserError,
+    check_whole,
+    read_data_hash,
+    write_array,
+    write_json,
+    write_text,
+)
 from fusion.metrics import choose_groups, measure, with_interval
 from fusion.predictions import FACTS, HELD_OUT, check_arrays
 

@@ -6,7 +6,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from common.files import FULL_SCALE, SAMPLE_RATE, name_of
+from common.files import FULL_SCALE, SAMPLE_RATE
 from corpora import mpeg
 
 CLIPPED_LEVEL = 32766 / FULL_SCALE
@@ -139,3 +139,8 @@ def inspect(samples: np.ndarray, full_scale: int) -> list[str]:
     ):
         return ["clipped"]
     return []
+
+
+def name_of(path: str) -> str | bytes:
+    """Return a path as soundfile takes it; its own encoding refuses names that are no UTF-8."""
+    return path if os.name == "nt" else os.fsencode(path)

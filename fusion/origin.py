@@ -11,8 +11,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.files import LABELS, UserError, hash_data, hash_json, naming, read_json, sha256
-from common.stage import check_whole, describe_machine
+from common.files import (
+    LABELS,
+    UserError,
+    check_whole,
+    describe_machine,
+    hash_data,
+    hash_json,
+    naming,
+    read_json,
+    sha256,
+)
 from fusion import metrics
 from fusion.predictions import (
     BASELINES,

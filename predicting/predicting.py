@@ -19,8 +19,7 @@ import numpy as np
 from scipy.special import softmax
 
 from common.features import Mel
-from common.files import LABELS, UserError, naming, read_json
-from common.stage import check_whole
+from common.files import LABELS, UserError, check_whole, naming, read_json
 from corpora.transcripts import STYLES
 from fusion import stored as fusion
 from fusion.paper import PAPER_MODELS as MODELS

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
+from pipeline.demo.conversation import find_examples
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -30,7 +31,6 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from common.files import UserError, write_bytes
-from pipeline.demo.conversation import find_examples
 
 # --------------------------------------------------------------------------------------
 OUTPUTS = "outputs"  # a folder of trained models

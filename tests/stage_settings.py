@@ -6,7 +6,7 @@ from common import settings
 
 SCRIPTS = {"text": "text_train", "audio": "audio_train", "cmbert": "run_classifier"}
 PAPER = {
-    "audio": {"features": "paper", "pooling": "sum"},
+    "audio": {"features": "paper", "tempos": (1.0,)},
     "cmbert": {
         "audio": "paper",
         "max_length": 100,

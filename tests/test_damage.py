@@ -13,7 +13,6 @@ import hostile
 import pytest
 import soundfile
 from damage import BROUGHT, STAGES, Case, draw_cases, fingerprint, link
-
 from pipeline.record import Work
 
 TIMES = float(os.environ.get("DAMAGE_CASES", 1))

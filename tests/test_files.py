@@ -16,11 +16,11 @@ import pytest
 import torch
 from conftest import ROOT
 from matplotlib.figure import Figure
+from pipeline.learning.checkpoint import State, save_weights
+from pipeline.learning.profile import SpeakerProfile
 
 from common import files, plots, settings
 from common.files import UserError, together, write_array, write_json, write_text
-from pipeline.learning.checkpoint import State, save_weights
-from pipeline.learning.profile import SpeakerProfile
 
 NETWORK = torch.nn.Linear(64, 64)
 WRITERS = {

@@ -10,10 +10,10 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
-
-from common.files import UserError, read_array, read_json, write_array, write_json
 from pipeline import files, record
 from pipeline.record import Work
+
+from common.files import UserError, read_array, read_json, write_array, write_json
 
 SETTINGS = {"restart": False, "outputs": "anywhere", "epochs": 3}
 

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 from conftest import ROOT
+from models.speaker import REGIMES
 
 from common import ranges, settings
 from common.files import UserError
 from corpora.transcripts import STYLES
 from fusion.choice import TARGETS
-from models.speaker import REGIMES
 
 SCRIPTS = [
     path

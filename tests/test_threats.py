@@ -13,6 +13,12 @@ import pytest
 import soundfile
 import torch
 from conftest import ROOT
+from pipeline.learning.checkpoint import State, read_weights
+from pipeline.learning.dataset import load_utterances, read_table
+from pipeline.learning.profile import SpeakerProfile
+from pipeline.predicting.answers import write_cell
+from pipeline.predicting.recordings import LONGEST, Recording, check
+from pipeline.pretraining.lines import read_lines
 
 from common.files import UserError, read_array, read_json
 from corpora import reading, recordings
@@ -21,12 +27,6 @@ from fusion import predictions
 from fusion import stored as fusion
 from fusion.tables import Table, write_markdown
 from models import ModelError, kobert, speech
-from pipeline.learning.checkpoint import State, read_weights
-from pipeline.learning.dataset import load_utterances, read_table
-from pipeline.learning.profile import SpeakerProfile
-from pipeline.predicting.answers import write_cell
-from pipeline.predicting.recordings import LONGEST, Recording, check
-from pipeline.pretraining.lines import read_lines
 
 SOURCES = sorted(
     path

@@ -4,8 +4,7 @@ import shutil
 from operator import ge
 from pathlib import Path
 
-from common.files import UserError, naming, read_json, sha256, write_json, write_text
-from common.stage import RECORDS
+from common.files import RECORDS, UserError, naming, read_json, sha256, write_json, write_text
 from extras.export.graphs import write_graph
 from fusion.paper import PAPER_MODELS as MODELS
 from predicting.predicting import Run

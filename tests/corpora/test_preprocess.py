@@ -15,13 +15,13 @@ import hostile
 import numpy as np
 import pytest
 from irregularities import CHANGES19, TIED
+from pipeline.learning.dataset import load_utterances
+from pipeline.learning.voices import turn_order
 
 import preprocess
 from common.files import LABELS, UserError, sha256
 from corpora.report import fleiss_kappa
 from extras.sample.writer import Row, Vote
-from pipeline.learning.dataset import load_utterances
-from pipeline.learning.voices import turn_order
 
 SCRIPT = Path(preprocess.__file__)
 SPLITS = ("train", "valid", "test")

@@ -7,9 +7,9 @@ import re
 import hostile
 import numpy as np
 import pytest
+from pipeline.learning.dataset import load_utterances
 
 from corpora.splits import format_sessions, split_sessions
-from pipeline.learning.dataset import load_utterances
 
 SPLITS = ("train", "valid", "test")
 

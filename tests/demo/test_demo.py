@@ -15,16 +15,16 @@ import soundfile
 from conftest import ROOT
 
 from common.files import LABELS
-from pipeline.demo.conversation import Conversation, Turn
-from pipeline.predicting import Recording, load_run, predict
-from pipeline.predicting.answers import KOREAN, NO_VERDICT
-from pipeline.predicting.predicting import answer
-from pipeline.predicting.utterances import find_utterances
+from extras.demo.conversation import Conversation, Turn
+from predicting import Recording, load_run, predict
+from predicting.answers import KOREAN, NO_VERDICT
+from predicting.predicting import answer
+from predicting.utterances import find_utterances
 
 
 def test_without_gradio_it_says_what_to_install(run_script, trained, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.delitem(sys.modules, "pipeline.demo.page", raising=False)
+    monkeypatch.delitem(sys.modules, "extras.demo.page", raising=False)
     done = run_script("demo.py", "--outputs", trained.outputs)
     assert done.status == 2
     assert done.stderr == (
@@ -34,7 +34,7 @@ def test_without_gradio_it_says_what_to_install(run_script, trained, monkeypatch
 
 def test_words_are_no_markup_on_the_page():
     gradio = pytest.importorskip("gradio")
-    from pipeline.demo import page
+    from extras.demo import page
 
     with gradio.Blocks():
         table = page.show_turns()
@@ -54,7 +54,7 @@ def test_words_are_no_markup_on_the_page():
 def test_a_recording_reaches_the_models_as_it_came(tmp_path, monkeypatch, suffix):
     """Gradio would convert it by ffmpeg, which is not everywhere."""
     gradio = pytest.importorskip("gradio")
-    from pipeline.demo import page
+    from extras.demo import page
 
     monkeypatch.setenv("PATH", str(tmp_path))
     soundfile.write(tmp_path / f"a.{suffix}", 0.1 * np.sin(np.arange(16_000) / 9), 16_000)
@@ -66,12 +66,12 @@ def test_a_recording_reaches_the_models_as_it_came(tmp_path, monkeypatch, suffix
 
 def test_a_turn_in_which_nobody_speaks_is_shown_without_a_verdict(trained, talk):
     pytest.importorskip("gradio")
-    from pipeline.demo import page
+    from extras.demo import page
 
     run, spoken = load_run(trained.outputs), Conversation()
     for recording in (Recording(samples=np.zeros(16_000, np.int16)), Recording(text="왜 그래")):
-        for utterance in find_utterances([recording], run.text_style, run.usual, None):
-            (own,) = answer(run, [utterance], spoken.heard)
+        for utterance in find_utterances([recording], run.text_style, run.reference_range, None):
+            (own,) = answer(run, [utterance], spoken.history)
             spoken.turns.append(Turn(own, utterance.samples, 0, [], {}))
         *_, shown = page.show(spoken)
         assert NO_VERDICT in shown[0] and shown[0][-1] == ""

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 
 from common.files import UserError
-from pipeline.demo.conversation import Conversation, find_examples, listen
-from pipeline.predicting import Recording, load_run, predict
+from extras.demo.conversation import Conversation, find_examples, listen
+from predicting import Recording, load_run, predict
 
 LONGEST = 60  # seconds
 

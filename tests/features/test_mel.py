@@ -9,7 +9,6 @@ import pytest
 import scipy.fft
 import scipy.signal
 from conftest import ROOT
-
 from pipeline.features import mel, paper
 from pipeline.features.clips import stretched
 from pipeline.features.tokens import average_over_tokens

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from pipeline.features.mel import log_mel
 from pipeline.features.statistics import MEL, STATISTICS, describe_clip, log_pitch, summarise
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pipeline.learning.dataset import load_utterances
 from small_data import make_rows, write_data
 
 import baseline
 from baseline import AudioClassifier, TextClassifier, clip_stats, split_sessions
 from common.files import LABELS, sha256
 from fusion.predictions import BASELINES
-from pipeline.learning.dataset import load_utterances
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,16 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from small_speech import KINDS, save_checkpoint
-from stage_settings import stage_settings
-from transformers import AutoModel
-
-from common.files import read_json
 from models.speaker import REGIMES
 from pipeline.learning import cmbert
 from pipeline.learning.batches import Step
 from pipeline.learning.dataset import load_utterances
 from pipeline.learning.recogniser import predict
+from small_speech import KINDS, save_checkpoint
+from stage_settings import stage_settings
+from transformers import AutoModel
+
+from common.files import read_json
 
 MODEL = KINDS["wav2vec2"][1]
 LIMITS = (2048, 24)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pipeline.learning.batches import cut_alike, cut_batches, cut_speaker_batches, pad
+from pipeline.learning.dataset import load_utterances, plan_trainings
 from small_data import make_rows, write_data
 
 from common.files import LABELS, UserError
-from pipeline.learning.batches import cut_alike, cut_batches, cut_speaker_batches, pad
-from pipeline.learning.dataset import load_utterances, plan_trainings
 
 
 @pytest.fixture

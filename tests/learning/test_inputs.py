@@ -5,12 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from scipy.signal import resample_poly, savgol_filter
-from small_speech import save_checkpoint
-from stage_settings import PAPER, stage_settings
-
-from common.files import UserError
 from models.speaker import PRIOR_CLIPS
 from pipeline.features.mel import Mel, add_deltas, log_mel
 from pipeline.features.paper import paper_mfcc, paper_spectrogram
@@ -22,6 +16,12 @@ from pipeline.learning.dataset import load_utterances
 from pipeline.learning.profile import SpeakerProfile
 from pipeline.learning.recogniser import change_tensors, predict
 from pipeline.learning.voices import sums_of
+from safetensors.torch import load_file, save_file
+from scipy.signal import resample_poly, savgol_filter
+from small_speech import save_checkpoint
+from stage_settings import PAPER, stage_settings
+
+from common.files import UserError
 
 ROWS = np.array([7, 0, 3])
 MEL = Mel()

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from small_data import make_rows, write_data
-from stage_settings import stage_settings
-
-from common.files import LABELS, read_json, write_json
 from pipeline.learning import text
 from pipeline.learning.dataset import load_utterances
 from pipeline.learning.recogniser import predict
 from pipeline.learning.run import Run
 from pipeline.learning.training import train
+from small_data import make_rows, write_data
+from stage_settings import stage_settings
+
+from common.files import LABELS, read_json, write_json
 
 MODELS = ("text", "audio", "cmbert")
 TRAIN = {"text": "text_train.py", "audio": "audio_train.py", "cmbert": "run_classifier.py"}

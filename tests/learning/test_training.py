@@ -7,6 +7,8 @@ import signal
 import numpy as np
 import pytest
 import torch
+from pipeline.learning import audio, cmbert, text, training
+from pipeline.learning.dataset import Training, load_utterances
 from stage_settings import PAPER, stage_settings
 from torch import nn
 
@@ -14,8 +16,6 @@ from common.files import UserError
 from fusion import metrics
 from models import ModelError
 from models.alexnet import MaskedBatchNorm
-from pipeline.learning import audio, cmbert, text, training
-from pipeline.learning.dataset import Training, load_utterances
 
 ONE_EPOCH = {
     "epochs": 1,

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from dropout import share_dropped
+from pipeline.learning.training import parameter_groups
 from scipy.special import erf
 from torch import nn
 
 from models.cmbert import CMBERT, MaskedMultimodalAttention
 from models.kobert import load_encoder
-from pipeline.learning.training import parameter_groups
 
 AUDIO_WIDTH = 12
 

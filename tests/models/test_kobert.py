@@ -10,6 +10,8 @@ import pytest
 import sentencepiece
 import torch
 from dropout import share_dropped
+from pipeline.learning.batches import pad
+from pipeline.learning.checkpoint import save_encoder, write_files
 from safetensors.torch import load_file, save_file
 from sentencepiece import sentencepiece_model_pb2
 from small_encoder import make_small_encoder
@@ -24,8 +26,6 @@ from transformers import (
 )
 
 from models import ModelError, kobert
-from pipeline.learning.batches import pad
-from pipeline.learning.checkpoint import save_encoder, write_files
 
 TIMES = ("오늘은", "어젯밤에", "지난 주말에", "방금", "요즘", "아침부터", "3년 만에")
 WHO = ("동생이", "엄마가", "우리 팀장님이", "옆집 아저씨가", "제가", "그 친구가", "할머니께서")

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from models.speaker import PRIOR_CLIPS, clip_sums, known_at_each, known_moments
 
 from models import ModelError
-from models.speaker import PRIOR_CLIPS, clip_sums, known_at_each, known_moments
 
 
 def test_sums_of_clips_by_hand():

@@ -12,9 +12,9 @@ import torch
 from conftest import ROOT
 
 from common.files import UserError
+from extras.export.export import export
 from fusion import stored as fusion
-from pipeline.predicting import Heard, Recording, load_run, predict
-from pipeline.predicting.export import export
+from predicting import History, Recording, load_run, predict
 
 MODELS = ("text", "audio", "cmbert")
 
@@ -79,10 +79,10 @@ def test_lengths_are_free(handed_on, samples, words):
 
 
 def test_a_voice_known_to_the_networks_is_known_to_the_graphs(handed_on, talk):
-    files, heard = recordings_of(talk, "Mina"), Heard()
+    files, heard = recordings_of(talk, "Mina"), History()
     list(predict(load_run(handed_on), files[:5], heard))
     rest = [
-        list(predict(load_run(handed_on, onnx), files[5:], Heard(dict(heard.voices))))
+        list(predict(load_run(handed_on, onnx), files[5:], History(dict(heard.voices))))
         for onnx in (False, True)
     ]
     assert_same(*rest, atol=1e-4)

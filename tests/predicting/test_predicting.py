@@ -11,7 +11,7 @@ from common.files import UserError
 from fusion import stored as fusion
 from fusion.dialogue import Dialogue, Transitions
 from fusion.stored import Certainty
-from pipeline.predicting import Heard, Recording, load_run, predict
+from predicting import History, Recording, load_run, predict
 
 MODELS = ("text", "audio", "cmbert")
 
@@ -52,7 +52,7 @@ def test_the_test_rows_get_what_the_test_stage_gave_them(run, talk, expected, re
 
 def test_turn_by_turn_is_as_all_at_once(run, talk, expected):
     """As a live conversation has it: one call a turn, going on from what was heard."""
-    heard = Heard()
+    heard = History()
     answers = [
         answer
         for recording in recordings_of(talk, "past")
@@ -98,11 +98,10 @@ def test_words_are_read_as_the_corpus_was(run, talk):
 def test_without_words_a_voice_becomes_known_to_every_model(run, talk):
     """What CM-BERT knows of a speaker comes from utterances that it cannot judge, too."""
     mine = [row for row in talk if row["speaker"] == talk[0]["speaker"]]
-    heard = Heard()
+    heard = History()
     first = [Recording(row["path"], speaker="Mina") for row in mine[:-1]]
     list(predict(run, first, heard))
-    clips = {model: heard.voices[model, "Mina"].clips for model in ("audio", "cmbert")}
-    assert clips == {"audio": len(mine) - 1, "cmbert": len(mine) - 1}
+    assert heard.voices["Mina"][0] == len(mine) - 1
     last = Recording(mine[-1]["path"], mine[-1]["text"], "Mina")
     (known,) = predict(run, [last], heard)
     (stranger,) = predict(run, [Recording(last.path, last.text)])
@@ -187,7 +186,7 @@ def test_a_folder_without_models_says_what_to_run(tmp_path):
 def test_a_recording_unlike_the_training_is_said_to_be_so(run, talk):
     """The limits travel with the audio model; the test rows themselves are within them."""
     config = json.loads((run.folder / "audio" / "config.json").read_text())
-    assert set(config["usual"]) == {"level", "treble", "noise", "pitch"}
+    assert set(config["reference_range"]) == {"level", "treble", "noise", "pitch"}
     ordinary = predict(run, [Recording(row["path"], row["text"]) for row in talk])
     assert not any("unlike" in remark for answer in ordinary for remark in answer.remarks)
     quiet = talk[0]["samples"] // 100

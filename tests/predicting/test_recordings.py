@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from common.files import UserError
-from pipeline.predicting.recordings import (
+from predicting.recordings import (
     Recording,
     check,
     find_recordings,
@@ -87,7 +87,7 @@ def test_every_reason_has_its_own_remedy_before_anything_is_predicted(folder, wo
     path = folder / ("x.flac" if words == "unknown length" else "x.wav")
     BROKEN[words](path)
     if words == "one channel":  # what needs a gigabyte otherwise
-        monkeypatch.setattr("pipeline.predicting.recordings.LONGEST", 2 * RATE)
+        monkeypatch.setattr("predicting.recordings.LONGEST", 2 * RATE)
     refused = []
     good = check(find_recordings([str(folder)]), refused.append)
     assert len(good) == 4

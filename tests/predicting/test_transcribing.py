@@ -19,7 +19,7 @@ from transformers import (
     WhisperTokenizer,
 )
 
-from pipeline.predicting.transcribing import load_recogniser
+from predicting.transcribing import load_recogniser
 
 RATE = 16_000
 SPECIAL = ("<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|ko|>", "<|translate|>")

@@ -284,7 +284,9 @@ def test_a_batch_of_special_tokens_only_is_shown_as_it_is_and_learned(tokenizer)
     corpus = reading.Corpus(special, special, corpus.ratings, corpus.markers)
     batch = masking(tokenizer).batch(corpus, np.array([0, 1]), seed=1)
     assert not batch["hidden"].any()
-    assert torch.equal(batch["input_ids"], torch.from_numpy(pad([special[0], special[1]], tokenizer.pad_id)))
+    assert torch.equal(
+        batch["input_ids"], torch.from_numpy(pad([special[0], special[1]], tokenizer.pad_id))
+    )
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     small = BertConfig(vocab_size=len(tokenizer), intermediate_size=8, **sizes)
     found = objective.Pretrainer(BertModel(small, add_pooling_layer=False))(**batch)
