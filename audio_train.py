@@ -71,7 +71,7 @@ WARMUP = 0.1  # share of all steps; paper 0
 CLIP = 1.0  # norm of the gradient
 CLASS_WEIGHTS = 0.5  # loss weight ~ (1 / class frequency) to this power; paper 0
 LABEL_SMOOTHING = 0.1  # paper 0
-NORM_BATCHES = 30  # by which batch normalisation's averages are measured before each evaluation
+NORM_BATCHES = 10  # by which batch normalisation's averages are measured before each evaluation
 SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
 # --------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Recordings of any format, rate, width and number of channels -> 16 kHz mono int16."""
 
+import os
 import re
 
 import numpy as np
