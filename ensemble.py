@@ -50,7 +50,6 @@ TARGET = "accuracy+macro_f1"  # the fusion is chosen by their mean; accuracy, f1
 def main() -> None:
     folders = [Path(folder.strip()) for folder in OUTPUTS.split(",")]
     place = Path(RESULTS) if RESULTS else folders[0]
-    choice.check_target(TARGET)
     paper.load_lightgbm()  # before any work: the machine may lack its system library
     inputs = origin.identify(folders, DATA)
     stage = Stage("ensemble.py", place, settings.read(globals()), inputs)

@@ -5,7 +5,7 @@
 
 Writes  RESULTS/<machine>.json and .md: a row for every comparison, with its target
 
-Without names all of DEFAULT are run; the others take long or need what is not in the repository.
+Without names all of DEFAULT are run.
 Rows of an earlier run on the same machine stay until their benchmark is run again.
 """
 
@@ -36,8 +36,8 @@ NAMES = ()  # benchmarks: given without a name
 RESULTS = "benchmarks/results"
 # --------------------------------------------------------------------------------------
 
-DEFAULT = ("startup", "features", "preprocess", "fusion", "training", "inference")
-NAMED = ("growth", "predict", "memory")
+DEFAULT = ("preprocess", "fusion")
+NAMED = ("growth",)  # takes long
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "librosa", "scikit-learn", "matplotlib")
 COLUMNS = ("benchmark", "name", "unit", "ours", "baseline", "ratio", "target", "met", "date")
 

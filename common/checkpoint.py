@@ -18,6 +18,7 @@ from tqdm import tqdm
 from common.data import Dataset, Training, plan_trainings
 from common.files import (
     LABELS,
+    PASSED_OVER,
     Stage,
     UserError,
     describe_machine,
@@ -249,7 +250,8 @@ def save_model(run: Checkpoint, stage: Stage, network: dict, files: dict[str, by
         write_bytes(folder / name, content)
     config = {
         "network": network,
-        **stage.made_of,  # settings, inputs
+        "settings": {k: v for k, v in stage.settings.items() if k not in PASSED_OVER},
+        "inputs": stage.made_of["inputs"],
         "labels": list(LABELS),
         "held_out": sorted(set(run.training.held_out.sessions.tolist())),
         "data_hash": data.data_hash,

@@ -3,6 +3,7 @@
 Shapes: N utterances, S samples, C = 7 classes.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -124,15 +125,19 @@ class Dataset:
     def cached(
         self, kind: str, settings: dict, compute: Callable[[np.ndarray], np.ndarray]
     ) -> "Cached":
-        """Return `compute` of every recording, made once and kept on the disk beside the data.
+        """Return `compute` of every recording, made once and kept on the disk.
+
+        Beside the data, or in the user's own cache where nothing may be written there.
 
         kind, settings: what is computed.  compute: samples (S,) -> frames (T, K), T as it likes.
         """
         places = self.table[["split", "first_sample"]].to_numpy().tolist()
         key = hash_json([self.data_hash, settings, places])[:24]
-        path = self.folder / "cache" / f"{kind}-{key}.npy"
+        is_ours = os.access(self.folder, os.W_OK)
+        folder = self.folder / "cache" if is_ours else Path.home() / ".cache" / "kemdy"
+        path = folder / f"{kind}-{key}.npy"
         starts = path.with_suffix(".starts.npy")
-        path.parent.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):  # of several processes one computes
             if not starts.is_file():  # written last
                 bar = tqdm(range(len(self)), kind, unit=" utt", disable=None, leave=False, delay=1)
@@ -239,6 +244,8 @@ def cut_batches(
     batches are shuffled: padding stays small and every epoch (its own seed) meets other neighbours.
     Without a seed, rows stay in file order. A single row longer than the budget is a batch alone.
     """
+    if not len(lengths):
+        return []
     order = np.arange(len(lengths))
     if seed is not None:
         random = np.random.default_rng(seed)
@@ -257,8 +264,7 @@ def cut_batches(
         if count > 1 and (count > rows or count * longest > budget):
             batches.append(order[start:position])
             start, longest = position, int(lengths[row])
-    if len(order):
-        batches.append(order[start:])
+    batches.append(order[start:])
     if seed is not None:
         batches = [batches[i] for i in random.permutation(len(batches))]
     return batches

@@ -36,7 +36,7 @@ RECORD = "record.json"  # in an unfinished folder: what is being published
 MARKER = "made_of.json"  # in an unfinished folder: whose it is
 # Settings that do not change what is written: places, whose contents are compared, and the pace.
 PASSED_OVER = ("corpus", "data", "outputs", "results", "restart", "save_minutes", "jobs", "cluster")
-HELD = []  # locks of this process
+HELD = {}  # locks of this process, by file
 
 
 class UserError(Exception):
@@ -330,6 +330,8 @@ def hold(path: Path, folder: Path) -> None:
         warnings.simplefilter("ignore")
         from filelock import FileLock, SoftFileLock, Timeout  # here: only who writes waits for it
 
+    if path in HELD:
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         open(path, "a").close()
@@ -340,7 +342,7 @@ def hold(path: Path, folder: Path) -> None:
         if isinstance(lock, SoftFileLock):  # a file that a killed process would leave behind
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         lock.acquire()
-        HELD.append(lock)
+        HELD[path] = lock
     except Timeout:
         raise UserError(
             f"{folder}: another run of {path.stem}.py is writing there: wait until it ends, or "
@@ -353,7 +355,7 @@ def hold(path: Path, folder: Path) -> None:
 def let_go() -> None:
     """Give up all locks of this process."""
     while HELD:
-        HELD.pop().release()
+        HELD.popitem()[1].release()
 
 
 def differences(old: dict, new: dict) -> str:

@@ -217,7 +217,10 @@ def find_rule(script: str, name: str) -> Rule | None:
 def with_kinds(script: str, block: dict) -> dict:
     """Return settings with a value of the type that each is to have, whatever the block says."""
     rules = {name: find_rule(script, name) for name in block}
-    return {name: rule.kind() if rule else block[name] for name, rule in rules.items()}
+    return {
+        name: rule.kind() if rule and rule.kind is not tuple else block[name]
+        for name, rule in rules.items()
+    }
 
 
 def check(script: str, settings: dict, whose: str = "") -> None:

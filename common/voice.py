@@ -82,7 +82,7 @@ class SpeakerNorm:
         """Take mean and variance from the statistics (N, K) of the rows to learn from."""
         total = stats.sum(0)
         mean, squares = np.split(total[2:] / total[1], 2)
-        return cls(mean, squares - np.square(mean))
+        return cls(mean, np.maximum(squares - np.square(mean), 0))  # but for rounding
 
     def mean_and_std(self, stats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation (N, F) float32 by the statistics (N, K) so far.

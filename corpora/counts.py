@@ -110,3 +110,10 @@ def compare_kemdy19(
             found = int(rows.isin(sessions).sum())
             table.append((f"the paper's rows, sessions {name}", expected, found))
     return table
+
+
+def count_classes(used: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return utterances per class of each session, speaker or scenario."""
+    counts = pd.crosstab(used[column], used["label"]).reindex(columns=LABELS, fill_value=0)
+    counts.insert(0, "all", counts.sum(axis=1))
+    return counts

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from common import plots
 from common.files import LABELS, SAMPLE_RATE
+from corpora.counts import count_classes
 from corpora.matching import VOTES
-from corpora.report import count_classes
 
 COLOURS = ("#9e9e9e", "#c62828", "#f9a825", "#00838f", "#1565c0", "#6a1b9a", "#2e7d32")
 BLUE_GREY = "#546e7a"

@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 
-from common.files import UserError
 from fusion import metrics
 from fusion.fitting import CLASSES, FOLDS, LogitSet, cross_fit, deal_folds
 from fusion.methods import (
@@ -64,12 +63,6 @@ class Choice:
     def predict(self, logits: np.ndarray) -> np.ndarray:
         """Return probabilities (N, C) of logits (M, N, C)."""
         return self.form.predict(logits)
-
-
-def check_target(target: str) -> None:
-    """Refuse a target that names other scores."""
-    if not set(target.split("+")) <= set(TARGETS):
-        raise UserError(f"TARGET = '{target}': any of {', '.join(TARGETS)}, joined by +")
 
 
 def choose(rows: LogitSet, target: str) -> Choice:

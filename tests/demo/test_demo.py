@@ -104,7 +104,7 @@ needed = all(map(find_spec, ("gradio", "selenium")))
 if needed:
     from selenium.webdriver.support.ui import WebDriverWait
 
-    from runs.picture import browse, find_browser, serve, speak, wait_for, wait_for_turns
+    from extras.demo.picture import browse, find_browser, serve, speak, wait_for, wait_for_turns
 
     needed = all(find_browser())
 in_browser = pytest.mark.skipif(not needed, reason="gradio, selenium or chromium is missing")

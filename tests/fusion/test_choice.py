@@ -6,7 +6,6 @@ from fusion_files import MODELS, SHARES, accuracy, draw_sessions, simulate
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
-from common.files import UserError
 from fusion import choice, methods, metrics, scoring
 from fusion.fitting import LogitSet
 from fusion.predictions import INPUTS
@@ -65,8 +64,6 @@ def test_the_target_decides():
     for target, other in (("accuracy", "uar"), ("uar", "accuracy")):
         found = chosen[target].candidates
         assert found[chosen[target].winner][target] > found[chosen[other].winner][target]
-    with pytest.raises(UserError, match=r"TARGET = 'precision\+uar': any of accuracy"):
-        choice.check_target("precision+uar")
 
 
 def test_shifted_biases_are_class_balanced_fitting():

@@ -99,7 +99,7 @@ def test_the_ablation_is_shown_if_it_is_of_these_predictions(outputs, run_script
         {"input": "voice zeroed", "speaker_norm": None, **row},
     ]
     (outputs / "cmbert").mkdir()
-    path = outputs / "cmbert" / "ablation.json"
+    path = outputs / "cmbert_ablation.json"
     path.write_text(json.dumps(rows), encoding="utf-8")
     assert origin.read_ablation(test) == rows
     done = run_script("ensemble.py", "--outputs", outputs, "--data", outputs / "none")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from shutil import copytree, ignore_patterns
 
+import numpy as np
 import pytest
 from conftest import ROOT
 from stage_settings import PAPER
@@ -99,4 +100,5 @@ def test_other_constants_in_the_code_change_no_trained_model(
         assert {"audio", "cmbert"} <= models
         for name in found:
             if not name.name.startswith("ensemble"):
-                assert (copy / name).read_bytes() == (folder / name).read_bytes(), name
+                both = (np.load(place / name) for place in (copy, folder))
+                np.testing.assert_allclose(*both, atol=1e-4, err_msg=str(name))

@@ -1,6 +1,6 @@
 """Start demo.py, judge a short conversation in it by Chromium, and take a picture of the page.
 
-    python -m runs.picture
+    python -m extras.demo.picture
 
 Reads   what demo.py reads; its examples are the conversation
 Writes  PICTURE
@@ -23,7 +23,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
-from pipeline.demo.conversation import find_examples
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -31,6 +30,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from common.files import UserError, write_bytes
+from extras.demo.conversation import find_examples
 
 # --------------------------------------------------------------------------------------
 OUTPUTS = "outputs"  # a folder of trained models
@@ -39,7 +39,7 @@ TURNS = 6  # of the conversation
 PICTURE = "docs/demo.png"
 # --------------------------------------------------------------------------------------
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

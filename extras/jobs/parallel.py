@@ -1,6 +1,6 @@
 """Run the jobs of cross_validate.sh or seeds.sh side by side: on this machine, or by Slurm.
 
-    python -m runs.parallel --jobs outputs/seeds/jobs.txt
+    python -m extras.jobs.parallel --jobs outputs/seeds/jobs.txt
 
 Reads   JOBS: a job a line, its name and its command of the shell
 Writes  NAME.log beside JOBS: what each job prints
