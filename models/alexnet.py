@@ -140,7 +140,7 @@ class PaperAlexNet(nn.Module):
     def forward(self, features: Tensor, frame_counts: Tensor) -> Tensor:
         """(B, 3, T, F), (B,) -> (B, C)."""
         missing = max(0, MIN_FRAMES - features.shape[2])
-        features = functional.pad(features, (0, 0, 0, missing))
+        features = functional.pad(mask_frames(features, frame_counts), (0, 0, 0, missing))
         maps, _ = self.convolutions(features, frame_counts.clamp(min=MIN_FRAMES))
         return self.classifier(self.dropout(maps.float().sum((2, 3))))
 

@@ -5,7 +5,7 @@ import torch
 from dropout import share_dropped
 from torch import nn
 
-from models.alexnet import AlexNetConfig, MaskedBatchNorm, ModifiedAlexNet, TwoVoices
+from models.alexnet import MIN_FRAMES, ModifiedAlexNet, PaperAlexNet, recompute_batch_norm
 
 TABLE = [  # in, out, kernel, stride, padding
     (3, 64, 11, 4, 2),
@@ -36,15 +36,15 @@ def paper_network() -> tuple[nn.Sequential, nn.Linear]:
     return maps, nn.Linear(256, 7)
 
 
-def built(pooling: str, **constants) -> ModifiedAlexNet:
+def built(kind: str) -> nn.Module:
     """Random weights; norms with offsets and the statistics of a batch, as trained ones have."""
     torch.manual_seed(0)
-    model = ModifiedAlexNet(pooling, config=AlexNetConfig(**constants))
+    model = PaperAlexNet() if kind == "paper" else ModifiedAlexNet()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.bias, 0, 0.1)
-    if not model.is_paper:
-        model.settle([(torch.randn(4, 3, 100, 64), torch.tensor([100] * 4))], 1)
+    batch = {"features": torch.randn(4, 3, 100, 64), "frame_counts": torch.tensor([100] * 4)}
+    recompute_batch_norm(model, [batch])
     return model.eval()
 
 
@@ -69,7 +69,7 @@ def clips_of(*lengths, bins=64):
 
 
 def test_paper_layer_table():
-    model = ModifiedAlexNet("sum")
+    model = PaperAlexNet()
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     assert [
         (c.in_channels, c.out_channels, *c.kernel_size, *c.stride, *c.padding) for c in convolutions
@@ -78,7 +78,7 @@ def test_paper_layer_table():
     shapes = []
     for convolution in convolutions:
         convolution.register_forward_hook(lambda *args: shapes.append(tuple(args[2].shape[1:])))
-    ((maps, counts),) = model.convolve([(torch.zeros(1, 3, 100, 321), torch.tensor([100]))])
+    maps, counts = model.convolutions(torch.zeros(1, 3, 100, 321), torch.tensor([100]))
     # (100 + 2 * 2 - 11) // 4 + 1 = 24, pooled (24 - 3) // 2 + 1 = 11, pooled 5, pooled 2;
     # (321 + 2 * 2 - 11) // 4 + 1 = 79, pooled 39, pooled 19, pooled 9
     assert shapes == [(64, 24, 79), (192, 11, 39), (384, 5, 19), (256, 5, 19), (256, 5, 19)]
@@ -86,18 +86,9 @@ def test_paper_layer_table():
     assert counts.tolist() == [2]
 
 
-def test_default_setting_has_the_same_convolutions():
-    paper, default = ModifiedAlexNet("sum"), ModifiedAlexNet("statistics")
-    shapes = [
-        [module.weight.shape for module in model.modules() if isinstance(module, nn.Conv2d)]
-        for model in (paper, default)
-    ]
-    assert shapes[0] == shapes[1]
-
-
 @pytest.mark.parametrize("frames", [63, 100, 151])
 def test_sum_pooling_equals_the_published_network(frames):
-    model, (maps, classifier) = built("sum"), paper_network()
+    model, (maps, classifier) = built("paper"), paper_network()
     theirs = [m for m in maps if isinstance(m, nn.Conv2d)] + [classifier]
     ours = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     for target, source in zip(ours, theirs, strict=True):
@@ -110,7 +101,7 @@ def test_sum_pooling_equals_the_published_network(frames):
 
 def test_shortest_input_that_passes():
     maps, _ = paper_network()
-    assert AlexNetConfig.min_frames == 63
+    assert MIN_FRAMES == 63
     assert maps(torch.zeros(1, 3, 63, 321)).shape[2] == 1
     with pytest.raises(RuntimeError):
         maps(torch.zeros(1, 3, 62, 321))
@@ -118,13 +109,13 @@ def test_shortest_input_that_passes():
 
 @pytest.mark.parametrize("frames", [1, 62])
 def test_a_shorter_clip_is_silence_from_there_on(frames):
-    model, (clip,) = built("sum"), clips_of(frames)
+    model, (clip,) = built("paper"), clips_of(frames)
     padded = torch.cat([clip, torch.zeros(3, 63 - frames, 64)], 1)
     assert logits(model, [clip]).isfinite().all()
     torch.testing.assert_close(logits(model, [clip]), logits(model, [padded]), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("pooling", ["sum", "statistics"])
+@pytest.mark.parametrize("pooling", ["paper", "ours"])
 def test_a_batch_gives_what_each_clip_gives_alone(pooling):
     model = built(pooling)
     clips = clips_of(1, 40, 63, 64, 97, 150, 301)
@@ -140,14 +131,14 @@ def test_a_batch_gives_what_each_clip_gives_alone(pooling):
     assert (pair - alone[[4, 1]]).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("pooling", ["sum", "statistics"])
+@pytest.mark.parametrize("pooling", ["paper", "ours"])
 def test_a_batch_of_equal_lengths_is_closer_still(pooling):
     model, clips = built(pooling), clips_of(*[120] * 5)
     alone = torch.cat([logits(model, [clip]) for clip in clips])
     assert (logits(model, clips) - alone).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("pooling", ["sum", "statistics"])
+@pytest.mark.parametrize("pooling", ["paper", "ours"])
 def test_the_longest_clip_beside_the_shortest(pooling):
     model = built(pooling)
     clips = clips_of(17, 4875)  # 0.3 s and 78 s at 16 ms a frame
@@ -161,16 +152,16 @@ def test_the_longest_clip_beside_the_shortest(pooling):
 def test_repaired_pooling_does_not_grow_with_the_clip():
     clip = clips_of(400)[0]
     scale = {}
-    for pooling in ("sum", "statistics"):
+    for pooling in ("paper", "ours"):
         model = built(pooling)
         model.classifier.bias.data.zero_()
         long, short = logits(model, [clip.repeat(1, 4, 1)]), logits(model, [clip])
         scale[pooling] = (long.norm() / short.norm()).item()
-    assert scale["sum"] == pytest.approx(4, rel=0.15)
-    assert scale["statistics"] == pytest.approx(1, rel=0.15)
+    assert scale["paper"] == pytest.approx(4, rel=0.15)
+    assert scale["ours"] == pytest.approx(1, rel=0.15)
 
 
-@pytest.mark.parametrize("pooling", ["sum", "statistics"])
+@pytest.mark.parametrize("pooling", ["paper", "ours"])
 def test_padding_sends_no_gradient(pooling):
     model = built(pooling)
     features = torch.randn(2, 3, 200, 64, generator=torch.Generator().manual_seed(0))
@@ -180,142 +171,36 @@ def test_padding_sends_no_gradient(pooling):
     assert not features.grad[1, :, 90:].any()
 
 
-def test_norm_in_training_is_batch_norm_over_real_frames_of_all_parts():
-    norm, clips = MaskedBatchNorm(3), [10 * clip + 3 for clip in clips_of(5, 40, 12, bins=4)]
-    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
-    parts = [batch_of(clips[:2], filler=1000), batch_of(clips[2:])]
-    moments = norm.measure(parts)
-    normalised = [row for maps, _ in parts for row in norm(maps, *moments)]
-    together = torch.cat(clips, dim=1)[None]  # one long clip: no padding
-    expected = nn.functional.batch_norm(
-        together, None, None, norm.weight, norm.bias, training=True
-    ).split([5, 40, 12], dim=2)
-    for row, clip in zip(normalised, expected, strict=True):
-        torch.testing.assert_close(row[:, : clip.shape[2]], clip[0], atol=1e-5, rtol=1e-5)
-
-
-def test_average_speaker_is_the_mean_over_batches_in_every_layer():
-    """Whatever it was before; each layer hears the others normalised by the batch itself."""
-    torch.manual_seed(0)
-    model, heard = ModifiedAlexNet(), [[] for _ in AlexNetConfig.channels[1:]]
-    for maps, convolution in zip(heard, model.convolutions, strict=True):
-        convolution.register_forward_hook(lambda *args, maps=maps: maps.append(args[2]))
-    for number, lengths in enumerate(([50, 50], [64, 64, 64], [40]), 1):  # none is padded
-        model.settle([batch_of(clips_of(*lengths))], 1 / number)
-    for maps, norm in zip(heard, model.norms, strict=True):
-        means = sum(batch.mean((0, 2, 3)) for batch in maps) / 3
-        variances = sum(batch.var((0, 2, 3), correction=0) for batch in maps) / 3
-        torch.testing.assert_close(norm.running_mean, means, atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(norm.running_var, variances, atol=1e-5, rtol=1e-4)
-
-
-def test_parts_of_a_batch_are_one_batch():
-    """However a training batch is cut by length, the weights learn the same."""
-    gradients = []
-    for cut in (0, 2):
-        torch.manual_seed(0)
-        model, clips = ModifiedAlexNet(dropout=0.0), clips_of(30, 50, 64, 97, 150)
-        parts = [batch_of(part) for part in (clips[:cut], clips[cut:]) if part]
-        found = model([part[0] for part in parts], [part[1] for part in parts])
-        found.square().sum().backward()
-        gradients.append([p.grad for p in model.parameters()])
-    for whole, parted in zip(*gradients, strict=True):
-        assert (whole - parted).abs().max() <= 1e-2 * whole.abs().max() + 1e-5
-
-
-def speaker_logits(model, clips, regime, cut=None, order=None, before=None):
-    """Logits of one speaker's clips in their order, and what is known after; `cut` into parts."""
-    parts = [batch_of(part, filler=77) for part in (cut or [clips])]
-    order = torch.arange(len(clips)) if order is None else order
-    with torch.inference_mode():
-        return model.classify_speaker(parts, order, regime, before)
-
-
-def test_a_speakers_logits_do_not_depend_on_batches_or_padding():
-    model, clips = built("statistics"), clips_of(1, 40, 97, 150, 301)
-    for regime in ("utterance", "past", "all"):
-        together, _ = speaker_logits(model, clips, regime)
-        apart, _ = speaker_logits(model, clips, regime, cut=[[clip] for clip in clips])
-        assert (together - apart).abs().max() < 1e-4
-        assert (together - logits(model, clips)).abs().max() > 1e-2  # not the average speaker's
-        places = torch.tensor([3, 0, 4, 1, 2])
-        moved = [clips[place] for place in places]
-        found, _ = speaker_logits(model, moved, regime, order=places.argsort())
-        assert (found - together[places]).abs().max() < 1e-4
-
-
-def test_what_is_known_of_a_speaker_turn_by_turn():
-    """`past` in one pass is what turn after turn gives; no later clip changes an earlier one."""
-    model, clips = built("statistics"), clips_of(50, 40, 97, 150)
-    whole, after = speaker_logits(model, clips, "past")
-    known, turns = None, []
-    for clip in clips:
-        found, known = speaker_logits(model, [clip], "past", before=known)
-        turns.append(found)
-    assert (torch.cat(turns) - whole).abs().max() < 1e-5
-    for one, other in zip(known, after, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
-    other, _ = speaker_logits(model, [*clips[:3], 5 * clips[3] + 1], "past")
-    assert (other[:3] - whole[:3]).abs().max() < 1e-5
-    assert (other[3] - whole[3]).abs().max() > 1e-2
-    first, _ = speaker_logits(model, [5 * clips[0] + 1, *clips[1:]], "past")
-    assert ((first - whole).abs().max(1).values > 1e-3).all()  # an earlier one changes all
-
-
-def test_alone_no_company_counts_and_all_is_everyone():
-    model, clips = built("statistics"), clips_of(50, 40, 97, 150)
-    alone, _ = speaker_logits(model, clips, "utterance")
-    single = torch.cat([speaker_logits(model, [clip], "utterance")[0] for clip in clips])
-    assert (alone - single).abs().max() < 1e-5
-    everything, _ = speaker_logits(model, clips, "all")
-    reverse, _ = speaker_logits(model, clips[::-1], "all")
-    assert (everything - reverse.flip(0)).abs().max() < 1e-4
-    past, _ = speaker_logits(model, clips, "past")
-    torch.testing.assert_close(past[0], alone[0], atol=1e-4, rtol=0)
-    torch.testing.assert_close(past[3], speaker_logits(model, clips, "past")[0][3])
-
-
-def test_a_shift_of_a_speakers_maps_is_normalised_away():
-    model, shifted = (built("statistics", prior_clips=0) for _ in range(2))
-    with torch.no_grad():
-        shifted.convolutions[2].bias += 5.0
-    clips = clips_of(90, 120, 60)
-    assert (logits(shifted, clips) - logits(model, clips)).abs().max() > 0.1
-    for regime in ("utterance", "past", "all"):
-        found, expected = (speaker_logits(m, clips, regime)[0] for m in (shifted, model))
-        assert (found - expected).abs().max() < 1e-4
-
-
-def test_two_voices_are_mixed_by_what_is_known():
-    torch.manual_seed(0)
-    config = AlexNetConfig(half_trust=3)
-    model, clips = TwoVoices(dropout=0.0, config=config).eval(), clips_of(64, 80)
-    part, order = [batch_of(clips)], torch.arange(2)
-    with torch.inference_mode():
-        found, _ = model.classify_speaker(part, part, order, torch.tensor([1.0, 9.0]), "past")
-        strange = model.stranger(*part[0])
-        known, _ = model.known.classify_speaker(part, order, "past", None)
-    # one clip known: trust 1 / (1 + 3); nine: 9 / (9 + 3)
-    expected = torch.stack(
-        [0.25 * known[0] + 0.75 * strange[0], 0.75 * known[1] + 0.25 * strange[1]]
-    )
-    torch.testing.assert_close(found, expected)
-    assert (known - strange).abs().max() > 1e-2
-
-
-@pytest.mark.parametrize("pooling", ["sum", "statistics"])
+@pytest.mark.parametrize("pooling", ["paper", "ours"])
 def test_dropout_is_before_the_classifier_and_for_learning_alone(pooling):
     for share in (0.0, 0.5):
         torch.manual_seed(0)
-        model, batch = ModifiedAlexNet(pooling, dropout=share), batch_of(clips_of(*[90] * 8))
+        kinds = {"paper": PaperAlexNet, "ours": ModifiedAlexNet}
+        model, batch = kinds[pooling](dropout=share), batch_of(clips_of(*[90] * 8))
         dropped = share_dropped(model, model.classifier, lambda m=model, b=batch: m(*b))
         assert dropped == pytest.approx(share, abs=0.06)
 
 
-def test_both_voices_drop_out():
-    model, (features, counts) = TwoVoices(dropout=0.5), batch_of(clips_of(*[90] * 8))
-    for known, voice in ((False, model.stranger), (True, model.known)):
-        dropped = share_dropped(
-            model, voice.classifier, lambda known=known: model([features], [counts], known)
-        )
-        assert dropped == pytest.approx(0.5, abs=0.05)
+def test_the_logits_of_several_tempos_are_averaged():
+    model, clips = built("ours"), clips_of(90, 60, 80, 50)  # two utterances, each at two tempos
+    each = logits(model, clips)
+    model.tempos = (1.0, 1.2)
+    torch.testing.assert_close(logits(model, clips), (each[:2] + each[2:]) / 2)
+
+
+def test_averages_are_those_of_the_batches_whatever_they_were():
+    """Each layer hears the others normalised by the batch itself; the mode is left as it was."""
+    model, heard = ModifiedAlexNet().eval(), [[] for _ in range(5)]
+    for maps, norm in zip(heard, model.convolutions.norms, strict=True):
+        nn.init.constant_(norm.running_mean, 99)
+        norm.register_forward_pre_hook(lambda _, given, maps=maps: maps.append(given[0]))
+    batches = [batch_of(clips_of(*lengths)) for lengths in ([50, 50], [64, 64, 64], [40])]
+    names = ("features", "frame_counts")
+    recompute_batch_norm(model, (dict(zip(names, batch, strict=True)) for batch in batches))
+    assert not model.training
+    for maps, norm in zip(heard, model.convolutions.norms, strict=True):
+        means = sum(batch.mean((0, 2, 3)) for batch in maps) / 3
+        variances = sum(batch.var((0, 2, 3)) for batch in maps) / 3
+        torch.testing.assert_close(norm.running_mean, means, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(norm.running_var, variances, atol=1e-5, rtol=1e-4)
+        assert norm.momentum == 0.1

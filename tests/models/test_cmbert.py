@@ -4,19 +4,25 @@ import numpy as np
 import pytest
 import torch
 from dropout import share_dropped
-from pipeline.learning.training import parameter_groups
 from scipy.special import erf
 from torch import nn
 
-from models.cmbert import CMBERT, MaskedMultimodalAttention
+from common.training import parameter_groups
+from models.cmbert import CMBERT, PROJECTION, MaskedMultimodalAttention
 from models.kobert import load_encoder
 
 AUDIO_WIDTH = 12
 
 
+def configure(**changes):
+    config = {"width": AUDIO_WIDTH, "projection": PROJECTION, "scale": "utterance"}
+    return config | {"voice": "weights", "pooling": "cls"} | changes
+
+
 def build(bert, scale="utterance", voice="weights", pooling="cls"):
     torch.manual_seed(0)
-    model = CMBERT(load_encoder(str(bert)), AUDIO_WIDTH, scale, voice, pooling).eval()
+    config = configure(scale=scale, voice=voice, pooling=pooling)
+    model = CMBERT(load_encoder(str(bert)), config).eval()
     with torch.no_grad():  # away from 1, 1, 0, where mistakes would cancel
         model.attention.text_weight.fill_(0.7)
         model.attention.audio_weight.fill_(1.4)
@@ -110,7 +116,7 @@ def test_forward_equals_the_equations(bert, scale, voice, pooling):
 
 
 def test_projections_are_thirty_wide_and_the_scalars_start_at_1_1_0(bert):
-    unit = CMBERT(load_encoder(str(bert)), AUDIO_WIDTH, "batch", "weights").attention
+    unit = CMBERT(load_encoder(str(bert)), configure(scale="batch")).attention
     assert unit.project_text.weight.shape == (30, 32)
     assert unit.project_audio.weight.shape == (30, AUDIO_WIDTH)
     assert unit.project_text.bias is None
@@ -222,7 +228,7 @@ def test_groups_cover_what_is_trained_once(bert):
         == len({id(p) for p in grouped})
         == len([p for p in model.parameters() if p.requires_grad])
     )
-    settings = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    settings = {id(p): (g["initial_lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     trained = ((name, p) for name, p in model.named_parameters() if p.requires_grad)
     for name, parameter in trained:
         is_norm = "LayerNorm" in name or name.startswith("norm.")
@@ -254,7 +260,7 @@ def test_paper_freezing_leaves_embeddings_and_classifier_out(bert):
 def test_dropout_of_attention_drops_whole_weights_and_makes_up_for_them():
     """Over values that are the unit vectors, what is attended to is the weights themselves."""
     torch.manual_seed(0)
-    unit = MaskedMultimodalAttention(40, AUDIO_WIDTH, 0.5, "utterance", "weights")
+    unit = MaskedMultimodalAttention(40, configure(), 0.5)
     hidden, audio = torch.eye(40).expand(8, 40, 40), torch.randn(8, 40, AUDIO_WIDTH)
     with torch.no_grad():
         whole, maps = unit.eval()(hidden, audio, torch.ones(8, 40, dtype=torch.long))
@@ -269,6 +275,6 @@ def test_dropout_of_attention_drops_whole_weights_and_makes_up_for_them():
 def test_dropout_is_before_the_norm_and_the_classifier_and_for_learning_alone(bert, layer):
     batch = batch_of(*[9] * 16)
     for share in (0.0, 0.4):
-        model = CMBERT(load_encoder(str(bert)), AUDIO_WIDTH, attention_dropout=0.2, dropout=share)
+        model = CMBERT(load_encoder(str(bert)), configure(), attention_dropout=0.2, dropout=share)
         dropped = share_dropped(model, getattr(model, layer), lambda m=model: m(**batch))
         assert dropped == pytest.approx(share, abs=0.06)

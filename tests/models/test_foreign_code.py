@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from pipeline.predicting.transcribing import load_recogniser
 from small_encoder import make_small_encoder
 from small_speech import save_checkpoint
 from transformers import BertConfig, BertTokenizerFast
@@ -12,6 +11,7 @@ from common.files import UserError
 from models import ModelError
 from models.kobert import load_encoder, load_tokenizer
 from models.speech import load_speech_encoder
+from predicting.transcribing import load_recogniser
 
 NAMES = ("AutoConfig", "AutoModel", "AutoModelForCTC", "AutoFeatureExtractor", "AutoTokenizer")
 LOADERS = (load_encoder, load_tokenizer, load_speech_encoder, load_recogniser)

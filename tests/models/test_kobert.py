@@ -5,13 +5,10 @@ import os
 import unicodedata
 from pathlib import Path
 
-import numpy as np
 import pytest
 import sentencepiece
 import torch
 from dropout import share_dropped
-from pipeline.learning.batches import pad
-from pipeline.learning.checkpoint import save_encoder, write_files
 from safetensors.torch import load_file, save_file
 from sentencepiece import sentencepiece_model_pb2
 from small_encoder import make_small_encoder
@@ -25,6 +22,8 @@ from transformers import (
     XLMRobertaModel,
 )
 
+from common.data import pad
+from extras.pretraining.objective import save_encoder
 from models import ModelError, kobert
 
 TIMES = ("오늘은", "어젯밤에", "지난 주말에", "방금", "요즘", "아침부터", "3년 만에")
@@ -46,9 +45,15 @@ def tokenizer(folder):
     return kobert.load_tokenizer(str(folder))
 
 
+def write_files(folder, tokenizer):
+    folder.mkdir(exist_ok=True)
+    for name, content in tokenizer.files().items():
+        (folder / name).write_bytes(content)
+
+
 def padded(rows):
     """Return ids padded on the right with KoBERT's [PAD], and their mask."""
-    ids = pad([np.array(row) for row in rows], 1)
+    ids = torch.from_numpy(pad(rows, 1))
     return ids, (ids != 1).long()
 
 
@@ -105,7 +110,7 @@ def test_pair(tokenizer):
 
 
 def test_saved_tokenizer_is_the_same(tokenizer, tmp_path):
-    write_files(tmp_path, tokenizer.files())
+    write_files(tmp_path, tokenizer)
     again = kobert.KoBERTTokenizer.from_folder(tmp_path)
     assert [again.encode(s) for s in SENTENCES] == [tokenizer.encode(s) for s in SENTENCES]
 
@@ -134,14 +139,23 @@ def test_sentencepiece_model_of_another_kind_is_refused(tmp_path):
 
 def test_flood_of_unknown_pieces_is_refused(tokenizer):
     foreign = ["ずっと前から", "прекрасный день", "καλημέρα κόσμε"]
-    sequences = [tokenizer.encode(text) for text in foreign]
     with pytest.raises(ModelError, match="not made for Korean"):
-        kobert.check_unknown_share(sequences, tokenizer.unk_id, "some/encoder")
-    assert kobert.check_unknown_share([tokenizer.encode(s) for s in SENTENCES], 0, "x") == 0
+        kobert.check_unknown_share(foreign, tokenizer, "some/encoder")
+    assert kobert.check_unknown_share(SENTENCES, tokenizer, "x") == 0
     # 1 of 25 is a typo, 2 of 25 are a wrong tokenizer; [CLS] and [SEP] do not count.
-    assert kobert.check_unknown_share([[2, 0, *[9] * 24, 3]], 0, "x") == 1 / 25
+    words = Words()
+    assert kobert.check_unknown_share(["?" + 24 * "."], words, "x") == 1 / 25
     with pytest.raises(ModelError, match="8%"):
-        kobert.check_unknown_share([[2, 0, 0, *[9] * 23, 3]], 0, "x")
+        kobert.check_unknown_share(["??" + 23 * "."], words, "x")
+
+
+class Words:
+    """A tokenizer of characters, of which it does not know the question mark."""
+
+    unk_id = 0
+
+    def encode(self, text):
+        return [2, *(0 if letter == "?" else 9 for letter in text), 3]
 
 
 def test_wordpiece_checkpoint_keeps_its_own_tokenizer(tmp_path):
@@ -150,7 +164,7 @@ def test_wordpiece_checkpoint_keeps_its_own_tokenizer(tmp_path):
     BertTokenizerFast(str(tmp_path / "vocab.txt"), do_lower_case=False).save_pretrained(tmp_path)
     BertConfig(vocab_size=len(words)).save_pretrained(tmp_path)
     tokenizer = kobert.load_tokenizer(str(tmp_path))
-    write_files(tmp_path / "saved", tokenizer.files())
+    write_files(tmp_path / "saved", tokenizer)
     for loaded in (tokenizer, kobert.load_tokenizer(str(tmp_path / "saved"))):
         assert loaded.encode("정말 기뻤습니다!") == [2, 5, 6, 7, 8, 3]
         assert loaded.encode("정말 기뻤습니다!", 4) == [2, 5, 6, 3]
@@ -200,7 +214,7 @@ def test_small_encoder_is_deterministic_and_loads_whole(folder, tmp_path):
 
 def test_half_precision_checkpoint_is_loaded_as_float32(folder, tokenizer, tmp_path):
     encoder = kobert.load_encoder(str(folder), pooler=True)
-    save_encoder(encoder, tokenizer, tmp_path, torch.float16)
+    save_encoder(encoder, tokenizer, tmp_path)
     again = kobert.load_encoder(str(tmp_path), pooler=True).state_dict()
     for name, tensor in encoder.state_dict().items():
         assert again[name].dtype == torch.float32
@@ -230,7 +244,7 @@ def test_pooler_may_be_missing_only_where_it_is_not_used(folder, tmp_path):
     with pytest.raises(ModelError, match="pooler.dense.weight"):
         kobert.load_encoder(str(tmp_path / "copy"), pooler=True)
     with pytest.raises(ModelError, match="needs an encoder with a pooler"):
-        kobert.KoBERTClassifier(encoder, head="pooler")
+        kobert.KoBERTClassifier(encoder, pooling="pooler")
 
 
 def test_a_checkpoint_without_pooler_gets_a_new_one_and_says_so(folder, tmp_path, capsys):
@@ -271,7 +285,7 @@ def test_encoder_of_kobert_s_configuration_has_its_size():
     config = BertConfig(vocab_size=8002, pad_token_id=1).to_dict()
     with torch.device("meta"):
         encoder = kobert.build_encoder(config, pooler=True)
-        model = kobert.KoBERTClassifier(encoder, head="pooler")
+        model = kobert.KoBERTClassifier(encoder, pooling="pooler")
     assert sum(p.numel() for p in model.encoder.parameters()) == 92_186_880
     assert sum(p.numel() for p in model.parameters()) == 92_186_880 + 7 * 768 + 7
 

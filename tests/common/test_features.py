@@ -1,17 +1,12 @@
 """Features against references in plain numpy and scipy, and by hand."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import scipy.fft
 import scipy.signal
-from conftest import ROOT
-from pipeline.features import mel, paper
-from pipeline.features.clips import stretched
-from pipeline.features.tokens import average_over_tokens
+
+from common import features as mel
+from common.features import average_over_tokens, stretch
 
 MEL = mel.Mel()
 
@@ -56,21 +51,21 @@ def reference_spectrogram(samples):
 )
 def test_paper_spectrogram_equals_scipys(count, frames):
     samples = noise(count)
-    ours = paper.paper_spectrogram(samples)
+    ours = mel.paper_spectrogram(samples)
     assert ours.shape == (3, frames, 321)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, reference_spectrogram(samples), atol=2e-4)
 
 
 def test_paper_spectrogram_of_less_than_a_window():
-    ours = paper.paper_spectrogram(noise(300))
+    ours = mel.paper_spectrogram(noise(300))
     np.testing.assert_allclose(ours, reference_spectrogram(noise(300)), atol=2e-4)
     assert np.abs(ours[0, 0]).min() > 0
     assert not ours[:, 1:].any()
 
 
 def test_paper_spectrogram_pads_after_the_logarithm():
-    silence = paper.paper_spectrogram(np.zeros(6400, np.int16))
+    silence = mel.paper_spectrogram(np.zeros(6400, np.int16))
     np.testing.assert_allclose(silence[0, :19], np.log(1e-10), rtol=1e-6)
     assert not silence[0, 19:].any()
     assert not silence[1:].any()
@@ -78,7 +73,7 @@ def test_paper_spectrogram_pads_after_the_logarithm():
 
 def test_paper_spectrogram_takes_samples_unscaled():
     tone = (8192 * np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)).astype(np.int16)
-    frame = paper.paper_spectrogram(tone)[0, 10]
+    frame = mel.paper_spectrogram(tone)[0, 10]
     assert frame.argmax() == 40  # 1000 Hz / 25 Hz
     # A sine's density at its own bin is A^2 / 2 over the window's noise bandwidth, 1.5 bins.
     assert frame.max() == pytest.approx(np.log(8192**2 / 2 / (1.5 * 25)), abs=0.01)
@@ -127,21 +122,21 @@ def reference_mfcc(samples):
 def test_paper_mfcc_equals_the_reference(count):
     swell = np.linspace(0.01, 1, count) * noise(count, 8000)  # the 80 dB limit bites at the start
     samples = swell.astype(np.int16)
-    ours = paper.paper_mfcc(samples)
+    ours = mel.paper_mfcc(samples)
     assert ours.shape == (100, 465)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, reference_mfcc(samples), atol=5e-3)
 
 
 def test_paper_mfcc_pads_with_zeros_after_the_clip():
-    block = paper.paper_mfcc(noise(16_000))
+    block = mel.paper_mfcc(noise(16_000))
     assert block[:, :101].any(0).all()
     assert not block[:, 101:].any()
 
 
 @pytest.mark.parametrize("count", [1, 300, 16_000])
 def test_paper_mfcc_of_silence_is_zero(count):
-    assert not paper.paper_mfcc(np.zeros(count, np.int16)).any()
+    assert not mel.paper_mfcc(np.zeros(count, np.int16)).any()
 
 
 # --- the default features
@@ -224,31 +219,36 @@ def test_another_tempo_is_read_between_the_frames(tempo):
     count = round(41 / tempo)
     places = np.linspace(0, 40, count)
     expected = np.stack([np.interp(places, np.arange(41), band) for band in clip.T], axis=1)
-    np.testing.assert_allclose(stretched(clip, tempo), expected, rtol=1e-4, atol=0.05)
-    assert stretched(clip[:1], tempo).tolist() == [clip[0].tolist()] * max(1, round(1 / tempo))
+    np.testing.assert_allclose(stretch(clip, tempo), expected, rtol=1e-4, atol=0.05)
+    assert stretch(clip[:1], tempo).tolist() == [clip[0].tolist()] * max(1, round(1 / tempo))
 
 
-READ_ONLY = """
-import errno, os, sys, tempfile
-real, allowed = tempfile.TemporaryFile, tempfile.gettempdir()
-
-def nowhere_else(*arguments, dir=None, **options):  # how numba tries whether it may write
-    if dir and not str(dir).startswith(allowed):
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-    return real(*arguments, dir=dir, **options)
-
-tempfile.TemporaryFile = nowhere_else
-from pipeline.features.mel import Mel
-from pipeline.features.paper import mfcc_filters
-print(Mel().filters.shape, mfcc_filters(400).shape)
-"""
-
-
-def test_a_voice_is_heard_where_packages_and_home_are_read_only(tmp_path):
-    """numba, which librosa compiles with, has no folder then to keep its code in."""
-    here = os.environ | {"TMPDIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", READ_ONLY], cwd=ROOT, env=here, capture_output=True, text=True
+def test_another_gain_only_shifts_the_spectrogram():
+    quiet, loud = (mel.log_mel(noise(16_000, level), MEL) for level in (500, 4000))
+    assert np.ptp(loud - quiet) < 0.05 and (loud - quiet).mean() == pytest.approx(
+        np.log(64), abs=0.01
     )
-    assert done.stdout == "(64, 257) (201, 128)\n", done.stderr
-    assert not list(tmp_path.iterdir())  # nothing is left
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_a_variant_is_masked_in_time_and_frequency_and_else_hardly_changed(channels):
+    clip = np.ones((100, *channels, 64), np.float32)
+    found = [mel.augment(clip.copy(), 1.0, np.random.default_rng(seed)) for seed in range(40)]
+    lengths = [len(each) for each in found]
+    assert 85 <= min(lengths) < 100 < max(lengths) <= 112  # tempo, 10 % each way
+    for each in found:
+        flat = each.reshape(len(each), -1, 64)
+        frames, bins = (flat == 0).all((1, 2)), (flat == 0).all((0, 1))
+        assert frames.sum() <= 0.12 * len(each) + 1 and bins.sum() <= 8
+        assert np.abs(flat[:, 0][~frames][:, ~bins] - 1).max() <= 0.1 + 1e-6  # the level
+    assert any((each == 0).any() for each in found)
+    again = mel.augment(clip.copy(), 1.0, np.random.default_rng(3))
+    np.testing.assert_array_equal(again, found[3])
+
+
+def test_the_description_of_white_noise_has_about_mean_0_and_deviation_1():
+    clip = np.random.default_rng(0).standard_normal((2000, 8)).astype(np.float32)
+    voice = mel.describe_voice(clip, MEL)
+    assert voice.shape == (2000, 3, 8)
+    np.testing.assert_allclose(voice[:, :2].mean(0), 0, atol=0.15)
+    np.testing.assert_allclose(voice[:, :2].std(0), 1, atol=0.15)
