@@ -11,8 +11,9 @@ Shapes: N utterances, S samples (int16, 16 kHz), C = 7 classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,10 @@ from common.files import LABELS, UserError, check_whole, naming, read_json
 from corpora.transcripts import STYLES
 from fusion import stored as fusion
 from fusion.paper import PAPER_MODELS as MODELS
-from predicting.batches import Talk, update_stats
+from predicting.batches import MADE_BY, Model, Talk, predict_logits, update_stats
 from predicting.recordings import Recording, Refuse, give_up, of_row, readable
 from predicting.utterances import Transcribe, Utterance, find_utterances
 
-MADE_BY = {"text": "text_train.py", "audio": "audio_train.py", "cmbert": "run_classifier.py"}
 TOGETHER = 32  # utterances that go through the networks at once
 
 
@@ -35,12 +35,12 @@ TOGETHER = 32  # utterances that go through the networks at once
 class Run:
     """Trained models that predict, and the fusion of them.
 
-    configs: model -> its config.json.  networks: has predict(model, talk) -> logits (N, C).
+    configs: model -> its config.json.  load: loads a model by its name when it is first needed.
     """
 
     folder: Path
     configs: dict[str, dict]
-    networks: object
+    load: Callable[[str], Model]
     fusion: fusion.Fusion
 
     @property
@@ -128,10 +128,11 @@ def load_run(folder: Path | str = "outputs", onnx: bool = False) -> Run:
     configs = {m: read_json(folder / m / "config.json", MADE_BY[m]) for m in found}
     check_configs(folder, configs)
     if onnx:  # each of the two is imported where it is used: torch takes seconds
-        from predicting.runtime import Graphs as Networks
+        from predicting.runtime import load_model
     else:
-        from predicting.networks import Networks
-    return Run(folder, configs, Networks(folder), fusion.load(folder / "fusion.json"))
+        from predicting.networks import load_model
+    load = cache(partial(load_model, folder))
+    return Run(folder, configs, load, fusion.load(folder / "fusion.json"))
 
 
 def check_configs(folder: Path, configs: dict[str, dict]) -> None:
@@ -209,7 +210,9 @@ def answer(
         if chosen:
             own = None if known is None else known[chosen]
             talk = Talk([utterances[place] for place in chosen], own)
-            for place, found in zip(chosen, run.networks.predict(model, talk), strict=True):
+            for place, found in zip(
+                chosen, predict_logits(model, run.load(model), talk), strict=True
+            ):
                 logits[place][model] = found
     for utterance, own in zip(utterances, logits, strict=True):
         if utterance.is_silent:

@@ -68,7 +68,7 @@ def listen(
             (own,) = answer(run, [utterance], talk.history)
         pieces, maps = [], {}
         if "cmbert" in own.logits:
-            model = run.networks.load("cmbert")
+            model = run.load("cmbert")
             ids = model.tokenizer.encode(own.text, model.config["max_length"])
             pieces = model.tokenizer.pieces(ids)
             maps = {name: whole[: len(ids), : len(ids)] for name, whole in seen.items()}
@@ -106,7 +106,7 @@ def watch_attention(run: Run) -> Iterator[dict[str, np.ndarray]]:
     def keep(module, inputs, output) -> None:
         seen.update({name: maps[0].float().cpu().numpy() for name, maps in output[1].items()})
 
-    hook = run.networks.load("cmbert").network.attention.register_forward_hook(keep)
+    hook = run.load("cmbert").network.attention.register_forward_hook(keep)
     try:
         yield seen
     finally:

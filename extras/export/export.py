@@ -4,14 +4,22 @@ import shutil
 from operator import ge
 from pathlib import Path
 
-from common.files import RECORDS, UserError, naming, read_json, sha256, write_json, write_text
+from common.files import (
+    RECORDS,
+    UserError,
+    naming,
+    read_json,
+    sha256,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from extras.export.graphs import write_graph
 from fusion.paper import PAPER_MODELS as MODELS
 from predicting.predicting import Run
 from predicting.utterances import NEEDS
 
 TITLES = {"text": "words", "audio": "voice", "cmbert": "words and voice (CM-BERT)"}
-NOT_NEEDED = ("config.json", "history.json")
 CHECKPOINTS = ("bert", "encoder", "audio", "_name_or_path")  # may be the path of a folder
 GIVEN = {"words and voice": (1, 1), "words": (0, 1), "voice": (1, 0)}  # as NEEDS: voice, words
 TURN = ", after other turns of a dialogue"
@@ -25,21 +33,21 @@ def export(run: Run, folder: Path | str) -> list[str]:
         raise UserError(f"{folder} is there already: give a new folder, or remove it")
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    models = {name: run.networks.load(name) for name in run.configs}
-    path = run.folder / "ensemble.json"
-    scores = read_json(path, "ensemble.py")  # here: graphs take time, damage is to be told before
+    models = {name: run.load(name) for name in run.configs}
+    table = run.folder / "ensemble.json"
+    scores = read_json(table, "ensemble.py")  # before the graphs, which take time
     without = []
     for name, config in run.configs.items():
         model, place = models[name], partial / name
         place.mkdir(parents=True)
-        for path in sorted((run.folder / name).iterdir()):
-            if path.is_file() and path.name not in NOT_NEEDED:
-                shutil.copyfile(path, place / path.name)
+        shutil.copyfile(run.folder / name / "model.safetensors", place / "model.safetensors")
+        for file, content in (model.tokenizer.files() if model.tokenizer else {}).items():
+            write_bytes(place / file, content)
         write_json(place / "config.json", without_paths(config))
         if not write_graph(name, model, place / "model.onnx"):
             without.append(name)
     run.fusion.write(partial / "fusion.json")
-    with naming(path, "ensemble.py"):
+    with naming(table, "ensemble.py"):
         card = write_card(run, scores, without)
     write_text(partial / "README.md", card)
     found = (path for path in sorted(partial.rglob("*")) if path.is_file())
