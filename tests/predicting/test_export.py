@@ -156,6 +156,14 @@ def test_what_is_there_is_not_overwritten(trained, tmp_path):
         export(load_run(trained.outputs), tmp_path / "mine")
 
 
+def test_a_damaged_table_is_named_and_nothing_is_left(trained, tmp_path):
+    outputs = copytree(trained.outputs, tmp_path / "outputs")
+    (outputs / "ensemble.json").write_text('[{"method": "text"}]')
+    with pytest.raises(UserError, match=r"ensemble\.json cannot be read"):
+        export(load_run(outputs), tmp_path / "sent")
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+
+
 # --- a folder that a stranger sends
 
 
