@@ -268,9 +268,8 @@ def read_turn(line: str, where: str) -> tuple[str, float, float, str]:
     if not fields:
         raise UserError(f"{where}: no turn of an RTTM file: '{line.strip()}'")
     name, start, length, speaker = fields.groups()
-    start = read_seconds(start, where)
-    speaker = unicodedata.normalize("NFC", speaker)
-    return name, start, start + read_seconds(length, where), speaker
+    start, length = read_seconds(start, where), read_seconds(length, where)
+    return name, start, start + length, unicodedata.normalize("NFC", speaker)
 
 
 def check(files: Iterable[Recording], refuse: Refuse = give_up) -> list[Recording]:
@@ -303,8 +302,7 @@ def read(recording: Recording) -> tuple[np.ndarray, list[str]]:
         samples, remarks = read_file(recording.path)
     elif samples.dtype != np.int16 or samples.ndim != 1:
         raise UserError("samples are to be (S,) int16 at 16 kHz")
-    seconds = len(samples) / SAMPLE_RATE
-    start = recording.start or 0.0
+    seconds, start = len(samples) / SAMPLE_RATE, recording.start or 0.0
     end = seconds if recording.end is None else recording.end
     if not (0 <= start < min(end, seconds) and end <= seconds + 1):  # a diariser may round up
         raise UserError(
