@@ -42,7 +42,7 @@ def main() -> None:
         raise UserError("gradio is missing: pip install -r requirements-demo.txt")
     run = load_run(OUTPUTS)
     for model in run.models:  # now, so that the first visitor neither waits nor meets a broken one
-        run.networks.load(model)
+        run.load(model)
     transcribe = None
     if ASR:
         from predicting.transcribing import load_recogniser  # here: takes seconds

@@ -201,8 +201,8 @@ def write_table(path: Path, answers: Iterator[Answer]) -> int:
         with open(part, "w", encoding="utf-8-sig", newline="\n") as stream:
             print("\t".join(COLUMNS), file=stream)
             for answer in answers:
-                print(as_row(answer), file=stream, flush=True)
                 count += 1
+                print(as_row(answer), file=stream, flush=True)
             os.fsync(stream.fileno())
         if count:
             part.replace(path)
@@ -215,7 +215,7 @@ def write_table(path: Path, answers: Iterator[Answer]) -> int:
         if not count:
             remove(part)
         elif part.exists():
-            note(f"{part} has the {count} utterances that were answered until then")
+            note(f"{part} has what was answered until then")
     return count
 
 

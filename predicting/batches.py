@@ -1,18 +1,39 @@
-"""Utterances in memory -> the networks' batches, by the same functions as in training and testing.
+"""Utterances in memory -> a model's logits: batches are made as in training and testing.
 
-Shapes: N utterances, S samples (int16, 16 kHz), K statistics of a speaker (common/voice.py).
+Shapes: N utterances, B of a batch, S samples (int16, 16 kHz), C = 7 classes, K statistics of a
+speaker (common/voice.py).
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from common.data import Cached, Dataset, MakeBatch, token_batches
+from common.data import Batch, Cached, Dataset, cut_batches, token_batches
 from common.features import Mel, log_mel
+from common.files import LABELS, SAMPLE_RATE
 from common.voice import audio_batches, clip_stats, token_voice_batches
 from predicting.utterances import Utterance
+
+MADE_BY = {"text": "text_train.py", "audio": "audio_train.py", "cmbert": "run_classifier.py"}
+# Tokens or samples, and utterances, of a batch: the speed depends on them, not the result.
+LIMITS = {"text": (4096, 32), "audio": (40 * SAMPLE_RATE, 8), "cmbert": (4096, 32)}
+
+
+class Model(NamedTuple):
+    """A trained model.
+
+    network: torch's, or a session of onnxruntime.  config: its network's.  tokenizer: None without
+    words.  forward: batch -> logits (B, C).  encoder: CM-BERT's speech encoder, if it has one.
+    """
+
+    network: object
+    config: dict
+    tokenizer: object
+    forward: Callable[[Batch], np.ndarray]
+    encoder: object = None
 
 
 class Talk(Dataset):
@@ -55,16 +76,18 @@ def update_stats(
     return known
 
 
-def make_batches(
-    name: str, config: dict, talk: Talk, tokenizer=None, encoder=None
-) -> tuple[np.ndarray, MakeBatch]:
-    """Return each utterance's length, (N,), and the function that makes a model's batches.
-
-    name: text, audio or cmbert.  config: its network's.  encoder: CM-BERT's speech encoder.
-    """
+def predict_logits(name: str, model: Model, talk: Talk) -> np.ndarray:
+    """Return the logits (N, C) of text, audio or cmbert."""
+    lengths = talk.sample_counts
     if name == "audio":
-        return talk.sample_counts, audio_batches(talk, config, ["past"])
-    tokens = token_batches(talk, tokenizer, config)
-    if name == "text":
-        return tokens
-    return tokens[0], token_voice_batches(talk, tokens, config, ["past"], encoder=encoder)
+        make_batch = audio_batches(talk, model.config, ["past"])
+    else:
+        lengths, make_batch = tokens = token_batches(talk, model.tokenizer, model.config)
+    if name == "cmbert":
+        make_batch = token_voice_batches(
+            talk, tokens, model.config, ["past"], encoder=model.encoder
+        )
+    logits = np.empty((len(talk), len(LABELS)), np.float32)
+    for rows in cut_batches(lengths, *LIMITS[name], seed=0):
+        logits[rows] = model.forward(make_batch(rows))
+    return logits

@@ -11,8 +11,10 @@ Shapes: N utterances, S samples (int16, 16 kHz), C = 7 classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +25,10 @@ from common.files import LABELS, UserError, check_whole, naming, read_json
 from corpora.transcripts import STYLES
 from fusion import stored as fusion
 from fusion.paper import PAPER_MODELS as MODELS
-from predicting.batches import Talk, update_stats
+from predicting.batches import MADE_BY, Model, Talk, predict_logits, update_stats
 from predicting.recordings import Recording, Refuse, give_up, of_row, readable
 from predicting.utterances import Transcribe, Utterance, find_utterances
 
-MADE_BY = {"text": "text_train.py", "audio": "audio_train.py", "cmbert": "run_classifier.py"}
 TOGETHER = 32  # utterances that go through the networks at once
 
 
@@ -35,12 +36,12 @@ TOGETHER = 32  # utterances that go through the networks at once
 class Run:
     """Trained models that predict, and the fusion of them.
 
-    configs: model -> its config.json.  networks: has predict(model, talk) -> logits (N, C).
+    configs: model -> its config.json.  load: loads a model by its name when it is first needed.
     """
 
     folder: Path
     configs: dict[str, dict]
-    networks: object
+    load: Callable[[str], Model]
     fusion: fusion.Fusion
 
     @property
@@ -93,13 +94,13 @@ class Answer:
     """
 
     recording: Recording
-    text: str
-    logits: dict[str, np.ndarray]
-    models: dict[str, np.ndarray]
-    probabilities: np.ndarray | None
-    method: str
-    uncertain: bool
-    remarks: tuple[str, ...]
+    text: str = ""
+    logits: dict[str, np.ndarray] = field(default_factory=dict)
+    models: dict[str, np.ndarray] = field(default_factory=dict)
+    probabilities: np.ndarray | None = None
+    method: str = ""
+    uncertain: bool = False
+    remarks: tuple[str, ...] = ()
 
     @property
     def emotion(self) -> str | None:
@@ -125,38 +126,38 @@ def load_run(folder: Path | str = "outputs", onnx: bool = False) -> Run:
     check_whole(folder, "predict.py")  # of an exported run
     for model in found:
         check_whole(folder / model, MADE_BY[model])
-    configs = {m: read_json(folder / m / "config.json", MADE_BY[m]) for m in found}
-    check_configs(folder, configs)
+    configs = {model: read_config(folder / model / "config.json", model) for model in found}
+    check_together(folder, configs)
     if onnx:  # each of the two is imported where it is used: torch takes seconds
-        from predicting.runtime import Graphs as Networks
+        from predicting.runtime import load_model
     else:
-        from predicting.networks import Networks
-    return Run(folder, configs, Networks(folder), fusion.load(folder / "fusion.json"))
+        from predicting.networks import load_model
+    load = cache(partial(load_model, folder))
+    return Run(folder, configs, load, fusion.load(folder / "fusion.json"))
 
 
-def check_configs(folder: Path, configs: dict[str, dict]) -> None:
-    """Refuse models that do not belong together, or were made by another version."""
-    for model, config in configs.items():
-        with naming(folder / model / "config.json", MADE_BY[model]):
-            check_config(config)
+def read_config(path: Path, model: str) -> dict:
+    """Return a config.json; one without what predicting asks of it is a UserError."""
+    config = read_json(path, MADE_BY[model])
+    with naming(path, MADE_BY[model]):
+        if config["labels"] != list(LABELS) or config["text_style"] not in STYLES:
+            raise ValueError("does not say which emotions the model knows or how it reads words")
+        words = config["data_hash"], config["synthetic"] or ""
+        pairs = map(len, config["reference_range"].values())
+        if not all(isinstance(word, str) for word in words) or {*pairs} - {2}:
+            raise ValueError("does not say what the model was trained on")
+        Mel(**config["network"].get("mel", {}))
+    return config
+
+
+def check_together(folder: Path, configs: dict[str, dict]) -> None:
+    """Refuse models that do not belong together."""
     mels = [config["network"]["mel"] for config in configs.values() if "mel" in config["network"]]
     if any(mel != mels[0] for mel in mels):
         raise UserError(f"{folder}: its models hear different spectrograms: train them again")
     if len({config["data_hash"] for config in configs.values()}) > 1:
         names = ", ".join(configs)
         raise UserError(f"{folder}: {names} were trained on different data: train them again")
-
-
-def check_config(config: dict) -> None:
-    """Raise an error for a config.json that lacks what predicting asks of it."""
-    if config["labels"] != list(LABELS) or config["text_style"] not in STYLES:
-        raise ValueError("does not say which emotions the model knows or how it reads words")
-    words = config["data_hash"], config["synthetic"] or ""
-    ranges = config["reference_range"].values()
-    if not all(isinstance(word, str) for word in words) or any(len(pair) != 2 for pair in ranges):
-        raise ValueError("does not say what the model was trained on")
-    if "mel" in config["network"]:
-        Mel(**config["network"]["mel"])
 
 
 def predict(
@@ -176,14 +177,9 @@ def predict(
     first such UserError ends all.
     """
     history = history or History()
-    waiting = []
-    for utterance in read_all(run, files, transcribe, refuse):
-        waiting.append(utterance)
-        if len(waiting) == TOGETHER:
-            yield from answer(run, waiting, history, refuse)
-            waiting = []
-    if waiting:
-        yield from answer(run, waiting, history, refuse)
+    utterances = read_all(run, files, transcribe, refuse)
+    while group := list(islice(utterances, TOGETHER)):
+        yield from answer(run, group, history, refuse)
 
 
 def read_all(
@@ -201,39 +197,25 @@ def answer(
     run: Run, utterances: list[Utterance], history: History, refuse: Refuse = give_up
 ) -> Iterator[Answer]:
     """Yield the answers to utterances, which go through each network together."""
-    logits, known = [{} for _ in utterances], None
-    if run.mel:
-        known = update_stats(utterances, history.voices, run.mel)
+    logits = [{} for _ in utterances]
+    known = update_stats(utterances, history.voices, run.mel) if run.mel else None
     for model in run.models:
         chosen = [place for place, u in enumerate(utterances) if u.suits(model)]
         if chosen:
-            own = None if known is None else known[chosen]
-            talk = Talk([utterances[place] for place in chosen], own)
-            for place, found in zip(chosen, run.networks.predict(model, talk), strict=True):
-                logits[place][model] = found
+            talk = Talk([utterances[k] for k in chosen], None if known is None else known[chosen])
+            outputs = predict_logits(model, run.load(model), talk)
+            for place, output in zip(chosen, outputs, strict=True):
+                logits[place][model] = output
     for utterance, own in zip(utterances, logits, strict=True):
         if utterance.is_silent:
-            yield Answer(utterance.recording, "", {}, {}, None, "", False, utterance.remarks)
+            yield Answer(utterance.recording, remarks=utterance.remarks)
             continue
         try:
             check_logits(run, utterance, own)
         except UserError as error:
             refuse(of_row(utterance.recording, error))
             continue
-        dialogue = utterance.recording.dialogue
-        turns = history.turns.setdefault(dialogue, []) if dialogue else []
-        turns.append((utterance.recording.speaker, fuse(run.fusion, own)))
-        probabilities = read_turn(run.fusion, turns)
-        yield Answer(
-            utterance.recording,
-            utterance.text,
-            own,
-            {m: softmax(own[m] / run.fusion.temperatures[m]) for m in own},
-            probabilities,
-            run.fusion.method(own),
-            bool(probabilities.max() < run.fusion.threshold(own, [name for name, _ in turns])),
-            utterance.remarks,
-        )
+        yield fuse(run.fusion, utterance, own, history)
 
 
 def check_logits(run: Run, utterance: Utterance, logits: dict[str, np.ndarray]) -> None:
@@ -252,15 +234,23 @@ def check_logits(run: Run, utterance: Utterance, logits: dict[str, np.ndarray]) 
             raise UserError(f"{name}: the output of {model} is no number: train it again")
 
 
-def fuse(fitted: fusion.Fusion, logits: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the probabilities (C,) of one utterance by itself; {model: logits (C,)}."""
-    return fitted.predict({model: own[None] for model, own in logits.items()})[0]
-
-
-def read_turn(fitted: fusion.Fusion, turns: list[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Return the probabilities (C,) of the last of a dialogue's turns, all given in order.
-
-    turns: each one's speaker and its probabilities by itself.
-    """
-    speakers, probabilities = zip(*turns, strict=True)
-    return fitted.read_turn(speakers, np.stack(probabilities))
+def fuse(
+    fitted: fusion.Fusion, utterance: Utterance, logits: dict[str, np.ndarray], history: History
+) -> Answer:
+    """Return the answer by {model: logits (C,)} and the turns until then of its dialogue."""
+    recording = utterance.recording
+    turns = history.turns.setdefault(recording.dialogue, []) if recording.dialogue else []
+    by_itself = fitted.predict({model: own[None] for model, own in logits.items()})[0]
+    turns.append((recording.speaker, by_itself))
+    speakers, each = zip(*turns, strict=True)
+    probabilities = fitted.read_turn(speakers, np.stack(each))
+    return Answer(
+        recording,
+        utterance.text,
+        logits,
+        {model: softmax(own / fitted.temperatures[model]) for model, own in logits.items()},
+        probabilities,
+        fitted.method(logits),
+        bool(probabilities.max() < fitted.threshold(logits, speakers)),
+        utterance.remarks,
+    )

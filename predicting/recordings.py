@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from errno import ENAMETOOLONG, ENOENT, ENOTDIR
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -85,9 +85,6 @@ def of_row(recording: Recording, error: UserError) -> UserError:
     return UserError(f"{recording.where}: {error}") if recording.where else error
 
 
-# --- names: the same letters are written in several ways
-
-
 def readable(name: str) -> str:
     """Return a name for people; bytes that are no UTF-8 are cp949, as in zip files of Windows."""
     return "/".join(map(read_part, name.split("/")))
@@ -95,15 +92,10 @@ def readable(name: str) -> str:
 
 def read_part(name: str) -> str:
     """Return a part of a path for people; what no code explains is escaped."""
-    try:
-        name.encode("utf-8")
-        return name
-    except UnicodeEncodeError:
-        pass
-    try:
-        return os.fsencode(name).decode("cp949")
-    except UnicodeError:
-        return name.encode("utf-8", "backslashreplace").decode("utf-8")
+    for code in ("utf-8", "cp949"):
+        with suppress(UnicodeError):
+            return os.fsencode(name).decode(code)
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def normal(name: str) -> str:
@@ -128,28 +120,23 @@ def list_names(folder: str, changed: int) -> dict[str, str]:
     return {normal(name): name for name in sorted(os.listdir(folder), reverse=True)}
 
 
-# --- recordings and lists of them
-
-
 def find_recordings(words: Iterable[str], refuse: Refuse = give_up) -> list[Recording]:
     """Return the files that are named, and of folders all recordings in them, by name."""
-    found = []
+    found, kinds = [], (*SUFFIXES, *UNREAD)  # of the latter, the check says what to do
     for word in words:
         path = locate(Path(word))
         try:
-            if not os.path.isdir(path):
+            if os.path.isdir(path):
+                paths = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in kinds)
+            else:
                 os.stat(path)
-                found.append(Recording(word if os.path.lexists(word) else str(path)))
-                continue
-            kinds = (*SUFFIXES, *UNREAD)  # of the latter, the check says what to do
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in kinds)
+                paths = [word if os.path.lexists(word) else str(path)]
         except OSError as error:
             refuse(unreadable(word, error))
             continue
-        if not inside:
-            formats = ", ".join(SUFFIXES)
-            refuse(UserError(f"{readable(word)} has no recording in it ({formats})"))
-        found += [Recording(str(p)) for p in inside]
+        if not paths:
+            refuse(UserError(f"{readable(word)} has no recording in it ({', '.join(SUFFIXES)})"))
+        found += map(Recording, paths)
     return found
 
 
@@ -188,15 +175,17 @@ def read_manifest(path: str, refuse: Refuse = give_up) -> list[Recording]:
         )
     if len(set(names)) < len(names):
         raise UserError(f"{path}: the first row names a column twice: {', '.join(names)}")
-    rows = [(number, cells) for number, cells in rows if any(map(str.strip, cells))]
-    if not rows:
-        raise UserError(f"{path} has no row below its header: give a recording or a text a row")
-    found = []
+    found, count = [], 0
     for number, cells in rows:
+        if not any(map(str.strip, cells)):
+            continue
+        count += 1
         try:
             found.append(read_row(names, cells, table, f"{path}, line {number}"))
         except UserError as error:
             refuse(error)
+    if not count:
+        raise UserError(f"{path} has no row below its header: give a recording or a text a row")
     return found
 
 
@@ -254,15 +243,13 @@ def read_turns(path: str, files: list[Recording], refuse: Refuse = give_up) -> l
     lines, path = read_list(path)[1].splitlines(), readable(path)
     turns = {}
     for number, line in enumerate(lines, start=1):
-        if line.split()[:1] != ["SPEAKER"]:
-            continue
         where = f"{path}, line {number}"
         try:
-            name, *turn = read_turn(line, where)
+            if line.split()[:1] == ["SPEAKER"]:
+                name, *turn = read_turn(line, where)
+                turns.setdefault(normal(name), []).append((*turn, where))
         except UserError as error:
             refuse(error)
-            continue
-        turns.setdefault(normal(name), []).append((*turn, where))
     found = []
     for recording in files:
         name = Path(recording.path).stem
@@ -281,29 +268,31 @@ def read_turn(line: str, where: str) -> tuple[str, float, float, str]:
     if not fields:
         raise UserError(f"{where}: no turn of an RTTM file: '{line.strip()}'")
     name, start, length, speaker = fields.groups()
-    start = read_seconds(start, where)
-    speaker = unicodedata.normalize("NFC", speaker)
-    return name, start, start + read_seconds(length, where), speaker
+    start, length = read_seconds(start, where), read_seconds(length, where)
+    return name, start, start + length, unicodedata.normalize("NFC", speaker)
 
 
 def check(files: Iterable[Recording], refuse: Refuse = give_up) -> list[Recording]:
     """Return those that can be read, by their headers, before anything is predicted."""
-    reasons, good = {}, []
+    measure_once, good = cache(measure), []
     for recording in files:
-        path = recording.path
-        if path and path not in reasons:
-            reasons[path] = None
-            try:
-                if os.path.exists(path) and not os.path.isfile(path):  # a pipe would wait
-                    raise RecordingError("no recording")
-                recordings.measure(path, LONGEST)
-            except RecordingError as error:
-                reasons[path] = unreadable(path, error)
-        if path and reasons[path]:
-            refuse(of_row(recording, reasons[path]))
-        else:
+        try:
+            if recording.path:
+                measure_once(recording.path)
             good.append(recording)
+        except UserError as error:
+            refuse(of_row(recording, error))
     return good
+
+
+def measure(path: str) -> int:
+    """Return how many samples a file promises to have; UserError for one that cannot be read."""
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would wait
+            raise RecordingError("no recording")
+        return recordings.measure(path, LONGEST)
+    except RecordingError as error:
+        raise unreadable(path, error) from None
 
 
 def read(recording: Recording) -> tuple[np.ndarray, list[str]]:
@@ -313,8 +302,7 @@ def read(recording: Recording) -> tuple[np.ndarray, list[str]]:
         samples, remarks = read_file(recording.path)
     elif samples.dtype != np.int16 or samples.ndim != 1:
         raise UserError("samples are to be (S,) int16 at 16 kHz")
-    seconds = len(samples) / SAMPLE_RATE
-    start = recording.start or 0.0
+    seconds, start = len(samples) / SAMPLE_RATE, recording.start or 0.0
     end = seconds if recording.end is None else recording.end
     if not (0 <= start < min(end, seconds) and end <= seconds + 1):  # a diariser may round up
         raise UserError(
@@ -327,8 +315,9 @@ def read(recording: Recording) -> tuple[np.ndarray, list[str]]:
 @lru_cache(maxsize=1)  # the turns of one file follow one another
 def read_file(path: str) -> tuple[np.ndarray, list[str]]:
     """Return all samples of a file, and remarks on them."""
+    length = measure(path)
     try:
-        return recordings.read(path, recordings.measure(path, LONGEST))
+        return recordings.read(path, length)
     except RecordingError as error:
         raise unreadable(path, error) from None
 
@@ -341,6 +330,7 @@ def unreadable(path: str, error: RecordingError | OSError) -> UserError:
 def explain(path: str, error: RecordingError | OSError) -> str:
     """Return the reason and its remedy, by what the system or the decoder said."""
     cause = error if isinstance(error, OSError) else error.__cause__
+    kind, formats = Path(path).suffix.lower(), ", ".join(own[1:].upper() for own in SUFFIXES)
     if isinstance(cause, OSError) and cause.errno in (ENOENT, ENOTDIR, ENAMETOOLONG):
         return " is missing: correct its name, or leave it out"
     if isinstance(cause, PermissionError):
@@ -353,11 +343,8 @@ def explain(path: str, error: RecordingError | OSError) -> str:
         return " is a device or a pipe: save the recording in a file first"
     if os.path.getsize(path) == 0:
         return ": recording empty (0 bytes): copy it again, or leave it out"
-    for beginning, remedy in REMEDIES.items():
-        if str(error).startswith(beginning):
-            return f": {error}: {remedy}"
-    kind = Path(path).suffix.lower()
     if kind in UNREAD:
         return f": {kind[1:].upper()} cannot be decoded here: {CONVERT}"
-    formats = ", ".join(suffix[1:].upper() for suffix in SUFFIXES)
-    return f": {error}: damaged, or none of {formats}: copy it again, or {CONVERT}"
+    otherwise = f"damaged, or none of {formats}: copy it again, or {CONVERT}"
+    found = (remedy for start, remedy in REMEDIES.items() if str(error).startswith(start))
+    return f": {error}: {next(found, otherwise)}"

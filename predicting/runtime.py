@@ -1,34 +1,24 @@
-"""The networks of an exported run through onnxruntime, without torch.
+"""The networks of an exported run through onnxruntime, without torch."""
 
-Shapes: N utterances, C = 7 classes.
-"""
-
-from functools import cache
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-from common.data import cut_batches
-from common.files import LABELS, SAMPLE_RATE, UserError, naming, read_json
-from models.tokenizer import KoBERTTokenizer, find_sentencepiece
-from predicting.batches import Talk, make_batches
+from common.data import Batch
+from common.files import UserError, naming, read_json
+from models.tokenizer import KoBERTTokenizer
+from predicting.batches import Model
 
 EXPORT = "predict.py --export"
-LIMITS = {"text": (4096, 8), "audio": (40 * SAMPLE_RATE, 8), "cmbert": (4096, 8)}
 
 
 class PlainTokenizer:
     """A checkpoint's tokenizer.json by the tokenizers library: words -> ids."""
 
     def __init__(self, path: Path):
-        try:
-            self.tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:
-            reason = f"no tokenizer that can be read: {error}"
-            raise UserError(f"{path.parent} has {reason}") from None
+        self.tokenizer = Tokenizer.from_file(str(path))
         self.tokenizer.no_padding()
 
     def encode(self, text: str, max_length: int) -> list[int]:
@@ -36,50 +26,32 @@ class PlainTokenizer:
         return self.tokenizer.encode(text).ids
 
 
-class Graph(NamedTuple):
-    """A network's graph, its configuration, and its tokenizer (None without words)."""
+def load_model(folder: Path, name: str) -> Model:
+    """Load the graph in folder/name; UserError for one that is missing or damaged."""
+    folder = folder / name
+    path = folder / "model.onnx"
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} cannot be read ({reason}): make it with {EXPORT}, or leave --onnx out"
+        ) from None
+    with naming(folder / "config.json", EXPORT):
+        config = read_json(folder / "config.json", EXPORT)["network"]
+    tokenizer = None if name == "audio" else load_tokenizer(folder)
+    return Model(session, config, tokenizer, partial(forward, session))
 
-    session: onnxruntime.InferenceSession
-    config: dict
-    tokenizer: KoBERTTokenizer | PlainTokenizer | None
 
-
-class Graphs:
-    """The graphs of a run's folder, each loaded when it is first needed."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.load = cache(self.load)
-
-    def load(self, name: str) -> Graph:
-        """Return a model's graph; UserError for one that is missing or damaged."""
-        folder = self.folder / name
-        path = folder / "model.onnx"
-        try:
-            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"{path} cannot be read ({reason}): make it with {EXPORT}, or leave --onnx out"
-            ) from None
-        with naming(folder / "config.json", EXPORT):
-            config = read_json(folder / "config.json", EXPORT)["network"]
-        return Graph(session, config, None if name == "audio" else load_tokenizer(folder))
-
-    def predict(self, name: str, talk: Talk) -> np.ndarray:
-        """Return a model's logits (N, C)."""
-        session, config, tokenizer = self.load(name)
-        lengths, make_batch = make_batches(name, config, talk, tokenizer)
-        logits = np.empty((len(talk), len(LABELS)), np.float32)
-        for rows in cut_batches(lengths, *LIMITS[name], seed=0):
-            (logits[rows],) = session.run(None, make_batch(rows))
-        return logits
+def forward(session: onnxruntime.InferenceSession, batch: Batch):
+    """Return the logits (B, C) of a batch."""
+    return session.run(["logits"], batch)[0]
 
 
 def load_tokenizer(folder: Path) -> KoBERTTokenizer | PlainTokenizer:
     """Load a folder's tokenizer without torch."""
-    path = find_sentencepiece(folder)
-    if path is None:
-        return PlainTokenizer(folder / "tokenizer.json")
-    with naming(path, EXPORT):
-        return KoBERTTokenizer.from_folder(folder)
+    path = folder / "tokenizer.json"  # of any checkpoint but KoBERT's
+    try:
+        return PlainTokenizer(path) if path.is_file() else KoBERTTokenizer.from_folder(folder)
+    except Exception as error:  # each library has its own
+        raise UserError(f"{folder} has no tokenizer that can be read: {error}") from None

@@ -33,11 +33,11 @@ def load_voice(run: Run, name: str) -> dict[str, np.ndarray]:
         if stats.dtype != np.float64 or stats.ndim != 1 or not np.isfinite(stats).all():
             raise ValueError("not the sums of a speaker")
         if metadata["sha256"] != digest(stats):
-            raise ValueError("it was damaged")
+            raise ValueError("another checksum")
     except Exception as error:
         raise UserError(
-            f"{path} is no speaker's file, or a damaged one ({error}): remove it, or make it "
-            "again with --enrol"
+            f"{path} is damaged, or no speaker's file ({error}): remove it, or make it again "
+            "with --enrol"
         ) from None
     if metadata["mel"] != describe(run.mel) or len(stats) != 2 + 2 * run.mel.bins:
         raise UserError(

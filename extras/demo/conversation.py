@@ -3,8 +3,6 @@
 Shapes: S samples (int16, 16 kHz), L tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -68,7 +66,7 @@ def listen(
             (own,) = answer(run, [utterance], talk.history)
         pieces, maps = [], {}
         if "cmbert" in own.logits:
-            model = run.networks.load("cmbert")
+            model = run.load("cmbert")
             ids = model.tokenizer.encode(own.text, model.config["max_length"])
             pieces = model.tokenizer.pieces(ids)
             maps = {name: whole[: len(ids), : len(ids)] for name, whole in seen.items()}
@@ -97,20 +95,19 @@ def check(recording: Recording, longest: float) -> None:
 
 @contextmanager
 def watch_attention(run: Run) -> Iterator[dict[str, np.ndarray]]:
-    """Yield a dictionary that gets CM-BERT's maps of the utterance that it hears in the block."""
+    """Yield a dictionary that gets CM-BERT's maps of the utterance that passes it in the block."""
     seen = {}
-    if "cmbert" not in run.models:
-        yield seen
-        return
 
     def keep(module, inputs, output) -> None:
         seen.update({name: maps[0].float().cpu().numpy() for name, maps in output[1].items()})
 
-    hook = run.networks.load("cmbert").network.attention.register_forward_hook(keep)
+    attention = [run.load("cmbert").network.attention] if "cmbert" in run.models else []
+    hooks = [module.register_forward_hook(keep) for module in attention]
     try:
         yield seen
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 def find_examples(corpus: Path, count: int = 6) -> list[list[str]]:

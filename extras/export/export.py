@@ -4,14 +4,22 @@ import shutil
 from operator import ge
 from pathlib import Path
 
-from common.files import RECORDS, UserError, naming, read_json, sha256, write_json, write_text
+from common.files import (
+    RECORDS,
+    UserError,
+    naming,
+    read_json,
+    sha256,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from extras.export.graphs import write_graph
 from fusion.paper import PAPER_MODELS as MODELS
 from predicting.predicting import Run
 from predicting.utterances import NEEDS
 
 TITLES = {"text": "words", "audio": "voice", "cmbert": "words and voice (CM-BERT)"}
-NOT_NEEDED = ("config.json", "history.json")
 CHECKPOINTS = ("bert", "encoder", "audio", "_name_or_path")  # may be the path of a folder
 GIVEN = {"words and voice": (1, 1), "words": (0, 1), "voice": (1, 0)}  # as NEEDS: voice, words
 TURN = ", after other turns of a dialogue"
@@ -25,23 +33,23 @@ def export(run: Run, folder: Path | str) -> list[str]:
         raise UserError(f"{folder} is there already: give a new folder, or remove it")
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    models = {name: run.networks.load(name) for name in run.configs}
+    models = {name: run.load(name) for name in run.configs}
     path = run.folder / "ensemble.json"
-    scores = read_json(path, "ensemble.py")  # here: graphs take time, damage is to be told before
+    with naming(path, "ensemble.py"):  # before the graphs, which take time
+        scores = read_json(path, "ensemble.py")
+        tested = describe_norms(scores), write_scores(scores)
     without = []
     for name, config in run.configs.items():
         model, place = models[name], partial / name
         place.mkdir(parents=True)
-        for path in sorted((run.folder / name).iterdir()):
-            if path.is_file() and path.name not in NOT_NEEDED:
-                shutil.copyfile(path, place / path.name)
+        shutil.copyfile(run.folder / name / "model.safetensors", place / "model.safetensors")
+        for file, content in (model.tokenizer.files() if model.tokenizer else {}).items():
+            write_bytes(place / file, content)
         write_json(place / "config.json", without_paths(config))
         if not write_graph(name, model, place / "model.onnx"):
             without.append(name)
     run.fusion.write(partial / "fusion.json")
-    with naming(path, "ensemble.py"):
-        card = write_card(run, scores, without)
-    write_text(partial / "README.md", card)
+    write_text(partial / "README.md", write_card(run, *tested, without))
     found = (path for path in sorted(partial.rglob("*")) if path.is_file())
     hashes = {path.relative_to(partial).as_posix(): sha256(path) for path in found}
     write_json(partial / RECORDS / "predict.json", {"outputs": hashes})  # a copy may be damaged
@@ -63,8 +71,11 @@ def is_folder(value: object) -> bool:
     return isinstance(value, str) and (Path(value).is_absolute() or Path(value).is_dir())
 
 
-def write_card(run: Run, scores: list[dict], without: list[str]) -> str:
-    """Return the model card: what it is, on what it was trained, how good it is, its limits."""
+def write_card(run: Run, norms: str, scores: str, without: list[str]) -> str:
+    """Return the model card: what it is, on what it was trained, how good it is, its limits.
+
+    norms, scores: of the test, for people.  without: models that have no graph.
+    """
     config = next(iter(run.configs.values()))
     notice = f"**{run.synthetic}**\n\n" if run.synthetic else ""
     missing = [model for model in MODELS if model not in run.models]
@@ -79,7 +90,7 @@ def write_card(run: Run, scores: list[dict], without: list[str]) -> str:
         "not in this folder": ", ".join(TITLES[model] for model in missing),
         "fusion": f"{fused}, fitted on {run.fusion.fitted_on}",
         "corpus": f"{config['corpus']}, sessions by split: {'; '.join(of_sessions)}",
-        "speaker normalisation of the scores": describe_norms(scores),
+        "speaker normalisation of the scores": norms,
         "without ONNX graph": ", ".join(without),
         "made with": ", ".join(
             f"{name} {version}" for name, version in config["environment"].items()
@@ -89,7 +100,7 @@ def write_card(run: Run, scores: list[dict], without: list[str]) -> str:
     return CARD.format(
         notice=notice,
         facts=rows,
-        scores=write_scores(scores),
+        scores=scores,
         certain=write_certain(run),
         licence=OF_SYNTHETIC if run.synthetic else OF_CORPUS,
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.export import Dim
 
 from common.files import write_atomically
-from predicting.networks import Model
+from predicting.batches import Model
 
 OPSET = 20
 LENGTH, FRAMES = 9, 80  # of the example that is traced

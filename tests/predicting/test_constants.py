@@ -8,7 +8,6 @@ from shutil import copytree, ignore_patterns
 import numpy as np
 import pytest
 from conftest import ROOT
-from stage_settings import PAPER
 
 # What the models are made of.
 FILES = ("models/alexnet.py", "models/cmbert.py", "models/kobert.py")
@@ -61,23 +60,6 @@ def other_project(tmp_path_factory):
         changed.update(name.partition(":")[0] for name in names)
     assert {"LAYERS", "PRIOR_CLIPS", "STD_FLOOR", "PROJECTION", "bins", "mfcc_floor"} <= changed
     return root
-
-
-@pytest.fixture(scope="module")
-def of_the_paper(data, bert, run_script, tmp_path_factory):
-    """The outputs of the two models with the published features, an epoch of each."""
-    outputs = tmp_path_factory.mktemp("paper") / "outputs"
-    own = {"audio_train.py": dict(PAPER["audio"]), "run_classifier.py": dict(PAPER["cmbert"])}
-    own["run_classifier.py"] |= {"bert": bert, "text_drop_prob": 0.0, "batch_size": 8}
-    for script, settings in own.items():
-        settings = settings | {"data": data, "outputs": outputs, "epochs": 1, "augment": 0.0}
-        settings["frozen"] = ",".join(settings.pop("frozen", ()))
-        words = [f"--{name}={value}" for name, value in settings.items() if value != ""]
-        done = run_script(script, *words)
-        assert done.status == 0, done.stderr
-    done = run_script("audio_test.py", "--data", data, "--outputs", outputs)
-    assert done.status == 0, done.stderr
-    return outputs
 
 
 def test_other_constants_in_the_code_change_no_trained_model(

@@ -14,7 +14,7 @@ from conftest import ROOT
 from common.files import UserError
 from extras.export.export import export
 from fusion import stored as fusion
-from predicting import History, Recording, load_run, predict
+from predicting import Recording, load_run, predict
 
 MODELS = ("text", "audio", "cmbert")
 
@@ -76,16 +76,6 @@ def test_lengths_are_free(handed_on, samples, words):
     file = Recording(samples=voice, text=words, end=samples / 16_000)
     answers = [list(predict(load_run(handed_on, onnx), [file])) for onnx in (False, True)]
     assert_same(*answers, atol=1e-4)
-
-
-def test_a_voice_known_to_the_networks_is_known_to_the_graphs(handed_on, talk):
-    files, heard = recordings_of(talk, "Mina"), History()
-    list(predict(load_run(handed_on), files[:5], heard))
-    rest = [
-        list(predict(load_run(handed_on, onnx), files[5:], History(dict(heard.voices))))
-        for onnx in (False, True)
-    ]
-    assert_same(*rest, atol=1e-4)
 
 
 def test_a_graph_runs_by_itself(handed_on):
@@ -154,6 +144,14 @@ def test_what_is_there_is_not_overwritten(trained, tmp_path):
     (tmp_path / "mine").mkdir()
     with pytest.raises(UserError, match="mine is there already"):
         export(load_run(trained.outputs), tmp_path / "mine")
+
+
+def test_a_damaged_table_is_named_and_nothing_is_left(trained, tmp_path):
+    outputs = copytree(trained.outputs, tmp_path / "outputs")
+    (outputs / "ensemble.json").write_text('[{"method": "text"}]')
+    with pytest.raises(UserError, match=r"ensemble\.json cannot be read"):
+        export(load_run(outputs), tmp_path / "sent")
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
 
 
 # --- a folder that a stranger sends
