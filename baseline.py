@@ -89,12 +89,11 @@ def main() -> None:
 
 def split_sessions(fit: Dataset) -> Splits:
     """Return FOLDS splits by session, fewer if there are fewer sessions."""
-    sessions = fit.sessions
-    count = len(np.unique(sessions))
+    count = len(np.unique(fit.sessions))
     if count < 2:
         raise UserError(f"{fit} to learn from: the cross-validation needs two sessions or more")
     folds = GroupKFold(min(FOLDS, count), shuffle=True, random_state=SEED)
-    return list(folds.split(sessions, groups=sessions))
+    return list(folds.split(fit.sessions, groups=fit.sessions))
 
 
 class TextClassifier:
@@ -105,7 +104,7 @@ class TextClassifier:
         model = make_pipeline(words, LogisticRegression(class_weight="balanced", max_iter=1000))
         grid = {"logisticregression__C": STRENGTHS}
         self.model = search(model, grid, fit.table["text"], fit.labels, splits)
-        self.chosen = {"C": self.model.best_params_["logisticregression__C"]}
+        self.chosen = self.model.best_params_
 
     def predict(self, rows: Dataset) -> np.ndarray:
         """Return the probabilities, (N, C)."""

@@ -22,7 +22,6 @@ from common import settings  # first of all: it answers --help
 
 # isort: split
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -30,11 +29,19 @@ import numpy as np
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
-from common.files import Stage, read_json, write_array, write_json, write_text
-from common.plots import find_font
-from fusion import choice, conversation, folds, methods, origin, page, paper, plots, scoring, tables
-from fusion.fitting import cross_fit
-from fusion.paper import PAPER_MODELS
+from common.files import (
+    Stage,
+    read_bytes,
+    read_json,
+    write_array,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from fusion import choice, dialogue, methods, paper, plots, scoring, tables
+from fusion.corpus import Corpus, describe, identify, read_corpus
+from fusion.fitting import Fold, average, join_folds, read_fold
+from fusion.fitting import describe as describe_rows
 from fusion.predictions import INPUTS, Predictions
 
 # ----------------------------------------------------------------------------------------------
@@ -51,68 +58,76 @@ def main() -> None:
     folders = [Path(folder.strip()) for folder in OUTPUTS.split(",")]
     place = Path(RESULTS) if RESULTS else folders[0]
     paper.load_lightgbm()  # before any work: the machine may lack its system library
-    inputs = origin.identify(folders, DATA)
-    stage = Stage("ensemble.py", place, settings.read(globals()), inputs)
+    stage = Stage("ensemble.py", place, settings.read(globals()), identify(folders, DATA))
     if not stage.is_done():
         with threadpool_limits(limits=1):  # the same sums on every machine
-            fuse_and_score(folders, place, stage.unfinished)
+            fuse_and_score(folders, stage.unfinished)
         stage.publish()
+    if len(folders) > 1 or folders[0] != place:  # each fold predicts by its own fusion
+        for number, folder in enumerate(folders):
+            fitted = read_bytes(place / name_fusion(folders, number), "ensemble.py")
+            write_bytes(folder / "fusion.json", fitted)
     show(read_json(place / "ensemble_details.json", "ensemble.py"), place)
 
 
-def fuse_and_score(folders: list[Path], place: Path, unfinished: Path) -> None:
-    """Fuse, score and write: the whole stage. Other folds' fusions are written to their places."""
-    every = [folds.read(folder) for folder in folders]
-    test, learn, fitted_on, compared_by = folds.join(every)
-    corpus = origin.read_corpus(DATA, [fold.test for fold in every])
-    ablation = origin.read_ablation(test) if len(every) == 1 else []
-    histories = plots.read_histories(place, test.models)
+def name_fusion(folders: list[Path], number: int) -> str:
+    """Return the name of a fold's fusion among the results."""
+    return f"fusion_fold{number}.json" if len(folders) > 1 else "fusion.json"
+
+
+def fuse_and_score(folders: list[Path], place: Path) -> None:
+    """Fuse, score and write to a place: the whole stage."""
+    every = [read_fold(folder) for folder in folders]
+    test, learn, fitted_on = join_folds(every)
+    corpus = read_corpus(DATA, [fold.test for fold in every])
     is_held_out = all(fold.is_held_out for fold in every)
-    with ThreadPoolExecutor(1) as beside:  # LightGBM leaves Python's lock to others
-        rules = beside.submit(follow_paper, test, learn, is_held_out)
-        probabilities, votes, choices = fuse(test, learn)
-    plain = probabilities["stacking"]
-    readings = conversation.read_folds(every, choices, corpus.turns, plain) if CONTEXT else []
-    probabilities |= conversation.join(readings)
-    pred = {name: p.argmax(-1) for name, p in probabilities.items() if p is not None}
-    pred["hard"] = methods.vote_hard(test.logits)
-    pred = {name: pred[name] for name in probabilities}  # in the order of the tables
+    rules = paper.apply_rules(test, learn, is_held_out)
+    probabilities, votes, choices = fuse(test, learn)
+    readings = read_dialogues(every, choices, corpus, probabilities["stacking"])
+    for kind in dialogue.KINDS if readings else ():
+        parts = [reading.probabilities[kind] for reading in readings]
+        probabilities[f"dialogue_{kind}"] = np.concatenate(parts)
+    pred = {
+        name: methods.vote_hard(test.logits) if name == "hard" else rows.argmax(-1)
+        for name, rows in probabilities.items()
+    }
     del probabilities["hard"]
 
     synthetic = next(filter(None, (run.get("synthetic") for run in test.runs.values())), None)
     speaker_norm = {model: run.get("speaker_norm") for model, run in test.runs.items()}
     notes = {"speaker_norm": speaker_norm, "synthetic": synthetic}
     inputs = {m: run.get("inputs", INPUTS.get(m, "text+audio")) for m, run in test.runs.items()}
-    parts = zip(every, choices, readings or [None] * len(every), strict=True)
-    fusions = [
-        choice.fit_fusion(fold.rows, chosen.winner, inputs, reading, fold.fitted_on, notes)
-        for fold, chosen, reading in parts
-    ]
+    fusions = []
+    for number, fold in enumerate(every):
+        reading = readings[number] if readings else None
+        winner, fitted_on_fold = choices[number].winner, fold.fitted_on
+        fusions.append(choice.fit_fusion(fold.rows, winner, inputs, reading, fitted_on_fold, notes))
+        fusions[-1].write(place / name_fusion(folders, number))
     learned = choice.summarise(test.models, votes, choices, fusions)
-    learned["conversation"] = conversation.summarise(readings) if readings else None
+    learned["dialogue"] = average([reading.learned for reading in readings]) if readings else None
+    ablation = folders[0] / "cmbert_ablation.json"  # of several folds, the first one's
     results = {
         **notes,
-        "test": {"rows": folds.describe(test), "models": test.models},
+        "test": {"rows": describe_rows(test), "models": test.models},
         "is_held_out": is_held_out,
         "fitted_on": fitted_on,
-        "compared_by": compared_by,
         "target": TARGET,
         "runs": test.runs,
         "learned": learned,
-        **scoring.evaluate(test, pred, probabilities, rules.result(), corpus.seen),
-        "ablation": ablation,
-        "origin": origin.describe([fold.test for fold in every], corpus),
+        **scoring.evaluate(test, pred, probabilities, rules, corpus.seen),
+        "ablation": read_json(ablation, "run_classifier.py") if ablation.is_file() else [],
+        "origin": describe([fold.test for fold in every], corpus),
     }
-    figures = plots.draw_all(unfinished / "plots", results, test, pred, probabilities, histories)
-    for folder, fusion in zip(folders, fusions, strict=True):
-        fusion.write((unfinished if folder == place else folder) / "fusion.json")
-    write_results(unfinished, results, test, pred, probabilities, corpus, figures)
+    histories = plots.read_histories(folders[0], test.models)
+    shown = {m: pred[m] for m in (*test.models, "soft", "weighted_soft", "hard", "stacking")}
+    figures = plots.draw_all(place / "plots", results, test.truth, shown, histories)
+    write_results(place, results, test, pred, probabilities, corpus, figures)
 
 
 def fuse(test: Predictions, learn) -> tuple[dict, list, list]:
     """Return every method's probabilities (N, C), the weighted votes and the choices of the folds.
 
-    learn: of `folds.join`. The baselines are scored and never fused; hard voting has labels alone.
+    learn: of `join_folds`. The baselines are scored and never fused; hard voting has labels alone.
     """
     probabilities = {"majority": learn(methods.fit_majority)[0]}
     probabilities |= {name: softmax(rows, axis=-1) for name, rows in test.baselines.items()}
@@ -124,24 +139,26 @@ def fuse(test: Predictions, learn) -> tuple[dict, list, list]:
     return probabilities, votes, choices
 
 
-def follow_paper(test: Predictions, learn, is_held_out: bool) -> dict[str, np.ndarray]:
-    """Return labels (N,) by the published rules; the first learns from the labels it is scored on.
+def read_dialogues(
+    every: list[Fold], choices: list[choice.Choice], corpus: Corpus, stacked: np.ndarray
+) -> list[dialogue.Reading]:
+    """Read the test rows of every fold; [] where that is not wanted or their order not on record.
 
-    {} where one of the paper's models is missing, which is said.
+    stacked (N, C): stacking's probabilities of the test rows of all folds.
     """
-    if missing := [model for model in PAPER_MODELS if model not in test.models]:
-        print(f"the paper's procedure is left out: no outputs of {', '.join(missing)}")
-        return {}
-    logits, rows = test.select(PAPER_MODELS), folds.to_logit_set(test)[0]
-    fit = partial(paper.fit_stacking, places=[test.models.index(m) for m in PAPER_MODELS])
-    rules = {
-        "stacking_in_sample": fit(rows).predict(test.logits).argmax(-1),
-        "stacking_cross_validated": cross_fit(fit, rows).argmax(-1),
-    }
-    if is_held_out:
-        rules["stacking_honest"] = learn(fit)[0].argmax(-1)
-    rules["soft"], rules["hard"] = paper.vote_soft(logits), paper.vote_hard(logits)
-    return rules | {"weighted_soft": paper.vote_weighted_soft(logits)}
+    if not CONTEXT:
+        return []
+    if any(fold.facts is None or fold.test.facts is None for fold in every):
+        print("no dialogue rows: *_rows.tsv with the order of the turns is missing")
+        return []
+    ends = np.cumsum([len(fold.test.truth) for fold in every])
+    turns = corpus.turns or [None] * len(every)
+    return [
+        dialogue.read_fold(fold, chosen.cross_validated, plain, train_turns)
+        for fold, chosen, plain, train_turns in zip(
+            every, choices, np.split(stacked, ends[:-1]), turns, strict=True
+        )
+    ]
 
 
 def write_results(
@@ -150,18 +167,18 @@ def write_results(
     test: Predictions,
     pred: dict,
     probabilities: dict,
-    corpus: origin.Corpus,
+    corpus: Corpus,
     figures: dict[str, Path],
 ) -> None:
     """Write fused predictions, tables and the report page."""
     made = tables.make_tables(results)
-    if results["learned"]["conversation"]:
-        made["conversation"].append(tables.tabulate_changes(test, pred, probabilities, corpus))
-    font = find_font()
-    html = page.write_page(results, made, figures, test, pred, probabilities, corpus, font)
-    every = [table for section in made.values() for table in section]
+    write_text(place / "ensemble.md", tables.write_markdown(results["synthetic"], made.values()))
+    made["mistakes"] = tables.tabulate_mistakes(
+        test, pred, probabilities["stacking"].max(1), corpus
+    )
+    write_text(place / "report.html", tables.write_page(results, made, figures))
     notice = {name: results[name] for name in ("synthetic", "speaker_norm")}
-    rows = [row | notice for row in results["rows"]]
+    rows = [{"untied": None} | row | notice for row in results["rows"]]
     for row in rows if results["untied"] else ():
         scores = results["untied"]["scores"][row["method"]]
         row["untied"] = {"rows": results["untied"]["rows"], **scores}
@@ -170,21 +187,20 @@ def write_results(
             write_array(place / f"ensemble_{method}_pred.npy", pred[method])
             if method in probabilities:
                 write_array(place / f"ensemble_{method}_output.npy", probabilities[method])
-    write_json(place / "ensemble.json", [{"untied": None} | row for row in rows])
+    write_json(place / "ensemble.json", rows)
     write_json(place / "ensemble_details.json", results)
-    write_text(place / "ensemble.md", tables.write_markdown(results["synthetic"], every))
-    write_text(place / "report.html", html)
 
 
 def show(results: dict, place: Path) -> None:
     """Print the tables of scores, where the others are, and the choice of the stacker."""
     made = tables.make_tables(results)
-    print(tables.write_markdown(results["synthetic"], [*made["scores"], *made["paper"]]))
+    shown = [made[name] for name in ("scores", "comparisons", "paper") if name in made]
+    print(tables.write_markdown(results["synthetic"], shown))
     print(f"written: {place}/ensemble.json, ensemble_details.json, ensemble_*.npy, plots/")
     print(f"all tables: {place}/ensemble.md; with plots: {place}/report.html")
     score = next(row["accuracy"] for row in results["rows"] if row["method"] == "stacking")
     winner = results["learned"]["stacking"]["winner"]
-    print(f"stacking: accuracy {score:.4f} by {winner}, chosen {results['compared_by']}")
+    print(f"stacking: accuracy {score:.4f} by {winner}, chosen on {results['fitted_on']}")
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from benchmarks.measure import alternate, peak_memory, row, run_script
-from fusion import choice, folds, methods, metrics
-from fusion.fitting import LogitSet
+from fusion import choice, methods, metrics
+from fusion.fitting import LogitSet, read_fold, to_logit_set
 from fusion.predictions import FACTS
 from fusion.tables import title_of, write_table
 
@@ -105,8 +105,8 @@ def draw(rows: LogitSet, random: np.random.Generator, repeat: bool) -> LogitSet:
 
 def report(folder: Path) -> None:
     """Print one folder's table: its rows as they are, means of the sets, the worst of them."""
-    fold, random = folds.read(folder), np.random.default_rng(SEED)
-    test, models = folds.to_logit_set(fold.test)[0], fold.test.models
+    fold, random = read_fold(folder), np.random.default_rng(SEED)
+    test, models = to_logit_set(fold.test), fold.test.models
     once, winner = score(fold.rows, test, models)
     sets = [
         score(draw(fold.rows, random, False), draw(test, random, True), models) for _ in range(SETS)

@@ -4,6 +4,9 @@ The emotion of a turn depends on the last emotion of the same speaker and on the
 else spoke; the models' outputs for a turn depend on its emotion alone. The state holds the last
 emotion of every speaker, so the forward-backward algorithm is exact (Rabiner, "A tutorial on hidden
 Markov models", Proc. IEEE 77(2), 1989).
+
+The transitions between emotions are learned from the labels of the training sessions; whether they
+help is measured on held-out rows, by transitions of other sessions than theirs.
 Shapes: N rows, n turns of a dialogue, C = 7 labels, S = C + 1 states of a speaker: the last label,
 or that nothing was said yet.
 """
@@ -16,13 +19,16 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from common.files import LABELS
+from fusion import metrics
+from fusion.fitting import Fold, LogitSet, assign_folds
 
 C = len(LABELS)
-FOLDS = 5
+KINDS = ("past", "whole")
 # Of the normal prior on every cell of the transitions, and on the shared part of their diagonals.
 PRECISIONS = (10.0, 30.0, 100.0, 1000.0, 1e6)
 SHARED_PRECISION = 0.1  # times the cells'
 MOST_SPEAKERS = 4  # of one dialogue: S ** speakers states
+SMALLEST = 1e-6  # probability below which a wrong certainty costs no more
 
 
 @dataclass(frozen=True)
@@ -124,28 +130,24 @@ def fit_transitions(counts: np.ndarray, precision: float) -> tuple[np.ndarray, T
 
 
 def learn_transitions(
-    dialogues: list[Turns], labels: np.ndarray, groups: np.ndarray
-) -> tuple[Transitions, dict]:
-    """Fit the transitions with the precision that predicts dialogues of other groups best.
+    dialogues: list[Turns], labels: np.ndarray, sessions: np.ndarray
+) -> tuple[Transitions, float]:
+    """Fit the transitions, and return the precision that predicts dialogues of other sessions best.
 
-    groups: the session of each dialogue. Returns the transitions, and log losses by precision.
+    sessions: of each dialogue; of one session alone, each dialogue counts as one.
     """
-    from sklearn.model_selection import GroupKFold  # takes a second, and predicting needs none
-
     counts = np.stack([count_transitions([turns], labels) for turns in dialogues])
-    if len(np.unique(groups)) < 2:
-        groups = np.arange(len(dialogues))
+    has_several = len(np.unique(sessions)) > 1
+    fold = assign_folds(sessions if has_several else np.arange(len(dialogues)))
     losses = dict.fromkeys(PRECISIONS, 0.0)
-    parts = min(FOLDS, len(np.unique(groups)))
-    # From one dialogue alone nothing is learned: there is no other to choose the precision by.
-    splits = GroupKFold(parts).split(groups, groups=groups) if parts > 1 else ()
-    for rest, held in splits:
-        seen, unseen = counts[rest].sum(0), counts[held].sum(0)
+    for k in np.unique(fold) if fold.any() else ():
+        seen, unseen = counts[fold != k].sum(0), counts[fold == k].sum(0)
         for precision in PRECISIONS:
             base, transitions = fit_transitions(seen, precision)
-            losses[precision] -= (np.log(transitions.after(base)) * unseen).sum() / counts.sum()
-    best = min(PRECISIONS, key=losses.get) if parts > 1 else PRECISIONS[-1]
-    return fit_transitions(counts.sum(0), best)[1], {"precision": best, "losses": losses}
+            losses[precision] -= (np.log(transitions.after(base)) * unseen).sum()
+    # From one dialogue alone nothing is learned: there is no other to choose the precision by.
+    best = min(PRECISIONS, key=losses.get) if fold.any() else PRECISIONS[-1]
+    return fit_transitions(counts.sum(0), best)[1], best
 
 
 def read_turns(
@@ -235,3 +237,108 @@ class Dialogue:
         if not {content["past"], content["whole"]} <= {True, False}:
             raise ValueError("not said whether the conversation is used")
         return cls(Transitions(own, other), base, content["past"], content["whole"])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A fold's dialogues as they were read.
+
+    probabilities: of the test rows by kind, (N, C).  dialogue: the stored model.  learned: for
+    tables.  parts: of `learn_by_fold`, of the rows that the fusion was fitted on.
+    """
+
+    probabilities: dict[str, np.ndarray]
+    dialogue: Dialogue
+    learned: dict
+    parts: list
+
+    def read_later(self, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return every fitting row (n,) but the first of a dialogue, and P(label) by the past.
+
+        probabilities (N, C): of the fitting rows by themselves.
+        """
+        later = np.concatenate([turns.rows[1:] for inside, _ in self.parts for turns in inside])
+        return later, cross_read(probabilities, self.dialogue.base, self.parts, "past")[later]
+
+
+def read_fold(
+    fold: Fold, crossed: np.ndarray, plain: np.ndarray, train_turns: pd.DataFrame | None
+) -> Reading:
+    """Read the test rows' dialogues.
+
+    crossed, plain (N, C): the fusion's probabilities, cross-validated, of the rows that it was
+    fitted on, and of the test rows.  train_turns: every labelled turn of the training sessions
+    (session, dialogue_number, turn, speaker, label by number); without it the transitions are
+    learned from the rows that the fusion was fitted on.
+    """
+    if train_turns is None or not fold.is_held_out:
+        train_turns = fold.facts.assign(label=fold.rows.truth)
+    base, parts = crossed.mean(0), learn_by_fold(fold.facts, train_turns)
+    read = {kind: cross_read(crossed, base, parts, kind) for kind in KINDS}
+    gains = measure_gain(fold.rows, {"plain": crossed, **read})
+    dialogues, sessions = cut_dialogues(train_turns)
+    transitions, precision = learn_transitions(dialogues, train_turns["label"].to_numpy(), sessions)
+    has_past = any(len(turns.rows) > 1 for inside, _ in parts for turns in inside)
+    helps = {kind: has_past and gains[kind]["lead"] > -gains[kind]["error"] for kind in KINDS}
+    stored = Dialogue(transitions, base, **helps)
+    learned = {"turns": len(train_turns), "precision": precision, "held_out": gains, "used": helps}
+    learned |= {"own": transitions.own, "other": transitions.other}
+    if fold.is_held_out:
+        dialogues, _ = cut_dialogues(fold.test.facts)
+        read = {kind: stored.read(plain, dialogues, kind) for kind in KINDS}
+    else:  # the rows that were fitted on are the test rows
+        read = {kind: read[kind] if helps[kind] else plain for kind in KINDS}
+    return Reading(read, stored, learned, parts)
+
+
+def learn_by_fold(
+    facts: pd.DataFrame, train_turns: pd.DataFrame
+) -> list[tuple[list[Turns], Transitions]]:
+    """Return the dialogues of rows by fold of sessions, and the transitions of other sessions.
+
+    facts: of these rows; train_turns: see `read_fold`. A fold without other sessions is left out.
+    """
+    dialogues, sessions = cut_dialogues(facts)
+    train_dialogues, train_sessions = cut_dialogues(train_turns)
+    labels, fold, parts = train_turns["label"].to_numpy(), assign_folds(sessions), []
+    for k in np.unique(fold):
+        rest = ~np.isin(train_sessions, sessions[fold == k])
+        if rest.any():
+            others = [train_dialogues[place] for place in np.flatnonzero(rest)]
+            inside = [dialogues[place] for place in np.flatnonzero(fold == k)]
+            parts.append((inside, learn_transitions(others, labels, train_sessions[rest])[0]))
+    return parts
+
+
+def cross_read(probabilities: np.ndarray, base: np.ndarray, parts: list, kind: str) -> np.ndarray:
+    """Return P(label) of rows (N, C); a session is read by transitions of other sessions.
+
+    probabilities (N, C): of the rows by themselves; base (C,): the fusion's mean; parts: of
+    `learn_by_fold`; rows of no part keep their probabilities.
+    """
+    for inside, transitions in parts:
+        probabilities = read_turns(probabilities, inside, transitions, base, kind == "whole")
+    return probabilities
+
+
+def measure_gain(rows: LogitSet, read: dict[str, np.ndarray]) -> dict[str, dict]:
+    """Return log loss, accuracy, macro F1, lead and error of probabilities (N, C) by kind.
+
+    lead: by how much log loss is lower than plain; error: the lead's standard error, between
+    sessions or between rows, whichever is larger (metrics.Estimate).
+    """
+    every_row, gains = np.arange(len(rows.truth)), {}
+    losses = {
+        kind: -np.log(np.maximum(values[every_row, rows.truth], SMALLEST))
+        for kind, values in read.items()
+    }
+    for kind, values in read.items():
+        lead = metrics.estimate_mean(losses["plain"] - losses[kind], rows.group_numbers)
+        scores = metrics.scores(rows.truth, values.argmax(axis=-1))
+        gains[kind] = {
+            "log_loss": float(losses[kind].mean()),
+            **{name: scores[name] for name in ("accuracy", "macro_f1")},
+            "lead": float(lead.value),
+            "error": float(max(lead.errors)),
+        }
+    return gains

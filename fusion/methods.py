@@ -3,20 +3,39 @@
 Shapes: M models, N rows, C = 7 labels, K = (M + 1) x C + 1 features.
 """
 
-from functools import lru_cache
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from fusion.fitting import CLASSES, Fitted, LogitSet, fit_temperatures, logsumexp
-from fusion.stored import Linear, WeightedVote, log_features, log_vote
+from fusion.stored import Linear, log_features, log_vote
 
 # Precisions of normal priors, chosen on simulated models and on out-of-fold rows of training
 # sessions (runs/LOG.md).
 VOTE_PRECISION = 16  # of the weighted vote's log-weights, around equal weights
 POOL_PRECISION = 32  # of the pool's weights, around 1 / M, and of its biases, around 0
 LOGISTIC_PRECISION = 400  # of the logistic regression's weights, around the pool's
+TINY = np.finfo(float).tiny
+
+
+@dataclass(frozen=True)
+class WeightedVote:
+    """Weighted mean of softmax(logits / temperature), raised to a power and normalised again.
+
+    temperatures, weights (M,); power: above 1 where the mean is less certain than it may be.
+    """
+
+    temperatures: np.ndarray
+    weights: np.ndarray
+    power: float
+
+    def predict(self, logits: np.ndarray) -> np.ndarray:
+        """Return probabilities (N, C) of logits (M, N, C)."""
+        calibrated = softmax(logits / self.temperatures[:, None, None], axis=-1)
+        mean = np.maximum(np.tensordot(self.weights, calibrated, axes=1), TINY)
+        return softmax(self.power * np.log(mean), axis=-1)
 
 
 def fit_majority(rows: LogitSet) -> Fitted:
@@ -36,40 +55,30 @@ def vote_hard(logits: np.ndarray) -> np.ndarray:
     return (votes + vote_soft(logits)).argmax(axis=-1)
 
 
-def fit_soft(rows: LogitSet) -> WeightedVote:
-    """Vote softly; only the power of the mean, which makes its confidence fit, is learned."""
-    models = len(rows.logits)
-    power = 1 / fit_temperatures(log_vote(rows.logits)[None], rows.truth)[0]
-    return WeightedVote(np.ones(models), np.full(models, 1 / models), power)
-
-
 def fit_weighted_soft(rows: LogitSet) -> WeightedVote:
     """Average calibrated probabilities with the likeliest weights, drawn towards equal ones.
 
     A mean of calibrated probabilities is too flat, and likelihood would therefore lean on a single
     model; so the mean is raised to a power, which is fitted together with the weights.
     """
-    temperatures, models = rows.temperatures, len(rows.logits)
-    calibrated = softmax(rows.logits / temperatures[:, None, None], axis=-1)
-    target = np.eye(CLASSES)[rows.truth]
+    models, every_row = len(rows.logits), np.arange(len(rows.truth))
 
-    def loss(steps: np.ndarray) -> tuple[float, np.ndarray]:
-        weights, power = softmax(steps[:models]), np.exp(steps[models])
-        mean = np.maximum(np.tensordot(weights, calibrated, axes=1), np.finfo(float).tiny)
-        log_probabilities = log_softmax(power * np.log(mean), axis=-1)
-        error = np.exp(log_probabilities) - target
-        by_weight = power * np.einsum("nc,mnc->m", error / mean, calibrated)
-        slope = np.append(
-            weights * (by_weight - weights @ by_weight), power * (error * np.log(mean)).sum()
-        )
-        value = -(log_probabilities * target).sum() + VOTE_PRECISION * steps @ steps / 2
-        return value / len(target), (slope + VOTE_PRECISION * steps) / len(target)
+    def vote(steps: np.ndarray) -> WeightedVote:
+        return WeightedVote(rows.temperatures, softmax(steps[:models]), np.exp(steps[models]))
 
-    steps = minimize(loss, np.zeros(models + 1), jac=True, method="L-BFGS-B").x
-    return WeightedVote(temperatures, softmax(steps[:models]), np.exp(steps[models]))
+    def loss(steps: np.ndarray) -> float:
+        likelihood = vote(steps).predict(rows.logits)[every_row, rows.truth]
+        penalty = VOTE_PRECISION * steps @ steps / 2
+        return (penalty - np.log(np.maximum(likelihood, TINY)).sum()) / len(every_row)
+
+    return vote(minimize(loss, np.zeros(models + 1), method="L-BFGS-B").x)
 
 
-@lru_cache(maxsize=1)  # two other methods start from it
+def fit_calibrated(rows: LogitSet) -> Linear:
+    """Fit the temperature of a single model."""
+    return Linear(rows.temperatures, np.eye(2 * CLASSES + 1, CLASSES))
+
+
 def fit_log_pool(rows: LogitSet) -> Linear:
     """Add the models' log-probabilities, each times a weight, plus a bias per label.
 
@@ -94,8 +103,9 @@ def fit_half_pool(rows: LogitSet) -> Linear:
 
     Where rows are few and the pool's assumption fails, soft voting does not.
     """
+    power = 1 / fit_temperatures(log_vote(rows.logits)[None], rows.truth)[0]
     matrix = fit_log_pool(rows).matrix / 2
-    matrix[-1 - CLASSES : -1] = np.eye(CLASSES) * fit_soft(rows).power / 2
+    matrix[-1 - CLASSES : -1] = np.eye(CLASSES) * power / 2
     return Linear(rows.temperatures, matrix)
 
 

@@ -20,14 +20,9 @@ CLASSES = len(LABELS)
 FEW = 5  # sessions, up to which the caption warns
 
 
-def scores(truth: np.ndarray, pred: np.ndarray, probabilities: np.ndarray | None = None) -> dict:
-    """Return every score of one prediction as {name: float}; `ece` is None without probabilities.
-
-    truth, pred (N,) label ids; probabilities (N, C). For the definitions see `score_matrices`.
-    """
-    result = score_matrices(confusion(truth, pred))
-    result["ece"] = None if probabilities is None else calibration_error(truth, pred, probabilities)
-    return {name: None if value is None else float(value) for name, value in result.items()}
+def scores(truth: np.ndarray, pred: np.ndarray) -> dict[str, float]:
+    """Return every score but ECE of label ids (N,); for the definitions see `score_matrices`."""
+    return {name: float(v) for name, v in score_matrices(confusion(truth, pred)).items()}
 
 
 def confusion(truth: np.ndarray, pred: np.ndarray) -> np.ndarray:
@@ -71,20 +66,6 @@ def score_matrices(matrices: np.ndarray) -> dict:
         "macro_f1": mean("f1", support + predicted > 0),
         "uar": mean("recall", support > 0),
     }
-
-
-def calibration_bins(truth: np.ndarray, pred: np.ndarray, probabilities: np.ndarray) -> tuple:
-    """Return bin, confidence (the probability of the prediction) and correctness, (N,) each."""
-    confidence = np.take_along_axis(probabilities, pred[:, None], axis=1)[:, 0]
-    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    return bins, confidence, (truth == pred).astype(np.float64)
-
-
-def calibration_error(truth: np.ndarray, pred: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the expected calibration error: |accuracy - confidence| of a bin, mean over rows."""
-    bins, confidence, correct = calibration_bins(truth, pred, probabilities)
-    gaps = np.bincount(bins, weights=correct - confidence, minlength=BINS)
-    return float(np.abs(gaps).sum() / max(len(bins), 1))
 
 
 def choose_groups(sessions, speakers, rows: int) -> tuple[np.ndarray, str]:
@@ -170,10 +151,22 @@ def estimate(score, truth: np.ndarray, pred: np.ndarray, groups: np.ndarray) -> 
     }
 
 
+def estimate_mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
+    """Return the mean of values (N,) as an Estimate; groups (N,): 0..G-1."""
+    count, total = len(values), values.sum()
+    without_group = total - np.bincount(groups, weights=values)
+    without_group /= np.maximum(count - np.bincount(groups), 1)
+    return Estimate(total / count, without_group, (total - values) / max(count - 1, 1))
+
+
 def estimate_calibration(truth, pred, probabilities, groups: np.ndarray) -> Estimate:
-    """Return the expected calibration error as an Estimate."""
-    bins, confidence, correct = calibration_bins(truth, pred, probabilities)
-    gaps, rows = correct - confidence, len(bins)
+    """Return the expected calibration error as an Estimate.
+
+    |accuracy - confidence| of a bin, mean over rows; confidence is the prediction's probability.
+    """
+    confidence = np.take_along_axis(probabilities, pred[:, None], axis=1)[:, 0]
+    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    gaps, rows = (truth == pred) - confidence, len(bins)
     of_group = np.zeros((groups.max() + 1, BINS))
     np.add.at(of_group, (groups, bins), gaps)
     total = of_group.sum(axis=0)

@@ -3,14 +3,16 @@
 Shapes: M = 3 models (PAPER_MODELS), N rows, C = 7 labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from scipy.special import softmax
 
 from common.files import UserError
-from fusion.fitting import CLASSES, Fitted, LogitSet
+from fusion.fitting import CLASSES, Fitted, LogitSet, cross_fit, to_logit_set
 from fusion.methods import fit_majority
+from fusion.predictions import Predictions
 
 PAPER_MODELS = ("text", "audio", "cmbert")
 PUBLISHED_WEIGHTS = {"text": 0.67, "audio": 0.10, "cmbert": 0.23}
@@ -84,3 +86,23 @@ def fit_stacking(rows: LogitSet, places: Sequence[int] = (0, 1, 2)) -> Fitted:
         return probabilities
 
     return Fitted(predict)
+
+
+def apply_rules(test: Predictions, learn: Callable, is_held_out: bool) -> dict[str, np.ndarray]:
+    """Return labels (N,) by the published rules; the first learns from the labels it is scored on.
+
+    learn: of `fitting.join_folds`.  {} where one of the paper's models is missing, which is said.
+    """
+    if missing := [model for model in PAPER_MODELS if model not in test.models]:
+        print(f"the paper's procedure is left out: no outputs of {', '.join(missing)}")
+        return {}
+    logits, rows = test.select(PAPER_MODELS), to_logit_set(test)
+    fit = partial(fit_stacking, places=[test.models.index(m) for m in PAPER_MODELS])
+    rules = {
+        "stacking_in_sample": fit(rows).predict(test.logits).argmax(-1),
+        "stacking_cross_validated": cross_fit(fit, rows).argmax(-1),
+    }
+    if is_held_out:
+        rules["stacking_honest"] = learn(fit)[0].argmax(-1)
+    rules["soft"], rules["hard"] = vote_soft(logits), vote_hard(logits)
+    return rules | {"weighted_soft": vote_weighted_soft(logits)}

@@ -99,8 +99,15 @@ def load(folder: Path) -> Predictions:
         runs[name] = read_json(folder / f"{name}_run.json", script) if has_run else {}
         check_same_rows(folder, models[0], name, arrays)
         paths = [folder / f"{model}_run.json" for model in (models[0], name)]
-        check_runs(paths[0], runs[models[0]], paths[1], runs[name], ("data_hash",))
-    check_norms_of_baselines(folder, [runs[model] for model in models], runs)
+        check_runs(paths[0], runs[models[0]], paths[1], runs[name], "data_hash")
+    norms = {runs[model].get("speaker_norm") for model in models} - {None}
+    for name in baselines if norms else ():
+        if runs[name].get("speaker_norm") not in {None, *norms}:  # knows what no model knows
+            others = " or ".join(sorted(norms))
+            raise UserError(
+                f"{folder / f'{name}_run.json'}: speaker_norm {runs[name]['speaker_norm']}, of the "
+                f"models {others}: run baseline.py --speaker-norm {others}"
+            )
     first = arrays[models[0]]
     facts = None
     if "index" in kinds and any((folder / f"{model}_rows.tsv").exists() for model in models):
@@ -118,19 +125,6 @@ def load(folder: Path) -> Predictions:
     )
 
 
-def check_norms_of_baselines(folder: Path, models: list[dict], runs: dict[str, dict]) -> None:
-    """Refuse a baseline whose speaker normalisation is that of no model that hears a voice."""
-    norms = {run["speaker_norm"] for run in models if run.get("speaker_norm")}
-    for name in runs.keys() & {*BASELINES}:
-        norm = runs[name].get("speaker_norm")
-        if norm and norms and norm not in norms:
-            others = " or ".join(sorted(norms))
-            raise UserError(
-                f"{folder / f'{name}_run.json'}: speaker_norm {norm}, of the models {others}: "
-                f"run baseline.py --speaker-norm {others}"
-            )
-
-
 def check_held_out(test: Predictions, held_out: Predictions) -> None:
     """Refuse held-out rows of other models or data, and test rows among them."""
     check_same_models(test, held_out, "data_hash")
@@ -145,11 +139,6 @@ def join(parts: list[Predictions]) -> Predictions:
     IDs and facts are kept if all parts have them; runs are those of the first.
     """
     first = parts[0]
-    if len(parts) == 1:
-        return first
-    has_ids, has_facts = (
-        all(getattr(part, name) is not None for part in parts) for name in ("ids", "facts")
-    )
     for number, part in enumerate(parts[1:], 1):
         check_same_models(first, part, "synthetic")
         if part.baselines.keys() != first.baselines.keys():
@@ -157,21 +146,25 @@ def join(parts: list[Predictions]) -> Predictions:
             raise UserError(
                 f"{without.folder} has no baselines, {other.folder} has: run baseline.py for both"
             )
-        if has_ids:
-            path = part.folder / f"{first.models[0]}_index.npy"
-            seen = np.concatenate([earlier.ids for earlier in parts[:number]])
-            refuse(
-                path, np.isin(part.ids, seen), "is a test row of an earlier folder too", part.ids
+        for earlier in parts[:number] if part.ids is not None else ():
+            path, again = (
+                part.folder / f"{first.models[0]}_index.npy",
+                np.isin(part.ids, earlier.ids),
             )
+            refuse(path, again, "is a test row of an earlier folder too", part.ids)
+
+    def concatenate(every: list, axis: int = 0):
+        return None if any(one is None for one in every) else np.concatenate(every, axis)
+
+    has_facts = all(part.facts is not None for part in parts)
     return replace(
         first,
-        truth=np.concatenate([part.truth for part in parts]),
-        logits=np.concatenate([part.logits for part in parts], axis=1),
-        ids=np.concatenate([part.ids for part in parts]) if has_ids else None,
+        truth=concatenate([part.truth for part in parts]),
+        logits=concatenate([part.logits for part in parts], axis=1),
+        ids=concatenate([part.ids for part in parts]),
         facts=pd.concat([part.facts for part in parts], ignore_index=True) if has_facts else None,
         baselines={
-            name: np.concatenate([part.baselines[name] for part in parts])
-            for name in first.baselines
+            name: concatenate([part.baselines[name] for part in parts]) for name in first.baselines
         },
     )
 
@@ -197,13 +190,11 @@ def check_arrays(folder: Path, model: str, arrays: dict) -> None:
     count = len(output) if output.ndim else 0
     for name, array in arrays.items():
         shape = (count, len(LABELS)) if name == "output" else (count,)
-        if array.dtype.kind not in {"output": "f", "index": "U"}.get(name, "iu"):
-            raise UserError(f"{paths[name]}, row 0: unexpected type {array.dtype}{hint}")
-        if array.shape != shape or count == 0:
-            row = min(count, len(array)) if array.ndim == 1 and name != "output" else 0
+        is_kind = array.dtype.kind in {"output": "f", "index": "U"}.get(name, "iu")
+        if array.shape != shape or count == 0 or not is_kind:
             raise UserError(
-                f"{paths[name]}, row {row}: shape {array.shape} where {shape} is expected from "
-                f"{paths['output'].name}{hint}"
+                f"{paths[name]}: {array.dtype} of shape {array.shape}, where {shape} is expected "
+                f"from {paths['output'].name}{hint}"
             )
     refuse(paths["output"], ~np.isfinite(output).all(axis=1), "not a finite number" + hint, ids)
     for name in ("truth", "pred"):
@@ -233,11 +224,11 @@ def check_same_rows(folder: Path, first: str, model: str, arrays: dict) -> None:
             )
 
 
-def check_runs(first: Path, run: dict, path: Path, other: dict, names: tuple[str, ...]) -> None:
+def check_runs(first: Path, run: dict, path: Path, other: dict, *names: str) -> None:
     """Refuse outputs whose run differs from the first one's in fields of {name}_run.json."""
     for name in names:
-        ours, theirs = (str(each.get(name))[:40] for each in (other, run))
         if run and other and other.get(name) != run.get(name):
+            ours, theirs = (str(each.get(name))[:40] for each in (other, run))
             model = path.name.removesuffix("_run.json")
             raise UserError(f"{path}: {name} {ours}, in {first}: {theirs}{again(model)}")
 
@@ -250,10 +241,9 @@ def check_same_models(first: Predictions, other: Predictions, *names: str) -> No
             f"{other.folder} has the outputs of {ours}, {first.folder} of {theirs}: run the test "
             "scripts of what is missing, or remove what is not wanted"
         )
-    for model in first.models:
+    for model, run in first.runs.items():
         paths = [part.folder / f"{model}_run.json" for part in (first, other)]
-        runs = [part.runs[model] for part in (first, other)]
-        check_runs(paths[0], runs[0], paths[1], runs[1], ("speaker_norm", *names))
+        check_runs(paths[0], run, paths[1], other.runs[model], "speaker_norm", *names)
 
 
 def refuse(path: Path, wrong: np.ndarray, message: str, ids: np.ndarray | None) -> None:

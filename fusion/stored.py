@@ -1,44 +1,27 @@
 """A fitted fusion as a file: how logits of any of the models become probabilities.
 
 For every set of models that a recording may leave (without a transcript: those that need the voice
-alone) there is one of two forms, a few arrays each: plain numbers in a JSON file, checked on read.
+alone) there is a matrix: plain numbers in a JSON file, checked on read.
 Shapes: M = the models of the set, in the file's order, N rows, C = 7 labels.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp, softmax
+from scipy.special import log_softmax, softmax
 
 from common.files import LABELS, naming, read_json, write_json
 from fusion.dialogue import MOST_SPEAKERS, Dialogue, Turns
 
 CLASSES = len(LABELS)
 ALL_SUBSETS = 4  # models, up to which every set of them is fitted
+NOTES = ("winner", "temperatures", "speaker_norm", "synthetic", "fitted_on")
 
 ModelSet = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class WeightedVote:
-    """Weighted mean of softmax(logits / temperature), raised to a power and normalised again.
-
-    temperatures, weights (M,); power (): above 1 where the mean is less certain than it may be.
-    """
-
-    temperatures: np.ndarray
-    weights: np.ndarray
-    power: np.ndarray
-
-    def predict(self, logits: np.ndarray) -> np.ndarray:
-        """Return probabilities (N, C) of logits (M, N, C)."""
-        calibrated = log_softmax(logits / self.temperatures[:, None, None], axis=-1)
-        mean = logsumexp(calibrated, axis=0, b=self.weights[:, None, None])
-        return softmax(self.power * mean, axis=-1)
 
 
 @dataclass(frozen=True)
@@ -58,10 +41,6 @@ class Linear:
     def shift(self, scores: np.ndarray) -> "Linear":
         """Return the fusion whose log-probabilities are shifted by scores (C,)."""
         return Linear(self.temperatures, np.vstack([self.matrix[:-1], self.matrix[-1] + scores]))
-
-
-Form = WeightedVote | Linear
-FORMS = {"vote": WeightedVote, "linear": Linear}
 
 
 def log_features(logits: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
@@ -106,16 +85,16 @@ class Certainty(NamedTuple):
 class Fusion:
     """The content of OUTPUTS/fusion.json.
 
-    methods, forms, certain: by set of models; in_dialogue: the same as certain, of turns that are
-    read with those before them, empty if none are. temperatures: of each model; speaker_norm: each
-    model's; synthetic: a notice or None; fitted_on: for people. dialogue: how emotions follow one
-    another, or None.
+    forms, certain: by set of models; in_dialogue: the same as certain, of turns that are read with
+    those before them, empty if none are. winner: how several models are fused; temperatures: of
+    each model; speaker_norm: each model's; synthetic: a notice or None; fitted_on: for people.
+    dialogue: how emotions follow one another, or None.
     """
 
-    methods: dict[ModelSet, str]
-    forms: dict[ModelSet, Form]
+    forms: dict[ModelSet, Linear]
     certain: dict[ModelSet, Certainty]
     in_dialogue: dict[ModelSet, Certainty]
+    winner: str
     temperatures: dict[str, float]
     speaker_norm: dict[str, str | None]
     synthetic: str | None
@@ -171,22 +150,20 @@ class Fusion:
 
     def method(self, models: Collection[str]) -> str:
         """Say how these models' outputs are fused."""
-        return self.methods[self.find_set(models)]
+        return self.winner if len(self.find_set(models)) > 1 else "calibrated"
 
     def write(self, path: Path | str) -> None:
         """Write the fusion as JSON."""
-        fusions = {}
-        for models, form in self.forms.items():
-            arrays = {f.name: np.asarray(getattr(form, f.name)).tolist() for f in fields(form)}
-            fusions["+".join(models)] = {
-                "method": self.methods[models],
-                "form": next(name for name, kind in FORMS.items() if isinstance(form, kind)),
-                **arrays,
+        fusions = {
+            "+".join(models): {
+                "temperatures": form.temperatures.tolist(),
+                "matrix": form.matrix.tolist(),
                 "certain": self.certain[models]._asdict(),
                 "in_dialogue": self.in_dialogue[models]._asdict() if self.in_dialogue else None,
             }
-        names = ("temperatures", "speaker_norm", "synthetic", "fitted_on")
-        content = {name: getattr(self, name) for name in names}
+            for models, form in self.forms.items()
+        }
+        content = {name: getattr(self, name) for name in NOTES}
         content["dialogue"] = self.dialogue and self.dialogue.to_json()
         write_json(path, {**content, "fusions": fusions})
 
@@ -195,13 +172,13 @@ def load(path: Path | str) -> Fusion:
     """Read a fusion that ensemble.py wrote; a damaged file or another one is a UserError."""
     content = read_json(path, "ensemble.py")
     with naming(path, "ensemble.py"):
-        temperatures = {m: float(value) for m, value in content["temperatures"].items()}
         dialogue = content["dialogue"] and Dialogue.from_json(content["dialogue"])
         fusions = {tuple(name.split("+")): one for name, one in content["fusions"].items()}
+        temperatures = {m: float(value) for m, value in content["temperatures"].items()}
         if {(model,) for model in temperatures} - fusions.keys() or not temperatures:
             raise ValueError("a model has no calibration")
+        notes = {name: content[name] for name in NOTES} | {"temperatures": temperatures}
         return Fusion(
-            methods={models: str(one["method"]) for models, one in fusions.items()},
             forms={models: read_form(one, len(models)) for models, one in fusions.items()},
             certain={models: read_certainty(one["certain"]) for models, one in fusions.items()},
             in_dialogue={
@@ -209,25 +186,20 @@ def load(path: Path | str) -> Fusion:
                 for models, one in fusions.items()
                 if dialogue and dialogue.past
             },
-            temperatures=temperatures,
-            speaker_norm=dict(content["speaker_norm"]),
-            synthetic=content["synthetic"],
-            fitted_on=str(content["fitted_on"]),
             dialogue=dialogue,
+            **notes,
         )
 
 
-def read_form(content: dict, models: int) -> Form:
+def read_form(content: dict, models: int) -> Linear:
     """Return the form that JSON describes; anything odd is a KeyError, TypeError or ValueError."""
-    kind = FORMS[content["form"]]
-    arrays = {field.name: np.array(content[field.name]) for field in fields(kind)}
-    if not all(a.dtype.kind in "if" and np.isfinite(a).all() for a in arrays.values()):
-        raise ValueError("no numbers where numbers are expected")
-    form = kind(**arrays)
-    of_models = {arrays[name].shape for name in ("temperatures", "weights") if name in arrays}
-    found = form.predict(np.zeros((models, 1, CLASSES)))
-    if of_models != {(models,)} or found.shape != (1, CLASSES) or not np.isfinite(found).all():
-        raise ValueError(f"no {content['form']} fusion of {models} models")
+    form = Linear(*(np.array(content[name]) for name in ("temperatures", "matrix")))
+    shapes = form.temperatures.shape, form.matrix.shape
+    if shapes != ((models,), ((models + 1) * CLASSES + 1, CLASSES)):
+        raise ValueError(f"no fusion of {models} models")
+    for array in (form.temperatures, form.matrix):
+        if array.dtype.kind not in "if" or not np.isfinite(array).all():
+            raise ValueError("no numbers where numbers are expected")
     return form
 
 

@@ -1,5 +1,11 @@
-"""The ensemble's results as tables of text: for the screen, ensemble.md and the report page."""
+"""The ensemble's results as text: tables for the screen, ensemble.md and the report page.
 
+The page, report.html, needs no network: style and plots are inside. Its template, page.html,
+escapes all that is written into it.
+"""
+
+import base64
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,8 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
 
 from common.files import LABELS, LABELS_KO
+from fusion.corpus import Corpus
 from fusion.metrics import SCORES, with_interval
-from fusion.origin import Corpus
 from fusion.predictions import Predictions
 
 TITLES = {
@@ -44,22 +50,19 @@ PAPER = {
     "weighted_soft": ("Weighted soft voting, as published", ".7012"),
     "hard": ("Hard voting, as published", ".6844"),
 }
+EXAMPLES = 20  # mistakes that are shown
 LOADER = FileSystemLoader(Path(__file__).parent)
-NOTES = Environment(loader=LOADER, undefined=StrictUndefined).get_template("notes.txt")  # no HTML
-EXAMPLES = 10  # predictions shown that dialogue context changed
+NOTES = Environment(loader=LOADER, undefined=StrictUndefined)  # no HTML
+PAGE = Environment(loader=LOADER, undefined=StrictUndefined, autoescape=True)
 
 
 class Table(NamedTuple):
-    """A titled table: header and rows of text, the first column names the row.
-
-    best: column -> the row that is best beyond doubt there; other columns have none.
-    """
+    """A titled table: header and rows of text, the first column names the row."""
 
     title: str
     note: str
     header: list[str]
     rows: list[list[str]]
-    best: dict[str, str] = {}
 
 
 def title_of(method: str) -> str:
@@ -67,37 +70,40 @@ def title_of(method: str) -> str:
     return TITLES.get(method) or method.replace("_", " ").capitalize()
 
 
-def make_tables(results: dict) -> dict[str, list[Table]]:
-    """Return the tables of the ensemble's results (see ensemble.py) by section."""
+def make_tables(results: dict) -> dict[str, Table]:
+    """Return the tables of the ensemble's results (see ensemble.py) by name."""
     notes, learned = make_notes(results), results["learned"]
-    paper = [tabulate_paper(results, notes)] if results["paper"] else []
-    context = learned["conversation"]
-    return {
-        "scores": [tabulate_scores(results, notes), tabulate_comparisons(results, notes)],
-        "paper": paper,
-        "fusion": [
-            tabulate_agreement(results["agreement"], notes),
-            tabulate_candidates(results, notes),
-            tabulate_weights(learned, notes),
-        ],
-        "classes": [tabulate_classes(results, score, notes) for score in ("recall", "f1")],
-        "ablation": tabulate_ablation(results["ablation"], notes),
-        "parts": [
-            tabulate_partition(results["test"]["models"], partition, score)
-            for partition in results["parts"]
-            for score in ("accuracy", "macro_f1")
-        ],
-        "origin": [
-            Table("Origin of the results", "", ["", ""], [*map(list, results["origin"].items())])
-        ],
-        "conversation": [tabulate_held_out(context, notes)] if context else [],
+    tables = {
+        "scores": tabulate_scores(results, notes["scores"]),
+        "comparisons": tabulate_comparisons(results, notes["comparisons"]),
     }
+    if results["paper"]:
+        tables["paper"] = tabulate_paper(results, notes)
+    if results["ablation"]:
+        rows = [(f"{row['input']}, {row['speaker_norm']}", row) for row in results["ablation"]]
+        title = "Ablation of CM-BERT: voice and words"
+        tables["ablation"] = score_table(title, notes["ablation"], rows, MAIN)
+    tables["candidates"] = tabulate_candidates(results, notes["candidates"])
+    rows = [
+        [title_of(model), number(weight), number(learned["temperatures"][model])]
+        for model, weight in learned["weights"].items()
+    ]
+    header = ["", "Weight (weighted soft voting)", "Temperature"]
+    tables["weights"] = Table("Weights and temperatures", notes["weights"], header, rows)
+    if learned["dialogue"]:
+        tables["dialogue"] = tabulate_held_out(learned["dialogue"], notes["held_out"])
+    for score in ("recall", "f1"):
+        tables[f"class_{score}"] = tabulate_classes(results, score, notes["classes"])
+    for score in ("accuracy", "macro_f1") if results["parts"] else ():
+        tables[f"part_{score}"] = tabulate_parts(results, score, notes["parts"])
+    rows = [*map(list, results["origin"].items())]
+    return tables | {"origin": Table("Origin of the results", "", ["", ""], rows)}
 
 
 def make_notes(results: dict) -> dict[str, str]:
     """Return the texts of notes.txt by name, filled with the results."""
     norms = {model: norm for model, norm in results["speaker_norm"].items() if norm}
-    module = NOTES.make_module(
+    module = NOTES.get_template("notes.txt").make_module(
         {
             **results,
             "title": title_of,
@@ -109,26 +115,25 @@ def make_notes(results: dict) -> dict[str, str]:
     return {name: " ".join(str(text).split()) for name, text in vars(module).items()}
 
 
-def header_of(scores: tuple[str, ...]) -> list[str]:
-    return ["", *[HEADERS[score] for score in scores]]
+def score_table(
+    title: str, note: str, rows: Iterable[tuple[str, dict]], scores: tuple[str, ...]
+) -> Table:
+    """Return a table of scores with their intervals; rows: (name, scores of `metrics.measure`)."""
+    cells = [[name, *[with_interval(row, score) for score in scores]] for name, row in rows]
+    return Table(title, note, ["", *[HEADERS[score] for score in scores]], cells)
 
 
-def score_cells(row: dict, scores: tuple[str, ...]) -> list[str]:
-    return [with_interval(row, score) for score in scores]
-
-
-def tabulate_scores(results: dict, notes: dict) -> Table:
-    rows = [[title_of(row["method"]), *score_cells(row, SCORES)] for row in results["rows"]]
-    header = header_of(SCORES)
+def tabulate_scores(results: dict, note: str) -> Table:
+    rows = ((title_of(row["method"]), row) for row in results["rows"])
+    table = score_table("Scores", note, rows, SCORES)
     if untied := results["untied"]:
-        header.append("Untied")
-        for row, scores in zip(rows, untied["scores"].values(), strict=True):
+        table.header.append("Untied")
+        for row, scores in zip(table.rows, untied["scores"].values(), strict=True):
             row.append(with_interval(scores, "accuracy"))
-    best = {HEADERS[score]: title_of(method) for score, method in results["best"].items() if method}
-    return Table("Scores", notes["scores"], header, rows, best)
+    return table
 
 
-def tabulate_comparisons(results: dict, notes: dict) -> Table:
+def tabulate_comparisons(results: dict, note: str) -> Table:
     rows = []
     for pair in results["comparisons"]:
         cells = [f"{title_of(pair['first'])} against {title_of(pair['second'])}"]
@@ -136,123 +141,81 @@ def tabulate_comparisons(results: dict, notes: dict) -> Table:
             low, high = pair[f"{score}_ci"]
             cells.append(f"{pair[score]:+.3f} ({low:+.3f} to {high:+.3f})")
             cells.append(p_value(pair[f"{score}_p"]))
-        only = f"{pair['first_only']} : {pair['second_only']}"
-        rows.append([*cells, only, p_value(pair["mcnemar_p"])])
-    header = ["", *[cell for score in MAIN for cell in (HEADERS[score], "p")], "Only", "McNemar"]
-    return Table("Who is better?", notes["comparisons"], header, rows)
+        rows.append(cells)
+    header = ["", *[cell for score in MAIN for cell in (HEADERS[score], "p")]]
+    return Table("Who is better?", note, header, rows)
 
 
 def tabulate_paper(results: dict, notes: dict) -> Table:
-    scores = ("accuracy", "f1", "precision", "recall")
-    rows = [
-        [name, *score_cells(results["paper"][rule], scores), published]
-        for rule, (name, published) in PAPER.items()
-        if rule in results["paper"]
-    ]
-    header = [*header_of(scores), "Paper, KEMDy19"]
-    if results["synthetic"]:  # never beside the published scores
-        header, rows = header[:-1], [row[:-1] for row in rows]
-    return Table(notes["paper_title"], notes["paper_note"], header, rows)
+    rules = [rule for rule in PAPER if rule in results["paper"]]
+    rows = [(PAPER[rule][0], results["paper"][rule]) for rule in rules]
+    table = score_table(notes["paper_title"], notes["paper_note"], rows, SCORES[:4])
+    if not results["synthetic"]:  # never beside the published scores
+        table.header.append("Paper, KEMDy19")
+        for rule, row in zip(rules, table.rows, strict=True):
+            row.append(PAPER[rule][1])
+    return table
 
 
-def tabulate_agreement(agreement: list[dict], notes: dict) -> Table:
-    rows = []
-    for part in agreement:
-        right = part["right"]
-        names = "others" if right is None else " + ".join(map(title_of, right)) or "none"
-        share = number(part["stacking"] / part["rows"])
-        rows.append([names, str(part["rows"]), str(part["stacking"]), share])
-    header = ["Right models", "Rows", "Stacking right", "Share"]
-    return Table("Agreement of the models", notes["agreement"], header, rows)
-
-
-def tabulate_candidates(results: dict, notes: dict) -> Table:
+def tabulate_candidates(results: dict, note: str) -> Table:
     scores = tuple(dict.fromkeys([*results["target"].split("+"), "accuracy", "macro_f1"]))
-    candidates = results["learned"]["stacking"]["candidates"]
     rows = [
         [name, f"{row['lead']:+.4f}", f"{row['margin']:.4f}", *[number(row[s]) for s in scores]]
-        for name, row in sorted(candidates.items(), key=lambda item: -item[1]["lead"])
+        for name, row in results["learned"]["stacking"]["candidates"].items()
     ]
     header = ["", "Lead", "Margin", *[HEADERS[score] for score in scores]]
-    return Table("Choice of the stacker", notes["candidates"], header, rows)
+    return Table("Choice of the stacker", note, header, rows)
 
 
-def tabulate_weights(learned: dict, notes: dict) -> Table:
-    rows = [
-        [title_of(model), f"{temperature:.3f}", f"{learned['weights'][model]:.3f}"]
-        for model, temperature in learned["temperatures"].items()
-    ]
-    return Table("Weighted soft voting", notes["weights"], ["", "Temperature", "Weight"], rows)
-
-
-def tabulate_classes(results: dict, score: str, notes: dict) -> Table:
-    rows = []
-    for method, values in results["per_class"].items():
-        classes = zip(values[score], values[f"{score}_ci"], strict=True)
-        cells = [with_interval({score: v, f"{score}_ci": bounds}, score) for v, bounds in classes]
-        rows.append([title_of(method), *cells])
-    header = ["", *[f"{name} ({n})" for name, n in zip(LABELS, results["support"], strict=True)]]
-    return Table(f"{HEADERS[score]} by class", notes["classes"], header, rows)
-
-
-def tabulate_partition(models: list[str], partition: dict, score: str) -> Table:
-    """Tabulate one score on each of the parts that make up the test rows."""
-    shown = (*models, "soft", "stacking")
-    rows = [
-        [f"{name} ({part['rows']})", *[with_interval(part["scores"][m], score) for m in shown]]
-        for name, part in partition["parts"].items()
-    ]
-    note = f"Beside a name its test rows. {partition['note']} All scores: ensemble_details.json."
-    header = ["", *map(title_of, shown)]
-    return Table(f"{partition['title']}: {HEADERS[score]}", note, header, rows)
-
-
-def tabulate_ablation(ablation: list[dict], notes: dict) -> list[Table]:
-    rows = []
-    for row in ablation:
-        norm = f", {row['speaker_norm']}" if row["speaker_norm"] else ""
-        rows.append([row["input"] + norm, *score_cells(row, MAIN)])
-    title = "Ablation of CM-BERT: voice and words"
-    return [Table(title, notes["ablation"], header_of(MAIN), rows)] if rows else []
-
-
-def tabulate_held_out(learned: dict, notes: dict) -> Table:
-    """Tabulate the effect of dialogue context on held-out rows; learned: conversation.summarise."""
+def tabulate_held_out(learned: dict, note: str) -> Table:
+    """Tabulate the effect of dialogue context on held-out rows; learned: Reading.learned."""
     rows = []
     for kind, scores in learned["held_out"].items():
-        used = learned["used"].get(kind, [True])
-        said = f"{sum(used)} of {len(used)} folds" if len(used) > 1 else "yes" if used[0] else "no"
         cells = [number(scores[name]) for name in ("log_loss", "accuracy", "macro_f1")]
-        cells += [f"{scores['lead']:+.4f}", f"{scores['error']:.4f}", said]
-        rows.append([title_of("stacking" if kind == "plain" else f"dialogue_{kind}"), *cells])
+        cells += [f"{scores['lead']:+.4f}", f"{scores['error']:.4f}"]
+        used = f"{learned['used'].get(kind, 1):.0%}"
+        rows.append([title_of("stacking" if kind == "plain" else f"dialogue_{kind}"), *cells, used])
     header = ["", "Log loss", "Accuracy", "Macro F1", "Lead", "Standard error", "Used"]
-    return Table("Dialogue context on held-out rows", notes["held_out"], header, rows)
+    return Table("Dialogue context on held-out rows", note, header, rows)
 
 
-def tabulate_changes(test: Predictions, pred: dict, probabilities: dict, corpus: Corpus) -> Table:
-    """Return the test rows whose prediction the past of the dialogue changed, the surest first."""
-    before, after = pred["stacking"], pred["dialogue_past"]
-    changed = np.flatnonzero(before != after)
-    right = {name: int((pred[name][changed] == test.truth[changed]).sum()) for name in pred}
-    sure = probabilities["dialogue_past"][changed, after[changed]]
+def tabulate_classes(results: dict, score: str, note: str) -> Table:
+    names = [f"{LABELS[k]} ({count})" for k, count in enumerate(results["support"])]
     rows = []
-    for row in changed[np.argsort(-sure, kind="stable")][:EXAMPLES]:
-        labels = [test.truth[row], before[row], after[row], pred["dialogue_whole"][row]]
-        turn = str(test.facts["turn"].iloc[row])
-        rows.append([*name_row(test, corpus, row), turn, *map(both_names, labels)])
-    note = (
-        f"The turns before changed {len(changed)} of {len(before)} predictions: of these stacking "
-        f"had {right['stacking']} right, the dialogue {right['dialogue_past']}. The surest ones."
-    )
-    methods = map(title_of, ("stacking", "dialogue_past", "dialogue_whole"))
-    header = ["Segment", "Transcript", "Turn", "True", *methods]
-    return Table("Predictions that dialogue context changed", note, header, rows)
+    for method, scores in results["per_class"].items():
+        pairs = zip(scores[score], scores[f"{score}_ci"], strict=True)
+        rows.append([title_of(method), *[f"{v:.3f} ({a:.2f}-{b:.2f})" for v, (a, b) in pairs]])
+    return Table(f"{HEADERS[score]} by class", note, ["", *names], rows)
 
 
-def name_row(test: Predictions, corpus: Corpus, row: int) -> list[str]:
-    """Return a test row's segment and transcript."""
-    segment = f"row {row}" if test.ids is None else str(test.ids[row])
-    return [segment, "-" if corpus.transcripts is None else corpus.transcripts[row]]
+def tabulate_parts(results: dict, score: str, note: str) -> Table:
+    shown = (*results["test"]["models"], "soft", "stacking")
+    rows = [
+        [f"{name} ({part['rows']})", *[with_interval(part["scores"][m], score) for m in shown]]
+        for name, part in results["parts"].items()
+    ]
+    header = ["", *map(title_of, shown)]
+    return Table(f"{HEADERS[score]} on parts of the test rows", note, header, rows)
+
+
+def tabulate_mistakes(
+    test: Predictions, pred: dict, confidence: np.ndarray, corpus: Corpus
+) -> Table:
+    """Return the wrong rows that stacking was surest of, with every method's prediction.
+
+    confidence (N,): stacking's.
+    """
+    wrong = np.flatnonzero(pred["stacking"] != test.truth)
+    note = f"{len(wrong)} of {len(test.truth)} test rows are wrong; these are the surest of them."
+    note += f" {corpus.missing}." if corpus.missing else ""
+    methods, rows = ["stacking", *test.models, *[m for m in pred if m.startswith("dialogue_")]], []
+    for row in wrong[np.argsort(-confidence[wrong], kind="stable")][:EXAMPLES]:
+        segment = f"row {row}" if test.ids is None else str(test.ids[row])
+        text = "-" if corpus.transcripts is None else corpus.transcripts[row]
+        labels = [test.truth[row], *[pred[method][row] for method in methods]]
+        rows.append([segment, text, f"{confidence[row]:.2f}", *map(both_names, labels)])
+    header = ["Segment", "Transcript", "Confidence", "True", *map(title_of, methods)]
+    return Table("", note, header, rows)
 
 
 def both_names(label: int) -> str:
@@ -278,10 +241,25 @@ def write_table(header: list[str], rows: list[list[str]]) -> str:
     return tabulate(cells, header, "pipe", disable_numparse=True, colalign=align)
 
 
-def write_markdown(notice: str | None, tables: list[Table]) -> str:
+def write_markdown(notice: str | None, tables: Iterable[Table]) -> str:
     """Return the tables as one Markdown page; the notice stands above and below them."""
     banner = [f"**{notice}**"] if notice else []
     parts = ["# Ensemble", *banner]
     for table in tables:
         parts += [f"## {table.title}", table.note, write_table(table.header, table.rows)]
     return "\n\n".join([*parts, *banner]) + "\n"
+
+
+def write_page(results: dict, tables: dict[str, Table], figures: dict[str, Path]) -> str:
+    """Return the report page; figures: title -> PNG."""
+    images = {
+        path.stem: (title, base64.b64encode(path.read_bytes()).decode())
+        for title, path in figures.items()
+    }
+    return PAGE.get_template("page.html").render(
+        results=results,
+        rows={row["method"]: row for row in results["rows"]},
+        tables=tables,
+        images=images,
+        title_of=title_of,
+    )

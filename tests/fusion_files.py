@@ -16,7 +16,6 @@ from fusion.predictions import BASELINES, HELD_OUT
 SHARES = np.array([0.4, 0.19, 0.15, 0.1, 0.08, 0.04, 0.04])
 STRENGTHS = {"text": 1.6, "audio": 1.1, "cmbert": 1.3}
 MODELS = tuple(STRENGTHS)
-TOLD = {"train": 91, "valid": 92, "test": 93}  # sessions of the tables' other rows
 NOTICE = "SYNTHETIC: drawn at random"
 
 
@@ -89,58 +88,37 @@ def write_baselines(folder: Path, sessions, count, seed, right) -> None:
         write_outputs(folder, name, name_segments(sessions, count), truth, logits, run)
 
 
-def write_data(data: Path, outputs: Path, fingerprint: str = "f", also_train: int = 0) -> None:
+def write_data(data: Path, outputs: Path, fingerprint: str = "f", train: int = 0, valid: int = 0):
     """Write what preprocess.py would have left of the test rows in `outputs`, which get its hash.
 
-    also_train: the first rows' transcripts are those of training rows as well.
+    train, valid: of so many test rows the transcripts are in those splits as well.
     """
     data.mkdir(parents=True, exist_ok=True)
-    texts = {
-        segment: f'<b>그럼 "{row}" & 슬픔</b>'
-        for row, segment in enumerate(np.load(outputs / "text_index.npy"))
-    }
-    trained = {f"train{row}": text for row, text in enumerate([*texts.values()][:also_train])}
-    splits = {"train": trained | {"train": "안녕"}, "valid": {"valid": "그래"}, "test": texts}
+    ids = np.load(outputs / "text_index.npy")
+    texts = {segment: f'<b>그럼 "{row}" & 슬픔</b>' for row, segment in enumerate(ids)}
+    splits = {"train": {"train": "안녕"}, "valid": {"valid": "그래"}, "test": texts}
+    for split, count in (("train", train), ("valid", valid)):
+        splits[split] |= {f"{split}{row}": texts[ids[row]] for row in range(count)}
     files = {}
-    for split, rows in splits.items():
-        turns = f"{TOLD[split]}\timpro01\t1\t1\tSess{TOLD[split]:02d}F\tsad"
-        lines = [f"{segment}\t{text}\t{turns}" for segment, text in rows.items()]
-        header = "id\ttext\tsession\tscenario\tdialogue_number\tturn\tspeaker\tlabel"
-        content = "\n".join([header, *lines]) + "\n"
+    for number, (split, rows) in enumerate(splits.items(), 91):  # sessions of the other rows
+        turns = f"{number}\t1\t1\tSess{number}F\tsad"
+        lines = ["id\ttext\tsession\tdialogue_number\tturn\tspeaker\tlabel"]
+        lines += [f"{segment}\t{text}\t{turns}" for segment, text in rows.items()]
+        content = "\n".join(lines) + "\n"
         (data / f"{split}.tsv").write_text(content, encoding="utf-8")
         files[f"{split}.tsv"] = hashlib.sha256(content.encode()).hexdigest()
-    counts = {
-        "split": {"train": 700, "valid": 70, "test": 140},
-        "class": {
-            split: dict.fromkeys(LABELS, n)
-            for split, n in (("train", 100), ("valid", 10), ("test", 20))
-        },
-        "seconds": {"train": 7200, "valid": 720, "test": 1800},
-    }
-    manifest = {
-        "corpus": {"kind": "KEMDy19", "name": "KEMDy19_v1_3", "fingerprint": fingerprint},
-        "counts": counts,
-        "dropped": [{}, {}],
-        "repaired": [{}],
-        "files": files,
-    }
+    corpus = {"kind": "KEMDy19", "name": "KEMDy19_v1_3", "fingerprint": fingerprint}
+    manifest = {"corpus": corpus, "files": files}
     (data / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     every = "".join(files[name] for name in sorted(files)).encode()
     for path in (*outputs.glob("*_run.json"), *outputs.glob(f"{HELD_OUT}/*_run.json")):
-        run = json.loads(path.read_text(encoding="utf-8"))
-        run["data_hash"] = hashlib.sha256(every).hexdigest()
-        path.write_text(json.dumps(run), encoding="utf-8")
+        change_run(path, data_hash=hashlib.sha256(every).hexdigest())
 
 
-def write_history(outputs: Path) -> None:
-    """Write the training curves of two models; the third was trained without validation rows."""
-    for model in STRENGTHS:
-        epochs = [{"epoch": 1, "loss": 1.9}, {"epoch": 2, "loss": 1.2}]
-        if model != "cmbert":
-            epochs = [entry | {"valid_loss": 1.5, "macro_f1": 0.3, "uar": 0.4} for entry in epochs]
-        history = {"epochs": epochs, "best_epoch": None if model == "cmbert" else 2}
-        (outputs / model).mkdir(parents=True)
-        (outputs / model / "history.json").write_text(json.dumps(history), encoding="utf-8")
+def change_run(path: Path, **fields) -> None:
+    """Change fields of a {name}_run.json."""
+    run = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(run | fields), encoding="utf-8")
 
 
 def simulate(count, strengths, seed=0, scale=1.0, shares=SHARES) -> LogitSet:

@@ -1,14 +1,22 @@
-"""The conversation: order of turns, transitions, and Bayes' rule over a dialogue."""
+"""Dialogues: order of turns, transitions, Bayes' rule; what it gains, and when it stays out."""
 
+from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from fusion_files import MODELS
 from scipy.special import softmax
 
-from fusion import dialogue
-from fusion.dialogue import C, Transitions, Turns
+from fusion import choice, dialogue
+from fusion.dialogue import C, Transitions, Turns, cut_dialogues
+from fusion.fitting import Fold, LogitSet
+from fusion.predictions import INPUTS, Predictions
+from fusion.stored import list_sets
+
+LENGTH = 20  # turns of a dialogue, two of which make a session
 
 
 def make_transitions(seed: int) -> Transitions:
@@ -90,35 +98,132 @@ def test_more_speakers_than_can_be_followed_keep_their_probabilities():
     assert np.array_equal(result, probabilities)
 
 
-def draw_dialogues(transitions: Transitions, number: int, length: int, seed: int) -> tuple:
-    """Dialogues of two who take turns, labels drawn from the transitions."""
-    random, after = np.random.default_rng(seed), transitions.after(np.full(C, 1 / C))
-    labels = np.empty(number * length, np.int64)
-    dialogues = []
-    for start in range(0, len(labels), length):
-        turns = Turns.of(np.arange(start, start + length), np.arange(length) % 2)
+def lasting(strength: float) -> np.ndarray:
+    """P(label | own last, partner's last) where an emotion lasts with the one who has it."""
+    own = np.zeros((C + 1, C))
+    own[:C] = strength * np.eye(C)
+    return Transitions(own, np.zeros((C + 1, C))).after(np.full(C, 1 / C))
+
+
+def draw_session(session: int, strength: float, random) -> pd.DataFrame:
+    """Two dialogues of two who take turns."""
+    rows, after = [], lasting(strength)
+    for number in (1, 2):
         last = [C, C]
-        for turn, row in enumerate(turns.rows):
-            own, other = last[turn % 2], last[1 - turn % 2] if turn else C
-            labels[row] = last[turn % 2] = random.choice(C, p=after[own, other])
-        dialogues.append(turns)
-    return dialogues, labels
+        for turn in range(LENGTH):
+            speaker = turn % 2
+            last[speaker] = random.choice(C, p=after[last[speaker], C])
+            name = f"Sess{session:02d}{'FM'[speaker]}"
+            rows.append((session, number, turn + 1, name, last[speaker]))
+    return pd.DataFrame(rows, columns=["session", "dialogue_number", "turn", "speaker", "label"])
 
 
-def test_learns_transitions_that_are_there():
-    own, other = np.zeros((2, C + 1, C))
-    own[:C], other[1, 1] = 2 * np.eye(C), 2
-    dialogues, labels = draw_dialogues(Transitions(own, other), 200, 20, 0)
-    found, _ = dialogue.learn_transitions(dialogues, labels, np.arange(200) % 10)
-    after = found.after(np.full(C, 1 / C))
-    assert np.abs(after - Transitions(own, other).after(np.full(C, 1 / C)))[:C, :C].max() < 0.2
-    assert not found.own[C].any() and not found.other[C].any()
+@pytest.mark.parametrize(("strength", "sessions"), [(0.0, 15), (2.0, 100)])
+def test_learns_transitions_that_are_there_and_no_others(strength, sessions):
+    random = np.random.default_rng(0)
+    turns = pd.concat([draw_session(k, strength, random) for k in range(sessions)])
+    dialogues, names = cut_dialogues(turns)
+    found, _ = dialogue.learn_transitions(dialogues, turns["label"].to_numpy(), names)
+    error = np.abs(found.after(np.full(C, 1 / C)) - lasting(strength))[:C, :C]
+    assert error.max() < (0.2 if strength else 0.05)
 
 
-def test_learns_nothing_where_turns_tell_nothing():
-    """Labels drawn independently: the narrowest prior tells other sessions best."""
-    nothing = Transitions(*np.zeros((2, C + 1, C)))
-    dialogues, labels = draw_dialogues(nothing, 20, 30, 1)
-    found, learned = dialogue.learn_transitions(dialogues, labels, np.arange(20) % 5)
-    assert np.abs(np.stack([found.own, found.other])).max() < 0.2
-    assert learned["losses"][dialogue.PRECISIONS[0]] > learned["losses"][learned["precision"]]
+def make_fold(strength: float, held: int = 4, seed: int = 0) -> tuple[Fold, pd.DataFrame]:
+    """Held-out sessions, test sessions, and every labelled turn of 12 training sessions."""
+    random = np.random.default_rng(seed)
+    tables = [draw_session(session, strength, random) for session in range(1, 25)]
+    train_turns, test = pd.concat(tables[:12], ignore_index=True), pd.concat(tables[12:])
+    facts = pd.concat(tables[12 - held : 12], ignore_index=True)
+    sets = []
+    for table in (facts, test):
+        truth = table["label"].to_numpy()
+        sets.append((random.normal(size=(3, len(truth), C)) + 1.1 * np.eye(C)[truth], truth))
+    (logits, truth), (test_logits, test_truth) = sets
+    rows = LogitSet(logits, truth, facts["session"].to_numpy())
+    predicted = Predictions(
+        Path(), MODELS, test_truth, test_logits, None, test.reset_index(drop=True), {}
+    )
+    return Fold(rows, predicted, True, "", facts.drop(columns="label")), train_turns
+
+
+def read(fold: Fold, train_turns: pd.DataFrame | None) -> tuple:
+    chosen = choice.choose(fold.rows, "accuracy")
+    plain = chosen.predict(fold.test.logits)
+    return plain, dialogue.read_fold(fold, chosen.cross_validated, plain, train_turns)
+
+
+def accuracy(fold: Fold, probabilities: np.ndarray) -> float:
+    return (probabilities.argmax(axis=1) == fold.test.truth).mean()
+
+
+@pytest.mark.parametrize("has_data", [True, False])
+def test_the_past_helps_and_the_whole_more(has_data):
+    fold, train_turns = make_fold(2.5)
+    plain, reading = read(fold, train_turns if has_data else None)
+    found = {kind: accuracy(fold, values) for kind, values in reading.probabilities.items()}
+    assert found["past"] > accuracy(fold, plain) + 0.03
+    assert found["whole"] > found["past"]
+    assert reading.dialogue.past and reading.dialogue.whole
+
+
+def test_what_harms_held_out_rows_is_left_out():
+    """Training sessions in which an emotion lasts, held-out ones in which it never does."""
+    fold, train_turns = make_fold(4.0)
+    mixed = fold.facts.assign(label=fold.rows.truth).sample(frac=1, random_state=0)
+    shuffled = fold.facts.assign(turn=mixed["turn"].to_numpy(), speaker=mixed["speaker"].to_numpy())
+    fold.facts["turn"], fold.facts["speaker"] = shuffled["turn"], shuffled["speaker"]
+    plain, reading = read(fold, train_turns)
+    assert not reading.dialogue.past and not reading.dialogue.whole
+    assert np.array_equal(reading.probabilities["whole"], plain)
+
+
+def test_no_test_label_is_seen():
+    fold, train_turns = make_fold(2.0)
+    _, reading = read(fold, train_turns)
+    other = np.random.default_rng(0).permutation(fold.test.truth)
+    facts = fold.test.facts.assign(label=other)
+    permuted = replace(fold, test=replace(fold.test, truth=other, facts=facts))
+    _, again = read(permuted, train_turns)
+    for kind, values in reading.probabilities.items():
+        assert np.array_equal(values, again.probabilities[kind])
+
+
+def test_held_out_rows_are_judged_without_their_own_sessions_labels():
+    fold, train_turns = make_fold(2.0)
+    probabilities = softmax(fold.rows.logits.sum(axis=0), axis=-1)
+    own = train_turns["session"] == 12
+
+    def cross_read(train_turns):
+        apart = dialogue.learn_by_fold(fold.facts, train_turns)
+        return dialogue.cross_read(probabilities, probabilities.mean(axis=0), apart, "past")
+
+    found = cross_read(train_turns)
+    again = cross_read(
+        train_turns.assign(
+            label=np.where(own, (train_turns["label"] + 1) % C, train_turns["label"])
+        )
+    )
+    mine = (fold.facts["session"] == 12).to_numpy()
+    assert np.array_equal(found[mine], again[mine])
+    assert not np.array_equal(found[~mine], again[~mine])
+
+
+def test_four_of_five_turns_are_certain_of_every_set_of_models():
+    """On test sessions, each turn read with those before it; a first turn is as one by itself."""
+    shares = {models: [] for models in list_sets(INPUTS)}
+    notes = {"speaker_norm": {}, "synthetic": None}
+    for seed in range(4):
+        fold, train_turns = make_fold(3.0, held=8, seed=seed)
+        _, reading = read(fold, train_turns)
+        stored = choice.fit_fusion(fold.rows, choice.DEFAULT, INPUTS, reading, "rows", notes)
+        dialogues, _ = cut_dialogues(fold.test.facts)
+        later = np.concatenate([turns.rows[1:] for turns in dialogues])
+        for models, found in shares.items():
+            logits = dict(zip(MODELS, fold.test.logits, strict=True))
+            plain = stored.predict({model: logits[model] for model in models})
+            later_read = stored.dialogue.read(plain, dialogues, "past")
+            assert not np.allclose(later_read[later], plain[later])
+            found.append((later_read[later].max(axis=1) >= stored.threshold(models, "FM")).mean())
+        assert stored.threshold(MODELS, "F") == stored.certain[MODELS].threshold
+    for models, found in shares.items():
+        assert np.mean(found) == pytest.approx(0.8, abs=0.04), models

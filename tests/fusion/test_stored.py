@@ -9,13 +9,11 @@ from fusion_files import MODELS, simulate
 from scipy.special import softmax
 
 from common.files import UserError
-from fusion import choice, stored
+from fusion import choice, methods, stored
 from fusion.dialogue import C, Dialogue, Transitions, Turns
 from fusion.fitting import LogitSet
 from fusion.predictions import INPUTS
-from fusion.stored import WeightedVote
 
-POOL = "log-linear pool"
 FLAT = Dialogue(Transitions(*np.zeros((2, C + 1, C))), np.full(C, 1 / C), past=True, whole=False)
 
 
@@ -25,7 +23,7 @@ def make_fusion(rows, name, inputs=INPUTS, dialogue=None):
     return replace(fusion, dialogue=dialogue, in_dialogue=fusion.certain if dialogue else {})
 
 
-@pytest.mark.parametrize("name", ["weighted soft voting", choice.DEFAULT, "logistic regression"])
+@pytest.mark.parametrize("name", [choice.DEFAULT, "logistic regression"])
 def test_what_is_read_predicts_what_was_fitted_for_every_set_of_models(tmp_path, name):
     rows, test = simulate(400, (1.5, 1.2, 0.8)), simulate(50, (1.5, 1.2, 0.8), seed=1)
     fitted = make_fusion(rows, name)
@@ -48,13 +46,15 @@ def test_what_is_read_predicts_what_was_fitted_for_every_set_of_models(tmp_path,
 def test_of_many_models_those_sets_are_fitted_that_an_utterance_leaves():
     inputs = INPUTS | {"speech": "audio", "bert": "text"}
     rows = simulate(200, (1.5, 1.2, 0.8, 0.5, 1.0))
-    fusion = make_fusion(rows, POOL, inputs)
+    fusion = make_fusion(rows, choice.DEFAULT, inputs)
     several = [models for models in fusion.forms if len(models) > 1]
     assert several == [("text", "bert"), ("audio", "speech"), tuple(inputs)]
     assert len(fusion.forms) == 5 + 3
     logits = dict(zip(inputs, rows.logits, strict=True))
     words = fusion.predict({model: logits[model] for model in ("bert", "text")})
-    expected = choice.fit_candidate(POOL, rows.select([0, 4])).predict(rows.logits[[0, 4]])
+    expected = choice.fit_candidate(choice.DEFAULT, rows.select([0, 4])).predict(
+        rows.logits[[0, 4]]
+    )
     assert (words == expected).all()
     # One of the models was not trained: the largest set that the others hold.
     assert fusion.find_set(["text", "bert", "cmbert"]) == ("text", "bert")
@@ -63,25 +63,19 @@ def test_of_many_models_those_sets_are_fitted_that_an_utterance_leaves():
 
 
 def test_no_model_and_an_unknown_one_are_no_fusion():
-    fitted = make_fusion(simulate(100, (1.5, 1.2, 0.8)), POOL)
+    fitted = make_fusion(simulate(100, (1.5, 1.2, 0.8)), choice.DEFAULT)
     for models in ({}, {"text": np.zeros((1, 7)), "video": np.zeros((1, 7))}):
         with pytest.raises(ValueError, match="any of text, audio, cmbert"):
             fitted.predict(models)
-
-
-def test_weighted_vote_by_hand():
-    logits = np.log([[[0.6, 0.4]], [[0.2, 0.8]]])
-    form = WeightedVote(np.ones(2), np.array([0.75, 0.25]), np.array(2.0))
-    assert form.predict(logits) == pytest.approx(np.array([[0.25, 0.25]]) / 0.5)  # .5 and .5
-    sharp = WeightedVote(np.array([0.5, 1.0]), np.array([1.0, 0.0]), np.array(1.0))
-    assert sharp.predict(logits) == pytest.approx(np.array([[0.36, 0.16]]) / 0.52)
 
 
 def test_a_dialogue_is_read_turn_by_turn_as_in_one_pass(tmp_path):
     tables = np.random.default_rng(2).normal(size=(2, C + 1, C))
     tables[:, C] = 0
     dialogue = Dialogue(Transitions(*tables), np.full(C, 1 / C), past=True, whole=True)
-    make_fusion(simulate(200, (1.5, 1.2, 0.8)), POOL, dialogue=dialogue).write(tmp_path / "f.json")
+    make_fusion(simulate(200, (1.5, 1.2, 0.8)), choice.DEFAULT, dialogue=dialogue).write(
+        tmp_path / "f.json"
+    )
     read = stored.load(tmp_path / "f.json")
     probabilities = np.random.default_rng(3).dirichlet(np.ones(C), 9)
     names = list("ABABBACBA")
@@ -93,10 +87,9 @@ def test_a_dialogue_is_read_turn_by_turn_as_in_one_pass(tmp_path):
 
 DAMAGES = {
     "a number missing": ("text+audio", "matrix", lambda rows: rows[:-1]),
-    "words": ("text", "weights", lambda weights: ["1.0"]),
-    "not a number": ("text", "weights", lambda weights: [float("nan")]),
-    "too many models": ("text", "weights", lambda weights: [0.5, 0.5]),
-    "another form": ("text", "form", lambda form: "pickle"),
+    "words": ("text", "temperatures", lambda numbers: ["1.0"]),
+    "not a number": ("text", "temperatures", lambda numbers: [float("nan")]),
+    "too many models": ("text", "temperatures", lambda numbers: [1.0, 1.0]),
     "no threshold": ("text+audio", "certain", lambda certain: None),
     "a threshold above 1": ("audio", "certain", lambda certain: certain | {"threshold": 1.5}),
     "not a threshold": ("text", "certain", lambda certain: certain | {"threshold": float("nan")}),
@@ -110,7 +103,7 @@ DAMAGES = {
 @pytest.mark.parametrize(("models", "key", "value"), DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_file_is_refused_by_its_name(tmp_path, models, key, value):
     path = tmp_path / "fusion.json"
-    make_fusion(simulate(100, (1.5, 1.2, 0.8)), POOL, dialogue=FLAT).write(path)
+    make_fusion(simulate(100, (1.5, 1.2, 0.8)), choice.DEFAULT, dialogue=FLAT).write(path)
     stored.load(path)
     content = json.loads(path.read_text(encoding="utf-8"))
     place = content["fusions"][models] if models else content["dialogue"]
@@ -133,15 +126,17 @@ def test_a_file_of_something_else_is_refused(tmp_path):
             stored.load(path)
 
 
-@pytest.mark.parametrize("name", [n for n in choice.CANDIDATES if "balanced" not in n])
-def test_models_that_are_surer_than_a_float_can_say_are_fused(name):
+@pytest.mark.parametrize(
+    "fit", [methods.fit_weighted_soft, methods.fit_half_pool, methods.fit_logistic]
+)
+def test_models_that_are_surer_than_a_float_can_say_are_fused(fit):
     """Each rules out what another one is sure of: no logarithm of 0 may come of it."""
     random = np.random.default_rng(0)
     truth = random.integers(0, 7, 140)
     said = np.where(random.random((3, 140)) < 0.7, truth, random.integers(0, 7, (3, 140)))
     said[:, 0] = 0, 1, 2  # no two agree
-    rows = LogitSet(2000.0 * np.eye(7)[said], truth, None)
+    rows = LogitSet(2000.0 * np.eye(7)[said], truth, np.arange(140))
     with np.errstate(divide="raise", invalid="raise", over="raise"):
-        found = choice.fit_candidate(name, rows).predict(rows.logits)
+        found = fit(rows).predict(rows.logits)
     assert np.isfinite(found).all() and found.sum(axis=1) == pytest.approx(np.ones(140))
     assert (found.argmax(axis=1) == truth).mean() > 0.6

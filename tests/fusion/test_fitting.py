@@ -4,25 +4,24 @@ import json
 
 import numpy as np
 import pytest
-from fusion_files import MODELS, write_models
+from fusion_files import MODELS, change_run, write_models
 
-from fusion import folds, methods, stored
+from fusion import fitting, methods, stored
 
 
 def load(folder, count, held_out=0):
     write_models(folder, range(17, 21), count, seed=1, notice=None)
     if held_out:
         write_models(folder / "heldout", range(11, 17), held_out, seed=2)
-    return folds.read(folder)
+    return fitting.read_fold(folder)
 
 
 def test_with_test_files_alone_learning_leaves_each_session_out(tmp_path):
     fold, seen = load(tmp_path, 80), []
-    assert "cross-validated by session" in fold.fitted_on
     assert "other test labels are learned from" in fold.fitted_on
 
     def spy(rows):
-        seen.append(set(rows.groups))
+        seen.append(set(rows.groups.tolist()))
         return methods.fit_majority(rows)
 
     probabilities, _ = fold.learn(spy)
@@ -31,17 +30,6 @@ def test_with_test_files_alone_learning_leaves_each_session_out(tmp_path):
     shares = np.bincount(fold.test.truth[~left_out], minlength=7)
     assert left_out.any()
     assert (probabilities[left_out] == shares / shares.sum()).all()
-
-
-def test_standard_errors_are_over_sessions_where_there_are_two(tmp_path):
-    write_models(tmp_path, range(17, 21), 40, seed=1)
-    write_models(tmp_path / "heldout", range(11, 13), 36, seed=2)
-    rows = folds.read(tmp_path).rows
-    assert len(np.unique(rows.groups)) == 4  # speakers, which cross-validation leaves out
-    part = rows.take(np.arange(36) % 2 == 0).select([0])
-    for each in (rows, part):
-        assert set(each.cluster_numbers) == {0, 1}
-        assert all(len(set(each.cluster_numbers[each.groups == one])) == 1 for one in each.groups)
 
 
 def test_held_out_rows_are_all_that_learning_sees(tmp_path):
@@ -59,13 +47,10 @@ def test_held_out_rows_are_all_that_learning_sees(tmp_path):
 def test_rows_that_chose_the_epochs_are_said_to_have(tmp_path, capsys, trained_in, said):
     load(tmp_path, 40, held_out=36)
     for model in MODELS:
-        path = tmp_path / "heldout" / f"{model}_run.json"
-        run = json.loads(path.read_text(encoding="utf-8"))
-        run["settings"]["folds"] = trained_in
-        path.write_text(json.dumps(run), encoding="utf-8")
+        change_run(tmp_path / "heldout" / f"{model}_run.json", settings={"folds": trained_in})
     capsys.readouterr()
-    fold = folds.read(tmp_path)
-    for text in (fold.fitted_on, capsys.readouterr().out, fold.compared_by):
+    fold = fitting.read_fold(tmp_path)
+    for text in (fold.fitted_on, capsys.readouterr().out):
         assert ("chose the models' epochs as well" in text) == said
 
 
@@ -104,37 +89,40 @@ def test_of_several_folds_each_is_fused_by_its_own_held_out_rows(two_folds, tmp_
     assert (soft[80:] == np.load(tmp_path / "ensemble_weighted_soft_output.npy")).all()
 
 
-def test_of_several_folds_all_test_rows_are_scored(two_folds):
+def test_of_several_folds_all_test_rows_are_scored_together(two_folds):
     place, done = two_folds
     truth = np.concatenate([np.load(place / f"fold{k}" / "text_truth.npy") for k in (1, 2)])
     pred = np.load(place / "all" / "ensemble_stacking_pred.npy")
-    rows = json.loads((place / "all" / "ensemble.json").read_text(encoding="utf-8"))
-    (stacking,) = (row for row in rows if row["method"] == "stacking")
+    details = json.loads((place / "all" / "ensemble_details.json").read_text(encoding="utf-8"))
+    (stacking,) = (row for row in details["rows"] if row["method"] == "stacking")
     assert stacking["accuracy"] == pytest.approx((truth == pred).mean())
+    assert details["resampled"].startswith("4 sessions")
+    assert [*details["parts"]][:4] == [f"session {number}" for number in range(17, 21)]
     assert "160 rows of 4 sessions, 8 speakers" in done.stdout
     assert "of the same fold, of 2: held-out rows (120 rows of 3 sessions, 6 spe" in done.stdout
 
 
-def test_of_several_folds_there_is_one_page_with_paired_tests_over_all_sessions(two_folds):
-    place, done = two_folds
-    details = json.loads((place / "all" / "ensemble_details.json").read_text(encoding="utf-8"))
-    assert details["resampled"].startswith("4 sessions")
-    assert ("cmbert", "text") in {(row["first"], row["second"]) for row in details["comparisons"]}
-    assert list(details["parts"][0]["parts"]) == ["17", "18", "19", "20"]
-    assert "By session: Accuracy" in (place / "all" / "report.html").read_text(encoding="utf-8")
+def test_a_folds_fusion_that_is_missing_is_written_again(two_folds, run_script):
+    place, _ = two_folds
+    whole = (place / "fold2" / "fusion.json").read_bytes()
+    (place / "fold2" / "fusion.json").unlink()
+    both = f"{place / 'fold1'},{place / 'fold2'}"
+    arguments = ("--outputs", both, "--results", place / "all", "--data", place / "none")
+    assert "nothing to do" in run_script("ensemble.py", *arguments).stdout
+    assert (place / "fold2" / "fusion.json").read_bytes() == whole
 
 
-def test_folds_of_a_synthetic_and_a_real_corpus_are_not_joined(tmp_path, run_script):
-    for name, sessions, notice in (("fold1", range(1, 3), None), ("fold2", range(3, 5), "drawn")):
-        write_models(tmp_path / name, sessions, 40, seed=1, notice=notice)
-    done = run_script("ensemble.py", "--outputs", f"{tmp_path / 'fold1'},{tmp_path / 'fold2'}")
-    assert done.status == 2 and "fold2/text_run.json: synthetic drawn" in done.stderr
-
-
-def test_a_segment_that_two_folds_test_ends_in_one_line(tmp_path, run_script):
-    for name, sessions in (("fold1", range(17, 19)), ("fold2", range(18, 20))):
-        write_models(tmp_path / name, sessions, 40, seed=1)
+@pytest.mark.parametrize(
+    ("sessions", "notice", "message"),
+    [
+        (range(19, 21), "drawn", "fold2/text_run.json: synthetic drawn"),
+        (range(18, 20), None, "fold2/text_index.npy, row 0 (Sess18_impro01_F001): is a test row"),
+    ],
+)
+def test_folds_that_do_not_go_together_are_refused(sessions, notice, message, tmp_path, run_script):
+    write_models(tmp_path / "fold1", range(17, 19), 40, seed=1, notice=None)
+    write_models(tmp_path / "fold2", sessions, 40, seed=1, notice=notice)
     both = f"{tmp_path / 'fold1'},{tmp_path / 'fold2'}"
     done = run_script("ensemble.py", "--outputs", both, "--results", tmp_path / "all")
     assert done.status == 2 and done.stderr.count("\n") == 1
-    assert "fold2/text_index.npy, row 0 (Sess18_impro01_F001): is a test row" in done.stderr
+    assert message in done.stderr
