@@ -1,214 +1,213 @@
-"""Speaker normalisation: whose statistics, in which order; batches of voice against single rows."""
+"""What the networks hear: statistics of speakers, normalisation, batches."""
 
+import json
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import torch
+from small_speech import save_checkpoint
 
-from common.data import Dataset, load_data, token_batches
-from common.features import Mel, add_deltas, average_over_tokens, log_mel, paper_mfcc, stretch
-from common.voice import (
-    SPEAKER_NORMS,
-    SpeakerNorm,
-    Spectrograms,
-    audio_batches,
-    choose_voice,
-    clip_stats,
-    collect_stats,
-    lay_over_tokens,
-    norm_of_rows,
-    token_voice_batches,
-)
+from common import features, voice
+from common.data import load_data, token_batches
+from common.features import Mel, Paper, add_deltas, average_over_tokens, log_mel
+from common.voice import SpeakerNorm, clip_stats, norm_of_rows
+from models.kobert import load_tokenizer
+from models.speech import load_speech_encoder
 
-MEL = Mel()
+MEL, ROWS = Mel(), np.array([7, 0, 3])
+NORMS = ("utterance", "past", "all")
+TOKENS = {"max_length": 128, "pad_id": 1, "mask_id": 4}
 
 
 @pytest.fixture(scope="module")
-def rows_of_two(data) -> Dataset:
+def train(data):
     return load_data(data, "train")
 
 
 @pytest.fixture(scope="module")
-def norm(rows_of_two):
-    return SpeakerNorm.fit(collect_stats(rows_of_two, MEL))
+def config(train):
+    """Of an audio network and of CM-BERT, as far as their inputs are concerned."""
+    own = {"kind": "ModifiedAlexNet", "tempos": [1.0, 0.9, 1.1]}
+    return own | TOKENS | voice.choose_voice("aligned", train)
 
 
-def test_statistics_are_those_of_the_frames():
-    frames = np.random.default_rng(0).normal(3, 2, (50, 4)).astype(np.float32)
-    stats = clip_stats(frames)
-    assert stats[:2].tolist() == [1, 50]
-    np.testing.assert_allclose(stats[2:6], frames.sum(0, dtype=np.float64))
-    np.testing.assert_allclose(stats[6:], (frames.astype(float) ** 2).sum(0))
+@pytest.fixture(scope="module")
+def norm(config):
+    return SpeakerNorm.from_json(config["speaker_norm"])
 
 
-def test_the_corpus_mean_and_variance_are_over_all_frames(rows_of_two, norm):
-    frames = [log_mel(rows_of_two.samples(row), MEL) for row in range(len(rows_of_two))]
-    every = np.concatenate(frames).astype(np.float64)
-    np.testing.assert_allclose(norm.mean, every.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(norm.variance, every.var(0), rtol=1e-4)
-    again = SpeakerNorm.from_json(norm.to_json())
-    for mine, other in zip(asdict(norm).values(), asdict(again).values(), strict=True):
-        np.testing.assert_array_equal(mine, other)
+@pytest.fixture(scope="module")
+def tokens(train, bert):
+    return token_batches(train, load_tokenizer(str(bert)), TOKENS)
 
 
-@pytest.mark.parametrize("clips", [1, 10, 1000])
-def test_the_corpus_counts_as_its_prior_clips(clips):
-    """Mean and variance of the mixture of the speaker's frames and the corpus'."""
-    own = np.random.default_rng(0).normal(5, 3, (4000, 2))
-    stats = np.concatenate([[clips, len(own)], own.sum(0), (own**2).sum(0)])
-    norm = SpeakerNorm(np.array([0.0, 1.0]), np.array([4.0, 0.25]), prior_clips=10)
-    mean, std = norm.mean_and_std(stats[None])
-    share = clips / (clips + 10)
-    expected = share * own.mean(0) + (1 - share) * norm.mean
-    second = share * (own**2).mean(0) + (1 - share) * (norm.variance + norm.mean**2)
-    np.testing.assert_allclose(mean[0], expected, rtol=1e-5)
-    np.testing.assert_allclose(std[0], np.sqrt(second - expected**2), rtol=1e-5)
+def same(found, expected, tolerance=1e-5):
+    np.testing.assert_allclose(found, expected, atol=tolerance, rtol=0)
 
 
-def test_a_constant_column_is_not_blown_up():
-    frames = np.full((20, 3), 0.1, np.float32)
-    stats = clip_stats(frames)[None]
-    mean, std = SpeakerNorm.fit(stats).mean_and_std(stats)
-    assert np.isfinite(std).all() and (std >= 0.1).all()
-    np.testing.assert_allclose(mean[0], 0.1, rtol=1e-5)
+def heard(data, stats, norm, name):
+    """Mean and deviation of all rows, (2, N, F)."""
+    return np.stack(norm_of_rows(data, stats, norm, name))
 
 
-def rename(data: Dataset, **columns) -> Dataset:
-    return replace(data, table=data.table.assign(**columns))
+@pytest.mark.parametrize("clips", [1, 40])
+@pytest.mark.parametrize("prior_clips", [0, 10, 25.5])
+def test_the_norm_is_that_of_the_speaker_and_of_prior_clips_of_the_corpus(clips, prior_clips):
+    random = np.random.default_rng(0)
+    own = random.normal([3, 3, 900], 2, (600, 3)).astype(np.float32)  # whose sums are large
+    corpus = random.normal([-1, 3, 900], 1, (600, 3))
+    corpus[:, 1] = own[:, 1] = 0.3  # never moves
+    stats = sum(clip_stats(part) for part in np.array_split(own, clips))[None]
+    norm = replace(SpeakerNorm.fit(clip_stats(corpus)[None]), prior_clips=prior_clips)
+    weights = np.repeat([clips, prior_clips], 600)  # a frame of the one, and of the other
+    both = np.concatenate([own, corpus])
+    mean = np.average(both, axis=0, weights=weights)
+    std = np.sqrt(np.average((both - mean) ** 2, axis=0, weights=weights))
+    again = SpeakerNorm.from_json(json.loads(json.dumps(norm.to_json())))
+    for found in (norm.mean_and_std(stats), again.mean_and_std(stats)):
+        same(found[0][0], mean, 1e-4), same(found[1][0], np.maximum(std, 0.1))
+        assert found[0].dtype == found[1].dtype == np.float32
+    assert SpeakerNorm.from_json(replace(norm, std_floor=0.7).to_json()).std_floor == 0.7
 
 
-def norms(data, norm, speaker_norm):
-    return np.stack(norm_of_rows(data, collect_stats(data, MEL), norm, speaker_norm))
+def variants(data):
+    """The data; with two dialogues a session, whose turns begin at 1, under ids of another order
+    or of time's; with speakers who come again in another session."""
+    second = data.table["turn"] > 5
+    turns = {"dialogue_number": 1 + second, "turn": data.table["turn"] - 5 * second}
+    for first in ("", "x"):
+        ids = np.where(second, "b", first) + data.ids.astype(object)
+        cut = data.table.assign(id=ids, **turns).sort_values("id").reset_index(drop=True)
+        yield replace(data, table=cut)
+    yield replace(data, table=data.table.assign(speaker=data.table["speaker"].str[-1]))
 
 
-@pytest.mark.parametrize("speaker_norm", SPEAKER_NORMS)
-def test_later_turns_and_others_count_as_the_normalisation_says(rows_of_two, norm, speaker_norm):
-    turns = rows_of_two.table["turn"].to_numpy()
-    whole = norms(rows_of_two, norm, speaker_norm)
-    earlier = turns <= 6
-    until = norms(rows_of_two.select(earlier), norm, speaker_norm)
-    assert np.allclose(until, whole[:, earlier]) == (speaker_norm != "all")
-    single = norms(rows_of_two.select(turns == 6), norm, speaker_norm)
-    assert np.allclose(single, whole[:, turns == 6]) == (speaker_norm == "utterance")
+@pytest.mark.parametrize("name", NORMS)
+def test_each_row_is_normalised_by_its_own_speakers_turns(train, norm, name):
+    assert norm.prior_clips == 10
+    for data in (train, *variants(train)):
+        stats, numbers = voice.collect_stats(data, MEL), np.arange(len(data))
+        same(stats[3], clip_stats(log_mel(data.samples(3), MEL)), 1e-9)
+        time = (100 * data.table["dialogue_number"] + data.table["turn"]).to_numpy()
+        found = heard(data, stats, norm, name)
+        for row in numbers:
+            own = data.speakers == data.speakers[row]
+            past = own & (data.sessions == data.sessions[row]) & (time <= time[row])
+            known = {"utterance": numbers == row, "past": past, "all": own}[name]
+            expected = norm.mean_and_std(stats[known].sum(0)[None])
+            same(found[:, row], np.concatenate(expected), 1e-4)
+    given = replace(train, known_stats=stats[::-1])  # in place of the rows' own
+    same(heard(given, stats, norm, name), norm.mean_and_std(stats[::-1]))
 
 
-def test_past_follows_the_numbers_of_dialogue_and_turn_and_not_the_ids(rows_of_two, norm):
-    """Turn 1 to 5 are the second dialogue, 6 to 10 the first: what is past is turned round."""
-    turns = rows_of_two.table["turn"].to_numpy()
-    later = rename(rows_of_two, dialogue_number=1 + (turns <= 5))
-    found = norms(later, norm, "past")
-    for number in (6, 7):  # the first of each speaker
-        alone = norms(rows_of_two, norm, "utterance")
-        np.testing.assert_allclose(found[:, turns == number], alone[:, turns == number])
-    last = turns == 5
-    np.testing.assert_allclose(found[:, last], norms(later, norm, "all")[:, last])
+def test_past_never_hears_the_future(train, norm):
+    stats = voice.collect_stats(train, MEL)
+    turns = train.table.query("speaker == 'Sess02M'").sort_values("turn").index
+    whole = heard(train, stats, norm, "past")
+    for count in range(1, len(turns) + 1):  # stopped after so many turns
+        some = np.isin(np.arange(len(train)), turns[:count])
+        assert np.array_equal(heard(train.select(some), stats[some], norm, "past"), whole[:, some])
+    alone = heard(train, stats, norm, "utterance")
+    assert np.array_equal(whole[:, turns[0]], alone[:, turns[0]])
+    assert (abs(whole - alone)[:, turns[1:]].max(-1) > 1e-3).all()
+    before, rest = stats[turns[:2]].sum(0), stats[turns[2:]]  # what was heard in earlier calls
+    known = voice.stats_so_far(rest, np.array(["M"] * 3), "past", before)
+    same(norm.mean_and_std(known), whole[:, turns[2:]])
 
 
-def test_whoever_comes_again_in_another_session_is_a_stranger_to_past_alone(rows_of_two, norm):
-    same = rename(rows_of_two, speaker=rows_of_two.table["gender"])
-    np.testing.assert_allclose(norms(same, norm, "past"), norms(rows_of_two, norm, "past"))
-    assert not np.allclose(norms(same, norm, "all"), norms(rows_of_two, norm, "all"))
+@pytest.mark.parametrize("name", NORMS)
+def test_a_batch_is_each_row_at_all_tempos_padded_with_zeros(train, norm, config, name):
+    mean, std = norm_of_rows(train, voice.collect_stats(train, MEL), norm, name)
+    clips, counts = voice.audio_batches(train, config, [name])(ROWS).values()
+    assert clips.shape == (9, 3, max(counts), MEL.bins) and clips.dtype == np.float32
+    places = [(tempo, row) for tempo in config["tempos"] for row in ROWS]
+    for clip, count, (tempo, row) in zip(clips, counts, places, strict=True):
+        level = (log_mel(train.samples(row), MEL) - mean[row]) / std[row]
+        expected = add_deltas(features.stretch(level, tempo), MEL)
+        same(clip[:, :count], expected.swapaxes(0, 1)), same(clip[:, count:], 0)
+        alone = voice.audio_batches(train, config | {"tempos": [tempo]}, [name])(np.array([row]))
+        assert np.array_equal(alone["features"][0], clip[:, :count])
 
 
-def config_of(norm, kind="ModifiedAlexNet"):
-    return {"kind": kind, "mel": asdict(MEL), "speaker_norm": norm.to_json(), "tempos": [1.0, 0.8]}
+def test_augmentation_is_for_training_and_follows_seed_step_and_row_alone(train, config):
+    def make(rows, step=0, seed=0, strength=1.0, norms=NORMS):
+        own = config | {"tempos": [1.0]}
+        batch = voice.audio_batches(train, own, norms, strength, seed)(np.array(rows), step)
+        return [clip[:, :count] for clip, count in zip(*batch.values(), strict=True)]
+
+    first, other, plain = make([7, 0, 3]), make([0, 5, 7]), make([7], seed=-1)[0]
+    assert np.array_equal(first[0], other[2]) and np.array_equal(first[1], other[0])
+    for clip in (make([7], step=1)[0], make([7], seed=1)[0], plain):
+        assert clip.shape != first[0].shape or not np.allclose(clip, first[0])
+    drawn = [make([7], seed=seed, strength=0)[0] for seed in range(20)]  # of the three
+    for name in NORMS:
+        same(np.min([abs(each - make([7], 0, -1, 0, [name])[0]).max() for each in drawn]), 0)
+    same(first[0], add_deltas(first[0][0], MEL).swapaxes(0, 1))  # made after the augmentation
 
 
-def test_the_networks_input_is_made_as_the_definition_says(rows_of_two, norm):
-    """Normalised, at each tempo, with deltas; zero behind the end; tempos one after another."""
-    make_batch = audio_batches(rows_of_two, config_of(norm), ["all"])
-    batch = make_batch(np.array([3, 0]))
-    mean, std = norms(rows_of_two, norm, "all")
-    expected = [
-        add_deltas(
-            stretch((log_mel(rows_of_two.samples(row), MEL) - mean[row]) / std[row], tempo), MEL
-        )
-        for tempo in (1.0, 0.8)
-        for row in (3, 0)
-    ]
-    assert batch["frame_counts"].tolist() == list(map(len, expected))
-    for found, clip in zip(batch["features"], expected, strict=True):
-        np.testing.assert_allclose(found[:, : len(clip)].swapaxes(0, 1), clip, atol=1e-5)
-        assert not found[:, len(clip) :].any()
+def test_the_papers_batches(train, tokens):
+    paper = Paper(frames=130)
+    config = {"kind": "PaperAlexNet", "paper": asdict(paper)}
+    batch = voice.audio_batches(train, config, [])(ROWS)
+    for clip, count, row in zip(*batch.values(), ROWS, strict=True):
+        alone = features.paper_spectrogram(train.samples(row), paper)
+        assert np.array_equal(clip[:, :count], alone) and not clip[:, count:].any()
+    for length in (20, 100):  # coefficients lie against tokens
+        config = voice.choose_voice("paper", train) | TOKENS | {"max_length": length}
+        batch = voice.token_voice_batches(train, tokens, config, [])(ROWS)
+        mfcc = [features.paper_mfcc(train.samples(row))[:length] for row in ROWS]
+        assert np.array_equal(batch["audio"], mfcc) and config["width"] == 465
+        assert batch["input_ids"].shape == batch["attention_mask"].shape == (3, length)
 
 
-def test_a_training_step_varies_each_row_by_seed_step_and_row_alone(rows_of_two, norm):
-    first, second = (
-        audio_batches(rows_of_two, config_of(norm), SPEAKER_NORMS, 1.0, s) for s in (1, 2)
-    )
-    together, alone = first(np.array([4, 2]), 7), first(np.array([2]), 7)
-    count = alone["frame_counts"][0]
-    np.testing.assert_array_equal(together["features"][1, :, :count], alone["features"][0])
-    for other in (first(np.array([2]), 8), second(np.array([2]), 7)):
-        count = other["frame_counts"][0]
-        assert not np.array_equal(other["features"], alone["features"][:, :, :count])
+def test_a_speech_encoders_batches(train, tokens, config, tmp_path):
+    encoder = load_speech_encoder(save_checkpoint(tmp_path))
+    own = {"kind": "SpeechClassifier", "audio": "encoder", "contents": "of a test"}
+    batch = voice.audio_batches(train, own, [])(ROWS)
+    layers = voice.audio_batches(train, own, [], encoder=encoder)(ROWS)["layer_means"]
+    make = voice.token_voice_batches(train, tokens, config | own, [], encoder=encoder)
+    for samples, count, means, audio, row in zip(
+        *batch.values(), layers, make(ROWS)["audio"], ROWS, strict=True
+    ):
+        clip = train.samples(row)
+        assert np.array_equal(samples[:count], clip) and not samples[count:].any()
+        with torch.inference_mode():
+            same(means, encoder([torch.from_numpy(clip)])[0].mean(1))
+        words = tokens[0][row] - 2
+        same(audio[1 : words + 1], average_over_tokens(encoder.frames(clip), words), 1e-3)
 
 
-class Words:
-    """A tokenizer of characters: [CLS] 2, [SEP] 3."""
-
-    def encode(self, text, max_length):
-        return [2, *(10 + ord(letter) % 50 for letter in text[: max_length - 2]), 3]
-
-
-def cmbert_config(audio, fit):
-    special = {"max_length": 12, "pad_id": 1, "mask_id": 4}
-    return special | choose_voice(audio, fit)
-
-
-def test_voice_lies_over_the_inner_tokens_with_its_mean_kept(rows_of_two):
-    config = cmbert_config("aligned", rows_of_two)
-    tokens = token_batches(rows_of_two, Words(), config)
-    make_batch = token_voice_batches(rows_of_two, tokens, config, ["past"])
-    batch = make_batch(np.arange(5))
-    spectrograms = Spectrograms(rows_of_two, config, ["past"])
-    for row, audio in enumerate(batch["audio"]):
-        count = tokens[0][row]
-        assert not audio[0].any() and not audio[count - 1 :].any()
-        level = audio[1 : count - 1, : MEL.bins].mean(0)
-        np.testing.assert_allclose(level, spectrograms.read(row).mean(0), atol=1e-4)
+def test_each_token_gets_its_share_of_the_clip(train, tokens, config):
+    spectrograms = voice.Spectrograms(train, config, ["past"])
+    make = voice.token_voice_batches(train, tokens, config, ["past"])
+    batch = make(ROWS)
+    assert batch["audio"].shape == (*batch["input_ids"].shape, 192) and config["width"] == 192
+    for place, ids, mask, row in zip(
+        *(batch[name] for name in ("audio", "input_ids", "attention_mask")), ROWS, strict=True
+    ):
+        words = mask.sum() - 2
+        level = spectrograms.read(row)
+        movement = MEL.slope_scale * abs(features.deltas(level)) - 1
+        frames = np.hstack([level, (level**2 - 1) / 2**0.5, movement])
+        same(place[1 : words + 1], average_over_tokens(frames, words), 1e-4)
+        assert not place[0].any() and not place[words + 1 :].any()  # [CLS], [SEP], padding
+        alone = make(np.array([row]))
+        assert np.array_equal(alone["audio"][0], place[: words + 2])
+        assert np.array_equal(alone["input_ids"][0], ids[: words + 2])
 
 
-def test_words_are_masked_in_training_alone_and_never_the_special_ones(rows_of_two):
-    config = cmbert_config("aligned", rows_of_two)
-    tokens = token_batches(rows_of_two, Words(), config)
-    batch = token_voice_batches(rows_of_two, tokens, config, ["past"], 0, 0.5, seed=3)(
-        np.arange(len(rows_of_two)), 0
-    )
-    masked = 0
-    for ids, count in zip(batch["input_ids"], tokens[0], strict=True):
-        assert ids[0] == 2 and ids[count - 1] == 3 and (ids[count:] == 1).all()
-        inner = ids[1 : count - 1]
-        assert (inner == 4).all() or not (inner == 4).any()
-        masked += (inner == 4).all()
-    assert 3 <= masked <= len(rows_of_two) - 3
-    plain = token_voice_batches(rows_of_two, tokens, config, ["past"], 0, 0.5)(np.arange(5))
-    assert not (plain["input_ids"] == 4).any()
+@pytest.mark.parametrize("seed", [-1, 3])
+def test_words_are_dropped_and_voices_augmented_in_training_alone(train, tokens, config, seed):
+    def make(drop_text, strength=0.0, step=0):
+        own = voice.token_voice_batches(train, tokens, config, ["all"], strength, drop_text, seed)
+        return own(np.arange(len(train)), step).values()
 
-
-def test_the_papers_coefficients_lie_against_token_numbers(rows_of_two):
-    config = cmbert_config("paper", rows_of_two)
-    tokens = token_batches(rows_of_two, Words(), config)
-    batch = token_voice_batches(rows_of_two, tokens, config, ["past"])(np.array([1, 4]))
-    assert batch["audio"].shape == (2, 12, 465) and batch["input_ids"].shape == (2, 12)
-    for audio, row in zip(batch["audio"], (1, 4), strict=True):
-        np.testing.assert_array_equal(audio, paper_mfcc(rows_of_two.samples(row))[:12])
-
-
-def test_frames_of_any_width_are_laid_over_tokens():
-    voices = [np.random.default_rng(n).random((20 + n, 5)).astype(np.float32) for n in range(2)]
-    audio = lay_over_tokens(voices, np.array([6, 4]))
-    assert audio.shape == (2, 6, 5)
-    np.testing.assert_allclose(audio[0, 1:5], average_over_tokens(voices[0], 4))
-    np.testing.assert_allclose(audio[1, 1:3], average_over_tokens(voices[1], 2))
-    assert not audio[1, 3:].any()
-
-
-def test_what_is_kept_on_the_disk_is_of_these_recordings(rows_of_two):
-    """Another utterance's voice has other statistics, though the rows have the same IDs."""
-    shuffled = rows_of_two.shuffle_voices(1)
-    own, other = collect_stats(rows_of_two, MEL), collect_stats(shuffled, MEL)
-    assert shuffled.ids.tolist() == rows_of_two.ids.tolist() and not np.array_equal(own, other)
-    assert sorted(map(tuple, own)) == sorted(map(tuple, other))
-    expected = clip_stats(log_mel(shuffled.samples(3), MEL))
-    np.testing.assert_array_equal(other[3], expected)
+    (ids, _, audio), (dropped, _, same_audio), (half, _, varied) = make(0), make(1), make(0.5, 1)
+    expected = np.where(np.isin(ids, (1, 2, 3)) | (seed < 0), ids, 4)  # [PAD], [CLS], [SEP]
+    assert np.array_equal(dropped, expected) and np.array_equal(same_audio, audio)
+    hidden = (half == 4).any(1)
+    assert np.array_equal(half, np.where(hidden[:, None], expected, ids)) and not (ids == 4).any()
+    assert 4 <= hidden.sum() <= 16 if seed >= 0 else not hidden.any()
+    for other in (audio, [*make(0.5, 1, step=1)][2]):
+        assert np.array_equal(varied, other) == (seed < 0)

@@ -1,206 +1,116 @@
-"""ModifiedAlexNet against the paper's layer table, and a batch against each clip alone."""
+"""The audio networks against the paper's layer table, and a batch against each clip alone."""
 
+from dataclasses import asdict
+
+import numpy as np
 import pytest
 import torch
 from dropout import share_dropped
 from torch import nn
 
-from models.alexnet import MIN_FRAMES, ModifiedAlexNet, PaperAlexNet, recompute_batch_norm
+from common.features import Mel
+from common.voice import frame_batch, spectrogram_batch
+from models import alexnet
 
-TABLE = [  # in, out, kernel, stride, padding
-    (3, 64, 11, 4, 2),
-    (64, 192, 5, 1, 2),
-    (192, 384, 3, 1, 1),
-    (384, 256, 3, 1, 1),
-    (256, 256, 3, 1, 1),
-]
-
-
-def paper_network() -> tuple[nn.Sequential, nn.Linear]:
-    """The published network, written from its description alone."""
-    maps = nn.Sequential(
-        nn.Conv2d(3, 64, kernel_size=11, stride=4, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(kernel_size=3, stride=2),
-        nn.Conv2d(64, 192, kernel_size=5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(kernel_size=3, stride=2),
-        nn.Conv2d(192, 384, kernel_size=3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(384, 256, kernel_size=3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(256, 256, kernel_size=3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(kernel_size=3, stride=2),
-    )
-    return maps, nn.Linear(256, 7)
+NETWORKS = {
+    "paper": {"kind": "PaperAlexNet", "layers": alexnet.PAPER_LAYERS},
+    "one tempo": {"tempos": [1.0]},
+    "three": {"tempos": [1.0, 0.85, 1.15]},
+}
+OURS = {"kind": "ModifiedAlexNet", "layers": alexnet.LAYERS, "mel": asdict(Mel())}
 
 
-def built(kind: str) -> nn.Module:
-    """Random weights; norms with offsets and the statistics of a batch, as trained ones have."""
+def build(name, dropout=0.0):
+    """Random weights; norms with offsets and statistics that are not the first ones."""
     torch.manual_seed(0)
-    model = PaperAlexNet() if kind == "paper" else ModifiedAlexNet()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.bias, 0, 0.1)
-    batch = {"features": torch.randn(4, 3, 100, 64), "frame_counts": torch.tensor([100] * 4)}
-    recompute_batch_norm(model, [batch])
-    return model.eval()
+    network = alexnet.build_audio_network(OURS | NETWORKS[name], dropout)
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.normal_(norm.bias, 0, 0.1), nn.init.normal_(norm.running_mean, 0, 0.1)
+    return network.eval()
 
 
-def batch_of(clips, filler=0.0):
-    """Clips (C, T, F) in one batch, `filler` after each clip's end, and their frame counts."""
-    longest = max(clip.shape[1] for clip in clips)
-    batch = torch.full((len(clips), len(clips[0]), longest, clips[0].shape[2]), float(filler))
-    for row, clip in zip(batch, clips, strict=True):
-        row[:, : clip.shape[1]] = clip
-    return batch, torch.tensor([clip.shape[1] for clip in clips])
+def batch_of(name, *lengths, filler=0.0):
+    """The arguments for random clips of some lengths, `filler` after each clip's end."""
+    clips = [np.random.default_rng(n).normal(size=(n, 64)).astype(np.float32) for n in lengths]
+    if name == "paper":
+        batch = frame_batch([np.repeat(clip[:, None], 3, axis=1) for clip in clips])
+    else:
+        batch = spectrogram_batch(clips, OURS | NETWORKS[name])
+    batch = {key: torch.from_numpy(value) for key, value in batch.items()}
+    for clip, count in zip(*batch.values(), strict=True):
+        clip[:, count:] = filler
+    return batch
 
 
-def logits(model, clips, filler=0.0):
-    """Logits of clips (3, T, F) in one batch, `filler` after each clip's end."""
-    with torch.inference_mode():
-        return model(*batch_of(clips, filler))
+@torch.inference_mode()
+def logits(name, *lengths, filler=0.0):
+    return build(name)(**batch_of(name, *lengths, filler=filler))
 
 
-def clips_of(*lengths, bins=64):
-    generator = torch.Generator().manual_seed(1)
-    return [torch.randn(3, length, bins, generator=generator) for length in lengths]
-
-
-def test_paper_layer_table():
-    model = PaperAlexNet()
-    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    assert [
-        (c.in_channels, c.out_channels, *c.kernel_size, *c.stride, *c.padding) for c in convolutions
-    ] == [(i, o, k, k, s, s, p, p) for i, o, k, s, p in TABLE]
-    assert sum(parameter.numel() for parameter in model.parameters()) == 2_471_495
-    shapes = []
-    for convolution in convolutions:
-        convolution.register_forward_hook(lambda *args: shapes.append(tuple(args[2].shape[1:])))
-    maps, counts = model.convolutions(torch.zeros(1, 3, 100, 321), torch.tensor([100]))
-    # (100 + 2 * 2 - 11) // 4 + 1 = 24, pooled (24 - 3) // 2 + 1 = 11, pooled 5, pooled 2;
-    # (321 + 2 * 2 - 11) // 4 + 1 = 79, pooled 39, pooled 19, pooled 9
-    assert shapes == [(64, 24, 79), (192, 11, 39), (384, 5, 19), (256, 5, 19), (256, 5, 19)]
-    assert maps.shape == (1, 256, 2, 9)
-    assert counts.tolist() == [2]
-
-
-@pytest.mark.parametrize("frames", [63, 100, 151])
-def test_sum_pooling_equals_the_published_network(frames):
-    model, (maps, classifier) = built("paper"), paper_network()
+@pytest.mark.parametrize("frames", [alexnet.MIN_FRAMES, 100, 151])
+def test_the_papers_network_is_the_published_one(frames):
+    """Written here from its description alone."""
+    pool = nn.MaxPool2d(kernel_size=3, stride=2)
+    first, second = nn.Conv2d(3, 64, 11, 4, padding=2), nn.Conv2d(64, 192, 5, padding=2)
+    widths = ((192, 384), (384, 256), (256, 256))
+    others = [layer for w in widths for layer in (nn.Conv2d(*w, 3, padding=1), nn.ReLU())]
+    maps = nn.Sequential(first, nn.ReLU(), pool, second, nn.ReLU(), pool, *others, pool)
+    network, classifier = build("paper"), nn.Linear(256, 7)
     theirs = [m for m in maps if isinstance(m, nn.Conv2d)] + [classifier]
-    ours = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    ours = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     for target, source in zip(ours, theirs, strict=True):
         target.load_state_dict(source.state_dict())
-    clips = clips_of(frames, frames, bins=321)
+    clips = torch.randn(2, 3, frames, 321, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        expected = classifier(maps(torch.stack(clips)).sum((2, 3)))
-    torch.testing.assert_close(logits(model, clips), expected, atol=1e-5, rtol=1e-5)
-
-
-def test_shortest_input_that_passes():
-    maps, _ = paper_network()
-    assert MIN_FRAMES == 63
-    assert maps(torch.zeros(1, 3, 63, 321)).shape[2] == 1
+        found = network(clips, torch.tensor([frames] * 2))
+        torch.testing.assert_close(found, classifier(maps(clips).sum((2, 3))), atol=1e-5, rtol=1e-5)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 2_471_495
     with pytest.raises(RuntimeError):
-        maps(torch.zeros(1, 3, 62, 321))
+        maps(clips[:, :, : alexnet.MIN_FRAMES - 1])
 
 
-@pytest.mark.parametrize("frames", [1, 62])
-def test_a_shorter_clip_is_silence_from_there_on(frames):
-    model, (clip,) = built("paper"), clips_of(frames)
-    padded = torch.cat([clip, torch.zeros(3, 63 - frames, 64)], 1)
-    assert logits(model, [clip]).isfinite().all()
-    torch.testing.assert_close(logits(model, [clip]), logits(model, [padded]), atol=1e-6, rtol=0)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_batch_gives_what_each_clip_gives_alone(name):
+    lengths = np.array([1, 40, 63, 64, 97, 301, 4500])  # to 90 s
+    alone = torch.cat([logits(name, length) for length in lengths])
+    assert alone.shape == (7, 7) and alone.std(0).max() > 1e-3  # the clips do differ
+    for order in ([0, 1, 2, 3, 4, 5, 6], [3, 5, 0, 2, 1, 4], [4, 1]):
+        for filler in (0, 1000):
+            found, expected = logits(name, *lengths[order], filler=filler), alone[order]
+            # The sum's logits grow with the clip: their rounding too.
+            assert ((found - expected).abs() / expected.abs().clamp(min=1)).max() < 1e-4
 
 
-@pytest.mark.parametrize("pooling", ["paper", "ours"])
-def test_a_batch_gives_what_each_clip_gives_alone(pooling):
-    model = built(pooling)
-    clips = clips_of(1, 40, 63, 64, 97, 150, 301)
-    alone = torch.cat([logits(model, [clip]) for clip in clips])
-    assert alone.std(0).max() > 1e-3  # the clips do differ
-    for filler in (0, 1000):
-        together = logits(model, clips, filler)
-        assert (together - alone).abs().max() < 1e-4
-    order = torch.tensor([3, 6, 0, 2, 5, 1, 4])
-    shuffled = logits(model, [clips[i] for i in order], filler=-1000)
-    assert (shuffled - alone[order]).abs().max() < 1e-4
-    pair = logits(model, [clips[4], clips[1]], filler=1000)
-    assert (pair - alone[[4, 1]]).abs().max() < 1e-4
+def test_logits_are_the_mean_over_the_tempos():
+    network, batch = build("three"), batch_of("three", 60, 90)
+    network.tempos, parts = (1.0,), ([0, 1], [2, 3], [4, 5])
+    with torch.inference_mode():
+        single = [network(**{k: v[rows] for k, v in batch.items()}) for rows in parts]
+    torch.testing.assert_close(logits("three", 60, 90), sum(single) / 3)
+    assert (single[0] - single[1]).abs().max() > 1e-3
+    assert network.train()(**batch).shape == (6, 7)  # each clip is one
 
 
-@pytest.mark.parametrize("pooling", ["paper", "ours"])
-def test_a_batch_of_equal_lengths_is_closer_still(pooling):
-    model, clips = built(pooling), clips_of(*[120] * 5)
-    alone = torch.cat([logits(model, [clip]) for clip in clips])
-    assert (logits(model, clips) - alone).abs().max() < 1e-5
+@pytest.mark.parametrize("training", [True, False])
+def test_recomputed_statistics_are_plain_means_over_the_batches(training):
+    """Whatever they were before; each layer hears the others normalised by the batch itself."""
+    network, heard = build("one tempo").train(training), []
+    norms = network.convolutions.norms
+    lengths = ([50, 51], [64, 65, 66], [40, 90])
+    hooks = [norm.register_forward_pre_hook(lambda _, x: heard.append(x[0])) for norm in norms]
+    alexnet.recompute_batch_norm(network, (batch_of("one tempo", *each) for each in lengths))
+    for layer, norm in enumerate(norms):
+        hooks[layer].remove()
+        mean = sum(maps.mean((0, 2, 3)) for maps in heard[layer::5]) / 3
+        variance = sum(maps.var((0, 2, 3)) for maps in heard[layer::5]) / 3
+        torch.testing.assert_close(norm.running_mean, mean, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(norm.running_var, variance, atol=1e-5, rtol=1e-4)
+        assert norm.momentum == 0.1 and norm.training == network.training == training
 
 
-@pytest.mark.parametrize("pooling", ["paper", "ours"])
-def test_the_longest_clip_beside_the_shortest(pooling):
-    model = built(pooling)
-    clips = clips_of(17, 4875)  # 0.3 s and 78 s at 16 ms a frame
-    alone = torch.cat([logits(model, [clip]) for clip in clips])
-    together = logits(model, clips, filler=1000)
-    assert alone.isfinite().all()
-    # The sum's logits grow with the clip: their rounding too.
-    assert ((together - alone).abs() / alone.abs().clamp(min=1)).max() < 1e-4
-
-
-def test_repaired_pooling_does_not_grow_with_the_clip():
-    clip = clips_of(400)[0]
-    scale = {}
-    for pooling in ("paper", "ours"):
-        model = built(pooling)
-        model.classifier.bias.data.zero_()
-        long, short = logits(model, [clip.repeat(1, 4, 1)]), logits(model, [clip])
-        scale[pooling] = (long.norm() / short.norm()).item()
-    assert scale["paper"] == pytest.approx(4, rel=0.15)
-    assert scale["ours"] == pytest.approx(1, rel=0.15)
-
-
-@pytest.mark.parametrize("pooling", ["paper", "ours"])
-def test_padding_sends_no_gradient(pooling):
-    model = built(pooling)
-    features = torch.randn(2, 3, 200, 64, generator=torch.Generator().manual_seed(0))
-    features.requires_grad_()
-    model(features, torch.tensor([200, 90])).sum().backward()
-    assert features.grad[1, :, :90].any()
-    assert not features.grad[1, :, 90:].any()
-
-
-@pytest.mark.parametrize("pooling", ["paper", "ours"])
-def test_dropout_is_before_the_classifier_and_for_learning_alone(pooling):
-    for share in (0.0, 0.5):
-        torch.manual_seed(0)
-        kinds = {"paper": PaperAlexNet, "ours": ModifiedAlexNet}
-        model, batch = kinds[pooling](dropout=share), batch_of(clips_of(*[90] * 8))
-        dropped = share_dropped(model, model.classifier, lambda m=model, b=batch: m(*b))
-        assert dropped == pytest.approx(share, abs=0.06)
-
-
-def test_the_logits_of_several_tempos_are_averaged():
-    model, clips = built("ours"), clips_of(90, 60, 80, 50)  # two utterances, each at two tempos
-    each = logits(model, clips)
-    model.tempos = (1.0, 1.2)
-    torch.testing.assert_close(logits(model, clips), (each[:2] + each[2:]) / 2)
-
-
-def test_averages_are_those_of_the_batches_whatever_they_were():
-    """Each layer hears the others normalised by the batch itself; the mode is left as it was."""
-    model, heard = ModifiedAlexNet().eval(), [[] for _ in range(5)]
-    for maps, norm in zip(heard, model.convolutions.norms, strict=True):
-        nn.init.constant_(norm.running_mean, 99)
-        norm.register_forward_pre_hook(lambda _, given, maps=maps: maps.append(given[0]))
-    batches = [batch_of(clips_of(*lengths)) for lengths in ([50, 50], [64, 64, 64], [40])]
-    names = ("features", "frame_counts")
-    recompute_batch_norm(model, (dict(zip(names, batch, strict=True)) for batch in batches))
-    assert not model.training
-    for maps, norm in zip(heard, model.convolutions.norms, strict=True):
-        means = sum(batch.mean((0, 2, 3)) for batch in maps) / 3
-        variances = sum(batch.var((0, 2, 3)) for batch in maps) / 3
-        torch.testing.assert_close(norm.running_mean, means, atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(norm.running_var, variances, atol=1e-5, rtol=1e-4)
-        assert norm.momentum == 0.1
+@pytest.mark.parametrize("name", ["paper", "one tempo"])
+def test_dropout_is_before_the_classifier_and_for_learning_alone(name):
+    network, batch = build(name, 0.5), batch_of(name, *[90] * 8)
+    dropped = share_dropped(network, network.classifier, lambda: network(**batch))
+    assert dropped == pytest.approx(0.5, abs=0.06)
