@@ -3,12 +3,14 @@
 Shapes: S samples (int16, 16 kHz), T frames, F mel bins, B clips of a batch, L tokens.
 """
 
+import atexit
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-import librosa
 import numpy as np
 from scipy.fft import dct, rfft
 
@@ -35,10 +37,28 @@ class Mel:
     @cached_property
     def filters(self) -> np.ndarray:
         """The mel bands, (bins, window / 2 + 1); each gives the mean power within the band."""
-        filters = librosa.filters.mel(
+        filters = mel_bands(
             sr=SAMPLE_RATE, n_fft=self.window, n_mels=self.bins, fmin=self.lowest, fmax=self.highest
         )
         return filters / filters.sum(1, keepdims=True)
+
+
+def mel_bands(**options) -> np.ndarray:
+    """Return librosa.filters.mel(**options), also where packages and home are read-only.
+
+    librosa compiles with numba as it is imported, and numba asks for a folder to keep that in.
+    """
+    try:
+        from librosa import filters
+    except RuntimeError as error:
+        if "cannot cache" not in str(error):
+            raise
+        import numba
+
+        numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="numba")
+        atexit.register(shutil.rmtree, numba.config.CACHE_DIR, ignore_errors=True)
+        from librosa import filters
+    return filters.mel(**options)
 
 
 def slice_frames(samples: np.ndarray, window: int, hop: int) -> np.ndarray:
@@ -210,7 +230,7 @@ def mfcc_filters(window: int) -> np.ndarray:
     """Return librosa's mel bands, (201, 128) float32; some are empty, as in the paper."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Empty filters detected")
-        return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=window).T
+        return mel_bands(sr=SAMPLE_RATE, n_fft=window).T
 
 
 def paper_mfcc(samples: np.ndarray, paper: Paper = Paper()) -> np.ndarray:
