@@ -2,7 +2,7 @@
 # and defines what those scripts share.
 
 # take_corpus "$@": an optional CORPUS (or several, a,b) as first word -> $corpus (absolute), the rest
-# -> ${overrides[@]}
+# -> ${overrides[@]}, for the scripts of $STAGES: each passes over what only another one knows
 take_corpus() {
   corpus=""
   local folder folders
@@ -12,7 +12,6 @@ take_corpus() {
     shift
   fi
   overrides=("$@")
-  # Scripts that get the same overrides: each passes over what only another one knows.
   export STAGES="sample_corpus.py preprocess.py baseline.py text_train.py text_test.py
     audio_train.py audio_test.py run_classifier.py ensemble.py"
 }

@@ -17,8 +17,6 @@ from trained_run import expected, handed_on, talk, trained  # noqa: F401 - fixtu
 # One thread, here and in the scripts that tests start: more threads round differently.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
-# A test is no run of several stages, wherever it is started.
-os.environ.pop("STAGES", None)
 
 ROOT = Path(__file__).resolve().parents[1]
 # The longest files, begun first: else one process has a long one left when the others have ended.
