@@ -1,34 +1,55 @@
 """Predict the test rows, and the rows held out of training, with the trained audio model.
 
 Reads   DATA/*.tsv, *_audio.npy (preprocess.py), OUTPUTS/audio/ (audio_train.py)
-Writes  OUTPUTS/audio_{truth,pred,output,index}.npy and the same under OUTPUTS/valid/
+Writes  OUTPUTS/audio_{truth,pred,output,index}.npy and the same under OUTPUTS/heldout/
 
     python audio_test.py
+    python audio_test.py --speaker-norm utterance
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
-from pipeline.learning import audio
-from pipeline.learning.testing import begin, dump
+from pathlib import Path
+
+import numpy as np
+
+from common.checkpoint import load_weights, read_config
+from common.data import Dataset, cut_batches
+from common.files import SAMPLE_RATE
+from common.testing import begin_test, write_predictions
+from common.training import predict, start
+from common.voice import audio_batches
+from models.alexnet import build_audio_network
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
 OUTPUTS = "outputs"
 RESTART = False  # yes: also if an earlier run left all of this
-KNOWN = "past"  # of a speaker: past (earlier turns), alone (the utterance), all (transductive)
+SPEAKER_NORM = "past"  # normalise by the speaker's past turns, this utterance, or all
 BATCH_SECONDS = 240  # seconds of audio in a batch; changes the speed, not the result
 BATCH_SIZE = 32
 # --------------------------------------------------------------------------------------
 
 
 def main() -> None:
-    work = begin(audio, config.settings(globals()))
-    if not work.is_done():
-        dump(audio, DATA, OUTPUTS, KNOWN, (BATCH_SECONDS, BATCH_SIZE))
-        work.finish()
+    stage = begin_test("audio_test.py", "audio", "audio_train.py", settings.read(globals()))
+    if not stage.is_done():
+        write_predictions(stage, "audio", "audio_train.py", predict_rows, SPEAKER_NORM)
+        stage.publish()
+
+
+def predict_rows(data: Dataset, folder: Path, title: str) -> np.ndarray:
+    """Return the logits (N, 7) of rows by the model in a folder."""
+    config = read_config(folder, "audio_train.py")["network"]
+    network = load_weights(build_audio_network(config), folder, "audio_train.py")
+    make_batch = audio_batches(data, config, [SPEAKER_NORM])
+    batches = cut_batches(data.sample_counts, BATCH_SECONDS * SAMPLE_RATE, BATCH_SIZE, 0)
+    accelerator = start()
+    network.to(accelerator.device)
+    return predict(accelerator, network, batches, make_batch, data, title)
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

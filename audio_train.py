@@ -1,22 +1,45 @@
-"""Train the audio model: ModifiedAlexNet on spectrograms, or a pretrained speech encoder.
+"""Train the audio model: ModifiedAlexNet on log-mel spectrograms, or a pretrained speech encoder.
 
 Reads   DATA/{train,valid}.tsv, *_audio.npy, manifest.json (preprocess.py)
 Writes  OUTPUTS/audio/: model.safetensors, config.json, history.json;
         with FOLDS = K also OUTPUTS/audio/fold0 ... fold{K-1}/
 
     python audio_train.py
-    python audio_train.py --encoder facebook/wav2vec2-xls-r-300m --encoder-rate 1e-5
+    python audio_train.py --encoder facebook/wav2vec2-xls-r-300m --lr-encoder 1e-5
 
 Killed and started again with the same settings, it goes on where it stopped.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
-from pipeline.learning import audio
-from pipeline.learning.run import Run
-from pipeline.learning.training import train
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from common.checkpoint import Checkpoint, save_model, unfinished_trainings
+from common.data import Dataset, Training, cut_batches, load_data
+from common.features import Mel, Paper
+from common.files import SAMPLE_RATE, Stage
+from common.training import (
+    SoftCrossEntropy,
+    autocast,
+    evaluate,
+    leave_others,
+    load_batches,
+    parameter_groups,
+    seed_step,
+    set_lr,
+    start,
+    to_device,
+)
+from common.voice import SPEAKER_NORMS, VALID_NORM, SpeakerNorm, audio_batches, collect_stats
+from models import identify
+from models.alexnet import LAYERS, PAPER_LAYERS, build_audio_network, recompute_batch_norm
+from models.speech import SpeechClassifier, load_speech_encoder
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -28,19 +51,19 @@ DETERMINISTIC = False  # yes: the same bits again on a GPU too, slower
 FOLDS = 0  # 0: validation sessions; K: out-of-fold outputs for all training rows, K + 1 trainings
 # model
 ENCODER = "alexnet"  # or a speech encoder of the hub or a folder: facebook/wav2vec2-xls-r-300m ...
-ENCODER_RATE = 0.0  # learning rate of a speech encoder; 0: frozen (1e-5 fine-tunes)
+LR_ENCODER = 0.0  # learning rate of a speech encoder; 0: frozen (1e-5 fine-tunes)
 # for alexnet only
-FEATURES = "mel"  # log-mel by speaker with deltas over time; "paper": linear, over frequency
-POOLING = "statistics"  # mean and deviation over real frames; "sum": the paper's network
+FEATURES = "mel"  # log-mel normalised by speaker, deltas over time; "paper": linear, over frequency
+TEMPOS = (1.0, 0.85, 1.15)  # of each clip in testing; the logits are averaged; paper 1
 AUGMENT = 1.0  # strength of tempo, level and mask augmentation in training; paper 0
 # optimisation
 DROPOUT = 0.2  # before the classifier; paper 0.5
-EPOCHS = 25  # paper 16
-PATIENCE = 0  # epochs without a better validation macro F1; 0: all, scores settle as the rate falls
+EPOCHS = 40  # paper 16
+PATIENCE = 20  # epochs without a better validation macro F1
 BATCH_SECONDS = 120  # seconds of audio in a batch, padding included
 BATCH_SIZE = 16  # clips in a batch; paper 1
 SHUFFLE = True  # paper: file order
-LEARNING_RATE = 1e-3  # paper 2e-4
+LR = 1e-3  # learning rate; paper 2e-4
 WEIGHT_DECAY = 0.01  # not on biases and norms
 BETA2 = 0.99  # of AdamW; paper .999
 SCHEDULE = "cosine"  # or linear, the paper's
@@ -48,17 +71,93 @@ WARMUP = 0.1  # share of all steps; paper 0
 CLIP = 1.0  # norm of the gradient
 CLASS_WEIGHTS = 0.5  # loss weight ~ (1 / class frequency) to this power; paper 0
 LABEL_SMOOTHING = 0.1  # paper 0
+NORM_BATCHES = 10  # by which batch normalisation's averages are measured before each evaluation
 SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
 # --------------------------------------------------------------------------------------
 
 
 def main() -> None:
-    run = Run(audio, config.settings(globals()))
-    for part, model in run.trainings():
-        train(model, part, {"encoder": ENCODER_RATE, "": LEARNING_RATE})
-        run.save(part, model)
-    run.finish()
+    accelerator = start(DETERMINISTIC)
+    data = load_data(DATA, "train", "valid")
+    inputs = {"data": data.data_hash}
+    if ENCODER != "alexnet":
+        inputs["encoder"] = identify(ENCODER)
+    block = settings.read(globals())
+    with accelerator.main_process_first():
+        stage = Stage("audio_train.py", Path(OUTPUTS) / "audio", block, inputs, resumable=True)
+        is_done = stage.is_done()
+    if not is_done:
+        for training in unfinished_trainings(stage, data, FOLDS):
+            accelerator.print(f"audio: {training}")
+            train(accelerator, training, stage)
+        leave_others(accelerator)
+        stage.publish()
+
+
+def choose_network(fit: Dataset) -> dict:
+    """Return AlexNet's configuration: all that its predictions depend on but the weights."""
+    if FEATURES == "paper":
+        return {"kind": "PaperAlexNet", "layers": PAPER_LAYERS, "paper": asdict(Paper())}
+    mel = Mel()
+    return {
+        "kind": "ModifiedAlexNet",
+        "layers": LAYERS,
+        "mel": asdict(mel),
+        "speaker_norm": SpeakerNorm.fit(collect_stats(fit, mel)).to_json(),
+        "tempos": list(TEMPOS),
+    }
+
+
+def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
+    """Train a model on training.fit and write it to training.folder."""
+    fit, frozen = training.fit, None
+    torch.manual_seed(SEED)
+    if ENCODER == "alexnet":
+        config = choose_network(fit)
+        network = build_audio_network(config, DROPOUT)
+    else:
+        encoder = load_speech_encoder(ENCODER).to(accelerator.device)
+        config = {"kind": "SpeechClassifier", "contents": stage.made_of["inputs"]["encoder"]}
+        config |= encoder.to_json()
+        frozen, trained = (None, encoder) if LR_ENCODER else (encoder, None)
+        network = SpeechClassifier(encoder.layers, encoder.width, trained, DROPOUT)
+    groups = parameter_groups(network, {"": LR, "encoder": LR_ENCODER}, WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, BETA2), fused=True)
+    model, optimizer = accelerator.prepare(network, optimizer)
+    loss_function = SoftCrossEntropy(accelerator, fit.targets, CLASS_WEIGHTS, LABEL_SMOOTHING)
+    make_batch = audio_batches(fit, config, SPEAKER_NORMS, AUGMENT, SEED, frozen)
+    seconds = BATCH_SECONDS * SAMPLE_RATE
+    plan = [
+        cut_batches(
+            fit.sample_counts, seconds, BATCH_SIZE, 1000 * SEED + epoch if SHUFFLE else None
+        )
+        for epoch in range(EPOCHS)
+    ]
+    steps = sum(map(len, plan))
+    make_valid_batch = audio_batches(training.held_out, config, [VALID_NORM], encoder=frozen)
+    valid_plan = cut_batches(training.held_out.sample_counts, seconds, BATCH_SIZE, 0)
+
+    run = Checkpoint(training, stage.made_of, accelerator, network, optimizer, SAVE_MINUTES)
+    for epoch in run.epochs(EPOCHS, PATIENCE):
+        model.train()
+        for step, rows, batch in run.batches(plan[epoch], make_batch):
+            set_lr(optimizer, step, steps, WARMUP, SCHEDULE)
+            seed_step(accelerator, SEED, step)
+            with autocast(accelerator, PRECISION):
+                loss = loss_function(model(**batch), rows)
+            accelerator.backward(loss)
+            gradient = accelerator.clip_grad_norm_(model.parameters(), CLIP)
+            optimizer.step()
+            optimizer.zero_grad()
+            run.end_step(loss, gradient, rows)
+        some = load_batches([(rows, steps) for rows in plan[0][:NORM_BATCHES]], make_batch)
+        recompute_batch_norm(network, (to_device(batch, accelerator.device) for batch in some))
+        run.end_epoch(evaluate(accelerator, network, training, valid_plan, make_valid_batch))
+    run.take_best()
+    if frozen is not None:
+        network.encoder = frozen  # what is saved needs no other checkpoint
+    save_model(run, stage, config, {})
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

@@ -2,88 +2,236 @@
 
 Reads   DATA/{train,valid,test}.tsv, *_audio.npy, manifest.json (preprocess.py)
 Writes  OUTPUTS/baseline_{text,audio,both}_{truth,pred,output,index}.npy, _rows.tsv, _run.json of
-        the test rows, and the same under OUTPUTS/valid/ of the validation rows
+        the test rows, and the same under OUTPUTS/heldout/ of the validation rows
 
     python baseline.py
 
 baseline_text: TF-IDF of characters and logistic regression.  baseline_audio: statistics of the
-spectrum, the level and the pitch, and a support vector machine.  baseline_both: the mean of their
-probabilities. All learn from the training rows alone, their settings included (cross-validation by
-session); `_output` is the logarithm of probabilities.
+spectrum, the level and the pitch, normalised by speaker, and a support vector machine.
+baseline_both: the mean of their probabilities. All are fitted on the training rows alone, their
+hyperparameters included (cross-validation by session); `_output` is the logarithm of probabilities.
+Shapes: N rows, C = 7 classes, F statistics of a clip.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
-import platform
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
+import librosa
 import numpy as np
-import sklearn
+from joblib import parallel_config
+from scipy.special import softmax
+from sklearn.base import BaseEstimator
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import SVC
 
-from pipeline.classics.classifiers import VoiceClassifier, WordClassifier, deal_sessions
-from pipeline.files import read_data_hash, together
-from pipeline.learning.dataset import Utterances, load_utterances
-from pipeline.learning.testing import write
-from pipeline.record import Work
+from common.data import Dataset, load_data
+from common.features import Mel, deltas, log_mel
+from common.files import (
+    FULL_SCALE,
+    LABELS,
+    SAMPLE_RATE,
+    Stage,
+    UserError,
+    describe_machine,
+    read_data_hash,
+)
+from common.testing import write_rows_of
+from common.voice import SpeakerNorm, clip_stats, norm_of_rows
+from fusion.fitting import fit_temperatures
+from fusion.predictions import HELD_OUT
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
 OUTPUTS = "outputs"
 RESTART = False  # yes: also if an earlier run left all of this
 SEED = 1  # of the dealing of sessions in the cross-validation
-KNOWN = "past"  # of a speaker: past (earlier turns), alone (the utterance), all (transductive)
+SPEAKER_NORM = "past"  # statistics of: past (earlier turns), utterance, all (transductive)
 # --------------------------------------------------------------------------------------
 
+MEL = Mel(bins=32)
+LOWEST, HIGHEST = 65.0, 500.0  # Hz of a voice's pitch
+PITCH_WINDOW = 1024  # samples, 64 ms: several periods of the lowest pitch
+PERCENTILES = (10, 50, 90)
+STATISTICS = (MEL.bins + 2) * (len(PERCENTILES) + 1) + 1
+FOLDS = 5  # of the cross-validation
+STRENGTHS = (1, 3, 10)  # C of both classifiers, of which the best is taken
+GAMMAS = (0.3 / STATISTICS, 1 / STATISTICS)  # of the kernel; the statistics have variance 1
+STD_FLOOR = 0.01  # of a statistic that hardly moves
+ENOUGH = 2_000  # rows to choose by: a support vector machine's time grows with their square
 LEAST = 1e-6  # probability, so that the logarithm is finite
+
+Splits = list[tuple[np.ndarray, np.ndarray]]  # rows to learn from, rows to score
 
 
 def main() -> None:
-    inputs = {"data_hash": read_data_hash(DATA)}
-    work = Work(
-        "baseline.py", Path(OUTPUTS), config.settings(globals()), inputs, Path(OUTPUTS) / "baseline"
-    )
-    if work.is_done():
+    inputs = {"data": read_data_hash(DATA)}
+    stage = Stage("baseline.py", Path(OUTPUTS), settings.read(globals()), inputs)
+    if stage.is_done():
         return
-    fit, held_out, test = (load_utterances(DATA, split) for split in ("train", "valid", "test"))
+    fit, held_out, test = (load_data(DATA, split) for split in ("train", "valid", "test"))
     print(f"baseline: {fit} to learn from")
-    splits = deal_sessions(fit, SEED)
-    words, voice = WordClassifier(fit, splits), VoiceClassifier(fit, KNOWN, splits)
-    print(f"chosen on them: words {words.chosen}, voice {voice.chosen}")
-    with together():
-        write_all(Path(OUTPUTS), "test", test, words, voice)
-        if len(held_out):
-            write_all(Path(OUTPUTS) / "valid", "held-out", held_out, words, voice)
-    if not len(held_out):
-        for path in (Path(OUTPUTS) / "valid").glob("baseline_*"):
-            path.unlink()  # of an earlier run
-    work.finish()
+    splits = split_sessions(fit)
+    text, audio = TextClassifier(fit, splits), AudioClassifier(fit, SPEAKER_NORM, splits)
+    print(f"chosen on them: text {text.chosen}, audio {audio.chosen}")
+    write_predictions(stage.unfinished, "test", test, text, audio)
+    if len(held_out):
+        write_predictions(stage.unfinished / HELD_OUT, "held-out", held_out, text, audio)
+    stage.publish()
 
 
-def write_all(
-    folder: Path, kind: str, rows: Utterances, words: WordClassifier, voice: VoiceClassifier
+def split_sessions(fit: Dataset) -> Splits:
+    """Return FOLDS splits by session, fewer if there are fewer sessions."""
+    count = len(np.unique(fit.sessions))
+    if count < 2:
+        raise UserError(f"{fit} to learn from: the cross-validation needs two sessions or more")
+    folds = GroupKFold(min(FOLDS, count), shuffle=True, random_state=SEED)
+    return list(folds.split(fit.sessions, groups=fit.sessions))
+
+
+class TextClassifier:
+    """TF-IDF of the characters within words -> logistic regression, classes balanced."""
+
+    def __init__(self, fit: Dataset, splits: Splits):
+        words = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), min_df=2, sublinear_tf=True)
+        model = make_pipeline(words, LogisticRegression(class_weight="balanced", max_iter=1000))
+        grid = {"logisticregression__C": STRENGTHS}
+        self.model = search(model, grid, fit.table["text"], fit.labels, splits)
+        self.chosen = self.model.best_params_
+
+    def predict(self, rows: Dataset) -> np.ndarray:
+        """Return the probabilities, (N, C)."""
+        return to_all_classes(self.model.predict_proba(rows.table["text"]), self.model.classes_)
+
+
+class AudioClassifier:
+    """Statistics of a clip, normalised by speaker -> support vector machine, classes balanced.
+
+    Decision values become probabilities by one temperature, which is fitted where each row's
+    machine has not seen the row's session.
+    """
+
+    def __init__(self, fit: Dataset, speaker_norm: str, splits: Splits):
+        self.speaker_norm = speaker_norm
+        self.norm = replace(SpeakerNorm.fit(collect_stats(fit)), std_floor=STD_FLOOR)
+        features, labels = self.features(fit), fit.labels
+        grid = {"C": STRENGTHS, "gamma": GAMMAS}
+        self.model = search(SVC(class_weight="balanced"), grid, features, labels, splits)
+        self.chosen = self.model.best_params_
+        with warnings.catch_warnings():
+            # A class that a split lacks has the lowest of all numbers there; cut off below.
+            warnings.filterwarnings("ignore", message="Number of classes in training fold")
+            decisions = cross_val_predict(
+                self.model.best_estimator_, features, labels, cv=splits, method="decision_function"
+            )
+        decisions = decisions.clip(-1)  # the lowest decision value of a machine
+        places = np.searchsorted(self.model.classes_, labels)
+        (self.temperature,) = fit_temperatures(decisions[None], places)
+
+    def features(self, rows: Dataset) -> np.ndarray:
+        """Return each row's statistics less the speaker's mean, over the speaker's deviation."""
+        stats = collect_stats(rows)
+        mean, std = norm_of_rows(rows, stats, self.norm, self.speaker_norm)
+        return (stats[:, 2 : 2 + STATISTICS] - mean) / std
+
+    def predict(self, rows: Dataset) -> np.ndarray:
+        """Return the probabilities, (N, C)."""
+        decisions = self.model.decision_function(self.features(rows))
+        return to_all_classes(softmax(decisions / self.temperature, axis=1), self.model.classes_)
+
+
+def search(model: BaseEstimator, grid: dict, features, labels: np.ndarray, splits: Splits):
+    """Return the search, fitted on all rows with the parameters of the best macro F1.
+
+    Of many rows every second, third ... is enough to choose by.
+    """
+    step = max(1, len(labels) // ENOUGH)
+    thin = [(learned[::step], scored[::step]) for learned, scored in splits]
+    found = GridSearchCV(model, grid, scoring="f1_macro", cv=thin)
+    with parallel_config("threading", n_jobs=-1):
+        return found.fit(features, labels)
+
+
+def to_all_classes(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return probabilities of all classes, (N, C): 0 of a class that was not learned."""
+    every = np.zeros((len(probabilities), len(LABELS)))
+    every[:, classes] = probabilities
+    return every
+
+
+def collect_stats(rows: Dataset) -> np.ndarray:
+    """Return each row's sufficient statistics, (N, K); describe_clip makes its one frame."""
+    described = rows.cached("statistics", {}, lambda samples: describe_clip(samples)[None])
+    return np.stack([clip_stats(frame[None]) for frame in described.frames])
+
+
+def describe_clip(samples: np.ndarray) -> np.ndarray:
+    """Return what is typical of a clip, (STATISTICS,) float64.
+
+    Percentiles and mean movement of every mel bin, of the level, and of the pitch in the louder
+    half of the frames (the others are hardly voiced); the logarithm of the length.
+    """
+    spectrogram = log_mel(samples, MEL)
+    level = np.log(np.exp(spectrogram).mean(1))
+    pitch = log_pitch(samples)[level >= np.median(level)]
+    curves = np.column_stack([spectrogram, level])
+    return np.concatenate(
+        [summarise(curves), summarise(pitch[:, None]), [np.log(len(level))]], dtype=np.float64
+    )
+
+
+def log_pitch(samples: np.ndarray) -> np.ndarray:
+    """Return the pitch at each frame of `log_mel`, (T,), in octaves above 1 Hz.
+
+    YIN (de Cheveigné and Kawahara 2002); what it says of an unvoiced frame means nothing.
+    """
+    missing = max(0, MEL.window - len(samples))
+    around = (PITCH_WINDOW - MEL.window) // 2  # the longer windows have the same centres
+    pitch = librosa.yin(
+        np.pad(samples.astype(np.float32) / FULL_SCALE, (around, around + missing)),
+        fmin=LOWEST,
+        fmax=HIGHEST,
+        sr=SAMPLE_RATE,
+        frame_length=PITCH_WINDOW,
+        hop_length=MEL.hop,
+        center=False,
+    )
+    return np.log2(pitch)
+
+
+def summarise(curves: np.ndarray) -> np.ndarray:
+    """Return each curve's percentiles and mean movement: (T, K) -> (4 K,)."""
+    return np.concatenate(
+        [*np.percentile(curves, PERCENTILES, axis=0), np.abs(deltas(curves)).mean(0)]
+    )
+
+
+def write_predictions(
+    folder: Path, kind: str, rows: Dataset, text: TextClassifier, audio: AudioClassifier
 ) -> None:
-    """Write the predictions of the words, of the voice and of their mean; print the scores."""
-    by_words, by_voice = words.recognise(rows), voice.recognise(rows)
+    """Write the predictions of both classifiers and of their mean; print the scores."""
+    by_text, by_audio = text.predict(rows), audio.predict(rows)
     run = {
         "data_hash": rows.data_hash,
         "synthetic": rows.synthetic,
-        "settings": {"seed": SEED, "words": words.chosen, "voice": voice.chosen},
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "scikit-learn": sklearn.__version__,
-        },
+        "settings": {"seed": SEED, "text": text.chosen, "audio": audio.chosen},
+        **describe_machine(),
     }
-    for name, probabilities, known in (
-        ("baseline_text", by_words, None),
-        ("baseline_audio", by_voice, KNOWN),
-        ("baseline_both", (by_words + by_voice) / 2, KNOWN),
+    for name, probabilities, norm in (
+        ("baseline_text", by_text, None),
+        ("baseline_audio", by_audio, SPEAKER_NORM),
+        ("baseline_both", (by_text + by_audio) / 2, SPEAKER_NORM),
     ):
         logits = np.log(probabilities.clip(LEAST))
-        write(folder, name, kind, rows, logits, run | {"known": known})
+        write_rows_of(folder, name, kind, rows, logits, run | {"speaker_norm": norm})
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

@@ -10,7 +10,7 @@ Writes  nothing: a visitor's conversation lives in memory, Gradio's copies are d
 The page needs no network, and tells nobody anything.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
@@ -18,8 +18,8 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from pipeline.files import UserError
-from pipeline.predicting import load_run
+from common.files import UserError
+from predicting import load_run
 
 # --------------------------------------------------------------------------------------
 OUTPUTS = "outputs"  # a folder of trained models
@@ -42,15 +42,15 @@ def main() -> None:
         raise UserError("gradio is missing: pip install -r requirements-demo.txt")
     run = load_run(OUTPUTS)
     for model in run.models:  # now, so that the first visitor neither waits nor meets a broken one
-        run.networks.load(model)
+        run.load(model)
     transcribe = None
     if ASR:
-        from pipeline.predicting.transcribing import load_recogniser  # here: takes seconds
+        from predicting.transcribing import load_recogniser  # here: takes seconds
 
         transcribe = load_recogniser(ASR)
     os.environ.update(OFFLINE)
-    from pipeline.demo import page
-    from pipeline.demo.conversation import find_examples
+    from extras.demo import page
+    from extras.demo.conversation import find_examples
 
     examples = find_examples(Path(EXAMPLES)) if EXAMPLES else []
     made = page.make_page(run, MOST_SECONDS, transcribe, ASR, examples)
@@ -73,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

@@ -1,7 +1,8 @@
-"""Fuse the three models' predictions, and say how good each of them and each fusion is.
+"""Fuse the models' predictions, and say how good each of them and each fusion is.
 
-Reads   OUTPUTS/{text,audio,cmbert}_{truth,pred,output,index}.npy, _rows.tsv    test rows
-        OUTPUTS/valid/ the same                                 rows held out of training
+Reads   OUTPUTS/{name}_{truth,pred,output,index}.npy, _rows.tsv, _run.json    test rows of two to
+        ten models, whatever their names (text, audio and cmbert for the paper's procedure)
+        OUTPUTS/heldout/ the same                               rows held out of training
         OUTPUTS/baseline_{text,audio,both}_*.npy, if they are there: shown beside the others
 Writes  OUTPUTS/ensemble_{soft,weighted_soft,hard,stacking}_pred.npy (and _output.npy)
         OUTPUTS/ensemble_dialogue_{past,whole}_*.npy            where the order of turns is known
@@ -10,18 +11,17 @@ Writes  OUTPUTS/ensemble_{soft,weighted_soft,hard,stacking}_pred.npy (and _outpu
 
     python ensemble.py
 
-Whatever is fitted is fitted on the held-out rows and never sees a test label. With the test files
-alone, the methods that learn are cross-validated on the test rows and do learn from test labels of
-other sessions; the tables say so. Of several folds each has a fusion of its own. The dialogue rows
-learn from the labels of the training sessions in DATA how emotions follow one another; else only
-the report page looks at anything else (transcripts and counts in DATA, curves in OUTPUTS).
+Everything that is fitted is fitted on the held-out rows and never sees a test label. With the test
+files alone, the methods that learn are cross-validated on the test rows and do learn from test
+labels of other sessions; the tables say so. Of several folds each has a fusion of its own. The
+dialogue rows learn from the labels of the training sessions in DATA how emotions follow one
+another; otherwise only the report page reads DATA (transcripts and counts).
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -29,28 +29,20 @@ import numpy as np
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
-from pipeline.evaluation import (
-    changes,
-    choice,
-    conversation,
-    fitting,
-    folds,
-    origin,
-    page,
-    parts,
-    predictions,
-    published,
-    scoring,
-    tables,
-    voting,
+from common.files import (
+    Stage,
+    read_bytes,
+    read_json,
+    write_array,
+    write_bytes,
+    write_json,
+    write_text,
 )
-from pipeline.evaluation.fitting import Rows
-from pipeline.evaluation.origin import Corpus
-from pipeline.evaluation.predictions import MODELS, Predictions
-from pipeline.figures import ensemble as plots
-from pipeline.figures import style, training
-from pipeline.files import read_json, together, write_array, write_json, write_text
-from pipeline.record import Work
+from fusion import choice, dialogue, methods, paper, plots, scoring, tables
+from fusion.corpus import Corpus, describe, identify, read_corpus
+from fusion.fitting import Fold, average, join_folds, read_fold
+from fusion.fitting import describe as describe_rows
+from fusion.predictions import INPUTS, Predictions
 
 # ----------------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote, for dialogues and the report; of folds "a,b"
@@ -61,169 +53,155 @@ CONTEXT = True  # also fuse by the turns around: Dialogue (past), Dialogue (whol
 TARGET = "accuracy+macro_f1"  # the fusion is chosen by their mean; accuracy, f1, macro_f1, uar
 # ----------------------------------------------------------------------------------------------
 
-FUSED = ("soft", "weighted_soft", "hard", "stacking", "dialogue_past", "dialogue_whole")
-
 
 def main() -> None:
     folders = [Path(folder.strip()) for folder in OUTPUTS.split(",")]
     place = Path(RESULTS) if RESULTS else folders[0]
-    inputs = origin.identify(folders, DATA)
-    work = Work("ensemble.py", place, config.settings(globals()), inputs, place / "ensemble")
-    if work.is_done():
-        show(read_json(place / "ensemble_details.json", "ensemble.py"), place)
-        return
-    with threadpool_limits(limits=1):  # the same sums on every machine, and no threads to wait for
-        compare_methods()
-    work.finish()
+    paper.load_lightgbm()  # before any work: the machine may lack its system library
+    stage = Stage("ensemble.py", place, settings.read(globals()), identify(folders, DATA))
+    if not stage.is_done():
+        with threadpool_limits(limits=1):  # the same sums on every machine
+            fuse_and_score(folders, stage.unfinished)
+        stage.publish()
+    if len(folders) > 1 or folders[0] != place:  # each fold predicts by its own fusion
+        for number, folder in enumerate(folders):
+            fitted = read_bytes(place / name_fusion(folders, number), "ensemble.py")
+            write_bytes(folder / "fusion.json", fitted)
+    show(read_json(place / "ensemble_details.json", "ensemble.py"), place)
 
 
-def compare_methods() -> None:
-    """Fuse, score and write: the whole stage."""
-    choice.check_target(TARGET)
-    fitting.load_lightgbm()  # before minutes of work: it may be what the machine lacks
-    every = [folds.read(Path(folder.strip())) for folder in OUTPUTS.split(",")]
-    runs = [part.test for part in every]
-    test, learn, fitted_on, compared_by = folds.join(every)
-    corpus = origin.read_corpus(DATA, runs)
-    ablation = origin.read_ablation(test.folder, test) if len(runs) == 1 else []
-    histories = training.read_histories(Path(RESULTS or runs[0].folder))
-    classics = predictions.join_baselines(runs)
-    is_held_out = all(part.is_held_out for part in every)
-    with ThreadPoolExecutor(1) as beside:  # LightGBM leaves Python's lock to others
-        followed = beside.submit(follow_paper, test, learn, is_held_out)
-        pred, probabilities, weighted, choices = fuse(test.logits, classics, learn)
-    readings = []
-    if CONTEXT:
-        plain = probabilities["stacking"]
-        readings = conversation.read_folds(every, choices, corpus.told, plain)
-        read = conversation.join(readings)
-        probabilities |= read
-        pred |= {method: values.argmax(axis=-1) for method, values in read.items()}
-    known = {model: run.get("known") for model, run in test.runs.items()}
-    synthetic = next(filter(None, (run.get("synthetic") for run in test.runs.values())), None)
-    of_folds = zip(every, choices, readings or [None] * len(every), strict=True)
-    stored = [
-        choice.fit_fusion(part.rows, chosen, known, synthetic, part.fitted_on, reading)
-        for part, chosen, reading in of_folds
-    ]
-    fusions = {
-        part.test.folder / "fusion.json": fusion for part, fusion in zip(every, stored, strict=True)
+def name_fusion(folders: list[Path], number: int) -> str:
+    """Return the name of a fold's fusion among the results."""
+    return f"fusion_fold{number}.json" if len(folders) > 1 else "fusion.json"
+
+
+def fuse_and_score(folders: list[Path], place: Path) -> None:
+    """Fuse, score and write to a place: the whole stage."""
+    every = [read_fold(folder) for folder in folders]
+    test, learn, fitted_on = join_folds(every)
+    corpus = read_corpus(DATA, [fold.test for fold in every])
+    is_held_out = all(fold.is_held_out for fold in every)
+    rules = paper.apply_rules(test, learn, is_held_out)
+    probabilities, votes, choices = fuse(test, learn)
+    readings = read_dialogues(every, choices, corpus, probabilities["stacking"])
+    for kind in dialogue.KINDS if readings else ():
+        parts = [reading.probabilities[kind] for reading in readings]
+        probabilities[f"dialogue_{kind}"] = np.concatenate(parts)
+    pred = {
+        name: methods.vote_hard(test.logits) if name == "hard" else rows.argmax(-1)
+        for name, rows in probabilities.items()
     }
-    learned = choice.summarise(weighted, choices, stored)
-    learned["conversation"] = conversation.summarise(readings) if readings else None
+    del probabilities["hard"]
+
+    synthetic = next(filter(None, (run.get("synthetic") for run in test.runs.values())), None)
+    speaker_norm = {model: run.get("speaker_norm") for model, run in test.runs.items()}
+    notes = {"speaker_norm": speaker_norm, "synthetic": synthetic}
+    inputs = {m: run.get("inputs", INPUTS.get(m, "text+audio")) for m, run in test.runs.items()}
+    fusions = []
+    for number, fold in enumerate(every):
+        reading = readings[number] if readings else None
+        winner, fitted_on_fold = choices[number].winner, fold.fitted_on
+        fusions.append(choice.fit_fusion(fold.rows, winner, inputs, reading, fitted_on_fold, notes))
+        fusions[-1].write(place / name_fusion(folders, number))
+    learned = choice.summarise(test.models, votes, choices, fusions)
+    learned["dialogue"] = average([reading.learned for reading in readings]) if readings else None
+    ablation = folders[0] / "cmbert_ablation.json"  # of several folds, the first one's
     results = {
-        "known": known,
-        "synthetic": synthetic,
-        "test": folds.describe(test),
-        "spread": folds.describe_spread(every, pred["stacking"]),
+        **notes,
+        "test": {"rows": describe_rows(test), "models": test.models},
         "is_held_out": is_held_out,
         "fitted_on": fitted_on,
-        "compared_by": compared_by,
         "target": TARGET,
         "runs": test.runs,
         "learned": learned,
-        **scoring.evaluate(test, pred, probabilities, followed.result()),
-        "parts": parts.score_parts(test, pred, corpus.seen),
-        "ablation": ablation,
-        "origin": origin.describe(runs, corpus),
+        **scoring.evaluate(test, pred, probabilities, rules, corpus.seen),
+        "ablation": read_json(ablation, "run_classifier.py") if ablation.is_file() else [],
+        "origin": describe([fold.test for fold in every], corpus),
     }
-    write_results(results, fusions, corpus, histories, test, pred, probabilities)
+    histories = plots.read_histories(folders[0], test.models)
+    shown = {m: pred[m] for m in (*test.models, "soft", "weighted_soft", "hard", "stacking")}
+    figures = plots.draw_all(place / "plots", results, test.truth, shown, histories)
+    write_results(place, results, test, pred, probabilities, corpus, figures)
 
 
-def fuse(logits: np.ndarray, classics: dict, learn) -> tuple[dict, dict, list, list]:
-    """Return predictions (N,) and probabilities (N, C) by method, the weights, the choices.
+def fuse(test: Predictions, learn) -> tuple[dict, list, list]:
+    """Return every method's probabilities (N, C), the weighted votes and the choices of the folds.
 
-    classics: logits (N, C) of the baselines, which are scored but never fused.
+    learn: of `join_folds`. The baselines are scored and never fused; hard voting has labels alone.
     """
-    probabilities = {"majority": learn(fitting.fit_majority)[0]}
-    probabilities |= {name: softmax(rows, axis=-1) for name, rows in classics.items()}
-    probabilities |= dict(zip(MODELS, softmax(logits, axis=-1), strict=True))
-    probabilities["soft"] = voting.vote_soft(logits)
-    probabilities["weighted_soft"], weighted = learn(voting.fit_weighted_soft)
+    probabilities = {"majority": learn(methods.fit_majority)[0]}
+    probabilities |= {name: softmax(rows, axis=-1) for name, rows in test.baselines.items()}
+    probabilities |= dict(zip(test.models, softmax(test.logits, axis=-1), strict=True))
+    probabilities["soft"] = methods.vote_soft(test.logits)
+    probabilities["weighted_soft"], votes = learn(methods.fit_weighted_soft)
+    probabilities["hard"] = None
     probabilities["stacking"], choices = learn(partial(choice.choose, target=TARGET))
-    pred = {method: values.argmax(axis=-1) for method, values in probabilities.items()}
-    pred["hard"] = voting.vote_hard(logits)
-    in_order = {method: pred[method] for method in tables.NAMES if method in pred}
-    return in_order, probabilities, weighted, choices
+    return probabilities, votes, choices
 
 
-def follow_paper(test: Predictions, learn, is_held_out: bool) -> dict:
-    """Predict by the published rules; the first learns from the labels that it is scored on."""
-    rows = Rows(test.logits, test.truth, folds.choose_groups(test)[0])
-    cross_validated = fitting.cross_fit(published.fit_published_stacking, rows)
-    in_sample = published.fit_published_stacking(rows).predict(test.logits)
-    honest = {}
-    if is_held_out:
-        held_out = learn(published.fit_published_stacking)[0]
-        honest["stacking_honest"] = held_out.argmax(axis=-1)
-    return {
-        "stacking_in_sample": in_sample.argmax(axis=-1),
-        "stacking_cross_validated": cross_validated.argmax(axis=-1),
-        **honest,
-        "soft": published.published_soft(test.logits),
-        "weighted_soft": published.published_weighted_soft(test.logits),
-        "hard": published.published_hard(test.logits),
-    }
+def read_dialogues(
+    every: list[Fold], choices: list[choice.Choice], corpus: Corpus, stacked: np.ndarray
+) -> list[dialogue.Reading]:
+    """Read the test rows of every fold; [] where that is not wanted or their order not on record.
+
+    stacked (N, C): stacking's probabilities of the test rows of all folds.
+    """
+    if not CONTEXT:
+        return []
+    if any(fold.facts is None or fold.test.facts is None for fold in every):
+        print("no dialogue rows: *_rows.tsv with the order of the turns is missing")
+        return []
+    ends = np.cumsum([len(fold.test.truth) for fold in every])
+    turns = corpus.turns or [None] * len(every)
+    return [
+        dialogue.read_fold(fold, chosen.cross_validated, plain, train_turns)
+        for fold, chosen, plain, train_turns in zip(
+            every, choices, np.split(stacked, ends[:-1]), turns, strict=True
+        )
+    ]
 
 
 def write_results(
+    place: Path,
     results: dict,
-    fusions: dict,
-    corpus: Corpus,
-    histories: dict,
     test: Predictions,
     pred: dict,
     probabilities: dict,
+    corpus: Corpus,
+    figures: dict[str, Path],
 ) -> None:
-    """Write predictions, tables, plots and the report page, and print the tables."""
-    outputs = Path(RESULTS or OUTPUTS.split(",")[0].strip())
+    """Write fused predictions, tables and the report page."""
     made = tables.make_tables(results)
-    if results["learned"]["conversation"]:
-        made["conversation"] = changes.tabulate(results, test, pred, probabilities, corpus)
-    every = [table for section in made.values() for table in section]
-    figures = plots.draw_all(outputs / "plots", results, test, pred, probabilities)
-    figures |= training.draw_all(outputs / "plots", histories)
-    font = style.find_font()
-    html = page.write_page(results, made, figures, test, pred, probabilities, corpus, font)
-    with together():
-        for path, fusion in fusions.items():
-            fusion.write(path)
-        write_numbers(outputs, results, pred, probabilities)
-        write_text(outputs / "ensemble.md", tables.write_markdown(results["synthetic"], every))
-        write_text(outputs / "report.html", html)
-    if not results["learned"]["conversation"]:  # an earlier run may have read one
-        for path in outputs.glob("ensemble_dialogue_*.npy"):
-            path.unlink()
-    show(results, outputs)
+    write_text(place / "ensemble.md", tables.write_markdown(results["synthetic"], made.values()))
+    made["mistakes"] = tables.tabulate_mistakes(
+        test, pred, probabilities["stacking"].max(1), corpus
+    )
+    write_text(place / "report.html", tables.write_page(results, made, figures))
+    notice = {name: results[name] for name in ("synthetic", "speaker_norm")}
+    rows = [{"untied": None} | row | notice for row in results["rows"]]
+    for row in rows if results["untied"] else ():
+        scores = results["untied"]["scores"][row["method"]]
+        row["untied"] = {"rows": results["untied"]["rows"], **scores}
+    for method in pred:
+        if method not in (*test.models, *test.baselines, "majority"):
+            write_array(place / f"ensemble_{method}_pred.npy", pred[method])
+            if method in probabilities:
+                write_array(place / f"ensemble_{method}_output.npy", probabilities[method])
+    write_json(place / "ensemble.json", rows)
+    write_json(place / "ensemble_details.json", results)
 
 
-def show(results: dict, outputs: Path) -> None:
-    """Print the tables of scores, where the others are, and what stacking came out as."""
+def show(results: dict, place: Path) -> None:
+    """Print the tables of scores, where the others are, and the choice of the stacker."""
     made = tables.make_tables(results)
-    print(tables.write_markdown(results["synthetic"], [*made["scores"], *made["paper"]]))
-    print(f"written: {outputs}/ensemble.json, ensemble_details.json, ensemble_*.npy, plots/")
-    print(f"all tables: {outputs}/ensemble.md; with plots: {outputs}/report.html")
+    shown = [made[name] for name in ("scores", "comparisons", "paper") if name in made]
+    print(tables.write_markdown(results["synthetic"], shown))
+    print(f"written: {place}/ensemble.json, ensemble_details.json, ensemble_*.npy, plots/")
+    print(f"all tables: {place}/ensemble.md; with plots: {place}/report.html")
     score = next(row["accuracy"] for row in results["rows"] if row["method"] == "stacking")
     winner = results["learned"]["stacking"]["winner"]
-    print(f"stacking: accuracy {score:.4f} by {winner}, chosen {results['compared_by']}")
-
-
-def write_numbers(outputs: Path, results: dict, pred: dict, probabilities: dict) -> None:
-    """Write the fused predictions and all scores."""
-    for method in (method for method in FUSED if method in pred):
-        write_array(outputs / f"ensemble_{method}_pred.npy", pred[method])
-        if method in probabilities:
-            write_array(outputs / f"ensemble_{method}_output.npy", probabilities[method])
-    notice = {"synthetic": results["synthetic"], "known": results["known"]}
-    notice |= {"encoder": tables.name_encoder(results)}
-    untied = results["untied"]
-    rows = [
-        row | {"untied": untied and {"rows": untied["rows"], **untied["scores"][row["method"]]}}
-        for row in results["rows"]
-    ]
-    write_json(outputs / "ensemble.json", [row | notice for row in rows])
-    write_json(outputs / "ensemble_details.json", results)
+    print(f"stacking: accuracy {score:.4f} by {winner}, chosen on {results['fitted_on']}")
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

@@ -21,7 +21,7 @@ The exit status is 0 where all is answered, 1 where some of several recordings o
 each said with its reason, and 2 where nothing is.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
@@ -34,11 +34,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.files import UserError, remove, unwritable
-from pipeline.predicting import Answer, Heard, Recording, Run, load_run, predict, recordings
-from pipeline.predicting.answers import COLUMNS, MODELS, as_dict, as_line, as_row, one_line
-from pipeline.predicting.recordings import Refuse
-from pipeline.predicting.speakers import load_voice, save_voice
+from common.files import UserError, remove, unwritable
+from predicting import Answer, History, Recording, Run, load_run, predict, recordings
+from predicting.answers import COLUMNS, MODELS, as_dict, as_line, as_row, one_line
+from predicting.recordings import Refuse
+from predicting.speakers import load_voice, save_voice
 
 # --------------------------------------------------------------------------------------
 RECORDINGS = ()  # WAV, FLAC, OGG, OPUS, MP3 files, folders of them: given without a name
@@ -88,11 +88,12 @@ def answer_all() -> None:
     introduce(run)
     transcribe = None
     if ASR:
-        from pipeline.predicting.transcribing import load_recogniser  # here: takes seconds
+        from predicting.transcribing import load_recogniser  # here: takes seconds
 
         transcribe = load_recogniser(ASR)
-    heard = Heard() if ENROL or not SPEAKER else load_voice(run, SPEAKER)
-    learned = show_progress(predict(run, enrolled, heard, transcribe, refuse), len(enrolled))
+    voices = {} if ENROL or not SPEAKER else load_voice(run, SPEAKER)
+    history = History(voices)
+    learned = show_progress(predict(run, enrolled, history, transcribe, refuse), len(enrolled))
     count = 0
     for answer in learned:
         if answer.probabilities is None:
@@ -102,11 +103,13 @@ def answer_all() -> None:
     if ENROL and not count:  # what was kept of the voice stays
         sys.exit(2)
     if files:
-        count += write(show_progress(predict(run, files, heard, transcribe, refuse), len(files)))
+        count += write(show_progress(predict(run, files, history, transcribe, refuse), len(files)))
     if not count:
         sys.exit(2)
     if SPEAKER:
-        note(f"{SPEAKER} is known from {save_voice(run, SPEAKER, heard)} utterances")
+        known = history.voices.get(SPEAKER)
+        known = 0 if known is None else save_voice(run, SPEAKER, known)
+        note(f"{SPEAKER} is known from {known} utterances")
     if failed:
         note(f"answered {count}, not answered {len(failed)}: see above")
         sys.exit(1)
@@ -116,7 +119,7 @@ def hand_on() -> None:
     """Write MODEL to the folder EXPORT."""
     if RECORDINGS or TEXT or MANIFEST or TURNS or ASR or SPEAKER or ENROL or JSON or TSV or ONNX:
         raise UserError("--export takes --model alone")
-    from pipeline.predicting.export import export  # here: onnx takes seconds
+    from extras.export.export import export  # here: onnx takes seconds
 
     without = export(load_run(MODEL), EXPORT)
     graphs = f" (no ONNX graph of {', '.join(without)})" if without else ""
@@ -198,8 +201,8 @@ def write_table(path: Path, answers: Iterator[Answer]) -> int:
         with open(part, "w", encoding="utf-8-sig", newline="\n") as stream:
             print("\t".join(COLUMNS), file=stream)
             for answer in answers:
-                print(as_row(answer), file=stream, flush=True)
                 count += 1
+                print(as_row(answer), file=stream, flush=True)
             os.fsync(stream.fileno())
         if count:
             part.replace(path)
@@ -212,7 +215,7 @@ def write_table(path: Path, answers: Iterator[Answer]) -> int:
         if not count:
             remove(part)
         elif part.exists():
-            note(f"{part} has the {count} utterances that were answered until then")
+            note(f"{part} has what was answered until then")
     return count
 
 
@@ -222,4 +225,4 @@ def note(text: str) -> None:
 
 
 if __name__ == "__main__":
-    config.run(main, words="recordings")
+    settings.run(main, words="recordings")

@@ -19,13 +19,12 @@ For a corpus beyond one machine: `pip install distributed`, start `dask schedule
 tcp://HOST:8786. Every machine must see the corpus and the data folder under the same paths.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
 import csv
 import os
-import shutil
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -34,6 +33,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from common import sound
+from common.files import LABELS, Stage, sha256, write_json, write_text
 from corpora.account import Account
 from corpora.counts import compare_counts, count_utterances, count_verbatim, is_tied
 from corpora.matching import VOTES
@@ -42,9 +42,6 @@ from corpora.report import print_account, print_corpus, print_summary, write_rep
 from corpora.several import Corpus, join, open_corpus
 from corpora.splits import SPLITS, check_not_empty, split_sessions, split_utterances
 from corpora.tree import find_tree
-from pipeline.files import sha256, write_json, write_text
-from pipeline.labels import LABELS
-from pipeline.record import Work
 
 # ------------------------------------------------------------------------------------------------
 CORPUS = "data/KEMDy19"  # KEMDy19 or KEMDy20, any release, or a folder above it; several: "a,b"
@@ -76,14 +73,12 @@ def main() -> None:
         "corpus": " ".join(tree.fingerprint() + tree.stamp() for tree in trees),
         "report": os.path.relpath(report, data),
     }
-    work = Work("preprocess.py", data, config.settings(globals()), inputs, data / "data")
-    unfinished = data / "unfinished"  # an earlier run's data stay until these are whole
-    work.take_up(unfinished)
-    if work.is_done():
+    stage = Stage("preprocess.py", data, settings.read(globals()), inputs)
+    if stage.is_done():
         return
     report.mkdir(parents=True, exist_ok=True)
     TemporaryFile(dir=report).close()  # before hours of reading: the report is written last
-    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished = stage.unfinished
 
     corpora = [open_corpus(tree) for tree in trees]
     for corpus in corpora:
@@ -112,7 +107,7 @@ def main() -> None:
         for name in (f"{split}.tsv", f"{split}_audio.npy"):
             manifest["files"][name] = sha256(unfinished / name)
     write_json(unfinished / "manifest.json", manifest)
-    work.complete(unfinished)
+    stage.publish()
     names = ", ".join(manifest["files"])
     print(f"written: {names} and manifest.json in {data}; {report / 'report.md'}")
 
@@ -144,7 +139,7 @@ def describe(corpus: Corpus, sessions: dict[str, list[int]], used: pd.DataFrame)
     return {
         "corpus": corpus.describe(),
         "synthetic": corpus.synthetic,
-        "settings": config.settings(globals()),
+        "settings": settings.read(globals()),
         "labels": list(LABELS),
         "sessions": sessions,
         "counts": count_utterances(used),
@@ -181,4 +176,4 @@ def write_table(path: Path, rows: pd.DataFrame) -> None:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

@@ -14,7 +14,7 @@ Writes  OUTPUTS/cmbert/: model.safetensors, config.json, history.json, tokenizer
 Killed and started again with the same settings, it goes on where it stopped.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
@@ -22,20 +22,35 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from accelerate import Accelerator
 
-from models.speaker import REGIMES
-from pipeline.evaluation import metrics
-from pipeline.evaluation.scoring import choose_groups
-from pipeline.evaluation.tables import with_interval
-from pipeline.files import UserError, write_json
-from pipeline.labels import LABELS
-from pipeline.learning import cmbert
-from pipeline.learning.dataset import Utterances, load_utterances
-from pipeline.learning.recogniser import predict, to_device
-from pipeline.learning.run import Run
-from pipeline.learning.testing import begin, dump, load_trained
-from pipeline.learning.training import train
+from common.checkpoint import (
+    Checkpoint,
+    load_weights,
+    read_config,
+    save_model,
+    unfinished_trainings,
+)
+from common.data import Batch, Dataset, Training, cut_batches, load_data, token_batches
+from common.features import Paper
+from common.files import LABELS, Stage, UserError, write_json
+from common.testing import begin_test, show_scores, write_predictions
+from common.training import (
+    SoftCrossEntropy,
+    autocast,
+    evaluate,
+    leave_others,
+    parameter_groups,
+    predict,
+    seed_step,
+    set_lr,
+    start,
+)
+from common.voice import SPEAKER_NORMS, VALID_NORM, choose_voice, token_voice_batches
+from models import identify
+from models.cmbert import CMBERT, PROJECTION, build_cmbert
+from models.kobert import check_positions, check_unknown_share, load_encoder, load_tokenizer
+from models.speech import load_speech_encoder
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -56,7 +71,7 @@ SCALE = "utterance"  # norm over an utterance's tokens; "batch": over the whole 
 ATTENTION_DROPOUT = 0.3
 DROPOUT = 0.3  # before the classifier and in the fusion; paper 0.1
 AUGMENT = 1.0  # strength of the log-mel's augmentation in training; paper 0
-HIDE_WORDS = 0.5  # share of utterances whose words are masked in training; paper 0
+TEXT_DROP_PROB = 0.5  # of an utterance whose words are masked in training; paper 0
 FROZEN = ()  # name prefixes that are not trained; paper: encoder.embeddings, classifier
 PAD_ID = -1  # token that pads; -1: the tokenizer's; paper 0, which is [UNK]
 # optimisation
@@ -65,8 +80,8 @@ PATIENCE = 8  # epochs without a better validation macro F1
 BATCH_TOKENS = 2048  # padded tokens of a batch
 BATCH_SIZE = 24  # rows of a batch
 SHUFFLE = True
-LEARNING_RATE = 1e-4  # the encoder's: 2e-5 for a BERT of 100 M parameters
-FUSION_RATE = 2e-3  # of everything above the encoder; paper .01
+LR_ENCODER = 1e-4  # 2e-5 for a BERT of 100 M parameters
+LR_HEAD = 2e-3  # of everything above the encoder; paper .01
 WEIGHT_DECAY = 0.01  # not on biases and norms
 BETA2 = 0.999  # of AdamW
 SCHEDULE = "linear"  # or cosine
@@ -77,88 +92,213 @@ LABEL_SMOOTHING = 0.05  # paper 0
 SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
 # after training
 TRAIN = True  # no: test what was trained before
-KNOWN = "past"  # of a speaker: past (earlier turns), alone (the utterance), all (transductive)
+SPEAKER_NORM = "past"  # by the speaker's past turns and this utterance, this utterance, or all
 ATTENTION = ""  # segment ID of a test utterance: plot its attention maps
 # --------------------------------------------------------------------------------------
 
-AFTERWARDS = ("train", "known", "attention")  # settings that a trained model does not depend on
-# Settings that a test depends on.
-TESTED = ("data", "outputs", "restart", "seed", "batch_tokens", "batch_size", "known", "attention")
+AFTER_TRAINING = ("train", "speaker_norm", "attention")  # a trained model does not depend on them
 
 
 def main() -> None:
-    settings = config.settings(globals())
+    block = settings.read(globals())
     if TRAIN:
-        run = Run(cmbert, {n: value for n, value in settings.items() if n not in AFTERWARDS})
-        for part, model in run.trainings():
-            train(model, part, {"encoder": LEARNING_RATE, "": FUSION_RATE})
-            run.save(part, model)
-        run.finish()
-    work = begin(cmbert, {name: settings[name] for name in TESTED})
-    if work.is_done():
-        return
-    dump(cmbert, DATA, OUTPUTS, KNOWN, (BATCH_TOKENS, BATCH_SIZE))
-    test = load_utterances(DATA, "test")
-    _, model = load_trained(cmbert, Path(OUTPUTS) / "cmbert", test)
-    test = model.prepare(test)
-    ablate(model, test)
-    if ATTENTION:
-        plot_attention(model, test)
-    work.finish()
+        train_all({name: value for name, value in block.items() if name not in AFTER_TRAINING})
+    stage = begin_test("run_classifier.py", "cmbert", "run_classifier.py", block)
+    if not stage.is_done():
+        write_predictions(stage, "cmbert", "run_classifier.py", predict_rows, SPEAKER_NORM)
+        ablate(stage)
+        if ATTENTION:
+            plot_attention(stage)
+        stage.publish()
 
 
-def ablate(model: cmbert.CMBERTModel, test: Utterances) -> None:
-    """Print and write the test scores in all regimes, and without the voice or the words."""
+def train_all(block: dict) -> None:
+    """Train what is not trained yet, in the processes that there are."""
+    accelerator = start(DETERMINISTIC)
+    if SCALE == "batch" and accelerator.num_processes > 1:
+        raise UserError("SCALE = 'batch' takes a norm over a whole batch: start one process only")
+    data = load_data(DATA, "train", "valid")
+    inputs = {"data": data.data_hash, "bert": identify(BERT)}
+    if AUDIO not in ("aligned", "paper"):
+        inputs["audio"] = identify(AUDIO)
+    with accelerator.main_process_first():
+        stage = Stage("run_classifier.py", Path(OUTPUTS) / "cmbert", block, inputs, resumable=True)
+        is_done = stage.is_done()
+    if not is_done:
+        for training in unfinished_trainings(stage, data, FOLDS):
+            train(accelerator, training, stage)
+        leave_others(accelerator)
+        stage.publish()
 
-    def whole(batch: dict) -> dict:
-        return batch
 
-    regimes = dict.fromkeys((KNOWN, *REGIMES)) if model.LEARNED else (KNOWN,)
+def choose_network(fit: Dataset, encoder, tokenizer, speech) -> dict:
+    """Return the network's configuration: all that its predictions depend on but the weights."""
+    pad_id = tokenizer.pad_id if PAD_ID < 0 else PAD_ID
+    if pad_id >= encoder.config.vocab_size:
+        size = encoder.config.vocab_size
+        raise UserError(f"PAD_ID = {pad_id}: give -1 or one of the encoder's {size} tokens")
+    if AUDIO == "paper" and Paper().mfcc < MAX_LENGTH:
+        raise UserError(
+            f"MAX_LENGTH = {MAX_LENGTH}: AUDIO = 'paper' lays one of {Paper().mfcc} coefficients "
+            f"against each token: give --max-length {Paper().mfcc} or less"
+        )
+    config = {
+        "scale": SCALE,
+        "voice": VOICE,
+        "pooling": POOLING,
+        "projection": PROJECTION,
+        "max_length": MAX_LENGTH,
+        "pad_id": pad_id,
+        "mask_id": tokenizer.mask_id,
+        "special_ids": [tokenizer.cls_id, tokenizer.sep_id],
+        "encoder": encoder.config.to_dict(),
+    }
+    if speech is None:
+        return config | choose_voice(AUDIO, fit)
+    known = {"audio": "encoder", "width": speech.width, "contents": identify(AUDIO)}
+    return config | known | {"speech": speech.to_json()}
+
+
+def freeze(network: CMBERT, prefixes: tuple[str, ...]) -> None:
+    """Take the parameters whose names begin so out of the training; each prefix must fit one."""
+    names = [name for name, _ in network.named_parameters()]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            parts = ", ".join(name for name, _ in network.named_children())
+            raise UserError(f"FROZEN = {prefix!r}: no weight's name begins so; there are {parts}")
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad &= not name.startswith(tuple(prefixes))
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UserError(f"FROZEN = {prefixes!r}: nothing is left to train")
+
+
+def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
+    """Train a model on training.fit and write it to training.folder."""
+    fit, held_out = training.fit, training.held_out
+    tokenizer = load_tokenizer(BERT)
+    unknown = check_unknown_share(fit.table["text"], tokenizer, BERT)
+    accelerator.print(f"cmbert: {training}; {unknown:.2%} of tokens unknown")
+
+    torch.manual_seed(SEED)
+    encoder = load_encoder(BERT)
+    check_positions(encoder, MAX_LENGTH, BERT)
+    speech = None if AUDIO in ("aligned", "paper") else load_speech_encoder(AUDIO)
+    config = choose_network(fit, encoder, tokenizer, speech)
+    network = CMBERT(encoder, config, ATTENTION_DROPOUT, DROPOUT)
+    freeze(network, FROZEN)
+    groups = parameter_groups(network, {"": LR_HEAD, "encoder": LR_ENCODER}, WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, BETA2), fused=True)
+    model, optimizer = accelerator.prepare(network, optimizer)
+    loss_function = SoftCrossEntropy(accelerator, fit.targets, CLASS_WEIGHTS, LABEL_SMOOTHING)
+    tokens, valid_tokens = (token_batches(rows, tokenizer, config) for rows in (fit, held_out))
+    make_batch = token_voice_batches(
+        fit, tokens, config, SPEAKER_NORMS, AUGMENT, TEXT_DROP_PROB, SEED, speech
+    )
+    make_valid_batch = token_voice_batches(
+        held_out, valid_tokens, config, [VALID_NORM], encoder=speech
+    )
+    plan = [
+        cut_batches(tokens[0], BATCH_TOKENS, BATCH_SIZE, 1000 * SEED + epoch if SHUFFLE else None)
+        for epoch in range(EPOCHS)
+    ]
+    steps = sum(map(len, plan))
+    valid_plan = cut_batches(valid_tokens[0], BATCH_TOKENS, BATCH_SIZE, 0)
+
+    run = Checkpoint(training, stage.made_of, accelerator, network, optimizer, SAVE_MINUTES)
+    for epoch in run.epochs(EPOCHS, PATIENCE):
+        model.train()
+        for step, rows, batch in run.batches(plan[epoch], make_batch):
+            set_lr(optimizer, step, steps, WARMUP, SCHEDULE)
+            seed_step(accelerator, SEED, step)
+            with autocast(accelerator, PRECISION):
+                loss = loss_function(model(**batch), rows)
+            accelerator.backward(loss)
+            gradient = accelerator.clip_grad_norm_(model.parameters(), CLIP)
+            optimizer.step()
+            optimizer.zero_grad()
+            run.end_step(loss, gradient, rows)
+        run.end_epoch(evaluate(accelerator, network, training, valid_plan, make_valid_batch))
+    run.take_best()
+    network.speech = speech  # what is saved needs no other checkpoint
+    save_model(run, stage, config, tokenizer.files())
+
+
+def predict_rows(
+    data: Dataset,
+    folder: Path,
+    title: str,
+    speaker_norm: str = "",
+    change=lambda batch, config: batch,
+) -> np.ndarray:
+    """Return the logits (N, 7) of rows by the model in a folder.
+
+    change: (batch, config) -> another batch, for an ablation.
+    """
+    config = read_config(folder, "run_classifier.py")["network"]
+    network = load_weights(build_cmbert(config), folder, "run_classifier.py")
+    tokens = token_batches(data, load_tokenizer(folder), config)
+    norms = [speaker_norm or SPEAKER_NORM]
+    make = token_voice_batches(data, tokens, config, norms, encoder=network.speech)
+    batches = cut_batches(tokens[0], BATCH_TOKENS, BATCH_SIZE, 0)
+    accelerator = start()
+    network.to(accelerator.device)
+
+    def make_batch(rows: np.ndarray) -> Batch:
+        return change(make(rows), config)
+
+    return predict(accelerator, network, batches, make_batch, data, title)
+
+
+def ablate(stage: Stage) -> None:
+    """Print and write the test scores in all normalisations, and without the voice or the words."""
+    test, folder = load_data(DATA, "test"), Path(OUTPUTS) / "cmbert"
+
+    def zero_voice(batch: Batch, config: dict) -> Batch:
+        return batch | {"audio": np.zeros_like(batch["audio"])}
+
+    def mask_words(batch: Batch, config: dict) -> Batch:
+        ids = batch["input_ids"]
+        kept = np.isin(ids, [*config["special_ids"], config["pad_id"]])
+        return batch | {"input_ids": np.where(kept, ids, config["mask_id"])}
+
     variants = [
-        *[("words and voice", regime, test, whole) for regime in regimes],
-        ("voice zeroed", KNOWN, test, zero_voice),
-        ("voice of another utterance", KNOWN, test.shuffle_voices(SEED), whole),
-        ("words masked", KNOWN, test, model.mask_words),
+        *[("words and voice", test, norm, None) for norm in SPEAKER_NORMS],
+        ("voice zeroed", test, "", zero_voice),
+        ("voice of another utterance", test.shuffle_voices(SEED), "", None),
+        ("words masked", test, "", mask_words),
     ]
     results = []
-    groups, resampled = choose_groups(test.table["session"], test.speakers, len(test))
-    print(f"ablation, in brackets 95 % intervals over {resampled}:")
-    for name, regime, rows, change in variants:
-        logits = predict(model, rows, regime, (BATCH_TOKENS, BATCH_SIZE), name, change)
-        scores = metrics.measure(rows.labels, logits.argmax(1).numpy(), None, groups)
-        results.append({"input": name, "known": model.known(regime), **scores})
-        print(
-            f"{name:>26}, speakers known: {model.known(regime):5}: accuracy "
-            f"{with_interval(scores, 'accuracy')}, macro F1 {with_interval(scores, 'macro_f1')}"
-        )
-    path = Path(OUTPUTS) / "cmbert" / "ablation.json"
-    write_json(path, results)
-    print(f"wrote {path}")
+    for name, rows, norm, change in variants:
+        options = {"change": change} if change else {}
+        logits = predict_rows(rows, folder, name, norm, **options)
+        scores = show_scores(name, test, logits)
+        results.append({"input": name, "speaker_norm": norm or SPEAKER_NORM, **scores})
+    write_json(stage.unfinished / "cmbert_ablation.json", results)
 
 
-def zero_voice(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {**batch, "audio": torch.zeros_like(batch["audio"])}
-
-
-def plot_attention(model: cmbert.CMBERTModel, test: Utterances) -> None:
+def plot_attention(stage: Stage) -> None:
     """Plot the attention maps of the test utterance ATTENTION."""
-    from pipeline.figures import style  # here: takes half a second, for a plot that few ask for
-    from pipeline.figures.attention import draw_attention
+    from common.plots import draw_attention, save  # here: takes half a second, seldom asked for
 
+    test, folder = load_data(DATA, "test"), Path(OUTPUTS) / "cmbert"
     if ATTENTION not in test.ids:
         raise UserError(f"ATTENTION = '{ATTENTION}' is no test utterance: see {DATA}/test.tsv")
     row = np.flatnonzero(test.ids == ATTENTION)
-    batch = to_device(model.inputs(model.meet(test, KNOWN), row), model.device)
+    config = read_config(folder, "run_classifier.py")["network"]
+    network = load_weights(build_cmbert(config), folder, "run_classifier.py").eval()
+    tokenizer = load_tokenizer(folder)
+    tokens = token_batches(test, tokenizer, config)
+    make_batch = token_voice_batches(test, tokens, config, [SPEAKER_NORM], encoder=network.speech)
+    batch = make_batch(row)
     with torch.inference_mode():
-        logits, maps = model.network.eval().explain(**batch)
-    tokens = test.features["token_ids"][row[0]]
-    maps = {name: maps[name][0, : len(tokens), : len(tokens)].cpu().numpy() for name in maps}
+        logits, maps = network.explain(**{n: torch.from_numpy(array) for n, array in batch.items()})
+    count = tokens[0][row[0]]
+    maps = {name: values[0, :count, :count].numpy() for name, values in maps.items()}
     truth, pred = LABELS[test.labels[row[0]]], LABELS[logits.argmax()]
-    title = f"{ATTENTION}: {truth}, predicted {pred}"
-    path = Path(OUTPUTS) / "cmbert" / f"attention_{ATTENTION}.png"
-    style.save(path, draw_attention, model.tokenizer.pieces(tokens), maps, title)
-    print(f"wrote {path}")
+    pieces = tokenizer.pieces(batch["input_ids"][0, :count])
+    path = stage.unfinished / "cmbert" / f"attention_{ATTENTION}.png"
+    save(path, draw_attention, pieces, maps, f"{ATTENTION}: {truth}, predicted {pred}")
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

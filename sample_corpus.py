@@ -8,12 +8,11 @@ is in it. The same settings give the same files, byte for byte. What is odd abou
 planted in it.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
 import re
-import shutil
 import sys
 from collections import Counter
 from importlib.metadata import version
@@ -22,13 +21,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from common.files import SAMPLE_RATE, Stage, UserError, write_json
 from extras.sample import speech
 from extras.sample.oddities import ODDITIES
 from extras.sample.raters import listener_emotion, rate
 from extras.sample.screenplay import SENTENCES, Line, write_screenplay
 from extras.sample.writer import Segment, Session, write_kemdy19
-from pipeline.files import RATE, UserError, write_json
-from pipeline.record import Work
 
 # --------------------------------------------------------------------------------------------------
 CORPUS = "data/sample"  # folder to write; an earlier sample corpus there is replaced
@@ -44,30 +42,16 @@ def main() -> None:
     if target.exists() and not (target / marker).is_file():
         raise UserError(f"{CORPUS} exists and is no sample corpus: choose another with --corpus")
     inputs = {"folder": target.name}
-    work = Work("sample_corpus.py", target.parent, config.settings(globals()), inputs, target)
-    if work.is_done():
+    stage = Stage("sample_corpus.py", target.parent, settings.read(globals()), inputs)
+    if stage.is_done():
         return
     print(f"reading {SENTENCES.name}, writing {SESSIONS} sessions of {UTTERANCES} utterances")
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(
-            f"{CORPUS} cannot be written ({error}): choose another with --corpus"
-        ) from None
-
-    lines, lengths, planted = write_sessions(partial)
+    unfinished = stage.unfinished / target.name
+    unfinished.mkdir()
+    lines, lengths, planted = write_sessions(unfinished)
     description = describe(lines, lengths, planted)
-    write_json(partial / marker, description)
-    replaced = target.with_name(target.name + ".replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if target.exists():
-        target.rename(replaced)  # at once: half a corpus would be nobody's
-    partial.rename(target)
-    shutil.rmtree(replaced, ignore_errors=True)
-    files = (path for path in target.rglob("*") if path.is_file())
-    work.write(target.parent, {str(path.relative_to(target.parent)): path for path in files})
+    write_json(unfinished / marker, description)
+    stage.publish()
     print(", ".join(f"{label} {count}" for label, count in description["classes"].items()))
     for oddity, where in planted.items():
         print(f"planted {oddity.replace('_', ' ')}: {where}")
@@ -114,7 +98,7 @@ def perform(
         dialogue = f"Sess{number:02d}_{line.dialogue}"
         counts[dialogue, line.gender] += 1
         start = clock[dialogue] + rng.uniform(0.2, 1.2)
-        clock[dialogue] = end = start + len(audio) / RATE
+        clock[dialogue] = end = start + len(audio) / SAMPLE_RATE
         rows = {line.gender: rate(line.emotion, rng)}
         listener = "M" if line.gender == "F" else "F"
         rows[listener] = rate(listener_emotion(line.emotion, rng), rng)
@@ -166,7 +150,7 @@ def describe(lines: list[Line], lengths: dict[str, int], planted: dict[str, str]
         "seed": SEED,
         "sessions": SESSIONS,
         "utterances": len(lines),
-        "seconds": round(sum(lengths.values()) / RATE, 3),
+        "seconds": round(sum(lengths.values()) / SAMPLE_RATE, 3),
         "classes": dict(Counter(line.emotion for line in lines).most_common()),
         "planted": planted,
         "versions": {"python": python, **{package: version(package) for package in packages}},
@@ -175,4 +159,4 @@ def describe(lines: list[Line], lengths: dict[str, int], planted: dict[str, str]
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

@@ -10,37 +10,31 @@ Writes  OUTPUTS/encoder/: config.json, model.safetensors and tokenizer, a folder
 
 Learned at once: hidden pieces from their context (BERT), a line's rating, which emotional markers
 (ㅠㅠ, ㅋㅋ, ^^, words like 무섭다) a line has, and which were taken out of it. Killed and started
-again with the same settings, it goes on where it stopped; STEPS may change while the decay has not
-begun.
+again with the same settings, it goes on where it stopped.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
-from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
-from models.kobert import (
-    KoBERTTokenizer,
-    build_encoder,
-    check_positions,
-    identify,
-    load_encoder,
-    load_tokenizer,
-    train_tokenizer,
-)
-from pipeline.files import UserError, sha256
-from pipeline.learning import processes
-from pipeline.learning.checkpoint import State, write_files
-from pipeline.learning.training import learn
-from pipeline.pretraining.lines import encode_corpus, read_lines
-from pipeline.pretraining.objective import Pretrainer, Pretraining, check_unfinished
-from pipeline.record import Work
+from common.checkpoint import read_state, write_state
+from common.data import cut_batches
+from common.files import Stage, UserError, sha256, write_json
+from common.training import autocast, leave_others, parameter_groups, share, start, to_device
+from extras.pretraining.lines import Corpus, Masking, encode_corpus, read_lines, steps_from
+from extras.pretraining.objective import Pretrainer, save_encoder
+from extras.pretraining.tokenizer import train_tokenizer
+from models import identify
+from models.kobert import build_encoder, check_positions, load_encoder, load_tokenizer
+from models.tokenizer import KoBERTTokenizer
 
 # --------------------------------------------------------------------------------------
 TEXT = "data/reviews.tsv.xz"  # a path
@@ -57,7 +51,7 @@ HEADS = 4
 FEED_FORWARD = 768
 # what is learned
 HIDDEN_SHARE = 0.2  # of the words
-BARE_SHARE = 0.5  # of the lines are read without their markers (pipeline/pretraining/markers.py)
+BARE_SHARE = 0.5  # of the lines are read without their markers (extras/pretraining/markers.py)
 RATING_WEIGHT = 1.0  # of the loss, where the hidden pieces have 1
 SEEN_WEIGHT = 1.0  # of the markers in a line; 0: not asked for
 MISSING_WEIGHT = 0.3  # of those taken out; 0: markers stay in all lines
@@ -78,44 +72,110 @@ SAVE_STEPS = 250  # between two measurements on these lines, each saved
 def main() -> None:
     if not BERT and WIDTH % HEADS:
         raise UserError(f"WIDTH = {WIDTH}: give a multiple of HEADS = {HEADS}")
-    processes.join()
+    accelerator = start()
     texts, ratings = read_lines(TEXT)
-    folder = Path(OUTPUTS) / "encoder"
-    made = folder / "unfinished"  # an earlier encoder stands until this one is finished
-    settings = config.settings(globals())
     inputs = {"text": sha256(TEXT), **({"bert": identify(BERT)} if BERT else {})}
-    work = Work("text_pretrain.py", folder, settings, inputs, folder)
-    if processes.is_first():
-        work.take_up(made)
-    processes.wait()
-    if work.is_done():
-        return
+    block = settings.read(globals())
+    with accelerator.main_process_first():
+        stage = Stage("text_pretrain.py", Path(OUTPUTS) / "encoder", block, inputs, resumable=True)
+        is_done = stage.is_done()
+    if not is_done:
+        pretrain(accelerator, texts, ratings, stage)
+        leave_others(accelerator)
+        (stage.unfinished / "state.pt").unlink()
+        stage.publish()
+        print(f"wrote {stage.folder}: config.json, model.safetensors, tokenizer, history.json")
+
+
+def pretrain(accelerator, texts: list[str], ratings: np.ndarray, stage: Stage) -> None:
+    """Train an encoder and write it, with its losses, to the stage's unfinished folder."""
     print(f"{TEXT}: {len(texts)} lines, {(ratings > 0).sum()} of them with a rating")
-    lines = split(len(texts))
+    train, held_out = split(len(texts))
+    path = stage.unfinished / "state.pt"
+    saved = read_state(path, stage.made_of) if path.is_file() else None
     torch.manual_seed(SEED)
-    unfinished = (made / "state.pt").is_file()
     if BERT:
         tokenizer, encoder = load_tokenizer(BERT), load_encoder(BERT)
     else:
-        known = [] if unfinished else [texts[line] for line in lines[0]]
-        tokenizer = load_tokenizer(made) if unfinished else learn_pieces(known)
+        tokenizer = learn_pieces([texts[line] for line in train])
         encoder = new_encoder(len(tokenizer), tokenizer.pad_id)
     check_positions(encoder, MAX_LENGTH, BERT or "the new encoder")
     corpus = encode_corpus(texts, ratings, tokenizer, MAX_LENGTH)
-    network = Pretrainer(encoder)
-    if not BERT and not unfinished:
-        network.start_from_counts(corpus.whole.select(lines[0]), SEED)
-    task = Pretraining(network, tokenizer, corpus, lines, settings, identity(settings, inputs))
-    state = State(made / "state.pt", network, task.optimizer, task.identity)
-    if state.load(partial(check_unfinished, state.path, task.identity)):
-        print(f"{state.path}: going on after step {state.step}")
-    elif processes.is_first():
-        write_files(made, tokenizer.files())  # the state goes on with this one
-    learn(task, state, seed=SEED, precision=PRECISION, clip=CLIP)
-    processes.leave()
-    state.path.unlink()
-    work.complete(made)
-    print(f"wrote {folder}: config.json, model.safetensors, tokenizer, history.json")
+    network, step, history = Pretrainer(encoder), 0, []
+    if saved:
+        network.load_state_dict(saved["network"])
+    elif not BERT:
+        network.start_from_counts(corpus.whole.select(train), SEED)
+    groups = parameter_groups(network, {"": LEARNING_RATE}, WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+    model, optimizer = accelerator.prepare(network, optimizer)
+    if saved:
+        optimizer.load_state_dict(saved["optimizer"])
+        step, history = saved["step"], saved["history"]
+        print(f"{path}: going on after step {step}")
+    held_out, make_batch = prepare_batches(accelerator, tokenizer, corpus, held_out)
+    lengths = corpus.whole.lengths[train]
+    model.train()
+    plan = islice(steps_from(step, lengths, BATCH_TOKENS, SEED), STEPS - step)
+    for rows in tqdm(plan, "steps", STEPS, initial=step, disable=None):
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor(step)
+        with autocast(accelerator, PRECISION):
+            loss = weighted(model(**make_batch(train[rows], 1_000_000 * SEED + step)))
+        accelerator.backward(loss)
+        gradient = accelerator.clip_grad_norm_(model.parameters(), CLIP)
+        if not torch.isfinite(loss + gradient):
+            raise UserError(f"the loss of step {step + 1} is no number: lower LEARNING_RATE")
+        optimizer.step()
+        optimizer.zero_grad()
+        step += 1
+        if step % SAVE_STEPS == 0 or step == STEPS:
+            with torch.inference_mode(), autocast(accelerator, PRECISION):
+                losses = mean_losses([network(**make_batch(rows, SEED)) for rows in held_out])
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+            accelerator.print(f"step {step}: {shown}")
+            history.append({"step": step, **losses})
+            if accelerator.is_main_process:
+                save_encoder(network.encoder, tokenizer, stage.unfinished)
+                write_json(stage.unfinished / "history.json", {**stage.made_of, "history": history})
+                state = {"identity": stage.made_of, "step": step, "history": history}
+                state |= {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+                write_state(path, state)
+
+
+def prepare_batches(accelerator, tokenizer, corpus: Corpus, held_out: np.ndarray) -> tuple:
+    """Return the batches of held-out lines, and the function that makes a batch's tensors."""
+    masking = Masking.of(tokenizer, HIDDEN_SHARE, BARE_SHARE if MISSING_WEIGHT else 0.0)
+    lengths = corpus.whole.lengths
+    held_out = held_out[np.argsort(-lengths[held_out], kind="stable")]  # little is padded
+    batches = [held_out[rows] for rows in cut_batches(lengths[held_out], BATCH_TOKENS, HELD_OUT)]
+
+    def make_batch(rows: np.ndarray, seed: int) -> dict:
+        own = share(accelerator, np.arange(len(rows)))
+        batch = {n: each[own] for n, each in masking.batch(corpus, rows, seed).items()}
+        return to_device(batch, accelerator.device)
+
+    return batches, make_batch
+
+
+def mean_losses(found: list[dict]) -> dict[str, float]:
+    """Return the means over batches; a batch may lack an accuracy."""
+    names = dict.fromkeys(name for batch in found for name in batch)
+    return {
+        f"held_out_{name}": float(np.mean([float(each[name]) for each in found if name in each]))
+        for name in names
+    }
+
+
+def factor(step: int) -> float:
+    """Return the learning rate's part in a step: warm-up, constant, decay."""
+    return min(1, (step + 1) / WARMUP_STEPS, (STEPS - step) / DECAY_STEPS)
+
+
+def weighted(found: dict) -> torch.Tensor:
+    """Return the weighted sum of the four losses."""
+    loss = found["piece_loss"] + RATING_WEIGHT * found["rating_loss"]
+    return loss + SEEN_WEIGHT * found["seen_loss"] + MISSING_WEIGHT * found["missing_loss"]
 
 
 def split(lines: int) -> tuple[np.ndarray, np.ndarray]:
@@ -151,12 +211,5 @@ def new_encoder(vocabulary: int, pad_id: int) -> nn.Module:
     return build_encoder(sizes)
 
 
-def identity(settings: dict, inputs: dict) -> dict:
-    """Return what a run must share with an unfinished one to go on with it; STEPS may differ."""
-    places = ("text", "outputs", "save_steps", "restart")
-    kept = {name: value for name, value in settings.items() if name not in places}
-    return {"settings": {**kept, "bert": inputs.get("bert", "")}, "text_sha256": inputs["text"]}
-
-
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

@@ -1,18 +1,24 @@
 """Predict the test rows, and the rows held out of training, with the trained text model.
 
 Reads   DATA/*.tsv (preprocess.py), OUTPUTS/text/ (text_train.py)
-Writes  OUTPUTS/text_{truth,pred,output,index}.npy and the same under OUTPUTS/valid/
+Writes  OUTPUTS/text_{truth,pred,output,index}.npy and the same under OUTPUTS/heldout/
 
     python text_test.py
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
-from models.speaker import DEFAULT_REGIME
-from pipeline.learning import text
-from pipeline.learning.testing import begin, dump
+from pathlib import Path
+
+import numpy as np
+
+from common.checkpoint import load_weights, read_config
+from common.data import Dataset, cut_batches, token_batches
+from common.testing import begin_test, write_predictions
+from common.training import predict, start
+from models.kobert import build_text_network, load_tokenizer
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -24,11 +30,22 @@ BATCH_SIZE = 64
 
 
 def main() -> None:
-    work = begin(text, config.settings(globals()))
-    if not work.is_done():
-        dump(text, DATA, OUTPUTS, DEFAULT_REGIME, (BATCH_TOKENS, BATCH_SIZE))
-        work.finish()
+    stage = begin_test("text_test.py", "text", "text_train.py", settings.read(globals()))
+    if not stage.is_done():
+        write_predictions(stage, "text", "text_train.py", predict_rows, None)
+        stage.publish()
+
+
+def predict_rows(data: Dataset, folder: Path, title: str) -> np.ndarray:
+    """Return the logits (N, 7) of rows by the model in a folder."""
+    config = read_config(folder, "text_train.py")["network"]
+    network = load_weights(build_text_network(config), folder, "text_train.py")
+    lengths, make_batch = token_batches(data, load_tokenizer(folder), config)
+    batches = cut_batches(lengths, BATCH_TOKENS, BATCH_SIZE, 0)
+    accelerator = start()
+    network.to(accelerator.device)
+    return predict(accelerator, network, batches, make_batch, data, title, workers=0)
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

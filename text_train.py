@@ -5,18 +5,49 @@ Writes  OUTPUTS/text/: model.safetensors, config.json, history.json, tokenizer f
         with FOLDS = K also OUTPUTS/text/fold0 ... fold{K-1}/
 
     python text_train.py
-    python text_train.py --bert skt/kobert-base-v1 --epochs 5 --learning-rate 5e-5
+    python text_train.py --bert skt/kobert-base-v1 --epochs 5 --lr-encoder 5e-5
 
 Killed and started again with the same settings, it goes on where it stopped.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
-from pipeline.learning import text
-from pipeline.learning.run import Run
-from pipeline.learning.training import train
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from common.checkpoint import Checkpoint, save_model, unfinished_trainings
+from common.data import (
+    Batch,
+    Training,
+    cut_batches,
+    load_data,
+    random_of,
+    token_batches,
+)
+from common.files import Stage
+from common.training import (
+    SoftCrossEntropy,
+    autocast,
+    evaluate,
+    leave_others,
+    parameter_groups,
+    seed_step,
+    set_lr,
+    start,
+)
+from models import identify
+from models.kobert import (
+    KoBERTClassifier,
+    check_positions,
+    check_unknown_share,
+    load_encoder,
+    load_tokenizer,
+)
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -28,18 +59,18 @@ DETERMINISTIC = False  # yes: the same bits again on a GPU too, slower
 FOLDS = 0  # 0: validation sessions; K: out-of-fold outputs for all training rows, K + 1 trainings
 # model
 BERT = "models/kobert-mini"  # hub name or folder: skt/kobert-base-v1, klue/bert-base ...
-HEAD = "mean"  # mean of the last layer over real tokens; "pooler": the paper's
+POOLING = "mean"  # mean of the last layer over real tokens; "pooler": the paper's
 MAX_LENGTH = 128  # tokens, [CLS] and [SEP] included; longer utterances are cut
 DROPOUT = 0.3  # before the classifier; paper 0.5
-HIDE_TOKENS = 0.0  # share that is [MASK] in training; 0.3 helps with 30,000 rows, not with 8,000
+TOKEN_MASK_PROB = 0.0  # of a token to be [MASK] in training; 0.3 helps with 30,000 rows, not 8,000
 # optimisation
 EPOCHS = 12  # paper 16
 PATIENCE = 8  # epochs without a better validation macro F1
 BATCH_TOKENS = 2048  # padded tokens of a batch
 BATCH_SIZE = 32  # rows of a batch; paper 16
 SHUFFLE = True  # paper: file order
-LEARNING_RATE = 2e-4  # the encoder's: 2e-5 to 5e-5 for a BERT of 100 M parameters
-CLASSIFIER_RATE = 3e-3  # the classifier's; paper: the same as the encoder's
+LR_ENCODER = 2e-4  # 2e-5 to 5e-5 for a BERT of 100 M parameters
+LR_HEAD = 3e-3  # of the classifier; paper: the same as the encoder's
 WEIGHT_DECAY = 0.01  # not on biases and norms
 BETA2 = 0.999  # of AdamW
 SCHEDULE = "cosine"  # or linear
@@ -52,12 +83,72 @@ SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
 
 
 def main() -> None:
-    run = Run(text, config.settings(globals()))
-    for part, model in run.trainings():
-        train(model, part, {"classifier": CLASSIFIER_RATE, "": LEARNING_RATE})
-        run.save(part, model)
-    run.finish()
+    accelerator = start(DETERMINISTIC)
+    data = load_data(DATA, "train", "valid")
+    inputs = {"data": data.data_hash, "bert": identify(BERT)}
+    block = settings.read(globals())
+    with accelerator.main_process_first():
+        stage = Stage("text_train.py", Path(OUTPUTS) / "text", block, inputs, resumable=True)
+        is_done = stage.is_done()
+    if not is_done:
+        tokenizer = load_tokenizer(BERT)
+        for training in unfinished_trainings(stage, data, FOLDS):
+            train(accelerator, training, tokenizer, stage)
+        leave_others(accelerator)
+        stage.publish()
+
+
+def train(accelerator: Accelerator, training: Training, tokenizer, stage: Stage) -> None:
+    """Train a model on training.fit and write it to training.folder."""
+    fit = training.fit
+    config = {"pooling": POOLING, "max_length": MAX_LENGTH, "pad_id": tokenizer.pad_id}
+    lengths, make_tokens = token_batches(fit, tokenizer, config)
+    valid_lengths, make_valid_batch = token_batches(training.held_out, tokenizer, config)
+    unknown = check_unknown_share(fit.table["text"], tokenizer, BERT)
+    accelerator.print(f"text: {training}; {unknown:.2%} of tokens unknown")
+
+    torch.manual_seed(SEED)
+    encoder = load_encoder(BERT, POOLING == "pooler")
+    check_positions(encoder, MAX_LENGTH, BERT)
+    network = KoBERTClassifier(encoder, POOLING, DROPOUT)
+    config["encoder"] = network.encoder.config.to_dict()
+    groups = parameter_groups(network, {"": LR_ENCODER, "classifier": LR_HEAD}, WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, BETA2), fused=True)
+    model, optimizer = accelerator.prepare(network, optimizer)
+    loss_function = SoftCrossEntropy(accelerator, fit.targets, CLASS_WEIGHTS, LABEL_SMOOTHING)
+    plan = [
+        cut_batches(lengths, BATCH_TOKENS, BATCH_SIZE, 1000 * SEED + epoch if SHUFFLE else None)
+        for epoch in range(EPOCHS)
+    ]
+    steps = sum(map(len, plan))
+    valid_plan = cut_batches(valid_lengths, BATCH_TOKENS, BATCH_SIZE, 0)
+
+    def make_batch(rows: np.ndarray, step: int) -> Batch:
+        batch = make_tokens(rows)
+        if TOKEN_MASK_PROB:
+            for row, ids in zip(rows, batch["input_ids"], strict=True):
+                inner = ids[1 : lengths[row] - 1]
+                masked = random_of(SEED, step, row).random(len(inner)) < TOKEN_MASK_PROB
+                inner[masked] = tokenizer.mask_id
+        return batch
+
+    run = Checkpoint(training, stage.made_of, accelerator, network, optimizer, SAVE_MINUTES)
+    for epoch in run.epochs(EPOCHS, PATIENCE):
+        model.train()
+        for step, rows, batch in run.batches(plan[epoch], make_batch, workers=0):
+            set_lr(optimizer, step, steps, WARMUP, SCHEDULE)
+            seed_step(accelerator, SEED, step)
+            with autocast(accelerator, PRECISION):
+                loss = loss_function(model(**batch), rows)
+            accelerator.backward(loss)
+            gradient = accelerator.clip_grad_norm_(model.parameters(), CLIP)
+            optimizer.step()
+            optimizer.zero_grad()
+            run.end_step(loss, gradient, rows)
+        run.end_epoch(evaluate(accelerator, network, training, valid_plan, make_valid_batch))
+    run.take_best()
+    save_model(run, stage, config, tokenizer.files())
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.ensemble import write_predictions
+from benchmarks.fusion import write_predictions
 from benchmarks.measure import row, run_script, write_corpus
 
 SIZES = (1_000, 4_000, 16_000)

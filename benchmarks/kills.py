@@ -9,11 +9,10 @@ ends with status 1 if anything was lost. Stages are forked from one process that
 libraries, so that a start takes no time.
 """
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
-import importlib
 import os
 import random
 import runpy
@@ -23,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.record import ROOT, code_of
+from common.files import ROOT
 
 # ----------------------------------------------------------------------------------------------
 KILLS = 5  # of each stage
@@ -72,7 +71,7 @@ def main() -> None:
         killed = lost = 0
         draw = random.Random(SEED)
         for script in chosen:
-            import_all(script)
+            runpy.run_path(str(ROOT / script), run_name="imported")  # and so the libraries
             seconds, operations = measure(script, whole)
             died = 0
             for number in range(KILLS):
@@ -96,15 +95,6 @@ def write_lines(path: Path) -> None:
     draw = random.Random(0)
     lines = [" ".join(draw.choices(WORDS_OF_LINES, k=6)) for _ in range(200)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def import_all(script: str) -> None:
-    """Import what a script imports of this project and, with it, the libraries."""
-    for name in code_of(script):
-        if "/" in name:
-            importlib.import_module(
-                name.removesuffix(".py").replace("/", ".").replace(".__init__", "")
-            )
 
 
 def measure(script: str, folder: Path) -> tuple[float, int]:
@@ -180,4 +170,4 @@ def same(first: Path, second: Path) -> bool:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from common.files import LABELS, SAMPLE_RATE
 from extras.sample.writer import Segment, Session, unanimous, write_kemdy19
-from pipeline.files import RATE
-from pipeline.labels import LABELS
 
 ROOT = Path(__file__).resolve().parent.parent
 MEDIAN_SECONDS, P95_SECONDS = 4.2, 15.5  # of a recording
@@ -94,7 +93,7 @@ def draw_lengths(count: int, seed: int = 1) -> np.ndarray:
     """Return lengths of recordings, (count,) samples: log-normal, median and 95 % as KEMDy19's."""
     spread = np.log(P95_SECONDS / MEDIAN_SECONDS) / TAIL
     seconds = np.random.default_rng(seed).lognormal(np.log(MEDIAN_SECONDS), spread, count)
-    return (np.clip(seconds, SHORTEST, LONGEST) * RATE).astype(np.int64)
+    return (np.clip(seconds, SHORTEST, LONGEST) * SAMPLE_RATE).astype(np.int64)
 
 
 def draw_texts(count: int, seed: int = 1) -> list[str]:
@@ -112,10 +111,10 @@ def draw_clips(count: int, seed: int = 1) -> list[np.ndarray]:
     They share the memory of one long noise.
     """
     random, lengths = np.random.default_rng(seed), draw_lengths(count, seed)
-    time = np.arange(round((LONGEST + 60) * RATE)) / RATE
+    time = np.arange(round((LONGEST + 60) * SAMPLE_RATE)) / SAMPLE_RATE
     noise = 3000 * random.standard_normal(len(time)) * (1.1 + np.sin(2 * np.pi * 0.7 * time))
     noise = np.clip(noise, -32000, 32000).astype(np.int16)
-    starts = random.integers(0, 60 * RATE, count)
+    starts = random.integers(0, 60 * SAMPLE_RATE, count)
     return [noise[start : start + length] for start, length in zip(starts, lengths, strict=True)]
 
 

@@ -5,18 +5,18 @@
 
 Writes  RESULTS/<machine>.json and .md: a row for every comparison, with its target
 
-Without names all of DEFAULT are run; the others take long or need what is not in the repository.
+Without names all of DEFAULT are run.
 Rows of an earlier run on the same machine stay until their benchmark is run again.
 """
 
 import sys
 from pathlib import Path
 
-# Not this folder, whose coverage.py others would take for the package of that name.
+# Not this folder, whose fusion.py would stand in for the package of that name.
 sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pipeline import config  # first of all: it answers --help
+from common import settings  # first of all: it answers --help
 
 # isort: split
 
@@ -29,15 +29,15 @@ from importlib.metadata import version
 
 import torch
 
-from pipeline.files import UserError, read_json, write_json, write_text
+from common.files import UserError, read_json, write_json, write_text
 
 # --------------------------------------------------------------------------------------
 NAMES = ()  # benchmarks: given without a name
 RESULTS = "benchmarks/results"
 # --------------------------------------------------------------------------------------
 
-DEFAULT = ("startup", "features", "preprocess", "ensemble", "training", "inference")
-NAMED = ("growth", "predict", "memory")
+DEFAULT = ("preprocess", "fusion")
+NAMED = ("growth",)  # takes long
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "librosa", "scikit-learn", "matplotlib")
 COLUMNS = ("benchmark", "name", "unit", "ours", "baseline", "ratio", "target", "met", "date")
 
@@ -106,4 +106,4 @@ def write_page(machine: dict, rows: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    config.run(main, words="names")
+    settings.run(main, words="names")

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 from scipy.fft import irfft, rfft
 
-from pipeline.features.mel import slice_frames
-from pipeline.files import FULL_SCALE, RATE
+from common.features import slice_frames
+from common.files import FULL_SCALE, SAMPLE_RATE
 
 WINDOW, HOP = 640, 320  # samples of a frame, 40 ms, and between frames
 NARROW = 4000  # Hz; a telephone transmits nothing above
@@ -39,7 +39,7 @@ def measure(samples: np.ndarray) -> dict[str, float]:
     frames = slice_frames(samples.astype(np.float32) / FULL_SCALE, WINDOW, HOP)
     hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
     power = np.square(np.abs(rfft(frames * hann, 2 * WINDOW))) / np.square(hann).sum()
-    first = NARROW * 2 * WINDOW // RATE
+    first = NARROW * 2 * WINDOW // SAMPLE_RATE
     each, treble = power.mean(1) + SILENCE, power[:, first:].sum() / power.shape[1] / len(power)
     decibels = [10 * np.log10(x) for x in (each.mean(), treble + SILENCE, np.percentile(each, 10))]
     level, treble, quiet = map(float, decibels)
@@ -55,12 +55,12 @@ def median_pitch(power: np.ndarray, window: np.ndarray) -> float:
     Boersma, "Accurate short-term analysis of the fundamental frequency", IFA 1993: the highest
     peak of the autocorrelation, divided by the window's own.
     """
-    lags = np.arange(RATE // HIGHEST, RATE // LOWEST)
+    lags = np.arange(SAMPLE_RATE // HIGHEST, SAMPLE_RATE // LOWEST)
     own = irfft(np.square(np.abs(rfft(window, 2 * WINDOW))))
     correlation = irfft(power)
     correlation = correlation[:, lags] / (correlation[:, :1] + SILENCE) / (own[lags] / own[0])
     voiced = correlation[correlation.max(1) > VOICED] - OCTAVE * np.log2(lags)
-    return float(np.median(RATE / lags[voiced.argmax(1)])) if len(voiced) else np.nan
+    return float(np.median(SAMPLE_RATE / lags[voiced.argmax(1)])) if len(voiced) else np.nan
 
 
 def reference_range(measured: Iterable[dict[str, float]]) -> dict[str, list[float]]:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from common.files import LABELS, UserError
 from corpora.header import Columns, find_columns
 from corpora.transcripts import decode
-from pipeline.files import UserError
-from pipeline.labels import LABELS
 
 ID_PATTERNS = {
     "KEMDy19": re.compile(

@@ -5,11 +5,10 @@ A later release may have been repaired, so a difference is information and no er
 
 import pandas as pd
 
+from common.files import LABELS, SAMPLE_RATE
 from corpora.account import Account
 from corpora.splits import SPLITS
 from corpora.tree import Tree
-from pipeline.files import RATE
-from pipeline.labels import LABELS
 
 # KEMDy19's utterances that have both files and one majority label.
 KEMDY19_CLASSES = {
@@ -39,7 +38,7 @@ def count_utterances(used: pd.DataFrame) -> dict:
         },
         "tied": {split: int(is_tied(rows).sum()) for split, rows in splits.items()},
         "seconds": {
-            split: round(int(rows["sample_count"].sum()) / RATE, 2)
+            split: round(int(rows["sample_count"].sum()) / SAMPLE_RATE, 2)
             for split, rows in splits.items()
         },
     }
@@ -111,3 +110,10 @@ def compare_kemdy19(
             found = int(rows.isin(sessions).sum())
             table.append((f"the paper's rows, sessions {name}", expected, found))
     return table
+
+
+def count_classes(used: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return utterances per class of each session, speaker or scenario."""
+    counts = pd.crosstab(used[column], used["label"]).reindex(columns=LABELS, fill_value=0)
+    counts.insert(0, "all", counts.sum(axis=1))
+    return counts

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pipeline.files import UserError
+from common.files import UserError
 
 RATERS = 10  # of a file without a header
 TOTAL = "total"

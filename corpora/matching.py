@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from common.files import LABELS, UserError
 from corpora.annotation import ID_PATTERNS, Row, read_annotation
 from corpora.ratings import check_ratings
 from corpora.tree import TRANSCRIPT, Tree
 from corpora.turns import number_turns
-from pipeline.files import UserError
-from pipeline.labels import LABELS
 
 # Of a case-folded path without extension: all but the utterance's number.
 SPEAKER = re.compile(r"(.*_(?:[fm]|user[0-9]+[fm]_))[0-9]+")

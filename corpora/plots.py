@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from common import plots
+from common.files import LABELS, SAMPLE_RATE
+from corpora.counts import count_classes
 from corpora.matching import VOTES
-from corpora.report import count_classes
-from pipeline.figures import style
-from pipeline.files import RATE
-from pipeline.labels import LABELS
 
 COLOURS = ("#9e9e9e", "#c62828", "#f9a825", "#00838f", "#1565c0", "#6a1b9a", "#2e7d32")
 BLUE_GREY = "#546e7a"
@@ -18,8 +17,8 @@ BLUE_GREY = "#546e7a"
 
 def draw_all(folder: Path, used: pd.DataFrame) -> None:
     """Write counts.png and ratings.png."""
-    style.save(folder / "counts.png", draw_counts, used)
-    style.save(folder / "ratings.png", draw_ratings, used)
+    plots.save(folder / "counts.png", draw_counts, used)
+    plots.save(folder / "ratings.png", draw_ratings, used)
 
 
 def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list]:
@@ -49,7 +48,7 @@ def draw_counts(used: pd.DataFrame) -> Figure:
 def draw_ratings(used: pd.DataFrame) -> Figure:
     """Draw the recordings' lengths, the raters' agreement, valence and arousal by class."""
     figure, (lengths, agreement, ratings) = new_figure(1, 3, (15, 5))
-    seconds = used["sample_count"].to_numpy() / RATE
+    seconds = used["sample_count"].to_numpy() / SAMPLE_RATE
     lengths.hist(seconds, bins=60, color=BLUE_GREY)
     lengths.set(title=f"length (median {np.median(seconds):.1f} s)", xlabel="seconds")
     votes = used[VOTES].to_numpy()

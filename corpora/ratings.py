@@ -3,11 +3,10 @@
 The header says where the labels are; the votes tell whether that is so.
 """
 
+from common.files import LABELS, UserError
 from corpora.account import Account
 from corpora.annotation import Row
 from corpora.header import RATERS, Columns
-from pipeline.files import UserError
-from pipeline.labels import LABELS
 
 # Up to so many rows of a file may contradict its votes. A release has odd rows, but few. One
 # rater's column in the place of the labels contradicts far more: every tie (6 % of KEMDy19's rows)

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from common.files import UserError, write_atomically
 from corpora import recordings
 from corpora.account import Account
 from corpora.recordings import RecordingError
 from corpora.transcripts import clean, decode
-from pipeline.files import UserError, write_atomically
 
 BATCH = 64  # utterances a task: large against a task's cost, small against the corpus
 WORKER_PATIENCE = 60  # seconds that a cluster may take until it has a worker

@@ -1,13 +1,14 @@
 """Recordings of any format, rate, width and number of channels -> 16 kHz mono int16."""
 
+import os
 import re
 
 import numpy as np
 import soundfile
 import soxr
 
+from common.files import FULL_SCALE, SAMPLE_RATE
 from corpora import mpeg
-from pipeline.files import FULL_SCALE, RATE, name_of
 
 CLIPPED_LEVEL = 32766 / FULL_SCALE
 CLIPPED_SAMPLES = 3  # so many samples at that level are reported as clipping
@@ -18,7 +19,7 @@ SHORT_DATA = re.compile(r"^data : ([0-9]+) \(should be ([0-9]+)\)", re.MULTILINE
 # Programs that write WAV into a pipe cannot know the length and promise about 2 or 4 GiB.
 STREAMED = 0x7FFF0000
 UNKNOWN = 1 << 62  # frames, by libsndfile: a FLAC that was written into a pipe
-LONGEST = 600 * RATE  # an utterance is no longer; a damaged header may promise terabytes
+LONGEST = 600 * SAMPLE_RATE  # an utterance is no longer; a damaged header may promise terabytes
 MOST_VALUES = 12  # times the longest: two channels at 96 kHz; a header may promise 255 channels
 
 
@@ -72,13 +73,13 @@ def measure_mpeg(path: str, longest: int) -> int:
 def check_length(length: int, longest: int) -> int:
     """Return a length in samples, or raise RecordingError for one above the longest."""
     if length > longest:
-        raise RecordingError(f"recording longer than {longest // (60 * RATE)} minutes")
+        raise RecordingError(f"recording longer than {longest // (60 * SAMPLE_RATE)} minutes")
     return length
 
 
 def resampled_length(frames: int, rate: int) -> int:
     """Return ceil(frames * 16000 / rate), librosa's convention, in whole numbers."""
-    return -(-frames * RATE // rate)
+    return -(-frames * SAMPLE_RATE // rate)
 
 
 def read(path: str, length: int | None = None) -> tuple[np.ndarray, list[str]]:
@@ -92,7 +93,7 @@ def read(path: str, length: int | None = None) -> tuple[np.ndarray, list[str]]:
             samples, remarks = convert(*found)
         else:
             with soundfile.SoundFile(name_of(path)) as file:
-                if (file.samplerate, file.channels, file.subtype) == (RATE, 1, "PCM_16"):
+                if (file.samplerate, file.channels, file.subtype) == (SAMPLE_RATE, 1, "PCM_16"):
                     samples = file.read(dtype="int16")  # as KEMDy's: nothing to convert
                     remarks = inspect(samples, FULL_SCALE)
                 else:
@@ -118,9 +119,9 @@ def convert(samples: np.ndarray, rate: int) -> tuple[np.ndarray, list[str]]:
     if mono.size and mono.std() * len(levels) < CANCELLED * levels.max():
         mono = samples[:, levels.argmax()]
         remarks.append("channels cancel each other out, the louder one taken")
-    if rate != RATE:
+    if rate != SAMPLE_RATE:
         length = resampled_length(len(mono), rate)
-        mono = soxr.resample(mono, rate, RATE, quality="HQ")[:length]
+        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")[:length]
         mono = np.pad(mono, (0, length - len(mono)))
     scaled = np.rint(mono * np.float32(FULL_SCALE))
     return np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16), remarks
@@ -139,3 +140,8 @@ def inspect(samples: np.ndarray, full_scale: int) -> list[str]:
     ):
         return ["clipped"]
     return []
+
+
+def name_of(path: str) -> str | bytes:
+    """Return a path as soundfile takes it; its own encoding refuses names that are no UTF-8."""
+    return path if os.name == "nt" else os.fsencode(path)

@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from common.files import write_text
 from corpora.account import Account
-from corpora.counts import is_tied
+from corpora.counts import count_classes, is_tied
 from corpora.matching import VOTES
 from corpora.several import Corpus
 from corpora.splits import SPLITS, format_sessions
-from pipeline.files import write_text
-from pipeline.labels import LABELS
 
 
 def print_corpus(corpus: Corpus) -> None:
@@ -121,13 +120,6 @@ def markdown(table: pd.DataFrame) -> str:
     """Return a table in Markdown, all columns but the first to the right."""
     align = ("left", *["right"] * (len(table.columns) - 1))
     return table.to_markdown(index=False, disable_numparse=True, colalign=align)
-
-
-def count_classes(used: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return utterances per class of each session, speaker or scenario."""
-    counts = pd.crosstab(used[column], used["label"]).reindex(columns=LABELS, fill_value=0)
-    counts.insert(0, "all", counts.sum(axis=1))
-    return counts
 
 
 def fleiss_kappa(votes: np.ndarray) -> float:

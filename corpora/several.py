@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from common.files import UserError, read_json
 from corpora.account import Account
 from corpora.matching import read_corpus
 from corpora.tree import Tree
-from pipeline.files import UserError, read_json
 
 APART = 1000  # added to the session numbers of the first corpus of several; twice to the second's
 NAME = re.compile(r"[\w.-]+")  # a name is part of IDs, which stand in tables

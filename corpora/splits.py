@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from pipeline.files import UserError
+from common.files import UserError
 
 SPLITS = ("train", "valid", "test")
 

@@ -7,14 +7,16 @@ never lead out of the corpus. No recording and no transcript is opened here.
 import hashlib
 import os
 import re
+import unicodedata
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
+from common.files import UserError
 from corpora.account import Account
 from corpora.annotation import ID_PATTERNS
-from pipeline.files import UserError, find_path
 
 ANNOTATION_NAMES = {
     "KEMDy19": re.compile(r"Session(?P<session>[0-9]{2,})_(?P<rated>[FM])_res\.csv", re.IGNORECASE),
@@ -222,3 +224,18 @@ def link_problem(tree: Tree, path: Path) -> str:
         return "symbolic link to a folder above it"
     leads_out = not target.is_relative_to(tree.root.resolve())
     return LEADS_OUT if leads_out and not tree.follow_links else ""
+
+
+def find_path(path: Path) -> Path:
+    """Return a path as the disk has it, whose names may be in another normal form (NFC, NFD).
+
+    One that is nowhere stays as it is.
+    """
+    if path.exists() or path.name in ("", ".."):
+        return path
+    parent, name = find_path(path.parent), unicodedata.normalize("NFC", path.name)
+    with suppress(OSError):
+        for found in os.listdir(parent):
+            if unicodedata.normalize("NFC", found) == name:
+                return parent / found
+    return path

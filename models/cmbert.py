@@ -8,11 +8,11 @@ Shapes: B utterances, L tokens, D width of the encoder, d audio features per tok
 import torch
 from torch import Tensor, nn
 
-from models import check_choice
-from models.kobert import mean_of_tokens
+from models.kobert import build_encoder, mean_of_tokens
+from models.speech import build_speech_encoder
 
-PROJECTION = 30  # the article's common width of text and audio; a trained model carries its own
-MASKED = -10_000.0  # the softmax of which is 0
+PROJECTION = 30  # the article's common width of text and audio
+MASKED = -10_000.0
 
 
 class MaskedMultimodalAttention(nn.Module):
@@ -24,19 +24,10 @@ class MaskedMultimodalAttention(nn.Module):
         projected audio to what is attended to, so that the voice itself reaches the classifier.
     """
 
-    def __init__(
-        self,
-        width: int,
-        audio_width: int,
-        dropout: float,
-        scale: str,
-        voice: str,
-        projection: int = PROJECTION,
-    ):
+    def __init__(self, width: int, config: dict, dropout: float):
         super().__init__()
-        check_choice("SCALE", scale, ("utterance", "batch"))
-        check_choice("VOICE", voice, ("weights", "values"))
-        self.scale, self.voice = scale, voice
+        self.scale, self.voice = config["scale"], config["voice"]
+        audio_width, projection = config["width"], config["projection"]
         self.project_text = nn.Linear(width, projection, bias=False)
         self.project_audio = nn.Linear(audio_width, projection, bias=False)
         self.text_weight = nn.Parameter(torch.ones(()))
@@ -44,7 +35,7 @@ class MaskedMultimodalAttention(nn.Module):
         # b of the article: the same for every weight, so softmax drops it and no gradient moves it.
         self.bias = nn.Parameter(torch.zeros(()), requires_grad=False)
         self.dropout = nn.Dropout(dropout)
-        if voice == "values":
+        if self.voice == "values":
             self.voice_values = nn.Sequential(
                 nn.Linear(audio_width, width), nn.GELU(), nn.Linear(width, width)
             )
@@ -81,6 +72,8 @@ def scale_utterance(projected: Tensor, real: Tensor) -> Tensor:
 class CMBERT(nn.Module):
     """Logits of the emotions from tokens and the voice over each token.
 
+    config: `width` d of what is heard over a token; `scale`, `voice`, `projection` of the
+        attention; `pooling`.
     pooling: "cls" classifies position 0, as published; where no voice is laid over [CLS] (a zero
         vector, article and default), its similarity in voice to every token is 0, and the voice has
         no part in the result. "mean" classifies the mean over the real tokens.
@@ -89,26 +82,21 @@ class CMBERT(nn.Module):
     def __init__(
         self,
         encoder: nn.Module,
-        audio_width: int,
-        scale: str = "utterance",
-        voice: str = "values",
-        pooling: str = "mean",
+        config: dict,
         attention_dropout: float = 0.3,
         dropout: float = 0.1,
         classes: int = 7,
-        projection: int = PROJECTION,
     ):
         super().__init__()
-        check_choice("POOLING", pooling, ("cls", "mean"))
         width = encoder.config.hidden_size
-        self.encoder, self.pooling = encoder, pooling
-        self.attention = MaskedMultimodalAttention(
-            width, audio_width, attention_dropout, scale, voice, projection
-        )
+        self.encoder, self.pooling = encoder, config["pooling"]
+        self.attention = MaskedMultimodalAttention(width, config, attention_dropout)
         self.dense = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(width, classes)
+        # A frozen speech encoder, which the network does not call: its frames are the voice.
+        self.speech = None
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, audio: Tensor) -> Tensor:
         """Token ids (B, L), mask (B, L), audio features per token (B, L, d) -> logits (B, C)."""
@@ -124,3 +112,11 @@ class CMBERT(nn.Module):
         is_cls = self.pooling == "cls"
         utterance = fused[:, 0] if is_cls else mean_of_tokens(fused, attention_mask)
         return self.classifier(self.dropout(utterance)), maps
+
+
+def build_cmbert(config: dict) -> CMBERT:
+    """Build the network of a trained model's configuration, with random weights."""
+    network = CMBERT(build_encoder(config["encoder"]), config)
+    if config["audio"] == "encoder":
+        network.speech = build_speech_encoder(config["speech"])
+    return network

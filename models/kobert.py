@@ -3,24 +3,19 @@
 Shapes: B utterances, L tokens (padding included), D encoder width.
 """
 
-import hashlib
-import io
-import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-import sentencepiece
 import torch
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import snapshot_download
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
+from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
-from models import ModelError, check_choice
+from models import ModelError, hide_bars_in_files, read_sizes, unreachable
 from models.tokenizer import (
     SENTENCEPIECE_FILES,
-    SPECIAL_PIECES,
     KoBERTTokenizer,
     check_known_answers,
     find_sentencepiece,
@@ -28,7 +23,6 @@ from models.tokenizer import (
 
 # On a CPU scaled_dot_product_attention is slower for short texts; None: the library's choice.
 ATTENTION = None if torch.cuda.is_available() else "eager"
-CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt")
 UNKNOWN_LIMIT = 0.05  # share of [UNK] among the tokens; Korean text of any topic stays under .01
 
 
@@ -61,26 +55,6 @@ class HubTokenizer:
             return {path.name: path.read_bytes() for path in paths}
 
 
-def identify(name: str) -> str:
-    """Return what tells a checkpoint's contents: a hash of its files, or the hub's commit.
-
-    Of one that cannot be found nothing is known, "": whoever loads it says so.
-    """
-    folder = Path(name)
-    if not folder.is_dir():
-        try:  # the hub is not asked for what is probably a slip of the pen
-            return Path(hf_hub_download(name, "config.json")).parent.name if "/" in name else ""
-        except (OSError, ValueError):
-            return ""
-    digest = hashlib.sha256()
-    for path in sorted({path for kind in CHECKPOINT_FILES for path in folder.glob(kind)}):
-        digest.update(f"{path.name}\n".encode())
-        with open(path, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
 def load_tokenizer(name: str) -> KoBERTTokenizer | HubTokenizer:
     """Load the tokenizer of a checkpoint, given by hub name or local folder.
 
@@ -104,16 +78,13 @@ def load_tokenizer(name: str) -> KoBERTTokenizer | HubTokenizer:
         raise unreachable(name, "tokenizer", error) from None
 
 
-def check_unknown_share(sequences: Iterable[Sequence[int]], unk_id: int, name: str) -> float:
-    """Return the share of [UNK] among the tokens, the first and last of each sequence apart.
+def check_unknown_share(texts: Iterable[str], tokenizer, name: str) -> float:
+    """Return the share of [UNK] among the tokens of texts, [CLS] and [SEP] apart.
 
     Above UNKNOWN_LIMIT it is a ModelError: the model would learn from text that it cannot see.
     """
-    tokens = unknown = 0
-    for ids in sequences:
-        tokens += len(ids) - 2
-        unknown += sum(i == unk_id for i in ids[1:-1])
-    share = unknown / max(tokens, 1)
+    tokens = [token for text in texts for token in tokenizer.encode(text)[1:-1]]
+    share = sum(token == tokenizer.unk_id for token in tokens) / max(len(tokens), 1)
     if share > UNKNOWN_LIMIT:
         raise ModelError(
             f"{share:.0%} of the training tokens are [UNK] with the tokenizer of {name}: most "
@@ -175,12 +146,6 @@ def check_positions(encoder: nn.Module, max_length: int, name: str) -> None:
         )
 
 
-def hide_bars_in_files() -> None:
-    """Keep the bars of transformers off a standard error that is no terminal."""
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
-
-
 def build_encoder(config: dict, pooler: bool = False) -> nn.Module:
     """Build an encoder with random weights from `encoder.config.to_dict()` of another."""
     encoder = AutoModel.from_config(read_sizes(config), attn_implementation=ATTENTION)
@@ -189,66 +154,35 @@ def build_encoder(config: dict, pooler: bool = False) -> nn.Module:
     return encoder
 
 
-def read_sizes(config: dict) -> PreTrainedConfig:
-    """Return an encoder's configuration; what names code of the hub to be run is passed over."""
-    passed_over = ("model_type", "auto_map", "attn_implementation", "_attn_implementation")
-    options = {key: value for key, value in config.items() if key not in passed_over}
-    return AutoConfig.for_model(config["model_type"], **options)
-
-
 def remove_pooler(encoder: nn.Module) -> None:
     """Drop the pooler, so that no parameter is left that training would never change."""
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
 
 
-def unreachable(name: str, what: str, error: Exception) -> ModelError:
-    """Return the error for a checkpoint that cannot be loaded, with the reason's first line."""
-    reason = first_line(error)
-    if "trust_remote_code" in str(error):
-        return ModelError(
-            f"cannot load the {what} of '{name}': it comes with code of its own, which is never "
-            "run; give a checkpoint of a kind that transformers knows"
-        )
-    place = (
-        "a folder here" if Path(name).is_dir() else "no folder here, and the hub has not given it"
-    )
-    return ModelError(
-        f"cannot load the {what} of '{name}' ({place}; {reason}): "
-        "give a folder with config.json, weights and tokenizer, or a hub name with the network up"
-    )
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, or its name."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
 class KoBERTClassifier(nn.Module):
     """Logits of the emotions from an encoder's output.
 
-    head "mean": the last layer averaged over the real tokens -> dropout -> linear.
-    head "pooler": tanh layer behind [CLS] -> dropout -> linear, as published.
+    pooling "mean": the last layer averaged over the real tokens -> dropout -> linear.
+    pooling "pooler": tanh layer behind [CLS] -> dropout -> linear, as published.
     """
 
     def __init__(
-        self, encoder: nn.Module, head: str = "mean", dropout: float = 0.5, classes: int = 7
+        self, encoder: nn.Module, pooling: str = "mean", dropout: float = 0.5, classes: int = 7
     ):
         super().__init__()
-        check_choice("HEAD", head, ("mean", "pooler"))
-        if head == "pooler" and getattr(encoder, "pooler", None) is None:
-            raise ModelError("head 'pooler' needs an encoder with a pooler; choose head mean")
-        if head == "mean":
+        if pooling == "pooler" and getattr(encoder, "pooler", None) is None:
+            raise ModelError("POOLING = 'pooler' needs an encoder with a pooler; choose mean")
+        if pooling == "mean":
             remove_pooler(encoder)
-        self.encoder = encoder
-        self.head = head
+        self.encoder, self.pooling = encoder, pooling
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(encoder.config.hidden_size, classes)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """(B, L) ids, (B, L) mask -> (B, classes) logits."""
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
-        if self.head == "pooler":
+        if self.pooling == "pooler":
             utterance = output.pooler_output
         else:
             utterance = mean_of_tokens(output.last_hidden_state, attention_mask)
@@ -261,26 +195,7 @@ def mean_of_tokens(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (hidden * weights).sum(1) / weights.sum(1)
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int) -> KoBERTTokenizer:
-    """Train a SentencePiece unigram model of at most `vocabulary` pieces, deterministically."""
-    unk, padding, cls, sep, mask = SPECIAL_PIECES
-    stream = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=stream,
-        vocab_size=vocabulary,
-        hard_vocab_limit=False,
-        normalization_rule_name="nfkc",
-        num_threads=1,
-        minloglevel=2,
-        unk_id=0,
-        unk_piece=unk,
-        pad_id=1,
-        pad_piece=padding,
-        bos_id=2,
-        bos_piece=cls,
-        eos_id=3,
-        eos_piece=sep,
-        control_symbols=[mask],
-    )
-    return KoBERTTokenizer(stream.getvalue())
+def build_text_network(config: dict) -> KoBERTClassifier:
+    """Build the network of a trained model's configuration, with random weights."""
+    pooling = config["pooling"]
+    return KoBERTClassifier(build_encoder(config["encoder"], pooling == "pooler"), pooling)

@@ -1,19 +1,90 @@
-"""A self-supervised speech encoder (wav2vec 2.0, HuBERT, WavLM ...) as the audio model.
+"""A pretrained speech encoder (wav2vec 2.0, HuBERT, WavLM ...) and a classifier of its layers.
 
 Layer-weighted sum and mean pooling follow SUPERB (Yang et al., Interspeech 2021).
 Shapes: B clips, S samples (padding included), T frames of 20 ms, D width, K layers, C classes.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AutoFeatureExtractor, AutoModel
 
-from models import ModelError
-from models.kobert import hide_bars_in_files, read_sizes, unreachable
+from models import ModelError, hide_bars_in_files, read_sizes, unreachable
 
 
-def load_speech_encoder(name: str) -> tuple[nn.Module, bool]:
-    """Load a speech encoder by hub name or folder; also whether it wants each clip normalised."""
+class SpeechEncoder(nn.Module):
+    """An encoder of the hub that reads samples; a batch gives what each clip gives alone.
+
+    normalise: whether it wants each clip with mean 0 and variance 1.
+    """
+
+    def __init__(self, encoder: nn.Module, normalise: bool):
+        super().__init__()
+        # Masked frames and dropped layers belong to pretraining; the mixture needs every layer.
+        encoder.config.apply_spec_augment, encoder.config.layerdrop = False, 0.0
+        if getattr(encoder, "masked_spec_embed", None) is not None:
+            encoder.masked_spec_embed.requires_grad = False
+        self.encoder, self.normalise = encoder, normalise
+        self.layers, self.width = encoder.config.num_hidden_layers + 1, encoder.config.hidden_size
+        # A group norm in front runs over time: padding would leak in, so clips pass one by one.
+        self.one_by_one = encoder.config.feat_extract_norm == "group"
+
+    def to_json(self) -> dict:
+        """Return what `build_speech_encoder` builds it from."""
+        return {"encoder": self.encoder.config.to_dict(), "normalise": self.normalise}
+
+    def forward(self, clips: list[Tensor]) -> list[Tensor]:
+        """Return every layer's frames (K, T, D) of each clip (S,) int16."""
+        clips = [self.prepare(clip) for clip in clips]
+        groups = [[clip] for clip in clips] if self.one_by_one else [clips]
+        return [frames for group in groups for frames in self.encode(group)]
+
+    def encode(self, clips: list[Tensor]) -> list[Tensor]:
+        counts = torch.tensor([len(clip) for clip in clips], device=clips[0].device)
+        samples = nn.utils.rnn.pad_sequence(clips, batch_first=True)
+        mask = torch.arange(samples.shape[1], device=samples.device) < counts[:, None]
+        output = self.encoder(samples, attention_mask=mask.long(), output_hidden_states=True)
+        layers = torch.stack(output.hidden_states, dim=1)
+        frames = self.encoder._get_feat_extract_output_lengths(counts)
+        return [clip[:, :count] for clip, count in zip(layers, frames, strict=True)]
+
+    def prepare(self, clip: Tensor) -> Tensor:
+        """Return a clip (S,) int16 as float32 in [-1, 1), or with mean 0 and variance 1."""
+        clip = clip.float() / 32_768
+        if self.normalise:
+            clip = (clip - clip.mean()) / torch.sqrt(clip.var(unbiased=False) + 1e-7)
+        return functional.pad(clip, (0, max(0, self.receptive_field() - len(clip))))
+
+    def receptive_field(self) -> int:
+        """Return how many samples the first frame hears, 400 of wav2vec 2.0's."""
+        samples, config = 1, self.encoder.config
+        for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
+            samples = (samples - 1) * stride + kernel
+        return samples
+
+    @torch.inference_mode()
+    def layer_means(self, samples: np.ndarray) -> np.ndarray:
+        """Return every layer's mean over one clip (S,) int16, (K, D) float32."""
+        return self.eval()([self.to_clip(samples)])[0].mean(1).cpu().numpy()
+
+    @torch.inference_mode()
+    def frames(self, samples: np.ndarray) -> np.ndarray:
+        """Return the mean of the layers of one clip (S,) int16, (T, D) float16.
+
+        The last layer tells what pretraining had to predict, emotion is told best somewhere below:
+        all count alike. For that each is normalised, as the upper ones are many times larger in
+        some encoders.
+        """
+        layers = self.eval()([self.to_clip(samples)])[0]
+        return functional.layer_norm(layers, layers.shape[-1:]).mean(0).half().cpu().numpy()
+
+    def to_clip(self, samples: np.ndarray) -> Tensor:
+        return torch.from_numpy(samples).to(next(self.parameters()).device)
+
+
+def load_speech_encoder(name: str) -> SpeechEncoder:
+    """Load a pretrained speech encoder by hub name or folder; ModelError for what is none."""
     hide_bars_in_files()
     try:
         encoder, report = AutoModel.from_pretrained(
@@ -31,107 +102,45 @@ def load_speech_encoder(name: str) -> tuple[nn.Module, bool]:
     missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
     if missing:
         raise ModelError(f"{len(missing)} weights are missing from {name}, the first: {missing[0]}")
-    return encoder, extractor.do_normalize
+    return SpeechEncoder(encoder, extractor.do_normalize)
 
 
-def build_speech_encoder(config: dict) -> nn.Module:
-    """Build an encoder with random weights from `encoder.config.to_dict()` of another."""
-    return AutoModel.from_config(read_sizes(config))
-
-
-def encode(encoder: nn.Module, clips: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return every layer's frames (B, K, T, D) of prepared clips; which are real, (B, T) bool."""
-    counts = torch.tensor([len(clip) for clip in clips], device=clips[0].device)
-    samples = nn.utils.rnn.pad_sequence(clips, batch_first=True)
-    mask = torch.arange(samples.shape[1], device=samples.device) < counts[:, None]
-    output = encoder(samples, attention_mask=mask.long(), output_hidden_states=True)
-    layers = torch.stack(output.hidden_states, dim=1)
-    frames = encoder._get_feat_extract_output_lengths(counts)
-    return layers, torch.arange(layers.shape[2], device=samples.device) < frames[:, None]
-
-
-def encode_alone(encoder: nn.Module, clip: Tensor, normalise: bool) -> Tensor:
-    """Return every layer's frames (K, T, D) of one clip (S,) int16."""
-    return encode(encoder, [prepare_clip(clip, normalise, receptive_field(encoder))])[0][0]
+def build_speech_encoder(config: dict) -> SpeechEncoder:
+    """Build an encoder with random weights from another's `to_json()`."""
+    return SpeechEncoder(AutoModel.from_config(read_sizes(config["encoder"])), config["normalise"])
 
 
 class SpeechClassifier(nn.Module):
-    """Logits of the emotions from samples, through a pretrained encoder.
+    """Logits of the emotions from a speech encoder's layers.
 
-    The encoder's layers are mixed by learned weights, averaged over the clip's own frames, and
-    classified. A batch gives what each clip gives alone. frozen: the encoder is not trained.
+    The layers' means over the clip are mixed by learned weights and classified. encoder: None where
+    it is frozen, in training: what it makes of each clip is then computed once, and handed in.
     """
 
     def __init__(
         self,
-        encoder: nn.Module,
-        normalise: bool,
-        frozen: bool,
+        layers: int,
+        width: int,
+        encoder: SpeechEncoder | None,
         dropout: float = 0.3,
         classes: int = 7,
     ):
         super().__init__()
-        config = encoder.config
-        # Masked frames and dropped layers belong to pretraining; the mixture needs every layer.
-        config.apply_spec_augment, config.layerdrop = False, 0.0
-        self.encoder, self.normalise, self.frozen = encoder, normalise, frozen
-        encoder.requires_grad_(not frozen)
-        if getattr(encoder, "masked_spec_embed", None) is not None:
-            encoder.masked_spec_embed.requires_grad = False
-        self.layer_weights = nn.Parameter(torch.zeros(config.num_hidden_layers + 1))
-        self.hidden = nn.Linear(config.hidden_size, 256)
+        self.encoder = encoder
+        self.layer_weights = nn.Parameter(torch.zeros(layers))
+        self.hidden = nn.Linear(width, 256)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(256, classes)
-
-    def train(self, mode: bool = True) -> "SpeechClassifier":
-        super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
-        return self
 
     def forward(
         self,
         samples: Tensor | None = None,
         sample_counts: Tensor | None = None,
-        pooled: Tensor | None = None,
+        layer_means: Tensor | None = None,
     ) -> Tensor:
-        """samples (B, S) int16, sample_counts (B,), or what `pool` makes of them -> (B, C)."""
-        if pooled is None:
-            pooled = self.pool(samples, sample_counts)
-        mixed = (self.layer_weights.softmax(0)[None, :, None] * pooled).sum(1)
+        """samples (B, S) int16, sample_counts (B,), or layer_means (B, K, D) of them -> (B, C)."""
+        if layer_means is None:
+            clips = [clip[:count] for clip, count in zip(samples, sample_counts, strict=True)]
+            layer_means = torch.stack([layers.mean(1) for layers in self.encoder(clips)])
+        mixed = (self.layer_weights.softmax(0)[:, None] * layer_means).sum(1)
         return self.classifier(self.dropout(torch.relu(self.hidden(mixed))))
-
-    def pool(self, samples: Tensor, sample_counts: Tensor) -> Tensor:
-        """Return every layer's mean over each clip's own frames, (B, K, D)."""
-        clips = [clip[:count] for clip, count in zip(samples, sample_counts, strict=True)]
-        shortest = receptive_field(self.encoder)
-        clips = [prepare_clip(clip, self.normalise, shortest) for clip in clips]
-        # A group norm in front runs over time: padding would leak in, so clips pass one by one.
-        alone = self.encoder.config.feat_extract_norm == "group"
-        groups = [[clip] for clip in clips] if alone else [clips]
-        return torch.cat([mean_of_frames(*encode(self.encoder, group)) for group in groups])
-
-
-def mean_of_frames(layers: Tensor, real: Tensor) -> Tensor:
-    """Average (B, K, T, D) over the frames that are real, (B, T) -> (B, K, D)."""
-    weights = real[:, None, :, None]
-    return (layers * weights).sum(2) / weights.sum(2)
-
-
-def receptive_field(encoder: nn.Module) -> int:
-    """Return how many samples an encoder's first frame hears: 400 of wav2vec 2.0's."""
-    samples, config = 1, encoder.config
-    for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
-        samples = (samples - 1) * stride + kernel
-    return samples
-
-
-def prepare_clip(clip: Tensor, normalise: bool, shortest: int) -> Tensor:
-    """Return a clip (S,) int16 as float32 in [-1, 1), or with mean 0 and variance 1.
-
-    shortest: samples; a shorter clip has no frame, so zeros are appended.
-    """
-    clip = clip.float() / 32_768
-    if normalise:
-        clip = (clip - clip.mean()) / torch.sqrt(clip.var(unbiased=False) + 1e-7)
-    return nn.functional.pad(clip, (0, max(0, shortest - len(clip))))

@@ -3,7 +3,7 @@
 #   runs/cross_validate.sh [CORPUS] [--name value ...]        K=4 runs/cross_validate.sh ...
 # Results go to outputs/folds/fold1 ... foldK, those of all test rows together to
 # outputs/folds/pooled, the folds' mean and deviation to outputs/folds/summary.md. Folds run side by
-# side, on all GPUs or cores or by Slurm: --at-once, --slurm, --dry-run of runs/parallel.py.
+# side, on all GPUs or cores or by Slurm: --at-once, --slurm, --dry-run of extras/jobs/parallel.py.
 set -eu
 source "$(dirname "$0")/environment.sh"
 take_corpus "$@"

@@ -16,7 +16,7 @@ take_corpus() {
     audio_train.py audio_test.py run_classifier.py ensemble.py"
 }
 
-# take_parallel: the settings of runs/parallel.py out of ${overrides[@]} -> ${parallel[@]}
+# take_parallel: the settings of extras/jobs/parallel.py out of ${overrides[@]} -> ${parallel[@]}
 take_parallel() {
   set -- ${overrides[@]+"${overrides[@]}"}
   overrides=() parallel=()
@@ -35,8 +35,8 @@ job() { printf '%s' "$1"; shift; printf ' %q' "$@" ${overrides[@]+"${overrides[@
 
 # side_by_side FOLDER: run the jobs of FOLDER/jobs.txt; after a dry run there is nothing more to do
 side_by_side() {
-  echo; echo "== python -m runs.parallel --jobs $1/jobs.txt ${parallel[*]-}"
-  python -m runs.parallel --jobs "$1/jobs.txt" ${parallel[@]+"${parallel[@]}"}
+  echo; echo "== python -m extras.jobs.parallel --jobs $1/jobs.txt ${parallel[*]-}"
+  python -m extras.jobs.parallel --jobs "$1/jobs.txt" ${parallel[@]+"${parallel[@]}"}
   [[ " ${parallel[*]-} " != *" --dry-run "* ]] || exit 0
 }
 

@@ -16,7 +16,7 @@ set -eu
 source "$(dirname "$0")/environment.sh"
 take_corpus "$@"
 exec "$(dirname "$0")/seeds.sh" "${SEEDS:-3}" ${corpus:+"$corpus"} \
-  --bert skt/kobert-base-v1 --folds 5 --known past --context yes --precision auto \
-  --text_train.learning_rate 5e-5 --text_train.classifier_rate 5e-4 \
-  --run_classifier.learning_rate 2e-5 --run_classifier.fusion_rate 1e-3 \
+  --bert skt/kobert-base-v1 --folds 5 --speaker-norm past --context yes --precision auto \
+  --text_train.lr_encoder 5e-5 --text_train.lr_head 5e-4 \
+  --run_classifier.lr_encoder 2e-5 --run_classifier.lr_head 1e-3 \
   ${overrides[@]+"${overrides[@]}"}

@@ -23,15 +23,15 @@ find_corpus
 places="--data data/paper --outputs outputs/paper"
 plain="--precision float32 --shuffle no --class-weights 0 --label-smoothing 0 --clip 1.0 --beta2 0.999"
 stage preprocess.py $places --corpus "$corpus" --valid-sessions none --ties first --text-style hangul
-stage text_train.py $places $plain --bert $bert --head pooler --dropout 0.5 --hide-tokens 0 \
-  --max-length 128 --epochs 16 --batch-size 16 --batch-tokens 1000000 --learning-rate 5e-5 \
-  --classifier-rate 5e-5 --weight-decay 0.01 --schedule cosine --warmup 0.1
+stage text_train.py $places $plain --bert $bert --pooling pooler --dropout 0.5 --token-mask-prob 0 \
+  --max-length 128 --epochs 16 --batch-size 16 --batch-tokens 1000000 --lr-encoder 5e-5 \
+  --lr-head 5e-5 --weight-decay 0.01 --schedule cosine --warmup 0.1
 stage text_test.py $places
-stage audio_train.py $places $plain --features paper --pooling sum --dropout 0.5 --augment 0 \
-  --epochs 16 --batch-size 1 --learning-rate 2e-4 --weight-decay 0.01 --schedule linear --warmup 0
+stage audio_train.py $places $plain --features paper --tempos 1 --dropout 0.5 --augment 0 \
+  --epochs 16 --patience 0 --batch-size 1 --lr 2e-4 --weight-decay 0.01 --schedule linear --warmup 0
 stage audio_test.py $places
 stage run_classifier.py $places $plain --bert $bert --max-length 100 --audio paper --voice weights \
   --pooling cls --scale batch --pad-id 0 --frozen encoder.embeddings,classifier --dropout 0.1 \
-  --augment 0 --hide-words 0 --epochs 3 --batch-size 24 --batch-tokens 1000000 \
-  --learning-rate 2e-5 --fusion-rate 0.01 --weight-decay 0.01 --schedule linear --warmup 0.1
+  --augment 0 --text-drop-prob 0 --epochs 3 --batch-size 24 --batch-tokens 1000000 \
+  --lr-encoder 2e-5 --lr-head 0.01 --weight-decay 0.01 --schedule linear --warmup 0.1
 stage ensemble.py $places

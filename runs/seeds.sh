@@ -2,7 +2,7 @@
 # The models and the ensemble with N seeds: mean and deviation of every score.
 #   runs/seeds.sh N [CORPUS] [--name value ...]
 # Results go to outputs/seeds/seed1 ... seedN, the summary to outputs/seeds/summary.md. Seeds run side
-# by side, on all GPUs or cores or by Slurm: --at-once, --slurm, --dry-run of runs/parallel.py.
+# by side, on all GPUs or cores or by Slurm: --at-once, --slurm, --dry-run of extras/jobs/parallel.py.
 set -eu
 source "$(dirname "$0")/environment.sh"
 seeds=${1:?how many seeds? runs/seeds.sh N [CORPUS] [--name value ...]}

@@ -12,7 +12,14 @@ import pytest
 import torch
 from small_data import make_rows, write_data
 from small_encoder import make_small_encoder
-from trained_run import expected, handed_on, talk, trained  # noqa: F401 - fixtures
+from trained_run import (  # noqa: F401 - fixtures
+    expected,
+    handed_on,
+    of_encoders,
+    of_the_paper,
+    talk,
+    trained,
+)
 
 # One thread, here and in the scripts that tests start: more threads round differently.
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -71,7 +71,9 @@ STAGES = {
     "resume": Stage(
         "text_train.py",
         f"--data data --outputs stopped {TINY}",
-        tuple(f"stopped/text/unfinished/{name}" for name in ("state.pt", "running.json")),
+        tuple(
+            f"stopped/text/unfinished-text_train/{name}" for name in ("state.pt", "made_of.json")
+        ),
         15,
     ),
     "text_test": Stage("text_test.py", AGAIN, (*WORDS, TEST[0], *trained("text"))),
@@ -85,7 +87,7 @@ STAGES = {
             *FACTS,
             *(
                 f"{place}/{m}_{a}"
-                for place in ("outputs", "outputs/valid")
+                for place in ("outputs", "outputs/heldout")
                 for m in MODELS
                 for a in ARRAYS
             ),
@@ -95,7 +97,7 @@ STAGES = {
                 for a in ARRAYS
                 if a != "rows.tsv"
             ),
-            "outputs/cmbert/ablation.json",
+            "outputs/cmbert_ablation.json",
             *(f"outputs/{model}/history.json" for model in MODELS),
         ),
         120,
@@ -108,7 +110,7 @@ STAGES = {
     "speaker": Stage(
         "predict.py",
         "talk.wav --text 정말 --model outputs --speaker Mina",
-        tuple(f"outputs/speakers/Mina.{model}.safetensors" for model in MODELS[1:]),
+        ("outputs/speakers/Mina.safetensors",),
         10,
     ),
     "manifest": Stage(

@@ -1,4 +1,4 @@
-"""Files of three simulated models, as the test stages write them, for the ensemble's tests."""
+"""Simulated models for the ensemble's tests: files as the test stages write them, and logits."""
 
 import hashlib
 import json
@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
+from scipy.stats import norm
 
-from pipeline.evaluation import predictions
-from pipeline.labels import LABELS
+from common.files import LABELS
+from fusion.fitting import LogitSet
+from fusion.predictions import BASELINES, HELD_OUT
 
 SHARES = np.array([0.4, 0.19, 0.15, 0.1, 0.08, 0.04, 0.04])
 STRENGTHS = {"text": 1.6, "audio": 1.1, "cmbert": 1.3}
-TOLD = {"train": 91, "valid": 92, "test": 93}  # sessions of the tables' other rows
+MODELS = tuple(STRENGTHS)
 NOTICE = "SYNTHETIC: drawn at random"
 
 
@@ -46,78 +49,117 @@ def make_facts(ids, labels, tied=()) -> pd.DataFrame:
     )
 
 
-def write_models(folder: Path, sessions, count, seed, truth=None, notice=NOTICE) -> np.ndarray:
-    """Write the three models' files for `count` rows; return the labels that the logits fit."""
+def write_outputs(folder, model, ids, truth, logits, run, facts=None) -> None:
+    """Write one model's outputs for N utterances as common/testing.py does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {
+        "truth": np.asarray(truth, np.int64),
+        "pred": np.asarray(logits).argmax(axis=1),
+        "output": np.asarray(logits, np.float32),
+        "index": np.asarray(ids, np.str_),
+    }
+    for name, array in arrays.items():
+        np.save(folder / f"{model}_{name}.npy", array)
+    if facts is not None:
+        facts.to_csv(folder / f"{model}_rows.tsv", sep="\t", index=False)
+    (folder / f"{model}_run.json").write_text(json.dumps(run), encoding="utf-8")
+
+
+def write_models(folder: Path, sessions, count, seed, truth=None, notice=NOTICE, models=STRENGTHS):
+    """Write the models' files for `count` rows; return the labels that the logits fit."""
     random = np.random.default_rng(seed)
     fitting = random.choice(7, count, p=SHARES)
     run = {"data_hash": "d" * 64, "synthetic": notice, "settings": {"seed": 1, "epochs": 2}}
-    for model, strength in STRENGTHS.items():
+    for model, strength in models.items():
         logits = 2 * strength * (random.normal(size=(count, 7)) + strength * np.eye(7)[fitting])
         ids, labels = name_segments(sessions, count), fitting if truth is None else truth
         facts = make_facts(ids, labels, tied=range(0, count, 16))
-        predictions.write(folder, model, ids, labels, logits, run, facts)
+        write_outputs(folder, model, ids, labels, logits, run, facts)
     return fitting
 
 
 def write_baselines(folder: Path, sessions, count, seed, right) -> None:
     """Write the three classics' files beside the models'; `right` (N,): the labels they lean to."""
     random = np.random.default_rng(seed)
-    run = {"data_hash": "d" * 64, "synthetic": NOTICE, "known": None}
+    run = {"data_hash": "d" * 64, "synthetic": NOTICE, "speaker_norm": None}
     truth = np.load(folder / "text_truth.npy")
-    for name in predictions.BASELINES:
+    for name in BASELINES:
         logits = random.normal(size=(count, 7)) + np.eye(7)[right]
-        predictions.write(folder, name, name_segments(sessions, count), truth, logits, run)
+        write_outputs(folder, name, name_segments(sessions, count), truth, logits, run)
 
 
-def write_data(data: Path, outputs: Path, fingerprint: str = "f", also_train: int = 0) -> None:
+def write_data(data: Path, outputs: Path, fingerprint: str = "f", train: int = 0, valid: int = 0):
     """Write what preprocess.py would have left of the test rows in `outputs`, which get its hash.
 
-    also_train: the first rows' transcripts are those of training rows as well.
+    train, valid: of so many test rows the transcripts are in those splits as well.
     """
     data.mkdir(parents=True, exist_ok=True)
-    texts = {
-        segment: f'<b>그럼 "{row}" & 슬픔</b>'
-        for row, segment in enumerate(np.load(outputs / "text_index.npy"))
-    }
-    trained = {f"train{row}": text for row, text in enumerate([*texts.values()][:also_train])}
-    splits = {"train": trained | {"train": "안녕"}, "valid": {"valid": "그래"}, "test": texts}
+    ids = np.load(outputs / "text_index.npy")
+    texts = {segment: f'<b>그럼 "{row}" & 슬픔</b>' for row, segment in enumerate(ids)}
+    splits = {"train": {"train": "안녕"}, "valid": {"valid": "그래"}, "test": texts}
+    for split, count in (("train", train), ("valid", valid)):
+        splits[split] |= {f"{split}{row}": texts[ids[row]] for row in range(count)}
     files = {}
-    for split, rows in splits.items():
-        turns = f"{TOLD[split]}\timpro01\t1\t1\tSess{TOLD[split]:02d}F\tsad"
-        lines = [f"{segment}\t{text}\t{turns}" for segment, text in rows.items()]
-        header = "id\ttext\tsession\tscenario\tdialogue_number\tturn\tspeaker\tlabel"
-        content = "\n".join([header, *lines]) + "\n"
+    for number, (split, rows) in enumerate(splits.items(), 91):  # sessions of the other rows
+        turns = f"{number}\t1\t1\tSess{number}F\tsad"
+        lines = ["id\ttext\tsession\tdialogue_number\tturn\tspeaker\tlabel"]
+        lines += [f"{segment}\t{text}\t{turns}" for segment, text in rows.items()]
+        content = "\n".join(lines) + "\n"
         (data / f"{split}.tsv").write_text(content, encoding="utf-8")
         files[f"{split}.tsv"] = hashlib.sha256(content.encode()).hexdigest()
-    counts = {
-        "split": {"train": 700, "valid": 70, "test": 140},
-        "class": {
-            split: dict.fromkeys(LABELS, n)
-            for split, n in (("train", 100), ("valid", 10), ("test", 20))
-        },
-        "seconds": {"train": 7200, "valid": 720, "test": 1800},
-    }
-    manifest = {
-        "corpus": {"kind": "KEMDy19", "name": "KEMDy19_v1_3", "fingerprint": fingerprint},
-        "counts": counts,
-        "dropped": [{}, {}],
-        "repaired": [{}],
-        "files": files,
-    }
+    corpus = {"kind": "KEMDy19", "name": "KEMDy19_v1_3", "fingerprint": fingerprint}
+    manifest = {"corpus": corpus, "files": files}
     (data / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     every = "".join(files[name] for name in sorted(files)).encode()
-    for path in (*outputs.glob("*_run.json"), *outputs.glob("valid/*_run.json")):
-        run = json.loads(path.read_text(encoding="utf-8"))
-        run["data_hash"] = hashlib.sha256(every).hexdigest()
-        path.write_text(json.dumps(run), encoding="utf-8")
+    for path in (*outputs.glob("*_run.json"), *outputs.glob(f"{HELD_OUT}/*_run.json")):
+        change_run(path, data_hash=hashlib.sha256(every).hexdigest())
 
 
-def write_history(outputs: Path) -> None:
-    """Write the training curves of two models; the third was trained without validation rows."""
-    for model in predictions.MODELS:
-        epochs = [{"epoch": 1, "loss": 1.9}, {"epoch": 2, "loss": 1.2}]
-        if model != "cmbert":
-            epochs = [entry | {"valid_loss": 1.5, "macro_f1": 0.3, "uar": 0.4} for entry in epochs]
-        history = {"epochs": epochs, "best_epoch": None if model == "cmbert" else 2}
-        (outputs / model).mkdir(parents=True)
-        (outputs / model / "history.json").write_text(json.dumps(history), encoding="utf-8")
+def change_run(path: Path, **fields) -> None:
+    """Change fields of a {name}_run.json."""
+    run = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(run | fields), encoding="utf-8")
+
+
+def simulate(count, strengths, seed=0, scale=1.0, shares=SHARES) -> LogitSet:
+    """Draw models that err independently given the label, with calibrated logits times `scale`."""
+    random = np.random.default_rng(seed)
+    truth = random.choice(7, count, p=shares)
+    logits = [
+        strength * (random.normal(size=(count, 7)) + strength * np.eye(7)[truth]) + np.log(shares)
+        for strength in strengths
+    ]
+    groups = np.array([f"speaker{number}" for number in random.integers(0, 12, count)])
+    return LogitSet(scale * np.stack(logits), truth, groups)
+
+
+def accuracy(rows: LogitSet, probabilities: np.ndarray) -> float:
+    return (probabilities.argmax(axis=-1) == rows.truth).mean()
+
+
+EASE = np.array([1.4, 0.9, 0.8, 0.4, 0.6, -0.2, 0.0])  # logit of being right, by label
+GAINS = (0.0, 0.0, 0.3)  # logits: a classifier, one as good, a better one
+
+
+def draw_sessions(random, sessions: int, deviations: tuple) -> tuple:
+    """Return truth (N,), session (N,) and the labels of three correlated classifiers, (3, N).
+
+    Sessions of two speakers with about 50 rows each; deviations: of the logit of being right,
+    between sessions and between speakers.
+    """
+    rows = random.integers(35, 66, 2 * sessions)
+    speaker = np.repeat(np.arange(2 * sessions), rows)
+    truth = random.choice(len(SHARES), len(speaker), p=SHARES)
+
+    def vary(number: int) -> np.ndarray:
+        common, single = random.normal(size=number), random.normal(size=(len(GAINS), number))
+        return np.sqrt(0.5) * common + np.sqrt(0.5) * single
+
+    by_session, by_speaker = vary(sessions)[:, speaker // 2], vary(2 * sessions)[:, speaker]
+    logit = EASE[truth] + np.array(GAINS)[:, None]
+    logit = logit + deviations[0] * by_session + deviations[1] * by_speaker
+    right = norm.cdf(vary(len(truth))) < expit(logit)
+    chances = np.tile(np.log(SHARES), (len(truth), 1))
+    chances[np.arange(len(truth)), truth] = -np.inf
+    wrong = (chances + random.gumbel(size=(len(GAINS), *chances.shape))).argmax(axis=-1)
+    return truth, speaker // 2, np.where(right, truth, wrong)

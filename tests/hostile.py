@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from common.files import LABELS
 from corpora.account import Account
 from corpora.matching import read_corpus
 from corpora.tree import find_tree
@@ -24,7 +25,6 @@ from extras.sample.writer import (
     write_kemdy19,
     write_kemdy20,
 )
-from pipeline.labels import LABELS
 
 SESSIONS = 5
 DIALOGUES = ("script01", "script02", "impro01")

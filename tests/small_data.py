@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import soxr
 
+from common import sound
+from common.files import LABELS
 from extras.sample.speech import ESPEAK_RATE, speak
-from pipeline.labels import LABELS
 
 SESSIONS = {"train": (1, 2), "valid": (3,), "test": (4,)}
 ROWS = 10  # utterances of a session
@@ -104,6 +105,9 @@ def write_data(folder: Path, rows: list[dict], ties: str = "first") -> Path:
         "repaired": [],
         "sessions": {split: list(sessions) for split, sessions in SESSIONS.items()},
         "settings": {"ties": ties, "text_style": "spoken"},
+        "reference_range": sound.reference_range(
+            sound.measure(row["samples"]) for row in of_split["train"]
+        ),
         "synthetic": "tones of a test",
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))

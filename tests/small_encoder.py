@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from transformers import BertConfig, BertModel
 
-from models.kobert import train_tokenizer
-from pipeline.learning.checkpoint import save_encoder
+from extras.pretraining.objective import save_encoder
+from extras.pretraining.tokenizer import train_tokenizer
 
 
 def make_small_encoder(
@@ -29,4 +29,4 @@ def make_small_encoder(
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        save_encoder(BertModel(config), tokenizer, folder)
+        save_encoder(BertModel(config), tokenizer, Path(folder))

@@ -2,11 +2,11 @@
 
 from importlib import import_module
 
-from pipeline import config
+from common import settings
 
 SCRIPTS = {"text": "text_train", "audio": "audio_train", "cmbert": "run_classifier"}
 PAPER = {
-    "audio": {"features": "paper", "pooling": "sum"},
+    "audio": {"features": "paper", "tempos": (1.0,)},
     "cmbert": {
         "audio": "paper",
         "max_length": 100,
@@ -21,7 +21,7 @@ PAPER = {
 
 def stage_settings(stage: str, **changes) -> dict:
     """Return a stage's default settings, in float32, with these changes."""
-    block = config.settings(vars(import_module(SCRIPTS[stage])))
+    block = settings.read(vars(import_module(SCRIPTS[stage])))
     unknown = changes.keys() - block.keys()
     assert not unknown, unknown
     return {**block, "precision": "float32", **changes}

@@ -24,7 +24,7 @@ def test_a_target_is_of_the_ratio_or_without_a_baseline_of_ours(ours, baseline, 
 
 
 def test_lengths_are_kemdy19s():
-    seconds = measure.draw_lengths(20_000) / measure.RATE
+    seconds = measure.draw_lengths(20_000) / measure.SAMPLE_RATE
     characters = [len(text) for text in measure.draw_texts(20_000)]
     assert np.percentile(seconds, [50, 95]) == pytest.approx([4.2, 15.5], rel=0.05)
     assert np.percentile(characters, [50, 95]) == pytest.approx([22, 92], rel=0.08)

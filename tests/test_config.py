@@ -6,8 +6,8 @@ import sys
 import pytest
 from conftest import ROOT
 
-from pipeline.config import parse
-from pipeline.files import UserError
+from common.files import UserError
+from common.settings import parse
 
 DEFAULTS = {
     "epochs": 16,
@@ -91,18 +91,18 @@ SCRIPT = '''"""A stage.
 
 python stage.py
 """
-from pipeline import config
-from pipeline.config import BOOLEANS
+from common import settings
+from common.settings import BOOLEANS
 # ----
 EPOCHS = 16  # passes over the training rows
 # ----
 DERIVED = 3
 def main():
-    print(config.settings(globals()))
+    print(settings.read(globals()))
     if EPOCHS == 0:
-        raise config.UserError("no epochs: raise EPOCHS")
+        raise settings.UserError("no epochs: raise EPOCHS")
 if __name__ == "__main__":
-    config.run(main)
+    settings.run(main)
 '''
 
 

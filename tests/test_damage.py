@@ -14,7 +14,8 @@ import pytest
 import soundfile
 from damage import BROUGHT, STAGES, Case, draw_cases, fingerprint, link
 
-from pipeline.record import Work
+from common import checkpoint
+from common.files import Stage, describe_machine, sha256, write_json
 
 TIMES = float(os.environ.get("DAMAGE_CASES", 1))
 SURVIVED = ("refused", "taken")
@@ -27,7 +28,9 @@ def whole(trained, handed_on, talk, rows, bert, run_script, tmp_path_factory):
     root = tmp_path_factory.mktemp("damage") / "whole"
     shutil.copytree(trained.data, root / "data")
     made = {path.name: path for path in (root / "data").iterdir()}
-    Work("preprocess.py", root / "data", {"restart": False}, {}, root).write(root / "data", made)
+    stage = Stage("preprocess.py", root / "data", {"restart": False}, {})
+    hashes = {name: sha256(path) for name, path in made.items() if path.is_file()}
+    write_json(stage.record, {**stage.made_of, **describe_machine(), "outputs": hashes})
     shutil.copytree(trained.outputs, root / "outputs")
     shutil.copytree(bert, root / "bert")
     shutil.copytree(handed_on, root / "handed")
@@ -52,16 +55,15 @@ def whole(trained, handed_on, talk, rows, bert, run_script, tmp_path_factory):
 
 def stop_training(run_script, root):
     """Leave an unfinished training of the text model in stopped/."""
-    from pipeline.learning import run
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "save_weights", interrupted)
+        patch.setattr(checkpoint, "save_file", interrupted)
         patch.chdir(root)
         done = run_script(*STAGES["resume"].command)
-    assert done.status == 130 and (root / "stopped/text/unfinished/state.pt").is_file()
+    assert done.status == 130 and (root / "stopped/text/unfinished-text_train/state.pt").is_file()
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "export"])

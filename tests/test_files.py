@@ -17,21 +17,18 @@ import torch
 from conftest import ROOT
 from matplotlib.figure import Figure
 
-from pipeline import config, files
-from pipeline.figures import style
-from pipeline.files import UserError, together, write_array, write_json, write_text
-from pipeline.learning.checkpoint import State, save_weights
-from pipeline.learning.profile import SpeakerProfile
+from common import files, plots, settings
+from common.checkpoint import write_state
+from common.files import UserError, write_array, write_json, write_rows, write_text
 
 NETWORK = torch.nn.Linear(64, 64)
 WRITERS = {
     "array.npy": lambda path: write_array(path, np.zeros(5000)),
     "table.tsv": lambda path: write_text(path, "x" * 20_000),
     "numbers.json": lambda path: write_json(path, list(range(5000))),
-    "model.safetensors": lambda path: save_weights(NETWORK, path),
-    "state.pt": lambda path: State(path, NETWORK, torch.optim.SGD(NETWORK.parameters())).save(),
-    "voice.profile": lambda path: SpeakerProfile({"sums": np.zeros(5000)}, "a model").save(path),
-    "plot.png": lambda path: style.save(path, draw_noise),
+    "state.pt": lambda path: write_state(path, {"network": NETWORK.state_dict()}),
+    "cache.npy": lambda path: write_rows(path, [np.zeros((500, 10))]),
+    "plot.png": lambda path: plots.save(path, draw_noise),
 }
 
 
@@ -117,7 +114,7 @@ def test_a_disk_without_modes_is_written_to(name, tmp_path, monkeypatch):
         monkeypatch.setattr(os, way, refuse, raising=False)
     WRITERS[name](tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    files.hold(tmp_path / "stage")
+    files.hold(tmp_path / "records" / "stage.lock", tmp_path)
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -133,7 +130,7 @@ def test_others_may_read_a_file_as_the_user_lets_them(name, mask, tmp_path):
 
 
 def test_nothing_of_the_process_is_changed_by_an_import():
-    code = "import os; os.umask = None; from pipeline import config, files, record, settings"
+    code = "import os; os.umask = None; from common import files, ranges, settings"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
@@ -149,13 +146,12 @@ def locks():
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL])
-def test_without_locks_it_is_said_once_and_gone_on(number, tmp_path, monkeypatch, capsys, locks):
+def test_without_locks_it_is_said_and_gone_on(number, tmp_path, monkeypatch, capsys, locks):
     def refuse(*arguments):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    for place in ("text", "cmbert", "text"):
-        files.hold(tmp_path / place)
+    files.hold(tmp_path / "records" / "text.lock", tmp_path)
     printed = capsys.readouterr()
     assert printed.out.count("no locks on this file system") == 1 and not printed.err
     assert printed.out.count("\n") == 1 and "start no second run" in printed.out
@@ -164,14 +160,14 @@ def test_without_locks_it_is_said_once_and_gone_on(number, tmp_path, monkeypatch
 def test_a_place_that_cannot_be_written_is_named(tmp_path, locks):
     (tmp_path / "outputs").write_text("a file")
     with pytest.raises(UserError, match=r"outputs cannot be written"):
-        files.hold(tmp_path / "outputs" / "text")
+        files.hold(tmp_path / "outputs" / "records" / "text.lock", tmp_path / "outputs")
 
 
 FORKING = """
 import os, sys, time
 from pathlib import Path
-from pipeline.files import hold
-hold(Path(sys.argv[1]))
+from common.files import hold
+hold(Path(sys.argv[1]) / 'text.lock', Path(sys.argv[1]))
 begun, begin = os.pipe()
 if os.fork() == 0:
     os.write(begin, b".")
@@ -183,8 +179,8 @@ os.kill(os.getpid(), 9)
 
 
 def test_a_killed_owner_lets_go_even_if_its_child_lives(tmp_path, locks):
-    subprocess.run([sys.executable, "-c", FORKING, str(tmp_path / "text")], cwd=ROOT)
-    files.hold(tmp_path / "text")
+    subprocess.run([sys.executable, "-c", FORKING, str(tmp_path)], cwd=ROOT)
+    files.hold(tmp_path / "text.lock", tmp_path)
 
 
 # --- what only POSIX has
@@ -214,10 +210,11 @@ def run_elsewhere(code, *arguments):
 def modules():
     """Return the names of all modules of the program whose libraries are installed here."""
     paths = [*ROOT.glob("*.py"), *ROOT.glob("runs/*.py")]
-    paths += [*ROOT.glob("models/**/*.py"), *ROOT.glob("pipeline/**/*.py")]
+    rooms = ("models", "common", "corpora", "fusion", "predicting", "extras")
+    paths += [path for room in rooms for path in ROOT.glob(f"{room}/**/*.py")]
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths}
-    names -= {"runs.picture"} if not find_spec("selenium") else set()
-    names -= {"pipeline.demo.page"} if not find_spec("gradio") else set()
+    names -= {"extras.demo.picture"} if not find_spec("selenium") else set()
+    names -= {"extras.demo.page"} if not find_spec("gradio") else set()
     return sorted(name for name in names if not name.endswith("__init__"))
 
 
@@ -244,31 +241,11 @@ def test_a_stage_without_what_only_posix_has(data, tmp_path):
     assert (tmp_path / "baseline_both_pred.npy").is_file()
 
 
-def test_files_that_belong_together_change_together(tmp_path):
-    paths = [tmp_path / name for name in "abc"]
-    for path in paths:
-        write_text(path, "before")
-    with pytest.raises(UserError, match="c cannot be written"), together():
-        write_text(paths[0], "after")
-        write_text(paths[1], "after")
-        with files_of_at_most(10):
-            write_text(paths[2], "after that")
-            write_text(paths[2], "too much for it")
-    assert [path.read_text() for path in paths] == ["before"] * 3
-    assert sorted(tmp_path.iterdir()) == paths
-    with together():
-        for path in paths:
-            write_text(path, "after")
-        assert [path.read_text() for path in paths] == ["before"] * 3
-    assert [path.read_text() for path in paths] == ["after"] * 3
-    assert sorted(tmp_path.iterdir()) == paths and not files.WAITING
-
-
 def run_script(main, monkeypatch):
     """Run a script of one setting whose main() is this."""
     monkeypatch.setattr("sys.argv", ["stage.py"])
-    monkeypatch.setattr(config, "settings", lambda namespace: {})
-    config.run(main)
+    monkeypatch.setattr(settings, "read", lambda namespace: {})
+    settings.run(main)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])

@@ -1,4 +1,4 @@
-"""runs/parallel.py and the scripts that use it: folds and seeds side by side, here or by Slurm."""
+"""extras/jobs/parallel.py and the scripts that use it: folds and seeds side by side, or Slurm."""
 
 import os
 import shlex
@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def start(*arguments, **environment):
-    """Start runs/parallel.py as the shell scripts do."""
+    """Start extras/jobs/parallel.py as the shell scripts do."""
     return subprocess.Popen(
-        [sys.executable, "-m", "runs.parallel", *map(str, arguments)],
+        [sys.executable, "-m", "extras.jobs.parallel", *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
         stdout=subprocess.PIPE,
@@ -125,7 +125,7 @@ def project(tmp_path):
     folder = tmp_path / "project"
     shutil.copytree(ROOT / "runs", folder / "runs")
     for path in (
-        *(ROOT / room for room in ("pipeline", "corpora", "extras", "models")),
+        *(ROOT / room for room in ("common", "corpora", "extras", "fusion", "models")),
         *ROOT.glob("*.py"),
         *ROOT.glob("*.txt"),
     ):

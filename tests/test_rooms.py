@@ -1,103 +1,102 @@
 """Which part of the project may import which: the data's way, and no circle."""
 
 import ast
+import subprocess
+import sys
 from graphlib import TopologicalSorter
-from pathlib import Path
 
+import pytest
 from conftest import ROOT
 
-LOOSE = {"config", "files", "labels", "record", "settings"}
-NO_TORCH = ("evaluation",)
-LEAVES = {
-    "pretraining": "text_pretrain.py",
-    "classics": "baseline.py",
+FILES = {
+    path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted(ROOT.rglob("*.py"))
+    if path.relative_to(ROOT).parts[0] not in (".venv", "tests", "data", "outputs")
 }
-TORCH = {"torch", "transformers", "accelerate", "safetensors"}
+SCRIPTS = {name.removesuffix(".py") for name in FILES if "/" not in name}
+# What a folder may import of the others, beside itself; scripts may import any of them.
+MAY = {
+    "models": set(),
+    "common": {"models", "fusion"},  # testing.py prints intervals
+    "corpora": {"common"},
+    "fusion": {"common"},
+    "predicting": {"common", "corpora", "fusion", "models"},
+    "extras": {"common", "corpora", "fusion", "models", "predicting"},
+    "runs": {"common", "fusion"},
+    "benchmarks": {"common", "corpora", "fusion", "extras"},
+}
+OWN = {  # of extras: the scripts that use them
+    "sample": {"sample_corpus.py", "benchmarks/measure.py"},
+    "export": {"predict.py"},
+    "demo": {"demo.py"},
+    "pretraining": {"text_pretrain.py"},
+    "jobs": set(),
+}
 
 
-def imported(path: Path) -> set[str]:
+def imported(name: str) -> set[str]:
     """Return every module that a file imports, at its top or inside a function."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(FILES[name]):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import hides the room"
-            # `from pipeline import labels` names a module, `from pipeline.labels import X` does not
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+            assert node.level == 0, f"{name}: a relative import hides the folder"
+            names.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
     return names
 
 
-def rooms_of(names: set[str]) -> set[str]:
-    """Return which rooms and loose files of pipeline/ are among the modules."""
-    return {name.split(".")[1] for name in names if name.startswith("pipeline.")}
+IMPORTED = {name: imported(name) for name in FILES}
 
 
-def files(folder: str) -> dict[Path, set[str]]:
-    found = {path: imported(path) for path in sorted((ROOT / folder).glob("*.py"))}
-    assert found, folder
-    return found
+@pytest.mark.parametrize("folder", MAY)
+def test_a_folder_imports_what_it_may(folder):
+    for name, modules in IMPORTED.items():
+        if name.startswith(f"{folder}/"):
+            used = {module.partition(".")[0] for module in modules} & (MAY.keys() | SCRIPTS)
+            assert used <= MAY[folder] | {folder}, name
 
 
-ROOMS = sorted(
-    path.name for path in (ROOT / "pipeline").iterdir() if (path / "__init__.py").exists()
-)
-DOORS = {
-    room: set().union(*map(rooms_of, files(f"pipeline/{room}").values())) - {room} for room in ROOMS
-}
-
-
-def test_nothing_lies_loose_but_what_everyone_needs():
-    assert {path.stem for path in files("pipeline")} == LOOSE | {"__init__"}
-    assert set().union(*DOORS.values()) <= {*ROOMS, *LOOSE}
-
-
-def test_imports_form_no_circle_between_rooms():
-    order = list(TopologicalSorter(DOORS).static_order())  # CycleError names the circle
-    assert order.index("features") < order.index("learning") < order.index("pretraining")
-
-
-def test_reading_a_corpus_and_judging_need_no_torch_and_no_other_room():
-    for path, names in files("corpora").items():
-        assert not {name.split(".")[0] for name in names} & (TORCH | {"models", "extras"}), path
-        assert rooms_of(names) <= {*LOOSE, "figures"}, path
-    for room in NO_TORCH:
-        assert DOORS[room] <= LOOSE, room
-        for path, names in files(f"pipeline/{room}").items():
-            assert not {name.split(".")[0] for name in names} & (TORCH | {"models"}), path
-
-
-def test_features_and_loose_files_know_no_torch():
-    for folder in ("pipeline", "pipeline/features", "pipeline/figures"):
-        for path, names in files(folder).items():
-            assert not {name.split(".")[0] for name in names} & TORCH, path
-
-
-def test_predicting_uses_every_room_of_the_datas_way_and_serves_the_demo_alone():
-    assert DOORS["predicting"] <= {"features", "learning", "evaluation", *LOOSE}
-    assert {room for room, doors in DOORS.items() if "predicting" in doors} == {"demo"}
-    assert not any("demo" in doors for doors in DOORS.values())
-
-
-def test_leaves_are_imported_by_their_one_script():
-    users = {
-        path: names for folder in (".", "models", "runs") for path, names in files(folder).items()
+def test_imports_form_no_circle():
+    modules = {
+        name.removesuffix(".py").replace("/", ".").removesuffix(".__init__"): name for name in FILES
     }
-    for room, script in LEAVES.items():
-        found = {path.name for path, names in users.items() if room in rooms_of(names)}
-        assert found == {script}
-        assert not any(room in doors for other, doors in DOORS.items() if other != room)
+    graph = {
+        module: {other for other in IMPORTED[name] if other in modules and other != module}
+        for module, name in modules.items()
+    }
+    packages = {module for module in modules if any(m.startswith(f"{module}.") for m in modules)}
+    plain = {m: others - packages for m, others in graph.items() if m not in packages}
+    TopologicalSorter(plain).prepare()  # CycleError names the circle
 
 
-def test_models_know_nothing_of_ours_but_labels():
-    scripts = {path.stem for path in files(".")}
-    for path, names in files("models").items():
-        assert rooms_of(names) <= {"labels"}, path
-        assert not {name.split(".")[0] for name in names} & scripts, path
+def test_an_extra_is_imported_by_its_own_script_alone():
+    for extra, scripts in OWN.items():
+        users = {
+            name
+            for name, modules in IMPORTED.items()
+            if any(module.startswith(f"extras.{extra}") for module in modules)
+        }
+        assert {name for name in users if not name.startswith(f"extras/{extra}/")} == scripts
+        assert (ROOT / "extras" / extra / "README.md").is_file()
 
 
-def test_no_room_imports_a_script():
-    scripts = {path.stem for path in files(".")}
-    for room in ROOMS:
-        for path, names in files(f"pipeline/{room}").items():
-            assert not {name.split(".")[0] for name in names} & scripts, path
+WITHOUT = """
+import sys
+for name in sys.argv[1:]:
+    __import__(name)
+print(sorted({"torch", "transformers"} & set(sys.modules)))
+"""
+
+
+def test_reading_a_corpus_features_and_fusing_need_no_torch():
+    names = [f"common.{n}" for n in ("settings", "ranges", "files", "data", "features", "voice")]
+    names += [
+        name.removesuffix(".py").replace("/", ".")
+        for name in FILES
+        if name.startswith(("corpora/", "fusion/")) and not name.endswith("__init__.py")
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *names], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[]", done.stderr

@@ -1,4 +1,4 @@
-"""pipeline/settings.py: every setting of every script has a rule, kept wherever it is set."""
+"""common/ranges.py: every setting of every script has a rule, kept wherever it is set."""
 
 import math
 import os
@@ -8,18 +8,18 @@ import sys
 import pytest
 from conftest import ROOT
 
+from common import ranges, settings
+from common.files import UserError
+from common.voice import SPEAKER_NORMS
 from corpora.transcripts import STYLES
-from models.speaker import REGIMES
-from pipeline import config, settings
-from pipeline.evaluation.choice import TARGETS
-from pipeline.files import UserError
+from fusion.choice import TARGETS
 
 SCRIPTS = [
     path
     for path in sorted([*ROOT.glob("*.py"), *ROOT.glob("runs/*.py")])
-    if "config.run(main" in path.read_text(encoding="utf-8")
+    if "settings.run(main" in path.read_text(encoding="utf-8")
 ]
-BLOCKS = {path.stem: config.read_stage(path) for path in SCRIPTS}
+BLOCKS = {path.stem: settings.read_stage(path) for path in SCRIPTS}
 EVERY = [(script, name) for script, block in BLOCKS.items() for name in block]
 STAGES = ("preprocess", "text_train", "audio_train", "run_classifier", "ensemble")
 
@@ -29,7 +29,7 @@ def take(script, *arguments, stages=(), **edited):
     blocks = {script: BLOCKS[script] | edited}
     blocks |= {stage: BLOCKS[stage] for stage in stages if stage != script}
     words = "recordings" if script == "predict" else ""
-    return config.take_overrides(list(arguments), blocks, script, words)
+    return settings.take_overrides(list(arguments), blocks, script, words)
 
 
 def refusal(script, *arguments, **more):
@@ -42,8 +42,8 @@ def refusal(script, *arguments, **more):
 
 @pytest.mark.parametrize(("script", "name"), EVERY)
 def test_every_setting_has_a_rule_that_its_default_keeps(script, name):
-    rule = settings.find_rule(script, name)
-    assert rule, f"pipeline/settings.py has no rule for {name} of {script}.py"
+    rule = ranges.find_rule(script, name)
+    assert rule, f"common/ranges.py has no rule for {name} of {script}.py"
     assert rule.allows(BLOCKS[script][name])
 
 
@@ -64,7 +64,7 @@ def wrong(rule):
 
 @pytest.mark.parametrize(("script", "name"), EVERY)
 def test_what_a_rule_refuses_is_refused_edited_or_given(script, name):
-    rule = settings.find_rule(script, name)
+    rule = ranges.find_rule(script, name)
     edited, given = wrong(rule)
     for value in edited:
         said = refusal(script, **{name: value})
@@ -78,15 +78,15 @@ def test_what_a_rule_refuses_is_refused_edited_or_given(script, name):
     ("script", "name", "values"),
     [
         *((script, "folds", (1, -1)) for script in ("text_train", "audio_train", "run_classifier")),
-        ("text_train", "head", ("cls", "", "Mean")),
+        ("text_train", "pooling", ("cls", "", "Mean")),
         ("text_train", "max_length", (2,)),
         ("text_train", "bert", ("", "  ")),
-        ("audio_train", "pooling", ("cls",)),
         ("audio_train", "encoder", ("alexnt", "")),
         ("audio_train", "augment", (9.0, 5.5)),
         ("audio_train", "beta2", (1.0,)),
         ("audio_train", "clip", (0.0,)),
         ("run_classifier", "pooling", ("sum",)),
+        ("audio_train", "tempos", ((), (0.1,), ("1",))),
         ("run_classifier", "audio", ("mfcc",)),
         ("run_classifier", "pad_id", (-2,)),
         ("run_classifier", "frozen", (("",),)),
@@ -101,19 +101,19 @@ def test_what_a_rule_refuses_is_refused_edited_or_given(script, name):
         ("ensemble", "target", ("", "precision+uar", "f1+", "f1,uar")),
         ("demo", "port", (65536,)),
         ("demo", "host", ("",)),
-        ("baseline", "known", ("future",)),
+        ("baseline", "speaker_norm", ("future",)),
     ],
 )
 def test_limits_and_words_are_those_that_the_stage_can_do(script, name, values):
     for value in values:
-        assert not settings.find_rule(script, name).allows(value), value
+        assert not ranges.find_rule(script, name).allows(value), value
 
 
 def test_words_are_those_that_the_code_knows():
-    assert settings.find_rule("baseline", "known").allowed == " or ".join(REGIMES)
-    assert set(settings.find_rule("preprocess", "text_style").allowed.split(" or ")) == set(STYLES)
-    assert all(settings.find_rule("ensemble", "target").allows(target) for target in TARGETS)
-    assert settings.find_rule("ensemble", "target").allows("+".join(TARGETS))
+    assert ranges.find_rule("baseline", "speaker_norm").allowed == " or ".join(SPEAKER_NORMS)
+    assert set(ranges.find_rule("preprocess", "text_style").allowed.split(" or ")) == set(STYLES)
+    assert all(ranges.find_rule("ensemble", "target").allows(target) for target in TARGETS)
+    assert ranges.find_rule("ensemble", "target").allows("+".join(TARGETS))
 
 
 def test_a_whole_number_in_the_block_takes_a_fraction_from_the_command_line():
@@ -128,15 +128,15 @@ def test_a_whole_number_in_the_block_takes_a_fraction_from_the_command_line():
     [
         ("audio_train", "--encoder a/b --augment 0", "AUGMENT", "ENCODER = 'a/b'"),
         ("audio_train", "--encoder a/b --features mel", "FEATURES", "ENCODER"),
-        ("audio_train", "--encoder a/b --pooling sum", "POOLING", "ENCODER"),
-        ("audio_train", "--encoder-rate 1e-5", "ENCODER_RATE", "ENCODER = 'alexnet'"),
+        ("audio_train", "--encoder a/b --tempos 1", "TEMPOS", "ENCODER"),
+        ("audio_train", "--lr-encoder 1e-5", "LR_ENCODER", "ENCODER = 'alexnet'"),
         ("audio_train", "--features paper --augment 1", "AUGMENT", "FEATURES = 'paper'"),
-        ("audio_train", "--pooling sum", "POOLING", "FEATURES = 'mel'"),
+        ("audio_train", "--features paper --tempos 1,.9", "TEMPOS", "FEATURES = 'paper'"),
         ("text_train", "--folds 5 --patience 3", "PATIENCE", "FOLDS = 5"),
-        ("run_classifier", "--audio paper --hide-words .5", "HIDE_WORDS", "AUDIO"),
+        ("run_classifier", "--audio paper --text-drop-prob .5", "TEXT_DROP_PROB", "AUDIO"),
         ("run_classifier", "--audio a/b --augment 0", "AUGMENT", "AUDIO"),
-        ("run_classifier", "--audio a/b --known all", "KNOWN", "AUDIO"),
-        ("run_classifier", "--train no --learning-rate .1", "LEARNING_RATE", "TRAIN = False"),
+        ("run_classifier", "--audio a/b --speaker-norm all", "SPEAKER_NORM", "AUDIO"),
+        ("run_classifier", "--train no --lr-encoder .1", "LR_ENCODER", "TRAIN = False"),
         ("text_pretrain", "--bert a/b --layers 3", "LAYERS", "BERT"),
         ("text_pretrain", "--missing-weight 0 --bare-share .5", "BARE_SHARE", "MISSING_WEIGHT"),
         ("preprocess", "--cluster a:1 --jobs 2", "JOBS", "CLUSTER"),
@@ -161,14 +161,14 @@ def test_one_that_is_edited_beside_another_kind_of_model_is_named(capsys):
 
 
 def test_what_has_no_effect_are_settings_of_the_script():
-    for script, cases in settings.IDLE.items():
+    for script, cases in ranges.IDLE.items():
         for names, _, reason in cases:
             assert {*names.split(), reason} <= BLOCKS[script].keys(), script
 
 
 def test_a_trained_model_is_tested_without_the_settings_of_training():
-    tested = set(BLOCKS["run_classifier"]) - set(settings.TRAINING.split())
-    afterwards = {"known", "attention", "train", "seed", "batch_size", "batch_tokens"}
+    tested = set(BLOCKS["run_classifier"]) - set(ranges.TRAINING.split())
+    afterwards = {"speaker_norm", "attention", "train", "seed", "batch_size", "batch_tokens"}
     assert tested == afterwards | {"data", "outputs", "restart"}
 
 
@@ -181,7 +181,7 @@ def test_a_trained_model_is_tested_without_the_settings_of_training():
         ("--epochs 0", "text_train.py's EPOCHS = 0: give a whole number"),
         ("--audio_train.epochs 0", "audio_train.py's EPOCHS = 0"),
         ("--target precision", "ensemble.py's TARGET = 'precision'"),
-        ("--pooling mean", "audio_train.py's POOLING = 'mean'"),
+        ("--pooling cls", "text_train.py's POOLING = 'cls'"),
         ("--encoder a/b --features paper", "audio_train.py's FEATURES = 'paper' has no effect"),
         ("--encoder a/b --audio-train.augment 0", "audio_train.py's AUGMENT = 0.0 has no effect"),
         ("--folds 5 --patience 3", "PATIENCE = 3 has no effect with FOLDS = 5"),
@@ -196,7 +196,7 @@ def test_the_first_stage_refuses_what_a_later_one_would(arguments, said):
     [
         ("preprocess", "--encoder a/b --augment 0"),  # it is CM-BERT's as well
         ("audio_train", "--encoder a/b --augment 0"),
-        ("audio_train", "--features paper --pooling sum --augment 0"),  # as paper.sh starts it
+        ("audio_train", "--features paper --tempos 1 --augment 0"),  # as paper.sh starts it
         ("text_train", "--epochs 3 --context --bert a/b"),
         ("run_classifier", "--train no --epochs 3"),
         ("preprocess", "--follow-links --context --train no"),
@@ -215,10 +215,10 @@ def test_a_bare_flag_of_another_stage_takes_nothing_with_it():
 def test_another_stages_block_may_hold_a_formula(tmp_path):
     path = tmp_path / "stage.py"
     path.write_text("# ---\nEPOCHS = 2 * 8\nPATIENCE = 3\n# ---\n")
-    other = config.read_stage(path)
+    other = settings.read_stage(path)
     assert other == {"epochs": None, "patience": 3}
     blocks = {"preprocess": BLOCKS["preprocess"], "text_train": BLOCKS["text_train"] | other}
-    assert config.take_overrides(["--patience", "4"], blocks, "preprocess", "") == {}
+    assert settings.take_overrides(["--patience", "4"], blocks, "preprocess", "") == {}
 
 
 # --- as a user meets it
@@ -231,7 +231,7 @@ def test_another_stages_block_may_hold_a_formula(tmp_path):
         ("audio_train.py", "--dropout 1.5", "DROPOUT = 1.5"),
         ("audio_train.py", "--augment 9", "AUGMENT = 9.0"),
         ("text_train.py", "--warmup -3", "WARMUP = -3.0"),
-        ("run_classifier.py", "--learning-rate nan", "LEARNING_RATE = nan"),
+        ("run_classifier.py", "--lr-head nan", "LR_HEAD = nan"),
         ("sample_corpus.py", "--sessions 0", "SESSIONS = 0"),
         ("predict.py", "a.wav --export x --asr a/b", "--export takes --model alone"),
     ],

@@ -45,7 +45,7 @@ def places(tmp_path_factory):
 
 def test_every_stage_writes_what_the_next_one_reads(places):
     _, data, outputs, _ = places
-    for folder, split in ((outputs, "test"), (outputs / "valid", "valid")):
+    for folder, split in ((outputs, "test"), (outputs / "heldout", "valid")):
         table = read_table(data, split)
         for model in (*MODELS, "baseline_text", "baseline_audio", "baseline_both"):
             output = np.load(folder / f"{model}_output.npy")
@@ -102,7 +102,7 @@ def test_folds_predict_every_training_row_unseen(places, tmp_path):
     run("text_train.py", *both, "--bert", bert, "--epochs", 1, "--folds", 2)
     run("text_test.py", *both)
     ids = pd.concat(read_table(data, split)["id"] for split in ("train", "valid"))
-    assert np.load(tmp_path / "valid" / "text_index.npy").tolist() == sorted(ids)
+    assert np.load(tmp_path / "heldout" / "text_index.npy").tolist() == sorted(ids)
     held_out = [
         set(json.loads((tmp_path / "text" / f"fold{k}" / "config.json").read_text())["held_out"])
         for k in range(2)

@@ -14,18 +14,17 @@ import soundfile
 import torch
 from conftest import ROOT
 
+from common.checkpoint import load_weights, read_state
+from common.data import load_data, read_table
+from common.files import UserError, read_array, read_json
 from corpora import reading, recordings
 from corpora.recordings import RecordingError
+from extras.pretraining.lines import read_lines
+from fusion import stored as fusion
+from fusion.tables import Table, write_markdown
 from models import ModelError, kobert, speech
-from pipeline.evaluation import fusion, predictions
-from pipeline.evaluation.tables import Table, write_markdown
-from pipeline.files import UserError, read_array, read_json
-from pipeline.learning.checkpoint import State, read_weights
-from pipeline.learning.dataset import load_utterances, read_table
-from pipeline.learning.profile import SpeakerProfile
-from pipeline.predicting.answers import write_cell
-from pipeline.predicting.recordings import LONGEST, Recording, check
-from pipeline.pretraining.lines import read_lines
+from predicting.answers import write_cell
+from predicting.recordings import LONGEST, Recording, check
 
 SOURCES = sorted(
     path
@@ -44,22 +43,15 @@ class Evil:
         return Path.touch, (self.trace,)
 
 
-def read_state(path: Path) -> None:
-    network = torch.nn.Linear(1, 1)
-    State(path, network, torch.optim.SGD(network.parameters())).load()
-
-
 READERS = {
     "array.npy": lambda path: read_array(path, "a script"),
     "audio.npy": lambda path: read_array(path, "a script", mmap=True),
-    "text_index.npy": lambda path: predictions.read(path, "a script"),
     "numbers.json": lambda path: read_json(path, "a script"),
     "fusion.json": fusion.load,
     "table.tsv": read_table,
-    "manifest.json": lambda path: load_utterances(path.parent, "train"),
-    "model.safetensors": lambda path: read_weights(path.parent, "a script"),
-    "voice.safetensors": SpeakerProfile.load,
-    "state.pt": read_state,
+    "manifest.json": lambda path: load_data(path.parent, "train"),
+    "model.safetensors": lambda path: load_weights(torch.nn.Linear(1, 1), path.parent, "a script"),
+    "state.pt": lambda path: read_state(path, {}),
     "spiece.model": lambda path: kobert.load_tokenizer(str(path.parent)),
     "pytorch_model.bin": lambda path: kobert.load_encoder(str(path.parent)),
     "config.json": lambda path: speech.load_speech_encoder(str(path.parent)),

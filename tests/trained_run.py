@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 from filelock import FileLock
+from small_speech import save_checkpoint
+from stage_settings import PAPER
 
 TRAIN = ("text_train.py", "audio_train.py", "run_classifier.py")
 
@@ -69,9 +71,41 @@ def train_all(folder: Path, data: Path, bert: Path, run_script) -> None:
     nowhere = folder / "no data for the report page"
     run(run_script, "ensemble.py", "--data", nowhere, "--outputs", outputs)
     shutil.copytree(outputs, alone)
-    both = ("--data", data, "--outputs", alone, "--known", "alone")
+    both = ("--data", data, "--outputs", alone, "--speaker-norm", "utterance")
     run(run_script, "audio_test.py", *both)
     run(run_script, "run_classifier.py", *both, "--train", "no")
+
+
+@pytest.fixture(scope="session")
+def of_the_paper(data, bert, run_script, tmp_path_factory):
+    """The outputs of the two models with the published features, an epoch of each."""
+
+    def train(folder):
+        for name, script in (("audio", "audio_train.py"), ("cmbert", "run_classifier.py")):
+            settings = dict(PAPER[name], data=data, outputs=folder, epochs=1, augment=0.0)
+            if name == "cmbert":
+                frozen = ",".join(settings["frozen"])
+                settings |= {"bert": bert, "text_drop_prob": 0.0, "frozen": frozen}
+                settings["batch_size"] = 8
+            run(run_script, script, *[f"--{name}={value}" for name, value in settings.items()])
+        run(run_script, "audio_test.py", "--data", data, "--outputs", folder)
+
+    return make_once(tmp_path_factory, "of_the_paper", train)
+
+
+@pytest.fixture(scope="session")
+def of_encoders(data, bert, run_script, tmp_path_factory):
+    """The outputs of the two models on the frames of a tiny speech encoder, an epoch of each."""
+
+    def train(folder):
+        speech = save_checkpoint(folder / "speech")
+        both = ("--data", data, "--outputs", folder)
+        run(run_script, "audio_train.py", *both, "--encoder", speech, "--epochs", 1)
+        run(run_script, "audio_test.py", *both)
+        words = ("--audio", speech, "--bert", bert, "--batch-size", 8)
+        run(run_script, "run_classifier.py", *both, *words, "--epochs", 1)
+
+    return make_once(tmp_path_factory, "of_encoders", train)
 
 
 def run(run_script, *command):
@@ -94,7 +128,7 @@ def talk(rows, tmp_path_factory):
 def expected(trained):
     """What the test stages wrote: (regime, model) -> {id: logits}."""
     found = {}
-    for regime, folder in (("past", trained.outputs), ("alone", trained.alone)):
+    for regime, folder in (("past", trained.outputs), ("utterance", trained.alone)):
         for model in ("text", "audio", "cmbert"):
             ids = np.load(folder / f"{model}_index.npy")
             logits = np.load(folder / f"{model}_output.npy")

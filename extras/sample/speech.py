@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import lfilter, resample_poly
 
-from pipeline.files import RATE, UserError
+from common.files import SAMPLE_RATE, UserError
 
 ESPEAK_RATE = 22050  # Hz
 LONGEST_PATH = 140  # bytes; eSpeak NG cuts the path of its data folder at 160, file names included
@@ -116,24 +116,24 @@ def say(text: str, voice: Voice, delivery: Delivery, rng: np.random.Generator) -
     speech = resample_poly(speech / 32768, 160, round(ESPEAK_RATE / 100 * voice.scale))
     speech = brighten(speech, voice.bright + delivery.bright)
     speech *= 10 ** ((voice.level + delivery.level) / 20) / np.sqrt(np.mean(speech**2))
-    seconds = np.arange(len(speech)) / RATE
+    seconds = np.arange(len(speech)) / SAMPLE_RATE
     wobble = np.sin(2 * np.pi * (rng.uniform(5, 8) * seconds + rng.uniform()))
     speech *= 1 + np.clip(delivery.tremor, 0, 0.9) * wobble
-    before, after = (round(rng.uniform(0.12, 0.45) * RATE) for _ in range(2))
+    before, after = (round(rng.uniform(0.12, 0.45) * SAMPLE_RATE) for _ in range(2))
     signal = np.concatenate([np.zeros(before), np.tanh(speech), np.zeros(after)])
     return to_int16(signal + room_noise(len(signal), voice.noise, rng))
 
 
 def breathe(seconds: float, rng: np.random.Generator) -> np.ndarray:
     """Return a breath without words, shape (n,) int16 at 16 kHz."""
-    length = round(seconds * RATE)
+    length = round(seconds * SAMPLE_RATE)
     breath = rng.standard_normal(length) * np.hanning(length) * 0.015
     return to_int16(breath + room_noise(length, -65, rng))
 
 
 def brighten(signal: np.ndarray, decibels: float) -> np.ndarray:
     """Raise or lower what lies above about 1 kHz (a first-order shelf)."""
-    pole = np.exp(-2 * np.pi * 1000 / RATE)
+    pole = np.exp(-2 * np.pi * 1000 / SAMPLE_RATE)
     low = lfilter([1 - pole], [1, -pole], signal)
     return low + 10 ** (decibels / 20) * (signal - low)
 

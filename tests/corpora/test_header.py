@@ -2,8 +2,8 @@
 
 import pytest
 
+from common.files import UserError
 from corpora.header import find_columns
-from pipeline.files import UserError
 
 FIELDS = ["Emotion", "Valence", "Arousal"]
 TOP = ["Numb", "Wav", "", "ECG", "", "E4-EDA", "", "E4-TEMP", "", "Segment ID"]

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from irregularities import CHANGES19, CHANGES20, CLIPPED, STYLES19, STYLES20
 
+from common.files import UserError
 from corpora import recordings
 from corpora.account import Account
 from corpora.counts import compare_counts
@@ -17,7 +18,6 @@ from corpora.matching import read_corpus
 from corpora.reading import read_texts_and_lengths, start_workers, write_audio
 from corpora.tree import Tree, find_tree
 from extras.sample.writer import Segment, Vote, unanimous
-from pipeline.files import UserError
 
 HEALTHY = {"KEMDy19": 150, "KEMDy20": 50}  # 5 sessions x 3 x 5 x 2, 5 x 2 x 5
 ENTRIES = ("repaired", "dropped", "orphans", "ignored", "noted")

@@ -17,12 +17,10 @@ import pytest
 from irregularities import CHANGES19, TIED
 
 import preprocess
+from common.data import load_data
+from common.files import LABELS, UserError, sha256
 from corpora.report import fleiss_kappa
 from extras.sample.writer import Row, Vote
-from pipeline.files import UserError, sha256
-from pipeline.labels import LABELS
-from pipeline.learning.dataset import load_utterances
-from pipeline.learning.voices import turn_order
 
 SCRIPT = Path(preprocess.__file__)
 SPLITS = ("train", "valid", "test")
@@ -152,7 +150,7 @@ def test_valence_and_arousal_stay_in_their_columns(run, tmp_path, kind):
     data = run(tmp_path / "corpus")
     written = {row["id"]: row for row in read(data, "train")}[name]
     assert (written["valence"], written["arousal"]) == ("1.5", "4.5")
-    table = load_utterances(data, "train").table.set_index("id")
+    table = load_data(data, "train").table.set_index("id")
     assert (table["valence"][name], table["arousal"][name]) == (1.5, 4.5)
 
 
@@ -295,7 +293,7 @@ def test_blank_means_and_times_come_back_as_nan(run, tmp_path):
     row = next(row for row in read(data, "train") if row["id"] == "Sess01_script01_F001")
     names = ["valence", "arousal", "wav_start", "wav_end"]
     assert [row[name] for name in names] == [""] * 4
-    table = load_utterances(data, "train", "valid", "test").table.set_index("id")
+    table = load_data(data, "train", "valid", "test").table.set_index("id")
     assert table.loc["Sess01_script01_F001", names].isna().all()
     assert table[names].dtypes.tolist() == [np.dtype(float)] * 4
     assert table[names].isna().to_numpy().sum() == 4
@@ -315,11 +313,11 @@ def test_the_tables_have_the_order_of_time(run, tmp_path, order):
     data = run(tmp_path / "corpus")
     sessions = hostile.healthy19()
     reorder(sessions)
-    table = load_utterances(data, *SPLITS).table
+    table = load_data(data, *SPLITS).table
     in_time = table.sort_values(["session", "dialogue_number", "turn"])["id"].tolist()
     assert in_time == [segment.id for session in sessions for segment in session.segments]
-    every = load_utterances(data, *SPLITS)
-    assert [every.ids[row] for row in turn_order(every, np.arange(len(every)))] == in_time
+    every = load_data(data, *SPLITS)
+    assert [every.ids[row] for row in every.time_order] == in_time
 
 
 def test_transcripts_seen_in_training_are_counted(run, tmp_path, capsys):

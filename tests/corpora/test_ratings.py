@@ -6,10 +6,9 @@ from dataclasses import replace
 import hostile
 import pytest
 
+from common.files import LABELS, UserError
 from corpora.ratings import OFF_SCALE, OUTVOTED, SILENT_RATERS
 from extras.sample.writer import Vote, row_of_votes
-from pipeline.files import UserError
-from pipeline.labels import LABELS
 
 
 def read(root, *changes):

@@ -8,8 +8,8 @@ import hostile
 import numpy as np
 import pytest
 
+from common.data import load_data
 from corpora.splits import format_sessions, split_sessions
-from pipeline.learning.dataset import load_utterances
 
 SPLITS = ("train", "valid", "test")
 
@@ -90,10 +90,10 @@ def test_three_corpora_keep_every_row_of_each_and_say_whose_it_is(preprocess, co
     assert dropped["id"] == "B:Sess02_script01_F001"
     assert dropped["where"].startswith("B:annotation/Session02_F_res.csv row ")
     assert manifest["counts"]["corpus"] == {"A": 150, "B": 149, "C": 50}
-    rows = load_utterances(tmp_path / "data", "test")
+    rows = load_data(tmp_path / "data", "test")
     assert rows.table["corpus"].tolist() == [row["corpus"] for row in tables["test"]]
     assert rows.speakers.tolist() == [row["speaker"] for row in tables["test"]]
-    assert rows.source["corpus"] == "KEMDy19 + KEMDy20"
+    assert rows.manifest["corpus"]["kind"] == "KEMDy19 + KEMDy20"
 
 
 def test_train_on_one_and_test_on_the_other(preprocess, corpora):

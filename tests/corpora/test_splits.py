@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
+from common.files import UserError
 from corpora.splits import format_sessions, parse_sessions, split_sessions, split_utterances
-from pipeline.files import UserError
 
 
 def speak(rows):

@@ -6,8 +6,8 @@ from pathlib import Path
 import hostile
 import pytest
 
+from common.files import UserError
 from corpora.tree import LEADS_OUT
-from pipeline.files import UserError
 
 FORMAT = "recording in a format that is not read: convert it to .wav or .flac"
 LOOP = "symbolic link to nothing or to itself"

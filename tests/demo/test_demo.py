@@ -14,17 +14,17 @@ import pytest
 import soundfile
 from conftest import ROOT
 
-from pipeline.demo.conversation import Conversation, Turn
-from pipeline.labels import LABELS
-from pipeline.predicting import Recording, load_run, predict
-from pipeline.predicting.answers import KOREAN, NO_VERDICT
-from pipeline.predicting.predicting import answer
-from pipeline.predicting.utterances import find_utterances
+from common.files import LABELS
+from extras.demo.conversation import Conversation, Turn
+from predicting import Recording, load_run, predict
+from predicting.answers import KOREAN, NO_VERDICT
+from predicting.predicting import answer
+from predicting.utterances import find_utterances
 
 
 def test_without_gradio_it_says_what_to_install(run_script, trained, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.delitem(sys.modules, "pipeline.demo.page", raising=False)
+    monkeypatch.delitem(sys.modules, "extras.demo.page", raising=False)
     done = run_script("demo.py", "--outputs", trained.outputs)
     assert done.status == 2
     assert done.stderr == (
@@ -34,7 +34,7 @@ def test_without_gradio_it_says_what_to_install(run_script, trained, monkeypatch
 
 def test_words_are_no_markup_on_the_page():
     gradio = pytest.importorskip("gradio")
-    from pipeline.demo import page
+    from extras.demo import page
 
     with gradio.Blocks():
         table = page.show_turns()
@@ -54,7 +54,7 @@ def test_words_are_no_markup_on_the_page():
 def test_a_recording_reaches_the_models_as_it_came(tmp_path, monkeypatch, suffix):
     """Gradio would convert it by ffmpeg, which is not everywhere."""
     gradio = pytest.importorskip("gradio")
-    from pipeline.demo import page
+    from extras.demo import page
 
     monkeypatch.setenv("PATH", str(tmp_path))
     soundfile.write(tmp_path / f"a.{suffix}", 0.1 * np.sin(np.arange(16_000) / 9), 16_000)
@@ -66,12 +66,12 @@ def test_a_recording_reaches_the_models_as_it_came(tmp_path, monkeypatch, suffix
 
 def test_a_turn_in_which_nobody_speaks_is_shown_without_a_verdict(trained, talk):
     pytest.importorskip("gradio")
-    from pipeline.demo import page
+    from extras.demo import page
 
     run, spoken = load_run(trained.outputs), Conversation()
     for recording in (Recording(samples=np.zeros(16_000, np.int16)), Recording(text="왜 그래")):
-        for utterance in find_utterances([recording], run.text_style, run.usual, None):
-            (own,) = answer(run, [utterance], spoken.heard)
+        for utterance in find_utterances([recording], run.text_style, run.reference_range, None):
+            (own,) = answer(run, [utterance], spoken.history)
             spoken.turns.append(Turn(own, utterance.samples, 0, [], {}))
         *_, shown = page.show(spoken)
         assert NO_VERDICT in shown[0] and shown[0][-1] == ""
@@ -80,16 +80,15 @@ def test_a_turn_in_which_nobody_speaks_is_shown_without_a_verdict(trained, talk)
     assert NO_VERDICT not in page.write_verdict(spoken.turns[1])
 
 
-@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
-def test_behind_a_proxy_the_page_opens(trained, proxy):
+def test_behind_a_proxy_the_page_opens(trained):
     """Gradio asks its own address whether it answers."""
     pytest.importorskip("gradio")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    names = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
     here = {k: v for k, v in os.environ.items() if k.lower() != "no_proxy"}
-    here |= dict.fromkeys(names, proxy)
+    here |= dict.fromkeys(("HTTP_PROXY", "http_proxy"), "http://127.0.0.1:9")
+    here |= dict.fromkeys(("ALL_PROXY", "all_proxy"), "socks5://127.0.0.1:9")
     command = [sys.executable, "demo.py", "--outputs", trained.outputs, "--examples", ""]
     command += ["--port", port]
     with subprocess.Popen(
@@ -104,7 +103,7 @@ needed = all(map(find_spec, ("gradio", "selenium")))
 if needed:
     from selenium.webdriver.support.ui import WebDriverWait
 
-    from runs.picture import browse, find_browser, serve, speak, wait_for, wait_for_turns
+    from extras.demo.picture import browse, find_browser, serve, speak, wait_for, wait_for_turns
 
     needed = all(find_browser())
 in_browser = pytest.mark.skipif(not needed, reason="gradio, selenium or chromium is missing")

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.demo.conversation import Conversation, find_examples, listen
-from pipeline.files import UserError
-from pipeline.predicting import Recording, load_run, predict
+from common.files import UserError
+from extras.demo.conversation import Conversation, find_examples, listen
+from predicting import Recording, load_run, predict
 
 LONGEST = 60  # seconds
 

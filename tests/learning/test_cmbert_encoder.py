@@ -5,16 +5,16 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from small_speech import KINDS, save_checkpoint
-from stage_settings import stage_settings
-from transformers import AutoModel
-
 from models.speaker import REGIMES
-from pipeline.files import read_json
 from pipeline.learning import cmbert
 from pipeline.learning.batches import Step
 from pipeline.learning.dataset import load_utterances
 from pipeline.learning.recogniser import predict
+from small_speech import KINDS, save_checkpoint
+from stage_settings import stage_settings
+from transformers import AutoModel
+
+from common.files import read_json
 
 MODEL = KINDS["wav2vec2"][1]
 LIMITS = (2048, 24)
@@ -88,7 +88,7 @@ def test_words_are_hidden_while_learning_alone(model, prepared):
 def test_an_utterance_is_the_same_alone_in_any_batch_and_whoever_is_known(model, prepared):
     together = predict(model, prepared, "past", LIMITS, "")
     for regime in REGIMES:
-        assert model.known(regime) == "alone"
+        assert model.known(regime) == "utterance"
         assert torch.equal(predict(model, prepared, regime, LIMITS, ""), together)
     for row in range(len(prepared)):
         own = prepared.select(np.arange(len(prepared)) == row)

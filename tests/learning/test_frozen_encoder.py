@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from small_speech import KINDS, save_checkpoint
-from stage_settings import stage_settings
-
 from pipeline.learning import audio
 from pipeline.learning.dataset import load_utterances
 from pipeline.learning.recogniser import predict
+from small_speech import KINDS, save_checkpoint
+from stage_settings import stage_settings
 
 MODEL = KINDS["wav2vec2"][1]
 LIMITS = (1000, 32)

@@ -5,16 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from scipy.signal import resample_poly, savgol_filter
-from small_speech import save_checkpoint
-from stage_settings import PAPER, stage_settings
-
 from models.speaker import PRIOR_CLIPS
 from pipeline.features.mel import Mel, add_deltas, log_mel
 from pipeline.features.paper import paper_mfcc, paper_spectrogram
 from pipeline.features.tokens import average_over_tokens
-from pipeline.files import UserError
 from pipeline.learning import audio, cmbert, text
 from pipeline.learning.batches import Step
 from pipeline.learning.checkpoint import save_weights
@@ -22,6 +16,12 @@ from pipeline.learning.dataset import load_utterances
 from pipeline.learning.profile import SpeakerProfile
 from pipeline.learning.recogniser import change_tensors, predict
 from pipeline.learning.voices import sums_of
+from safetensors.torch import load_file, save_file
+from scipy.signal import resample_poly, savgol_filter
+from small_speech import save_checkpoint
+from stage_settings import PAPER, stage_settings
+
+from common.files import UserError
 
 ROWS = np.array([7, 0, 3])
 MEL = Mel()
@@ -226,10 +226,12 @@ def same(first, second):
 
 def test_alone_an_utterance_is_the_same_in_any_company(listener):
     model, rows = listener
-    everything = logits_of(model, rows, "alone", size=3)
+    everything = logits_of(model, rows, "utterance", size=3)
     assert everything.std(0).max() > 1e-3
     for chosen in ([4], [0, 7], np.arange(3, 17), np.arange(len(rows))[::2]):
-        assert same(logits_of(model, part_of(rows, chosen), "alone"), everything[np.sort(chosen)])
+        assert same(
+            logits_of(model, part_of(rows, chosen), "utterance"), everything[np.sort(chosen)]
+        )
 
 
 def test_past_knows_earlier_turns_and_no_later_one(listener):
@@ -243,7 +245,7 @@ def test_past_knows_earlier_turns_and_no_later_one(listener):
     without_first = logits_of(model, part_of(rows, own[1:]), "past")
     assert (without_first - everything[np.sort(own[1:])]).abs().max() > 1e-4
     first = own[:1]
-    assert same(logits_of(model, part_of(rows, first), "alone"), everything[first])
+    assert same(logits_of(model, part_of(rows, first), "utterance"), everything[first])
 
 
 def test_the_order_of_turns_is_the_conversations_and_not_the_tables(listener):
@@ -252,7 +254,7 @@ def test_the_order_of_turns_is_the_conversations_and_not_the_tables(listener):
     table = rows.table.assign(turn=-rows.table["turn"])
     backwards = logits_of(model, replace(rows, table=table), "past")
     last = (rows.table["turn"] == rows.table.groupby("speaker")["turn"].transform("max")).to_numpy()
-    alone = logits_of(model, rows, "alone")
+    alone = logits_of(model, rows, "utterance")
     last = torch.tensor(np.flatnonzero(last))
     assert same(backwards[last], alone[last])
     assert not same(everything, backwards)
@@ -292,7 +294,7 @@ def test_a_speaker_of_several_sessions_is_known_within_each_alone(listener):
     names = rows.table["speaker"].str.replace(r"Sess\d+", "User", regex=True)
     again = replace(rows, table=rows.table.assign(speaker=names))
     assert again.table.groupby("speaker")["session"].nunique().tolist() == [2, 2]
-    for regime, is_same in (("alone", True), ("past", True), ("all", False)):
+    for regime, is_same in (("utterance", True), ("past", True), ("all", False)):
         found = logits_of(model, again, regime), logits_of(model, rows, regime)
         assert same(*found) == is_same
 
@@ -349,7 +351,7 @@ def test_a_bin_that_never_moves_is_no_division_by_zero(met):
     model.network.eval()
     still = rows.with_features(spectrograms=clips, sums=[sums_of(clip) for clip in clips])
     model.calibrate(still)
-    for regime in ("alone", "past", "all"):
+    for regime in ("utterance", "past", "all"):
         assert logits_of(model, still, regime).isfinite().all()
     features = model.part(still, ROWS, None)[0]
     assert features.isfinite().all() and features[:, 0, :, 5].abs().max() < 1e-3
@@ -375,11 +377,11 @@ def test_a_clip_is_heard_at_three_tempos(met):
         ]
         with torch.inference_mode():
             voices = model.network.classify_speaker(
-                *[[part] for part in parts], torch.tensor([0]), torch.ones(1), "alone"
+                *[[part] for part in parts], torch.tensor([0]), torch.ones(1), "utterance"
             )
         logits.append(voices[0])
     with torch.inference_mode():
-        heard, _ = model.hear(rows, [row], "alone")
+        heard, _ = model.hear(rows, [row], "utterance")
     assert torch.allclose(heard, torch.stack(logits).mean(0), atol=1e-4)
     assert not torch.allclose(heard, logits[0], atol=1e-3)
 
@@ -416,7 +418,7 @@ def odd_recordings(rows):
     ]
 
 
-@pytest.mark.parametrize("regime", ["alone", "past", "all"])
+@pytest.mark.parametrize("regime", ["utterance", "past", "all"])
 def test_odd_recordings_are_defined_in_every_regime(listener, rows, regime):
     model, known = listener
     clips = odd_recordings(rows)
@@ -433,7 +435,7 @@ def test_odd_recordings_are_defined_in_every_regime(listener, rows, regime):
     odd = model.prepare(odd)
     found = logits_of(model, odd, regime, size=16)
     assert found.isfinite().all() and found.abs().max() < 100
-    if regime == "alone":
+    if regime == "utterance":
         single = [logits_of(model, part_of(odd, [row]), regime) for row in range(len(odd))]
         assert ((torch.cat(single) - found).abs() <= 2e-5 * (1 + found.abs())).all()
 
@@ -520,7 +522,7 @@ def test_all_regimes_are_met_while_learning(voiced):
     rows = model.meet(rows, *model.LEARNED)
     model.settings["augment"] = 0.0
     heard = {}
-    for regime in ("alone", "past", "all"):
+    for regime in ("utterance", "past", "all"):
         plain = model.inputs(model.meet(rows, regime), ROWS[:1])
         heard[regime] = plain["audio"]
     drawn = set()
@@ -529,7 +531,7 @@ def test_all_regimes_are_met_while_learning(voiced):
         near = [name for name, other in heard.items() if (audio - other).abs().max() < 1e-4]
         drawn.update(near)
         assert near
-    assert drawn == {"alone", "past", "all"}
+    assert drawn == {"utterance", "past", "all"}
 
 
 def test_augmentation_treats_level_square_and_movement_of_a_bin_alike(voiced):

@@ -10,11 +10,11 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
-from stage_settings import stage_settings
-
-from pipeline.files import UserError
 from pipeline.learning import cmbert, processes
 from pipeline.learning.batches import made_ahead
+from stage_settings import stage_settings
+
+from common.files import UserError
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2")  # is torchrun
 TEXT, AUDIO, CMBERT = "text_train.py", "audio_train.py", "run_classifier.py"

@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from small_data import make_rows, write_data
-from stage_settings import stage_settings
-
-from pipeline.files import read_json, write_json
-from pipeline.labels import LABELS
 from pipeline.learning import text
 from pipeline.learning.dataset import load_utterances
 from pipeline.learning.recogniser import predict
 from pipeline.learning.run import Run
 from pipeline.learning.training import train
+from small_data import make_rows, write_data
+from stage_settings import stage_settings
+
+from common.files import LABELS, read_json, write_json
 
 MODELS = ("text", "audio", "cmbert")
 TRAIN = {"text": "text_train.py", "audio": "audio_train.py", "cmbert": "run_classifier.py"}
@@ -91,7 +90,7 @@ def read(folder, model, kind):
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("part", ["test", "valid"])
 def test_every_row_is_predicted_once_in_the_tables_order(outputs, rows, model, part):
-    folder = outputs if part == "test" else outputs / "valid"
+    folder = outputs if part == "test" else outputs / "heldout"
     expected = [row for row in rows if row["split"] == part]
     assert read(folder, model, "index").tolist() == [row["id"] for row in expected]
     truth, pred, logits = (read(folder, model, kind) for kind in ("truth", "pred", "output"))
@@ -138,7 +137,7 @@ def test_testing_needs_no_encoder_and_forgets_no_setting(own_outputs, data, run_
 def test_predictions_do_not_depend_on_the_batches(own_outputs, outputs, data, run_script, model):
     arguments = ("--data", data, "--outputs", own_outputs, "--batch-size", 1)
     assert run_script(TEST[model], *arguments).status == 0
-    for folder in ("", "valid"):
+    for folder in ("", "heldout"):
         together = read(outputs / folder, model, "output")
         alone = read(own_outputs / folder, model, "output")
         assert np.abs(alone - together).max() < 1e-4
@@ -317,7 +316,7 @@ def folds(data, bert, run_script, tmp_path_factory):
 
 def test_folds_predict_every_training_row_once(folds, rows):
     expected = [row["id"] for row in rows if row["split"] != "test"]
-    assert read(folds / "valid", "text", "index").tolist() == expected
+    assert read(folds / "heldout", "text", "index").tolist() == expected
     assert len(read(folds, "text", "index")) == 10
     held_out = [read_json(folds / f"text/fold{k}/config.json", "")["held_out"] for k in (0, 1)]
     assert held_out == [[1, 3], [2]]
@@ -330,8 +329,8 @@ def test_every_fold_is_a_model_of_its_own(folds, data, tmp_path):
     mine = load_utterances(data, "train")
     mine = mine.select((mine.table["session"] == 2).to_numpy())
     found = predict(model, model.prepare(mine), "past", (4096, 64), "")
-    place = np.isin(read(folds / "valid", "text", "index"), mine.ids)
-    written = read(folds / "valid", "text", "output")[place]
+    place = np.isin(read(folds / "heldout", "text", "index"), mine.ids)
+    written = read(folds / "heldout", "text", "output")[place]
     np.testing.assert_allclose(found, written, atol=1e-5)
 
 
@@ -371,7 +370,7 @@ def test_folds_of_an_earlier_run_predict_nothing(folds, data, bert, run_script, 
     assert not [*outputs.glob("text/fold*/*.safetensors"), *outputs.glob("text/fold*/config.json")]
     assert run_script("text_test.py", "--data", data, "--outputs", outputs).status == 0
     held_out = [row["id"] for row in rows if row["split"] == "valid"]
-    assert read(outputs / "valid", "text", "index").tolist() == held_out
+    assert read(outputs / "heldout", "text", "index").tolist() == held_out
 
 
 def test_no_fold_has_seen_what_it_predicts(folds, rows, bert, run_script, tmp_path):
@@ -398,8 +397,8 @@ def test_each_row_is_predicted_by_its_own_fold(folds, data, run_script, tmp_path
         shutil.copy(folds / "text/fold1" / name, outputs / place / name)
     shutil.rmtree(outputs / "text" / "records")  # which would tell
     assert run_script("text_test.py", "--data", data, "--outputs", outputs).status == 0
-    sessions = np.array([int(i[4:6]) for i in read(folds / "valid", "text", "index")])
-    before, after = (read(f / "valid", "text", "output") for f in (folds, outputs))
+    sessions = np.array([int(i[4:6]) for i in read(folds / "heldout", "text", "index")])
+    before, after = (read(f / "heldout", "text", "output") for f in (folds, outputs))
     assert np.array_equal(before[sessions == 2], after[sessions == 2])
     assert (before[sessions != 2] != after[sessions != 2]).any(1).all()
 
@@ -412,17 +411,17 @@ def test_a_trained_model_is_tested_in_any_regime(own_outputs, outputs, data, run
     script, more = ("audio_test.py", ()) if model == "audio" else (TRAIN[model], ("--train", "no"))
     weights = (own_outputs / model / "model.safetensors").read_bytes()
     found = {"past": read(outputs, model, "output")}
-    for regime in ("alone", "all"):
-        arguments = ("--data", data, "--outputs", own_outputs, *more, "--known", regime)
+    for regime in ("utterance", "all"):
+        arguments = ("--data", data, "--outputs", own_outputs, *more, "--speaker-norm", regime)
         done = run_script(script, *arguments)
         assert done.status == 0, done.stderr
         assert f"speakers known: {regime}" in done.stdout
-        for folder in (own_outputs, own_outputs / "valid"):
-            assert read_json(folder / f"{model}_run.json", "")["known"] == regime
+        for folder in (own_outputs, own_outputs / "heldout"):
+            assert read_json(folder / f"{model}_run.json", "")["speaker_norm"] == regime
         found[regime] = read(own_outputs, model, "output")
-    assert read_json(outputs / f"{model}_run.json", "")["known"] == "past"
+    assert read_json(outputs / f"{model}_run.json", "")["speaker_norm"] == "past"
     assert (own_outputs / model / "model.safetensors").read_bytes() == weights
-    for one, other in (("alone", "past"), ("alone", "all"), ("past", "all")):
+    for one, other in (("utterance", "past"), ("utterance", "all"), ("past", "all")):
         assert np.abs(found[one] - found[other]).max() > 1e-4
 
 
@@ -437,13 +436,13 @@ def test_a_test_has_only_its_own_settings_on_record(own_outputs, data, run_scrip
 
 
 def test_text_knows_no_speaker(outputs):
-    assert read_json(outputs / "text_run.json", "")["known"] is None
+    assert read_json(outputs / "text_run.json", "")["speaker_norm"] is None
 
 
 def test_the_ablation_has_the_three_regimes(outputs):
     rows = read_json(outputs / "cmbert" / "ablation.json", "")
-    whole = [row["known"] for row in rows if row["input"] == "words and voice"]
-    assert sorted(whole) == ["all", "alone", "past"] and whole[0] == "past"
+    whole = [row["speaker_norm"] for row in rows if row["input"] == "words and voice"]
+    assert sorted(whole) == ["all", "past", "utterance"] and whole[0] == "past"
     assert len(rows) == 6
     for row in rows:
         low, high = row["macro_f1_ci"]
@@ -474,8 +473,10 @@ def test_damaged_checkpoint(own_outputs, data, run_script, name, damage):
 
 @pytest.mark.parametrize("script", ["audio_test.py", "run_classifier.py"])
 def test_an_unknown_regime_is_refused(outputs, data, run_script, script):
-    arguments = ("--data", data, "--outputs", outputs, "--known", "future")
-    refused(run_script(script, *arguments), "KNOWN = 'future': give alone or past or all")
+    arguments = ("--data", data, "--outputs", outputs, "--speaker-norm", "future")
+    refused(
+        run_script(script, *arguments), "SPEAKER_NORM = 'future': give utterance or past or all"
+    )
 
 
 @pytest.mark.parametrize("script", [*TRAIN.values(), *TEST.values()])

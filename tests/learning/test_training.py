@@ -7,15 +7,15 @@ import signal
 import numpy as np
 import pytest
 import torch
+from pipeline.learning import audio, cmbert, text, training
+from pipeline.learning.dataset import Training, load_utterances
 from stage_settings import PAPER, stage_settings
 from torch import nn
 
+from common.files import UserError
+from fusion import metrics
 from models import ModelError
 from models.alexnet import MaskedBatchNorm
-from pipeline.evaluation import metrics
-from pipeline.files import UserError
-from pipeline.learning import audio, cmbert, text, training
-from pipeline.learning.dataset import Training, load_utterances
 
 ONE_EPOCH = {
     "epochs": 1,
@@ -635,7 +635,10 @@ def test_damaged_state_is_refused(text_model, fit, tmp_path, damage):
     ("script", "setting"),
     [
         *(("audio_train.py", name) for name in ("features", "pooling", "schedule", "precision")),
-        *(("run_classifier.py", name) for name in ("audio", "scale", "voice", "pooling", "known")),
+        *(
+            ("run_classifier.py", name)
+            for name in ("audio", "scale", "voice", "pooling", "speaker_norm")
+        ),
         ("text_train.py", "head"),
     ],
 )

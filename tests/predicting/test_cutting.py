@@ -5,7 +5,7 @@ import pytest
 import soxr
 
 from extras.sample.speech import ESPEAK_RATE, speak
-from pipeline.predicting.cutting import CLAIMED, cut, find_speech, is_spoken
+from predicting.cutting import CLAIMED, cut, find_speech, is_spoken
 
 RATE = 16_000
 TIME = np.arange(20 * RATE) / RATE

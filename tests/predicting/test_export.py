@@ -11,10 +11,10 @@ import pytest
 import torch
 from conftest import ROOT
 
-from pipeline.evaluation import fusion
-from pipeline.files import UserError
-from pipeline.predicting import Heard, Recording, load_run, predict
-from pipeline.predicting.export import export
+from common.files import UserError
+from extras.export.export import export
+from fusion import stored as fusion
+from predicting import Recording, load_run, predict
 
 MODELS = ("text", "audio", "cmbert")
 
@@ -78,31 +78,20 @@ def test_lengths_are_free(handed_on, samples, words):
     assert_same(*answers, atol=1e-4)
 
 
-def test_a_voice_known_to_the_networks_is_known_to_the_graphs(handed_on, talk):
-    files, heard = recordings_of(talk, "Mina"), Heard()
-    list(predict(load_run(handed_on), files[:5], heard))
-    rest = [
-        list(predict(load_run(handed_on, onnx), files[5:], Heard(dict(heard.voices))))
-        for onnx in (False, True)
-    ]
-    assert_same(*rest, atol=1e-4)
-
-
 def test_a_graph_runs_by_itself(handed_on):
-    """As another language would run it: any batch, zeros for the state of strangers."""
+    """As another language would run it: any batch, each clip at every tempo."""
     session = onnxruntime.InferenceSession(handed_on / "audio" / "model.onnx")
-    parts = json.loads(session.get_modelmeta().custom_metadata_map["state"])
-    random = np.random.default_rng(0)
+    config = json.loads((handed_on / "audio" / "config.json").read_text())["network"]
+    tempos, bins = len(config["tempos"]), config["mel"]["bins"]
+    features = np.random.default_rng(0).standard_normal((3 * tempos, 3, 50, bins))
     inputs = {
-        "spectrogram": random.standard_normal((3, 50, 64)).astype(np.float32),
-        "frame_counts": np.array([50, 20, 35]),
-        "state": np.zeros((3, sum(parts.values()))),
+        "features": features.astype(np.float32),
+        "frame_counts": np.array([50, 20, 35] * tempos),
     }
-    logits, state = session.run(["logits", "state_after"], inputs)
-    assert logits.shape == (3, 7) and state.shape == inputs["state"].shape
-    inputs["spectrogram"][1, 20:] = 99  # behind the clip's end
-    again, _ = session.run(None, inputs)
-    np.testing.assert_allclose(again, logits, atol=1e-5)
+    (logits,) = session.run(["logits"], inputs)
+    assert logits.shape == (3, 7)
+    inputs["features"][1::3, :, 20:] = 99  # behind the clip's end
+    np.testing.assert_allclose(session.run(None, inputs)[0], logits, atol=1e-5)
 
 
 WITHOUT_TORCH = """
@@ -111,7 +100,7 @@ sys.argv = sys.argv[1:]
 try:
     runpy.run_path(sys.argv[0], run_name="__main__")
 finally:
-    print(sorted({"torch", "transformers", "sklearn"} & set(sys.modules)))
+    print(sorted({"torch", "transformers"} & set(sys.modules)))
 """
 
 
@@ -157,6 +146,14 @@ def test_what_is_there_is_not_overwritten(trained, tmp_path):
         export(load_run(trained.outputs), tmp_path / "mine")
 
 
+def test_a_damaged_table_is_named_and_nothing_is_left(trained, tmp_path):
+    outputs = copytree(trained.outputs, tmp_path / "outputs")
+    (outputs / "ensemble.json").write_text('[{"method": "text"}]')
+    with pytest.raises(UserError, match=r"ensemble\.json cannot be read"):
+        export(load_run(outputs), tmp_path / "sent")
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+
+
 # --- a folder that a stranger sends
 
 
@@ -192,8 +189,10 @@ def test_configurations_that_name_code_run_none(sent, talk, tmp_path, onnx):
     for model in ("text", "cmbert"):
         path = sent / model / "config.json"
         config = json.loads(path.read_text())
-        config["encoder"]["auto_map"] = config["auto_map"] = dict.fromkeys(names, "evil.Evil")
-        config["encoder"]["attn_implementation"] = "evil/kernel"
+        config["network"]["encoder"]["auto_map"] = config["auto_map"] = dict.fromkeys(
+            names, "evil.Evil"
+        )
+        config["network"]["encoder"]["attn_implementation"] = "evil/kernel"
         path.write_text(json.dumps(config))
         (sent / model / "evil.py").write_text(code)
     answers = list(predict(load_run(sent, onnx), recordings_of(talk)))
@@ -216,7 +215,7 @@ def test_a_link_leads_no_voice_out_of_the_folder(sent, run_script, talk, tmp_pat
     assert "leads out of" in done.stderr
     (sent / "speakers").unlink()
     (sent / "speakers").mkdir()
-    (sent / "speakers" / "Mina.audio.safetensors").symlink_to(outside / "file")
+    (sent / "speakers" / "Mina.safetensors").symlink_to(outside / "file")
     done = run_script("predict.py", talk[0]["path"], "--speaker", "Mina", "--model", sent)
     assert done.status == 0, done.stderr
     assert list(outside.iterdir()) == []  # the link was replaced, not followed

@@ -3,9 +3,9 @@
 import pytest
 from transformers import BertConfig, BertTokenizerFast
 
+from common.files import UserError
 from models.kobert import load_tokenizer
-from pipeline.files import UserError
-from pipeline.predicting.runtime import load_encode
+from predicting import runtime
 
 TEXTS = ("나는 집에 갔다", "집", "", "나는 모르는 말 " * 20)
 
@@ -26,12 +26,12 @@ def test_tokens_are_those_of_the_networks(request, kind, tmp_path):
     (tmp_path / "handed on").mkdir()
     for name, content in load_tokenizer(folder).files().items():  # as an export has it
         (tmp_path / "handed on" / name).write_bytes(content)
-    encode, tokenizer = load_encode(tmp_path / "handed on", 7), load_tokenizer(folder)
-    found = [encode(text) for text in TEXTS]
+    plain, tokenizer = runtime.load_tokenizer(tmp_path / "handed on"), load_tokenizer(folder)
+    found = [plain.encode(text, 7) for text in TEXTS]
     assert found == [tokenizer.encode(text, 7) for text in TEXTS]
     assert max(map(len, found)) == 7
 
 
 def test_no_tokenizer_is_one_line(tmp_path):
     with pytest.raises(UserError, match="has no tokenizer that can be read"):
-        load_encode(tmp_path, 7)
+        runtime.load_tokenizer(tmp_path)

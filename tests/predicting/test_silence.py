@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.predicting import Heard, Recording, load_run, predict
-from pipeline.predicting.recordings import check, find_recordings
+from predicting import History, Recording, load_run, predict
+from predicting.recordings import check, find_recordings
 
 RATE = 16_000
 NOISE = (200 * np.random.default_rng(0).standard_normal(60 * RATE)).astype(np.int16)
@@ -38,13 +38,13 @@ def test_where_nobody_speaks_is_one_answer_without_a_verdict(run, kind):
     def transcribe(samples):
         raise AssertionError("a recogniser hears words in silence")
 
-    heard = Heard()
+    heard = History()
     recording = Recording(samples=SILENT[kind], speaker="Mina", dialogue="talk")
     (answer,) = predict(run, [recording], heard, transcribe)
     assert (answer.emotion, answer.confidence, answer.probabilities) == (None, None, None)
     assert answer.recording is recording and "nobody speaks" in answer.remarks
     assert not answer.logits and not answer.models and not answer.text
-    assert heard == Heard()  # neither a voice is learned nor a turn counted
+    assert heard == History()  # neither a voice is learned nor a turn counted
 
 
 def test_the_others_are_answered_as_without_it(run, talk):
@@ -57,7 +57,7 @@ def test_the_others_are_answered_as_without_it(run, talk):
 
 
 def test_with_words_given_the_words_alone_are_judged(run):
-    heard = Heard()
+    heard = History()
     words = "오늘은 정말 기분이 좋아요"
     silent = Recording(samples=SILENT["noise"], text=words, speaker="Mina")
     answer, of_words = predict(run, [silent, Recording(text=words)], heard)

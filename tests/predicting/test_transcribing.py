@@ -5,13 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from small_speech import TINY
+from small_speech import save_recogniser
 from transformers import (
-    Wav2Vec2Config,
-    Wav2Vec2CTCTokenizer,
-    Wav2Vec2FeatureExtractor,
-    Wav2Vec2ForCTC,
-    Wav2Vec2Processor,
     WhisperConfig,
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
@@ -19,7 +14,7 @@ from transformers import (
     WhisperTokenizer,
 )
 
-from pipeline.predicting.transcribing import load_recogniser
+from predicting.transcribing import load_recogniser
 
 RATE = 16_000
 SPECIAL = ("<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|ko|>", "<|translate|>")
@@ -29,19 +24,6 @@ SPECIAL += ("<|transcribe|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps
 def clip(seconds):
     noise = np.random.default_rng(0).standard_normal(round(seconds * RATE))
     return (1000 * noise).astype(np.int16)
-
-
-def make_ctc(folder, **changes):
-    letters = {letter: number for number, letter in enumerate(["[PAD]", "[UNK]", "|", *"오늘말"])}
-    (folder / "vocab.json").write_text(json.dumps(letters))
-    names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "word_delimiter_token": "|"}
-    tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"), **names)
-    torch.manual_seed(0)
-    config = Wav2Vec2Config(vocab_size=6, pad_token_id=0, **(TINY | changes))
-    Wav2Vec2ForCTC(config).save_pretrained(folder)
-    extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
-    Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(folder)
-    return str(folder)
 
 
 def make_whisper(folder, tables):
@@ -84,7 +66,7 @@ def make_whisper(folder, tables):
 
 @pytest.mark.parametrize("seconds", [1 / RATE, 0.005, 0.017, 0.3, 31])
 def test_a_recogniser_by_frames_takes_turns_of_any_length(tmp_path, seconds):
-    assert isinstance(load_recogniser(make_ctc(tmp_path))(clip(seconds)), str)
+    assert isinstance(load_recogniser(save_recogniser(tmp_path))(clip(seconds)), str)
 
 
 BOTH = {"lang_to_id": "lang_to_id", "task_to_id": "task_to_id"}

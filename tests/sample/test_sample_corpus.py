@@ -67,13 +67,13 @@ def file_of(corpus, segment, suffix):
 
 
 def test_the_same_seed_gives_the_same_bytes_and_replaces_what_was_there(corpus, tmp_path):
-    again, partial = tmp_path / "again", tmp_path / "again.partial"
-    partial.mkdir()
-    (partial / "left by a killed run.wav").touch()
+    again, unfinished = tmp_path / "again", tmp_path / "unfinished-sample_corpus"
+    (unfinished / "again").mkdir(parents=True)
+    (unfinished / "again" / "left by a killed run.wav").touch()
     assert run(again, *SMALL, "--seed", "7").returncode == 0
     assert digest(again) != digest(corpus)
     assert run(again, *SMALL).returncode == 0
-    assert digest(again) == digest(corpus) and not partial.exists()
+    assert digest(again) == digest(corpus) and not unfinished.exists()
 
 
 def test_a_folder_that_is_no_sample_corpus_is_left_alone(tmp_path):

@@ -6,9 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from common.files import LABELS
 from corpora.splits import split_sessions
 from extras.sample import screenplay
-from pipeline.labels import LABELS
 
 
 @pytest.fixture(scope="module")

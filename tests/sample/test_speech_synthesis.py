@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.files import UserError
 from extras.sample import speech
-from pipeline.files import UserError
 
 TEXT = "다음 주 월요일에 회의실에서 다시 이야기하기로 했어."
 PLAIN = speech.Voice(
@@ -81,12 +81,12 @@ def test_recording_is_16_khz_with_silence_around_the_speech():
     samples = say()
     assert samples.dtype == np.int16 and samples.ndim == 1
     speech_seconds = len(speak()) / speech.ESPEAK_RATE
-    assert 0.24 <= len(samples) / speech.RATE - speech_seconds <= 0.9
-    edge = int(0.1 * speech.RATE)
+    assert 0.24 <= len(samples) / speech.SAMPLE_RATE - speech_seconds <= 0.9
+    edge = int(0.1 * speech.SAMPLE_RATE)
     for silence in (samples[:edge], samples[-edge:]):
         assert 0 < np.abs(silence).max() < 0.05 * np.abs(samples).max()
     original = median_pitch(speak(), speech.ESPEAK_RATE)
-    assert median_pitch(samples, speech.RATE) == pytest.approx(original, rel=0.04)
+    assert median_pitch(samples, speech.SAMPLE_RATE) == pytest.approx(original, rel=0.04)
 
 
 def test_level_is_in_decibels_and_loud_speech_does_not_wrap_round():

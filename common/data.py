@@ -1,0 +1,304 @@
+"""The preprocessed utterances: their table, their recordings, and which of them a training may see.
+
+Shapes: N utterances, S samples, C = 7 classes.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+from tqdm import tqdm
+
+from common.files import (
+    LABELS,
+    UserError,
+    hash_data,
+    hash_json,
+    naming,
+    read_array,
+    read_json,
+    sha256,
+    write_array,
+    write_rows,
+)
+
+Batch = dict[str, np.ndarray]  # a network's arguments
+MakeBatch = Callable[..., Batch]  # (rows) or, in training, (rows, number of the step)
+MEASURES = ("wav_start", "wav_end", "valence", "arousal")  # may be blank
+NEEDED = ("session", "dialogue_number", "turn", "labels", "first_sample", "sample_count")
+
+
+@dataclass(eq=False)
+class Dataset:
+    """Rows of the tables that preprocess.py wrote, sorted by id, and their recordings.
+
+    table: one utterance a row.  folder: of the data.  data_hash: of its files.  manifest: what
+    preprocess.py says of them.  known_stats (N, K): statistics that a voice is normalised by, where
+    they are not to be taken from the rows (common/voice.py).
+    """
+
+    table: pd.DataFrame
+    folder: Path
+    data_hash: str
+    manifest: dict
+    known_stats: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __str__(self) -> str:
+        sessions = ", ".join(map(str, np.unique(self.table["session"])))
+        return f"{len(self)} utterances of sessions {sessions}"
+
+    @property
+    def synthetic(self) -> str | None:
+        """What is to be said beside every score of a synthetic corpus, else None."""
+        return self.manifest["synthetic"]
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        return self.table["id"].to_numpy(dtype=str)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Label ids, (N,) int64."""
+        return self.table["label"].map(LABELS.index).to_numpy(np.int64, copy=True)
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """What training aims at, (N, C) float32: one-hot, or shares of votes (--ties soft)."""
+        if self.manifest["settings"]["ties"] != "soft":
+            return np.eye(len(LABELS), dtype=np.float32)[self.labels]
+        votes = self.table[[f"votes_{label}" for label in LABELS]].to_numpy(np.float32)
+        return votes / votes.sum(1, keepdims=True)
+
+    @cached_property
+    def sample_counts(self) -> np.ndarray:
+        return self.table["sample_count"].to_numpy(np.int64)
+
+    @cached_property
+    def first_samples(self) -> np.ndarray:
+        return self.table["first_sample"].to_numpy(np.int64)
+
+    @cached_property
+    def sessions(self) -> np.ndarray:
+        return self.table["session"].to_numpy()
+
+    @cached_property
+    def speakers(self) -> np.ndarray:
+        return self.table["speaker"].to_numpy(dtype=str)
+
+    @cached_property
+    def time_order(self) -> np.ndarray:
+        """The rows in the order of time: sessions, their dialogues, the turns of each, (N,)."""
+        return np.lexsort([self.table[name] for name in ("turn", "dialogue_number", "session")])
+
+    def samples(self, row: int) -> np.ndarray:
+        """Return the recording of one row, (S,) int16.
+
+        It is read when it is asked for: of a mapped file, all that was ever touched would count as
+        memory of the process.
+        """
+        path = self.folder / f"{self.table['split'].iat[row]}_audio.npy"
+        array = read_array(path, "preprocess.py", mmap=True)
+        offset = array.offset + self.first_samples[row] * array.itemsize
+        return np.fromfile(path, array.dtype, self.sample_counts[row], offset=offset)
+
+    def select(self, mask: np.ndarray) -> "Dataset":
+        """Return the rows where `mask` (N,) is true, in the same order."""
+        return replace(self, table=self.table[mask].reset_index(drop=True))
+
+    def shuffle_voices(self, seed: int) -> "Dataset":
+        """Return the same rows and words with each other's speakers and recordings."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        voice = ["split", "first_sample", "sample_count"]
+        voice += ["speaker", "session", "dialogue_number", "turn"]  # whose it is, and when
+        table = self.table.assign(**{name: self.table[name].to_numpy()[order] for name in voice})
+        return replace(self, table=table)
+
+    def cached(
+        self, kind: str, settings: dict, compute: Callable[[np.ndarray], np.ndarray]
+    ) -> "Cached":
+        """Return `compute` of every recording, made once and kept on the disk.
+
+        Beside the data, or in the user's own cache where nothing may be written there.
+
+        kind, settings: what is computed.  compute: samples (S,) -> frames (T, K), T as it likes.
+        """
+        places = self.table[["split", "first_sample"]].to_numpy().tolist()
+        key = hash_json([self.data_hash, settings, places])[:24]
+        is_ours = os.access(self.folder, os.W_OK)
+        folder = self.folder / "cache" if is_ours else Path.home() / ".cache" / "kemdy"
+        path = folder / f"{kind}-{key}.npy"
+        starts = path.with_suffix(".starts.npy")
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):  # of several processes one computes
+            if not starts.is_file():  # written last
+                bar = tqdm(range(len(self)), kind, unit=" utt", disable=None, leave=False, delay=1)
+                counts = write_rows(path, (compute(self.samples(row)) for row in bar))
+                write_array(starts, np.cumsum([0, *counts]))
+        return Cached(
+            read_array(path, "the script again", mmap=True), read_array(starts, "the script again")
+        )
+
+
+class Cached(NamedTuple):
+    """Frames of all rows, one after another in a file: frames (sum of T, K), starts (N + 1,)."""
+
+    frames: np.ndarray
+    starts: np.ndarray
+
+    def read(self, row: int) -> np.ndarray:
+        """Return one row's frames, (T, K)."""
+        return np.array(self.frames[self.starts[row] : self.starts[row + 1]])
+
+
+def load_data(folder: str | Path, *splits: str) -> Dataset:
+    """Read and check splits of the preprocessed data as one set of rows sorted by id."""
+    folder = Path(folder)
+    manifest = read_json(folder / "manifest.json", "preprocess.py")
+    tables = []
+    for split in splits:
+        path = folder / f"{split}.tsv"
+        for file in (path, folder / f"{split}_audio.npy"):
+            if not file.is_file():
+                raise UserError(f"{file} is missing: run preprocess.py first")
+            if sha256(file) != manifest["files"].get(file.name):
+                raise UserError(
+                    f"{file} differs from what manifest.json says: run preprocess.py again"
+                )
+        tables.append(read_table(path).assign(split=split))
+        if split != "valid" and tables[-1].empty:  # a corpus may do without validation
+            raise UserError(f"{path} has no rows: give preprocess.py other sessions")
+    table = pd.concat(tables).sort_values("id", kind="stable").reset_index(drop=True)
+    return Dataset(table, folder, hash_data(manifest["files"]), manifest)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a split's table: measures as float, nan where a cell is blank, all else as it is."""
+    # keep_default_na: an utterance may well say "nan" or "null".
+    blanks = {name: [""] for name in MEASURES}
+    kinds = dict.fromkeys(MEASURES, float) | {"text": str}
+    with naming(path, "preprocess.py"):
+        table = pd.read_csv(
+            path, sep="\t", keep_default_na=False, na_values=blanks, dtype=kinds, quoting=3
+        )
+    missing = [name for name in NEEDED if name not in table]
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(missing)}: run preprocess.py again")
+    return table
+
+
+class Training(NamedTuple):
+    """One of the trainings that a stage makes: where its results go and which rows it may see."""
+
+    folder: Path  # the model's own predicts the test rows; fold0, fold1 ... below it the others
+    fit: Dataset
+    held_out: Dataset  # never trained on
+    chooses_epoch: bool  # whether the held-out rows are validation, or predicted by the last epoch
+
+    def __str__(self) -> str:
+        held_out = f", {self.held_out} held out" if len(self.held_out) else ""
+        return f"{self.fit} to learn from{held_out}"
+
+
+def session_folds(sessions: np.ndarray, folds: int) -> np.ndarray:
+    """Return the fold 0..folds-1 of every row (N,): the sessions are dealt out in turn."""
+    names, number = np.unique(sessions, return_inverse=True)
+    if not 2 <= folds <= len(names):
+        raise UserError(f"FOLDS = {folds}: give 0, or 2 to {len(names)} (the training sessions)")
+    return number % folds
+
+
+def plan_trainings(data: Dataset, folds: int, folder: Path) -> list[Training]:
+    """Return the trainings of a stage: one with validation sessions, or `folds` + 1.
+
+    data: of the splits train and valid.
+    folds = 0: the train split, and the valid split chooses the best epoch (if it is empty, the last
+    epoch counts).  folds = K: the sessions of both splits are dealt to K folds; training k holds
+    out fold k, the last one holds out nothing, and nothing is chosen on held-out rows.
+    """
+    if folds == 0:
+        is_valid = (data.table["split"] == "valid").to_numpy()
+        return [Training(folder, data.select(~is_valid), data.select(is_valid), is_valid.any())]
+    fold = session_folds(data.sessions, folds)
+    plan = [
+        Training(folder / f"fold{k}", data.select(fold != k), data.select(fold == k), False)
+        for k in range(folds)
+    ]
+    return [*plan, Training(folder, data, data.select(fold < 0), False)]
+
+
+def cut_batches(
+    lengths: np.ndarray, budget: int, rows: int, seed: int | None = None
+) -> list[np.ndarray]:
+    """Cut rows into batches of at most `budget` padded length units and at most `rows` rows.
+
+    With a seed, rows are shuffled, sorted by length inside buckets of some 16 batches, and the
+    batches are shuffled: padding stays small and every epoch (its own seed) meets other neighbours.
+    Without a seed, rows stay in file order. A single row longer than the budget is a batch alone.
+    """
+    if not len(lengths):
+        return []
+    order = np.arange(len(lengths))
+    if seed is not None:
+        random = np.random.default_rng(seed)
+        order = random.permutation(order)
+        bucket = 16 * max(1, min(rows, int(budget / lengths.mean())))
+        order = np.concatenate(
+            [
+                chunk[np.argsort(lengths[chunk], kind="stable")]
+                for chunk in np.split(order, range(bucket, len(order), bucket))
+            ]
+        )
+    batches, start, longest = [], 0, 0
+    for position, row in enumerate(order):
+        longest = max(longest, int(lengths[row]))
+        count = position - start + 1
+        if count > 1 and (count > rows or count * longest > budget):
+            batches.append(order[start:position])
+            start, longest = position, int(lengths[row])
+    batches.append(order[start:])
+    if seed is not None:
+        batches = [batches[i] for i in random.permutation(len(batches))]
+    return batches
+
+
+def pad(sequences: Sequence[np.ndarray | list], value: float, length: int = 0) -> np.ndarray:
+    """Stack sequences (L, ...) of different lengths, (B, at least `length`, ...).
+
+    `value` stands behind each end.
+    """
+    arrays = [np.asarray(sequence) for sequence in sequences]
+    longest = max(length, max(map(len, arrays)))
+    padded = np.full((len(arrays), longest, *arrays[0].shape[1:]), value, arrays[0].dtype)
+    for row, array in zip(padded, arrays, strict=True):
+        row[: len(array)] = array
+    return padded
+
+
+def token_batches(data: Dataset, tokenizer, config: dict) -> tuple[np.ndarray, MakeBatch]:
+    """Return each row's number of tokens, (N,), and the function that makes batches of them.
+
+    config: max_length and pad_id.  A batch has input_ids and attention_mask, (B, L) int64.
+    """
+    tokens = [tokenizer.encode(text, config["max_length"]) for text in data.table["text"]]
+
+    def make_batch(rows: np.ndarray, length: int = 0) -> Batch:
+        input_ids = pad([tokens[row] for row in rows], config["pad_id"], length)
+        mask = np.arange(input_ids.shape[1]) < counts[rows][:, None]
+        return {"input_ids": input_ids, "attention_mask": mask.astype(np.int64)}
+
+    counts = np.array([len(ids) for ids in tokens])
+    return counts, make_batch
+
+
+def random_of(seed: int, step: int, row: int) -> np.random.Generator:
+    """Return the generator by which a row is varied in a step, whatever its batch and process."""
+    return np.random.default_rng([seed, step, row])

@@ -1,0 +1,433 @@
+"""Files that stages exchange, and what a finished stage is.
+
+Files are written whole or not at all, and read without pickle. A stage writes to a folder of its
+own, `unfinished-{script}`. When all is there, its files are moved to their places and the record,
+`records/{script}.json`, follows last: settings, hashes of what was read and of what was written.
+Killed anywhere, the same command goes on; an earlier run's results stand until then.
+"""
+
+import errno
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+# The emotions, in the order of the paper's label ids.
+LABELS = ("neutral", "angry", "happy", "surprise", "sad", "fear", "disgust")
+LABELS_KO = ("중립", "분노", "기쁨", "놀람", "슬픔", "공포", "혐오")
+SAMPLE_RATE = 16_000  # Hz of every recording behind preprocess.py: mono int16
+FULL_SCALE = 32_768  # an int16 sample of this size is 1.0 as a float
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDS = "records"
+RECORD = "record.json"  # in an unfinished folder: what is being published
+MARKER = "made_of.json"  # in an unfinished folder: whose it is
+# Settings that do not change what is written: places, whose contents are compared, and the pace.
+PASSED_OVER = ("corpus", "data", "outputs", "results", "restart", "save_minutes", "jobs", "cluster")
+HELD = {}  # locks of this process, by file
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: printed as one line, exit status 2, no traceback."""
+
+
+@contextmanager
+def naming(path: Path | str, made_by: str) -> Iterator[None]:
+    """Name the file in whatever goes wrong in the block, which uses what a file of ours holds.
+
+    `made_by`: the script that writes it. For blocks that would not fail on an undamaged file.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run {made_by} first") from None
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(f"{path} cannot be read ({reason}): run {made_by} again") from None
+
+
+@contextmanager
+def write_atomically(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
+
+    The data reach the disk before the rename, so a killed process or a power cut leaves either the
+    old file or the new one under the final name, never a part. The temporary name is always the
+    same: what a killed process left is overwritten by the next one.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".partial-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove(temporary)
+        temporary.touch()
+        mode = temporary.stat().st_mode  # some writers make files that only their owner may read
+        yield temporary
+        with open(temporary, "rb+") as stream:  # Windows: only what may be written can be synced
+            os.fsync(stream.fileno())
+        with suppress(OSError):  # some disks have no modes
+            temporary.chmod(mode)
+        temporary.replace(path)
+    except OSError as error:
+        remove(temporary)
+        raise unwritable(path, error.strerror or error) from None
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file if that can be done: where nothing can be written, nothing can be removed."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def unwritable(path: Path | str, reason: object) -> UserError:
+    """Return the error for a file that cannot be written: a full disk, a folder that is read-only.
+
+    Nothing of it is left, and what stood under its name before still does.
+    """
+    return UserError(
+        f"{path} cannot be written ({reason}): make room or give another folder, and run this "
+        "again; what stood there before is whole"
+    )
+
+
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Write a whole file, atomically."""
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text with `\\n` line ends, atomically."""
+    # A file name that is no UTF-8 (a zip from Korean Windows) is written as \udcb0, which is JSON.
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_json(path: Path | str, content: object) -> None:
+    """Write readable JSON, atomically; NaN is refused (it is not JSON)."""
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+
+def read_bytes(path: Path | str, made_by: str) -> bytes:
+    """Read a file that the stage `made_by` writes; missing or not as recorded is a UserError."""
+    with naming(path, made_by):
+        content = Path(path).read_bytes()
+        return content
+
+
+def read_json(path: Path | str, made_by: str) -> dict:
+    """Read a JSON file that the stage `made_by` writes; missing or damaged is a UserError."""
+    content = read_bytes(path, made_by)
+    with naming(path, made_by):
+        return json.loads(content.decode("utf-8"))
+
+
+def write_array(path: Path | str, array: np.ndarray) -> None:
+    """Write one array as .npy, atomically."""
+    with write_atomically(path) as temporary, open(temporary, "wb") as stream:
+        np.save(stream, array, allow_pickle=False)
+
+
+def read_array(path: Path | str, made_by: str, mmap: bool = False) -> np.ndarray:
+    """Read one .npy array that the stage `made_by` writes, without pickle.
+
+    mmap: leave it on the disk; then its hash is not compared.
+    """
+    with naming(path, made_by):
+        source = path if mmap else io.BytesIO(read_bytes(path, made_by))
+        array = np.load(source, allow_pickle=False, mmap_mode="r" if mmap else None)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("an archive, not one array")
+        return array
+
+
+def sha256(path: Path | str) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits; of a file unchanged, once."""
+    state = os.stat(path)
+    return hash_file(os.path.abspath(path), state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def hash_file(path: str, *state: int) -> str:
+    """Return the SHA-256 of a file; `state` changes when its content does."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_data_hash(data: Path | str) -> str:
+    """Return the hash of the preprocessed data in a folder, by its manifest."""
+    path = Path(data) / "manifest.json"
+    manifest = read_json(path, "preprocess.py")
+    with naming(path, "preprocess.py"):
+        return hash_data(manifest["files"])
+
+
+def hash_data(files: dict[str, str]) -> str:
+    """Return one hash of preprocessed data from those of its files (a manifest's `files`)."""
+    return hashlib.sha256("".join(files[name] for name in sorted(files)).encode()).hexdigest()
+
+
+def hash_json(content: object) -> str:
+    """Return the SHA-256 of what JSON makes of a value."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def write_rows(path, rows):
+    """Write arrays (T, K) one after another as one .npy, atomically; return each one's T.
+
+    The whole is never in memory.
+    """
+    counts = []
+    with write_atomically(path) as temporary, open(temporary, "wb") as stream:
+        for array in rows:
+            if not counts:
+                header = {"descr": array.dtype.str, "fortran_order": False}
+                np.lib.format.write_array_header_1_0(
+                    stream, header | {"shape": (0, array.shape[1])}
+                )
+            stream.write(np.ascontiguousarray(array))
+            counts.append(len(array))
+        stream.seek(0)  # numpy leaves room in the header for more rows
+        header["shape"] = (sum(counts), array.shape[1])
+        np.lib.format.write_array_header_1_0(stream, header)
+    return counts
+
+
+@contextmanager
+def write_tensors(path: Path) -> Iterator[Path]:
+    """Yield a temporary path as `write_atomically` does, for writers whose errors are their own."""
+    try:
+        with write_atomically(path) as temporary:
+            yield temporary
+    except RuntimeError as error:  # torch.save's
+        raise unwritable(path, " ".join(str(error).split())[:200]) from None
+
+
+class Stage:
+    """One run of a script in a folder: `is_done`, or write to `unfinished` and `publish`.
+
+    settings: the script's block.  inputs: what it reads -> a hash; a setting of the same name is
+    compared by that hash.  resumable: whether the stage goes on with what an unfinished run of the
+    same settings and inputs left, and refuses that of another; otherwise it begins anew.
+    Of several processes the first one alone writes.
+    """
+
+    def __init__(
+        self,
+        script: str,
+        folder: Path,
+        settings: dict,
+        inputs: dict[str, str],
+        resumable: bool = False,
+    ):
+        self.script, self.folder, self.settings = script, folder, settings
+        name = Path(script).stem
+        self.record = folder / RECORDS / f"{name}.json"
+        self.unfinished = folder / f"unfinished-{name}"
+        compared = {k: v for k, v in settings.items() if k not in (*PASSED_OVER, *inputs)}
+        self.made_of = json.loads(json.dumps({"settings": compared, "inputs": inputs}))
+        self.restart, self.resumable = settings["restart"], resumable
+        self.is_main = os.environ.get("RANK", "0") == "0"
+        if self.is_main:
+            hold(folder / RECORDS / f"{name}.lock", folder)
+            if self.restart:
+                shutil.rmtree(self.unfinished, ignore_errors=True)
+            elif (self.unfinished / RECORD).is_file():  # killed while it was published
+                self.publish_files()
+
+    def is_done(self) -> bool:
+        """Tell whether an earlier run left all of this; say so, or why it is done again."""
+        why = "" if self.restart else self.find_difference()
+        if not self.restart and not why:
+            print(
+                f"nothing to do: {self.folder} has all of {self.script} with these settings "
+                "(--restart starts over)"
+            )
+            return True
+        if why and self.record.is_file():
+            print(f"{self.folder}: {self.script} again: {why}")
+        if self.is_main:
+            self.begin()
+        return False
+
+    def begin(self) -> None:
+        """Make the unfinished folder, or find that of the same run."""
+        marker = self.unfinished / MARKER
+        if self.resumable and marker.is_file():
+            if why := differences(read_json(marker, self.script), self.made_of):
+                raise UserError(
+                    f"{self.unfinished} is of an unfinished run with other settings ({why}): give "
+                    "the same to go on with it, or --restart to start over"
+                )
+            return
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+        write_json(marker, self.made_of)
+
+    def find_difference(self) -> str:
+        """Say why the record is not that of this run with all its outputs whole; "" if it is."""
+        if not self.record.is_file():
+            return "not yet done"
+        try:
+            record = read_json(self.record, self.script)
+            why = differences(record, self.made_of) or find_damage(self.record)
+        except (UserError, KeyError, TypeError, AttributeError):
+            return f"{self.record} is damaged"
+        commit = describe_machine()["commit"]
+        if not why and record["commit"] != commit:
+            print(f"{self.folder}: made by the code of {record['commit']}, which now is {commit}")
+        return why
+
+    def publish(self) -> None:
+        """Move all files of the unfinished folder to their places, the record last.
+
+        What only an earlier run has on record is removed.
+        """
+        files = sorted(p for p in self.unfinished.rglob("*") if p.is_file())
+        files = [
+            p
+            for p in files
+            if p.name not in (MARKER, RECORD) and not p.name.startswith(".partial-")
+        ]
+        outputs = {p.relative_to(self.unfinished).as_posix(): sha256(p) for p in files}
+        content = {**self.made_of, **describe_machine(), "outputs": outputs}
+        write_json(self.unfinished / RECORD, content)
+        self.publish_files()
+
+    def publish_files(self) -> None:
+        new = read_json(self.unfinished / RECORD, self.script)
+        for name in new["outputs"]:
+            if (self.unfinished / name).is_file():  # else moved before the run was killed
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (self.unfinished / name).replace(self.folder / name)
+        for name in read_outputs(self.record).keys() - new["outputs"].keys():
+            if ".." not in Path(name).parts and not Path(name).is_absolute():
+                (self.folder / name).unlink(missing_ok=True)
+        (self.unfinished / RECORD).replace(self.record)
+        shutil.rmtree(self.unfinished)
+
+
+def hold(path: Path, folder: Path) -> None:
+    """Keep other runs from a place until the process ends, however it ends, or lets go."""
+    with warnings.catch_warnings():  # which is said below
+        warnings.simplefilter("ignore")
+        from filelock import FileLock, SoftFileLock, Timeout  # here: only who writes waits for it
+
+    if path in HELD:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        open(path, "a").close()
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror})") from None
+    lock = FileLock(path, blocking=False, fallback_to_soft=False)
+    try:
+        if isinstance(lock, SoftFileLock):  # a file that a killed process would leave behind
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        lock.acquire()
+        HELD[path] = lock
+    except Timeout:
+        raise UserError(
+            f"{folder}: another run of {path.stem}.py is writing there: wait until it ends, or "
+            "give another --outputs"
+        ) from None
+    except OSError as error:
+        print(f"{folder}: no locks on this file system ({error.strerror}): start no second run")
+
+
+def let_go() -> None:
+    """Give up all locks of this process."""
+    while HELD:
+        HELD.popitem()[1].release()
+
+
+def differences(old: dict, new: dict) -> str:
+    """Name the settings and the inputs in which two runs differ; "" if in nothing."""
+    found = []
+    for kind in new:
+        for name in {**old[kind], **new[kind]}:
+            before, now = old[kind].get(name), new[kind].get(name)
+            if before != now:
+                is_setting = kind == "settings"
+                found.append(
+                    f"{name.upper()} = {now!r}, was {before!r}" if is_setting else f"other {name}"
+                )
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more
+
+
+def read_outputs(record: Path) -> dict[str, str]:
+    """Return the files on a record with their hashes; none if it is missing or damaged."""
+    try:
+        return dict(read_json(record, "")["outputs"])
+    except (UserError, KeyError, TypeError, ValueError):
+        return {}
+
+
+def find_damage(record: Path) -> str:
+    """Name the first file on a record that is missing or has changed; "" if all are whole."""
+    for name, digest in read_outputs(record).items():
+        path = record.parent.parent / name
+        if not path.is_file():
+            return f"{path} is missing"
+        if sha256(path) != digest:
+            return f"{path} has changed"
+    return ""
+
+
+def check_whole(folder: Path, script: str) -> str:
+    """Refuse results of a script that are not as on record; return one hash of them all."""
+    record = folder / RECORDS / f"{Path(script).stem}.json"
+    damage = find_damage(record)
+    if damage:
+        raise UserError(f"{damage} since {script} wrote it: run {script} again")
+    return "".join(sorted(read_outputs(record).values()))
+
+
+@cache
+def describe_machine() -> dict:
+    """Return the commit of the code and the environment: Python, system, versions of packages."""
+    names = re.findall(r"^[\w-]+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # what the stages of this installation do without
+    environment = {"python": platform.python_version(), "system": platform.platform(), **versions}
+    return {"commit": find_commit(), "environment": environment}
+
+
+def find_commit() -> str:
+    """Return the commit of this project's code and whether it was changed; "unknown" without git.
+
+    Another repository around the project's folder is not asked.
+    """
+    command = ["git", f"--git-dir={ROOT / '.git'}", f"--work-tree={ROOT}", "describe"]
+    try:
+        done = subprocess.run(
+            [*command, "--always", "--dirty=, with changes", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()

@@ -1,0 +1,92 @@
+"""What all plots share: fonts, style, saving, painting; and the plot of CM-BERT's attention.
+
+Class names are Korean where the font in the package koreanize-matplotlib is found, else English.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from common.files import LABELS, LABELS_KO, write_atomically
+
+ATTENTION_TITLES = {
+    "text": "similarity in words (alpha)",
+    "audio": "similarity in voice (beta)",
+    "fused": "attention",
+}
+RESOLUTION = 130  # dots per inch
+STYLE = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.grid": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+def find_font() -> Path | None:
+    """Return koreanize-matplotlib's font file, unimported: importing would restyle every plot."""
+    package = find_spec("koreanize_matplotlib")
+    font = package and Path(package.origin).parent / "fonts" / "NanumGothic.ttf"
+    return font if font and font.is_file() else None
+
+
+def class_names() -> tuple[str, ...]:
+    """Return the seven class names in a language that the plots can write."""
+    return LABELS_KO if find_font() else LABELS
+
+
+def save(path: Path, draw: Callable[..., Figure], *arguments) -> Path:
+    """Draw a figure in the project's style and write it as PNG.
+
+    Not by its own savefig, which lays everything out twice.
+    """
+    image = Image.fromarray(paint(draw, *arguments))
+    with write_atomically(path) as temporary:
+        image.save(temporary, "png", dpi=(RESOLUTION, RESOLUTION), compress_level=4)
+    return path
+
+
+def paint(draw: Callable[..., Figure], *arguments) -> np.ndarray:
+    """Draw a figure in the project's style; return its pixels, (height, width, 3) uint8."""
+    with in_style():
+        figure = draw(*arguments)
+        figure.set_dpi(RESOLUTION)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+@contextmanager
+def in_style() -> Iterator[None]:
+    """Draw what is drawn in the block in the project's style."""
+    style = dict(STYLE)
+    if font := find_font():
+        font_manager.fontManager.addfont(font)
+        style["font.family"] = [font_manager.FontProperties(fname=font).get_name(), "DejaVu Sans"]
+    with matplotlib.rc_context(style):
+        yield
+
+
+def draw_attention(pieces: list[str], maps: dict[str, np.ndarray], title: str) -> Figure:
+    """Draw three maps (L, L) side by side: rows attend to columns; each has its own scale."""
+    figure = Figure(figsize=(4 + 0.5 * len(pieces), 2.2 + 0.18 * len(pieces)))
+    words = [piece.replace("▁", "") or "▁" for piece in pieces]
+    for axis, (name, caption) in zip(figure.subplots(1, 3), ATTENTION_TITLES.items(), strict=True):
+        image = axis.imshow(maps[name], cmap="viridis", aspect="auto")
+        axis.set_xticks(range(len(words)), words, rotation=90)
+        axis.set_yticks(range(len(words)), words)
+        axis.set_title(caption)
+        figure.colorbar(image, ax=axis, shrink=0.8)
+    figure.suptitle(title)
+    return figure

@@ -1,0 +1,280 @@
+"""What every setting may be, by its name: a range of numbers, a set of words, yes or no, text.
+
+`settings.run` checks a script's block by this table before main() begins, whether a value was
+edited there or given on the command line. `script.name` is the rule of a name that means something
+else in one script.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.files import UserError
+
+MOST = 10**9  # of whole numbers and of numbers without another limit, so that nothing overflows
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a setting may be: a type, which values of it, and both in words for the user."""
+
+    kind: type
+    allowed: str
+    holds: Callable[..., bool] = lambda value: True
+
+    def allows(self, value: object) -> bool:
+        """Tell whether a value is allowed; a whole number will do for a number, True will not."""
+        if type(value) is int and self.kind is float:
+            value = float(value)
+        return type(value) is self.kind and bool(self.holds(value))
+
+
+def number(interval: str = f"[0, {MOST}]", kind: type = float, also: int | None = None) -> Rule:
+    """Return the rule of a number in an interval, (0, 1] without the 0, or `also` one outside."""
+    low, high = map(float, interval[1:-1].split(","))
+
+    def holds(value: float) -> bool:
+        above = value > low or (value == low and interval[0] == "[")
+        below = value < high or (value == high and interval[-1] == "]")
+        return value == also or (above and below)  # nan is neither
+
+    what = "a whole number" if kind is int else "a number"
+    return Rule(kind, ("" if also is None else f"{also} or ") + f"{what} in {interval}", holds)
+
+
+def whole(least: int, most: int = MOST, also: int | None = None) -> Rule:
+    """Return the rule of a whole number between two, both included, or `also` one outside."""
+    return number(f"[{least}, {most}]", int, also)
+
+
+def words(*choices: str) -> Rule:
+    """Return the rule of a word out of a set."""
+    return Rule(str, " or ".join(choices), choices.__contains__)
+
+
+def checkpoint(*choices: str) -> Rule:
+    """Return the rule of a word, or a speech encoder: a misspelt word is not asked of the hub."""
+    encoders = "a speech encoder's folder or owner/name on the hub"
+    return Rule(
+        str,
+        " or ".join((*choices, encoders)),
+        lambda value: value in choices or "/" in value or (value and Path(value).is_dir()),
+    )
+
+
+def like(pattern: str, allowed: str) -> Rule:
+    """Return the rule of text that a regular expression matches as a whole."""
+    return Rule(str, allowed, lambda value: bool(re.fullmatch(pattern, value, re.DOTALL)))
+
+
+YES_OR_NO = Rule(bool, "yes or no (in the block True or False)")
+TEXT = Rule(str, "text in quotation marks")
+PLACE = like(r".*\S.*", "a path")
+BERT = like(r".*\S.*", "a folder, or a name on the hub")
+SHARE = number("[0, 1]")
+PROBABILITY = number("[0, 1)")
+RATE = number("(0, 1]")
+COUNT = whole(1)
+SEVERAL = Rule(
+    tuple,
+    'several words, "a,b" (in the block ("a", "b"))',
+    lambda value: all(isinstance(each, str) and each for each in value),
+)
+SESSIONS = r"\s*([0-9]+(\s*-\s*[0-9]+)?\s*(,\s*|$))*"
+SCORES = "(accuracy|f1|macro_f1|uar)"
+
+RULES = {
+    # places
+    **dict.fromkeys(("corpus", "data", "outputs", "model"), PLACE),
+    **dict.fromkeys(("text_pretrain.text", "parallel.jobs", "runs", "out", "picture"), PLACE),
+    **dict.fromkeys(("results", "examples", "manifest", "tsv", "enrol", "export"), TEXT),
+    "predict.turns": TEXT,
+    # all stages
+    "restart": YES_OR_NO,
+    "seed": whole(0, 2**32 - 1),
+    "precision": words("auto", "bf16", "float32"),
+    "deterministic": YES_OR_NO,
+    "speaker_norm": words("utterance", "past", "all"),
+    # the sample corpus, preprocessing
+    "sample_corpus.sessions": whole(1, 99),
+    "utterances": whole(20),
+    "test_sessions": like(SESSIONS, 'sessions such as "17-20" or "1,3,5-7", or nothing'),
+    "valid_sessions": like(
+        f"none|{SESSIONS}", 'none, sessions such as "15-16" or "1,3,5-7", or nothing'
+    ),
+    "test_corpus": TEXT,
+    "ties": words("first", "drop", "soft"),
+    "follow_links": YES_OR_NO,
+    "text_style": words("spoken", "hangul"),
+    "preprocess.jobs": whole(1, also=-1),
+    "cluster": like(
+        r"|(\w+://)?[^\s/]+:[0-9]+/?", "an address such as tcp://host:8786, or nothing"
+    ),
+    # models
+    "bert": BERT,
+    "text_pretrain.bert": TEXT,
+    "encoder": checkpoint("alexnet"),
+    "audio_train.lr_encoder": SHARE,
+    "features": words("mel", "paper"),
+    "audio": checkpoint("aligned", "paper"),
+    "text_train.pooling": words("mean", "pooler"),
+    "run_classifier.pooling": words("mean", "cls"),
+    "tempos": Rule(
+        tuple,
+        'one or several of 0.5 to 2, "1,.85" (in the block (1.0, 0.85))',
+        lambda tempos: tempos and all(type(t) in (int, float) and 0.5 <= t <= 2 for t in tempos),
+    ),
+    "norm_batches": COUNT,
+    "voice": words("values", "weights"),
+    "scale": words("utterance", "batch"),
+    "max_length": whole(3),
+    **dict.fromkeys(("dropout", "attention_dropout"), PROBABILITY),
+    **dict.fromkeys(("token_mask_prob", "text_drop_prob", "hidden_share", "bare_share"), SHARE),
+    "augment": number("[0, 5]"),
+    "frozen": SEVERAL,
+    "pad_id": whole(0, also=-1),
+    **dict.fromkeys(("width", "layers", "heads", "feed_forward"), COUNT),
+    "vocabulary": whole(100),
+    # optimisation
+    **dict.fromkeys(("epochs", "steps", "warmup_steps", "decay_steps", "save_steps"), COUNT),
+    **dict.fromkeys(("batch_size", "batch_tokens", "batch_seconds", "held_out"), COUNT),
+    "folds": whole(2, also=0),
+    "patience": whole(0),
+    **dict.fromkeys(("learning_rate", "lr", "lr_encoder", "lr_head"), RATE),
+    **dict.fromkeys(("rating_weight", "seen_weight", "missing_weight"), number()),
+    "shuffle": YES_OR_NO,
+    "weight_decay": SHARE,
+    "beta2": PROBABILITY,
+    "schedule": words("linear", "cosine"),
+    "warmup": SHARE,
+    "clip": number(f"(0, {MOST}]"),
+    "class_weights": number("[0, 2]"),
+    "label_smoothing": PROBABILITY,
+    "save_minutes": number(),
+    # testing, fusing
+    "train": YES_OR_NO,
+    "attention": TEXT,
+    "context": YES_OR_NO,
+    "target": like(
+        rf"{SCORES}(\+{SCORES})*", "any of accuracy, f1, macro_f1, uar, joined by + without blanks"
+    ),
+    # predicting
+    "recordings": SEVERAL,
+    **dict.fromkeys(("predict.text", "asr", "speaker"), TEXT),
+    **dict.fromkeys(("json", "onnx"), YES_OR_NO),
+    "host": like(r"\S+", "a name or an address of this computer"),
+    "port": whole(1, 65535),
+    **dict.fromkeys(("most_seconds", "most_megabytes"), number(f"(0, {MOST}]")),
+    # runs/
+    "at_once": whole(0),
+    "slurm": TEXT,
+    "dry_run": YES_OR_NO,
+    "picture.turns": COUNT,
+}
+
+# Settings that a trained CM-BERT does not read.
+TRAINING = "precision deterministic folds bert max_length audio voice pooling scale frozen pad_id "
+TRAINING += "attention_dropout dropout augment text_drop_prob epochs patience shuffle lr_encoder "
+TRAINING += "lr_head weight_decay beta2 schedule warmup clip class_weights label_smoothing "
+TRAINING += "save_minutes"
+PATIENT = (
+    ("patience", lambda s: s["patience"] and s["folds"], "folds"),
+)  # no fold has a validation
+# Of a script: settings, where they have no effect, and the setting that takes it from them; of
+# several such the last one is named. What asks for what is done anyway, AUGMENT = 0 of the paper's
+# features, is no such case.
+IDLE = {
+    "text_train": PATIENT,
+    "audio_train": (
+        *PATIENT,
+        ("augment", lambda s: s["features"] == "paper" and s["augment"], "features"),
+        ("tempos", lambda s: s["features"] == "paper" and s["tempos"] != (1.0,), "features"),
+        ("features tempos augment norm_batches", lambda s: s["encoder"] != "alexnet", "encoder"),
+        ("lr_encoder", lambda s: s["encoder"] == "alexnet", "encoder"),
+    ),
+    "run_classifier": (
+        *PATIENT,
+        (TRAINING, lambda s: not s["train"], "train"),
+        ("augment", lambda s: s["audio"] == "paper" and s["augment"], "audio"),
+        ("augment", lambda s: s["audio"] not in ("aligned", "paper"), "audio"),
+        ("text_drop_prob", lambda s: s["audio"] == "paper" and s["text_drop_prob"], "audio"),
+        ("speaker_norm", lambda s: s["train"] and s["audio"] != "aligned", "audio"),
+    ),
+    "text_pretrain": (
+        ("vocabulary width layers heads feed_forward", lambda s: s["bert"], "bert"),
+        ("bare_share", lambda s: not s["missing_weight"], "missing_weight"),
+    ),
+    "preprocess": (("jobs", lambda s: s["cluster"], "cluster"),),
+}
+
+
+def find_rule(script: str, name: str) -> Rule | None:
+    """Return the rule of a setting of a script; None: it has none."""
+    return RULES.get(f"{script}.{name}", RULES.get(name))
+
+
+def with_kinds(script: str, block: dict) -> dict:
+    """Return settings with a value of the type that each is to have, whatever the block says."""
+    rules = {name: find_rule(script, name) for name in block}
+    return {
+        name: rule.kind() if rule and rule.kind is not tuple else block[name]
+        for name, rule in rules.items()
+    }
+
+
+def check(script: str, settings: dict, whose: str = "") -> None:
+    """Refuse a value that a script's setting cannot have."""
+    for name, value in settings.items():
+        rule = find_rule(script, name)
+        if rule and not rule.allows(value):
+            raise UserError(f"{whose}{name.upper()} = {value!r}: give {rule.allowed}")
+
+
+def find_idle(script: str, settings: dict) -> dict[str, str]:
+    """Return the settings of a script that have no effect, each with the one beside which."""
+    return {
+        name: reason
+        for names, is_idle, reason in IDLE.get(script, ())
+        if is_idle(settings)
+        for name in names.split()
+    }
+
+
+def without_effect(name: str, reason: str, settings: dict) -> str:
+    """Say that a setting has no effect beside another."""
+    idle, beside = (f"{each.upper()} = {settings[each]!r}" for each in (name, reason))
+    return f"{idle} has no effect with {beside}"
+
+
+def check_command(
+    blocks: dict[str, dict], taken: dict[str, dict], own: str, asked: set[str]
+) -> None:
+    """Refuse settings that are out of range, and those asked for that have no effect.
+
+    blocks: of each stage of the command, the settings {name: value}, None for what its block does
+    not write out; taken: those that the command line replaces.  own: the stage that is being
+    started; what it has no setting for will come to the other stages, and is refused before hours
+    are spent.  asked: names on the command line.
+
+    Asked for by `stage.name` a setting must have an effect there, else in a stage that has it. One
+    that is only edited in the block is named where a word has chosen another kind of model.
+    """
+    now = {stage: block | taken[stage] for stage, block in blocks.items()}
+    idle, whose = {}, {stage: "" if stage == own else f"{stage}.py's " for stage in blocks}
+    for stage, block in blocks.items():
+        sure = {n: v for n, v in block.items() if stage == own or v is not None}
+        sure |= {n: v for n, v in taken[stage].items() if stage == own or n not in blocks[own]}
+        check(stage, sure, whose[stage])
+        is_known = stage == own or None not in block.values()
+        idle[stage] = find_idle(stage, now[stage]) if is_known else {}
+    for stage, found in idle.items():
+        for name, reason in found.items():
+            holders = [idle[other] for other, block in blocks.items() if name in block]
+            is_meant = f"{stage}.{name}" in asked or all(name in each for each in holders)
+            if name in taken[stage] and is_meant and (stage == own or name not in blocks[own]):
+                said = without_effect(name, reason, now[stage])
+                raise UserError(f"{whose[stage]}{said}: leave it out")
+    for name, reason in idle[own].items():
+        if name not in taken[own] and now[own][name] and isinstance(now[own][reason], str):
+            print(without_effect(name, reason, now[own]))

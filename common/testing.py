@@ -1,0 +1,106 @@
+"""Predictions of the test rows, and of rows held out of training, as the files for the ensemble.
+
+For each model `{name}_truth.npy` (int64, N), `{name}_pred.npy` (int64, N), `{name}_output.npy`
+(float32 logits, N x 7), `{name}_index.npy` (segment IDs, N), `{name}_rows.tsv` (what else is known
+of each row) and `{name}_run.json` (how they came about); those of the test rows in OUTPUTS, those
+of held-out rows in OUTPUTS/heldout. A held-out row is predicted by the training that did not see
+it: the validation sessions by the one model, or every training session by its fold's model.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from common.checkpoint import read_config
+from common.data import Dataset, load_data
+from common.files import (
+    LABELS,
+    Stage,
+    UserError,
+    check_whole,
+    read_data_hash,
+    write_array,
+    write_json,
+    write_text,
+)
+from fusion.metrics import choose_groups, measure, with_interval
+from fusion.predictions import FACTS, HELD_OUT, check_arrays
+
+# rows, folder of the model that predicts them, title -> logits (N, 7)
+PredictRows = Callable[[Dataset, Path, str], np.ndarray]
+
+
+def begin_test(script: str, name: str, train_script: str, settings: dict) -> Stage:
+    """Return the stage that tests the model in OUTPUTS/{name}, which train_script trained."""
+    outputs = Path(settings["outputs"])
+    read_config(outputs / name, train_script)
+    inputs = {
+        "data": read_data_hash(settings["data"]),
+        "model": check_whole(outputs / name, train_script),
+    }
+    return Stage(script, outputs, settings, inputs)
+
+
+def write_predictions(
+    stage: Stage, name: str, train_script: str, predict_rows: PredictRows, speaker_norm: str | None
+) -> None:
+    """Predict all rows that the stage's models may be judged by; write them and print scores.
+
+    speaker_norm: that the predictions are made with, where the model takes statistics of the
+    speaker; None for a model of text.
+    """
+    folder, data = stage.folder / name, stage.settings["data"]
+    config = read_config(folder, train_script)
+    test, others = load_data(data, "test"), load_data(data, "train", "valid")
+    if config["data_hash"] != test.data_hash:
+        raise UserError(
+            f"{folder} was trained on other preprocessed data: run {train_script} again"
+        )
+    run = {key: config[key] for key in ("data_hash", "synthetic", "settings", "environment")}
+    has_norm = "speaker_norm" in config["network"]
+    run["speaker_norm"] = speaker_norm and (speaker_norm if has_norm else "utterance")
+    logits = predict_rows(test, folder, f"test {name}")
+    write_rows_of(stage.unfinished, name, "test", test, logits, run)
+
+    parts = sorted(path.parent for path in folder.glob("fold*/config.json")) or [folder]
+    held_out = [read_config(part, train_script)["held_out"] for part in parts]
+    others = others.select(np.isin(others.sessions, sum(held_out, [])))
+    if not len(others):
+        print("held-out: no rows: the model was trained on all sessions but the test's")
+        return
+    logits = np.empty((len(others), len(LABELS)), np.float32)
+    for part, sessions in zip(parts, held_out, strict=True):
+        rows = np.isin(others.sessions, sessions)
+        logits[rows] = predict_rows(others.select(rows), part, f"test {part.name}")
+    chose = "" if config["settings"]["folds"] else " (they chose the epoch)"
+    write_rows_of(stage.unfinished / HELD_OUT, name, f"held-out{chose}", others, logits, run)
+
+
+def write_rows_of(
+    folder: Path, name: str, kind: str, data: Dataset, logits: np.ndarray, run: dict
+) -> None:
+    """Write one set of predictions and print its scores."""
+    pred = logits.argmax(1)
+    facts = [fact for fact in FACTS if fact in data.table]
+    facts += [f"votes_{label}" for label in LABELS]
+    arrays = {"truth": data.labels, "pred": pred, "output": logits, "index": data.ids}
+    check_arrays(folder, name, arrays)
+    for kind_of_file, array in arrays.items():
+        write_array(folder / f"{name}_{kind_of_file}.npy", array)
+    rows = data.table[facts].to_csv(sep="\t", index=False, lineterminator="\n", quoting=3)
+    write_text(folder / f"{name}_rows.tsv", rows)
+    write_json(folder / f"{name}_run.json", run)
+    norm = f", SPEAKER_NORM {run['speaker_norm']}" if run["speaker_norm"] else ""
+    show_scores(f"{kind}: {data}{norm}", data, logits)
+
+
+def show_scores(title: str, data: Dataset, logits: np.ndarray) -> dict:
+    """Print and return the scores of logits (N, 7) of all rows, with their intervals."""
+    groups, resampled = choose_groups(data.sessions, data.speakers, len(data))
+    scores = measure(data.labels, logits.argmax(1), None, groups)
+    names = {"accuracy": "accuracy", "weighted F1": "f1", "macro F1": "macro_f1", "UAR": "uar"}
+    shown = ", ".join(f"{name} {with_interval(scores, key)}" for name, key in names.items())
+    label = f" [{data.synthetic}]" if data.synthetic else ""
+    print(f"{title}: {shown}; 95 % intervals over {resampled}{label}")
+    return scores

@@ -1,0 +1,205 @@
+"""The page of demo.py: what is asked of the visitor, and how a conversation is shown."""
+
+import html
+from collections.abc import Callable
+from functools import partial
+
+import gradio as gr
+import numpy as np
+
+from common.features import Mel, log_mel
+from common.files import LABELS, UserError
+from common.plots import draw_attention, paint
+from extras.demo.conversation import LETTERS, Conversation, Turn, listen
+from extras.demo.pictures import draw_spectrogram, draw_turns
+from fusion.paper import PAPER_MODELS as MODELS
+from predicting import Recording, Run
+from predicting.answers import KOREAN, NO_VERDICT, clock
+
+TITLE = "한국어 음성 감정 인식 · Korean emotion recognition"
+BARS = {
+    "fusion": "융합 · fusion",
+    "cmbert": "둘 다 · both (CM-BERT)",
+    "text": "말 · words (KoBERT)",
+    "audio": "목소리 · voice (AlexNet)",
+}
+COLUMNS = ("차례 turn", "화자 speaker", "들은 발화 heard", "말 words", "판정 verdict", "확률 p")
+FORGET = 3600  # seconds after which Gradio's copies of recordings and pictures are deleted
+# The reader's own fonts: Gradio's theme would fetch some.
+THEME = gr.themes.Default(
+    primary_hue="blue", font=("system-ui", "sans-serif"), font_mono=("monospace",)
+)
+CSS = """
+.banner {background: #fff3cd; color: #533f03; border-left: 4px solid #e0a800;
+         padding: .6em 1em; border-radius: 4px}
+#verdict {min-height: 4.5em}
+.picture img {padding-top: 2.2em}
+.picture:not(.fullscreen) img {max-height: 360px; object-fit: contain}
+footer {display: none !important}
+"""
+
+
+def make_page(
+    run: Run, longest: float, transcribe: Callable | None, asr: str, examples: list
+) -> gr.Blocks:
+    """Build the page. A visitor's conversation lives in memory alone."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(FORGET, FORGET)) as page:
+        gr.Markdown(f"# {TITLE}")
+        for remark in remarks_on(run):
+            gr.HTML(f"<div class=banner>{html.escape(remark)}</div>")
+        talk = gr.State()
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                asked, judge, anew = ask(longest, asr, examples)
+            with gr.Column(scale=3, min_width=420):
+                shown = [*show_verdict(), picture("스펙트로그램 · spectrogram (log-mel)")]
+        shown.append(picture("CM-BERT가 주목한 말 · what CM-BERT attends to"))
+        shown.append(picture("대화 · conversation"))
+        shown.append(table := show_turns())
+        # One at a time: neither matplotlib's style nor the watched network is for two threads.
+        quiet = {"api_visibility": "private", "concurrency_id": "models", "concurrency_limit": 1}
+        outputs = [talk, *shown]
+        speak = partial(hear, run, longest, transcribe)
+        judge.click(speak, [talk, *asked], outputs, **quiet)
+        table.select(look_back, [talk], outputs, show_progress="hidden", **quiet)
+        anew.click(lambda: show(Conversation()), None, outputs, **quiet)
+    return page
+
+
+def remarks_on(run: Run) -> list[str]:
+    """Return what a visitor has to know of the models first."""
+    missing = [BARS[model] for model in MODELS if model not in run.models]
+    lacking = f"학습된 모델 없음 · no model of: {', '.join(missing)}" if missing else ""
+    synthetic = f"합성 데이터로 학습 · SYNTHETIC. {run.synthetic}" if run.synthetic else ""
+    return [remark for remark in (synthetic, lacking) if remark]
+
+
+def ask(longest: float, asr: str, examples: list) -> tuple[list, gr.Button, gr.Button]:
+    """Lay out what a visitor gives: recording, words, speaker, and the two buttons."""
+    recording = gr.Audio(
+        sources=["upload", "microphone"],
+        type="filepath",  # as it came: converting would need ffmpeg
+        label=f"목소리 · voice (≤ {longest:g} s)",
+        buttons=[],
+        elem_id="recording",
+    )
+    unsaid = (
+        f"비우면 {asr} · empty: {asr} listens" if asr else "비우면 목소리만 · empty: voice alone"
+    )
+    words = gr.Textbox(
+        label="말 · words", placeholder=unsaid, lines=2, max_length=LETTERS, elem_id="words"
+    )
+    speaker = gr.Textbox(
+        label="화자 · speaker",
+        placeholder="이름이 있으면 목소리를 기억 · a named voice is remembered",
+        max_length=40,
+        elem_id="speaker",
+    )
+    with gr.Row():
+        judge = gr.Button("판정 · Judge", variant="primary", elem_id="judge")
+        anew = gr.Button("새 대화 · New talk")
+    asked = [recording, words, speaker]
+    if examples:
+        labels = [f"{who}: {said}" for _, said, who in examples]
+        title = "예 (합성 음성) · examples (synthetic voices)"
+        gr.Examples(examples, asked, label=title, example_labels=labels)
+    return asked, judge, anew
+
+
+def picture(label: str) -> gr.Image:
+    """Lay out a picture, which stands below its label."""
+    return gr.Image(label=label, buttons=["fullscreen"], interactive=False, elem_classes="picture")
+
+
+def show_verdict() -> list:
+    """Lay out a turn's verdict and the bars behind it."""
+    shown = [gr.Markdown(elem_id="verdict")]
+    for names in (("fusion", "cmbert"), ("text", "audio")):
+        with gr.Row():
+            shown += [gr.Label(label=BARS[name], show_heading=False) for name in names]
+    return shown
+
+
+def show_turns() -> gr.Dataframe:
+    """Lay out the conversation as a table."""
+    return gr.Dataframe(
+        headers=list(COLUMNS),
+        label="줄을 누르면 그 차례를 다시 봅니다 · select a row to see its turn again",
+        interactive=False,
+        wrap=True,
+        elem_id="turns",
+    )
+
+
+def hear(run: Run, longest: float, transcribe, talk, path, words, speaker) -> list:
+    """Take what a visitor gave into the conversation, None for a new one, and show it."""
+    talk = talk or Conversation()
+    try:
+        recording = Recording(path or "", words.strip(), speaker.strip())
+        listen(run, talk, recording, longest, transcribe)
+    except UserError as error:
+        raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from None
+    return show(talk)
+
+
+def look_back(talk: Conversation, chosen: gr.SelectData) -> list:
+    """Show the turn of a row again."""
+    return show(talk, chosen.index[0])
+
+
+def show(talk: Conversation, number: int = -1) -> list:
+    """Return what the page shows of a conversation, with one turn in full."""
+    if not talk.turns:
+        return [talk, *[None] * 9]
+    turn = talk.turns[number]
+    own = turn.answer
+    bars = {"fusion": own.probabilities, **own.models}
+    nothing = np.zeros(len(LABELS))
+    mel = Mel()
+    spoken = turn.samples is not None
+    voice = paint(draw_spectrogram, log_mel(turn.samples, mel), mel) if spoken else None
+    attention = paint(draw_attention, turn.pieces, turn.maps, own.text) if turn.pieces else None
+    speakers = [each.answer.recording.speaker for each in talk.turns]
+    each = [turn.answer.probabilities for turn in talk.turns]
+    turns = paint(draw_turns, np.stack([nothing if p is None else p for p in each]), speakers)
+    return [
+        talk,
+        write_verdict(turn),
+        *(by_name(bars.get(name)) for name in BARS),
+        voice,
+        attention,
+        turns,
+        [write_row(place, each) for place, each in enumerate(talk.turns, start=1)],
+    ]
+
+
+def by_name(probabilities) -> dict[str, float] | None:
+    """Return probabilities (C,) by the name of their emotion."""
+    if probabilities is None:
+        return None
+    return {
+        f"{KOREAN[label]} {label}": float(p) for label, p in zip(LABELS, probabilities, strict=True)
+    }
+
+
+def write_verdict(turn: Turn) -> str:
+    """Write the verdict, how sure it is, and what is to be remarked."""
+    own = turn.answer
+    if own.probabilities is None:
+        return "  \n".join([f"## {NO_VERDICT}", *own.remarks])
+    likely = f"{KOREAN[own.emotion]} {own.emotion}"
+    sure = f"{own.confidence:.0%}"
+    headline = f"## 불확실 uncertain\n{likely}? {sure}" if own.uncertain else f"## {likely}\n{sure}"
+    return "  \n".join([headline, *own.remarks])
+
+
+def write_row(place: int, turn: Turn) -> list:
+    """Write a turn's cells of COLUMNS."""
+    own, recording = turn.answer, turn.answer.recording
+    heard = turn.known if recording.speaker else ""
+    times = "" if recording.end is None else f" {clock(recording.start)}-{clock(recording.end)}"
+    verdict, sure = NO_VERDICT, ""
+    if own.probabilities is not None:
+        verdict = f"{KOREAN[own.emotion]} {own.emotion}{'?' if own.uncertain else ''}"
+        sure = f"{own.confidence:.2f}"
+    return [f"{place}{times}", recording.speaker, heard, own.text, verdict, sure]

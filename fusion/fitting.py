@@ -1,0 +1,174 @@
+"""What fusions are fitted on: rows held out of training, of one run of the models or of folds.
+
+A method is a function `fit(logit_set)` whose result has `predict(logits)`: it sees logits alone, so
+it cannot see the labels of the rows that it predicts. Where there are no held-out rows, methods are
+cross-validated on the test rows: no row's own group is learned from, but other test labels are.
+Shapes: M models, N rows, C = 7 labels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+
+from common.files import LABELS
+from fusion import metrics, predictions
+from fusion.predictions import HELD_OUT, Predictions
+
+CLASSES = len(LABELS)
+FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class LogitSet:
+    """Rows to learn from: logits (M, N, C), truth (N,), groups (N,) that are kept together."""
+
+    logits: np.ndarray
+    truth: np.ndarray
+    groups: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> "LogitSet":
+        """Return the rows where `chosen` (N,) is true."""
+        return LogitSet(self.logits[:, chosen], self.truth[chosen], self.groups[chosen])
+
+    def select(self, models: list[int]) -> "LogitSet":
+        """Return the same rows with the logits of these models only."""
+        return LogitSet(self.logits[models], self.truth, self.groups)
+
+    @cached_property
+    def temperatures(self) -> np.ndarray:
+        """The temperature T of each model that makes softmax(logits / T) most likely, (M,)."""
+        return fit_temperatures(self.logits, self.truth)
+
+    @cached_property
+    def group_numbers(self) -> np.ndarray:
+        """The number 0..G-1 of each row's group, (N,)."""
+        return np.unique(self.groups, return_inverse=True)[1]
+
+
+class Fitted(NamedTuple):
+    """A fitted method: predict(logits (M, N, C)) -> probabilities (N, C)."""
+
+    predict: Callable[[np.ndarray], np.ndarray]
+
+
+def fit_temperatures(every: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return for each model's logits the T that makes softmax(logits / T) most likely, (M,)."""
+    every_row = np.arange(len(truth))
+
+    def loss(log_temperature: float, logits: np.ndarray) -> float:
+        scores = logits / np.exp(log_temperature)  # (C, N): sums over labels are fast this way
+        return (logsumexp(scores) - scores[truth, every_row]).mean()
+
+    settings = {"bounds": (-3, 3), "options": {"xatol": 1e-3}}
+    return np.exp(
+        [
+            minimize_scalar(loss, args=(np.ascontiguousarray(logits.T),), **settings).x
+            for logits in every
+        ]
+    )
+
+
+def logsumexp(scores: np.ndarray) -> np.ndarray:
+    """Return log(sum(exp(scores))) over the first axis; scipy's takes three times as long."""
+    largest = scores.max(axis=0)
+    return largest + np.log(np.exp(scores - largest).sum(axis=0))
+
+
+def assign_folds(groups: np.ndarray) -> np.ndarray:
+    """Return a fold, at most FOLDS, for every row, (N,): whole groups (N,), at random."""
+    names, number = np.unique(groups, return_inverse=True)
+    return np.random.default_rng(0).permutation(len(names))[number] % FOLDS
+
+
+def cross_fit(fit: Callable, rows: LogitSet) -> np.ndarray:
+    """Return probabilities (N, C), each row's by a method fitted on the other folds."""
+    fold, probabilities = assign_folds(rows.groups), np.empty((len(rows.truth), CLASSES))
+    for k in np.unique(fold):
+        inside = fold == k
+        rest = rows.take(~inside) if not inside.all() else rows
+        probabilities[inside] = fit(rest).predict(rows.logits[:, inside])
+    return probabilities
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One run of the models: the rows to learn from, the test rows, and a note for people.
+
+    facts: of the rows to learn from, see Predictions.
+    """
+
+    rows: LogitSet
+    test: Predictions
+    is_held_out: bool
+    fitted_on: str
+    facts: pd.DataFrame | None
+
+    def learn(self, fit: Callable) -> tuple:
+        """Return probabilities of the test rows (N, C), and what was fitted on all rows."""
+        fitted = fit(self.rows)
+        if self.is_held_out:
+            return fitted.predict(self.test.logits), fitted
+        return cross_fit(fit, self.rows), fitted
+
+
+def read_fold(outputs: Path) -> Fold:
+    """Read the test rows and, if any model wrote them, the held-out rows."""
+    test, folder = predictions.load(outputs), outputs / HELD_OUT
+    print(f"test rows: {describe(test)} of {', '.join(test.models)} from {outputs}")
+    if not predictions.find_models(folder):
+        print(f"no held-out rows in {folder}: cross-validation on the test rows instead")
+        note = "the test rows themselves, cross-validated: other test labels are learned from"
+        return Fold(to_logit_set(test), test, False, note, test.facts)
+    held_out = predictions.load(folder)
+    predictions.check_held_out(test, held_out)
+    chose = ""
+    if any(run.get("settings", {}).get("folds") == 0 for run in held_out.runs.values()):
+        chose = "; they chose the models' epochs as well"
+    note = f"held-out rows ({describe(held_out)}{chose})"
+    print(f"{note} from {folder}")
+    return Fold(to_logit_set(held_out), test, True, note, held_out.facts)
+
+
+def describe(rows: Predictions) -> str:
+    """Say how many rows there are, of how many sessions and speakers."""
+    if rows.facts is None:
+        return f"{len(rows.truth)} rows of unknown speakers"
+    numbers = {kind: len(np.unique(rows.groups(kind))) for kind in ("session", "speaker")}
+    counts = [f"{number} {kind}{'s' * (number > 1)}" for kind, number in numbers.items()]
+    return f"{len(rows.truth)} rows of {', '.join(counts)}"
+
+
+def to_logit_set(rows: Predictions) -> LogitSet:
+    """Return rows to learn from, in the groups of the tables' intervals."""
+    known = [rows.groups(kind) for kind in ("session", "speaker")]
+    return LogitSet(rows.logits, rows.truth, metrics.choose_groups(*known, len(rows.truth))[0])
+
+
+def join_folds(folds: list[Fold]) -> tuple[Predictions, Callable, str]:
+    """Return the test rows of all folds in order, learn(fit) over them, and the note.
+
+    Each fold's rows are predicted by what was fitted on the same fold; learn returns probabilities
+    (N, C) and a list of what was fitted.
+    """
+
+    def learn(fit: Callable) -> tuple[np.ndarray, list]:
+        probabilities, fitted = zip(*[fold.learn(fit) for fold in folds], strict=True)
+        return np.concatenate(probabilities), list(fitted)
+
+    note = "; ".join(dict.fromkeys(fold.fitted_on for fold in folds))
+    if len(folds) > 1:
+        note = f"rows of the same fold, of {len(folds)}: {note}"
+    return predictions.join([fold.test for fold in folds]), learn, note
+
+
+def average(every: list):
+    """Return the mean of what the folds learned: numbers, arrays, or dicts of them, alike."""
+    if isinstance(every[0], dict):
+        return {name: average([one[name] for one in every]) for name in every[0]}
+    return np.mean(every, axis=0).tolist()

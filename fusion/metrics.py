@@ -1,0 +1,223 @@
+"""Scores of predictions, their intervals over sessions, and paired tests of two methods.
+
+An interval comes from the jackknife over sessions (one session is left out at a time): both
+speakers of a session share scripts and a partner, so rows and speakers are not independent. Every
+score but ECE is a function of the confusion matrix, and a session is left out by subtracting its
+matrix.
+Shapes: N rows, C = 7 labels, G groups (sessions), B confidence bins.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import stdtr, stdtrit  # binomial; Student's t, its quantiles
+
+from common.files import LABELS
+
+SCORES = ("accuracy", "f1", "precision", "recall", "macro_f1", "uar", "ece")
+BINS = 15  # of equal width, for the expected calibration error
+CLASSES = len(LABELS)
+FEW = 5  # sessions, up to which the caption warns
+
+
+def scores(truth: np.ndarray, pred: np.ndarray) -> dict[str, float]:
+    """Return every score but ECE of label ids (N,); for the definitions see `score_matrices`."""
+    return {name: float(v) for name, v in score_matrices(confusion(truth, pred)).items()}
+
+
+def confusion(truth: np.ndarray, pred: np.ndarray) -> np.ndarray:
+    """Count rows by (truth, prediction), (C, C)."""
+    cells = np.asarray(truth) * CLASSES + np.asarray(pred)
+    return np.bincount(cells, minlength=CLASSES**2).reshape(CLASSES, CLASSES)
+
+
+def class_scores(matrices: np.ndarray) -> dict:
+    """Return precision, recall, f1 per class, (..., C) each, of confusion matrices (..., C, C).
+
+    A share of nothing is 0, as with scikit-learn's zero_division=0.
+    """
+    right = np.diagonal(matrices, axis1=-2, axis2=-1)
+    support, predicted = matrices.sum(axis=-1), matrices.sum(axis=-2)
+    return {
+        "precision": right / np.maximum(predicted, 1),
+        "recall": right / np.maximum(support, 1),
+        "f1": 2 * right / np.maximum(support + predicted, 1),
+    }
+
+
+def score_matrices(matrices: np.ndarray) -> dict:
+    """Return every score but ECE, (...) each, of confusion matrices (..., C, C).
+
+    f1, precision and recall weight a class by its rows. macro_f1 is the mean over classes that
+    occur in truth or prediction (scikit-learn's default), uar the mean recall over those in truth.
+    """
+    per_class = class_scores(matrices)
+    support, predicted = matrices.sum(axis=-1), matrices.sum(axis=-2)
+    total = np.maximum(support.sum(axis=-1), 1)
+
+    def mean(name: str, weights: np.ndarray) -> np.ndarray:
+        return (per_class[name] * weights).sum(axis=-1) / np.maximum(weights.sum(axis=-1), 1)
+
+    return {
+        "accuracy": np.trace(matrices, axis1=-2, axis2=-1) / total,
+        "f1": mean("f1", support),
+        "precision": mean("precision", support),
+        "recall": mean("recall", support),
+        "macro_f1": mean("f1", support + predicted > 0),
+        "uar": mean("recall", support > 0),
+    }
+
+
+def choose_groups(sessions, speakers, rows: int) -> tuple[np.ndarray, str]:
+    """Return the group 0..G-1 of each row, (N,), and a description of the groups for captions.
+
+    Groups are sessions; of one session its speakers, and of one speaker the rows.
+    sessions, speakers (N,), or None if they are unknown; rows: N.
+    """
+    for names, kind in ((sessions, "sessions"), (speakers, "speakers")):
+        values, groups = np.unique([] if names is None else names, return_inverse=True)
+        if len(values) > 1:
+            doubt = " (too narrow: one session)" if kind == "speakers" else ""
+            if kind == "sessions" and len(values) <= FEW:
+                doubt = " (few: others may differ by more than these show)"
+            return groups, f"{len(values)} {kind}{doubt}"
+    known = "speakers are unknown" if speakers is None else "one speaker"
+    return np.arange(rows), f"{rows} rows (too narrow: {known})"
+
+
+class Estimate(NamedTuple):
+    """A score (...) and its values without each group (G, ...) and without each row (N, ...).
+
+    Two of the same rows can be subtracted: the difference of two methods, paired.
+    """
+
+    value: np.ndarray
+    without_group: np.ndarray
+    without_row: np.ndarray
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        return Estimate(*(first - second for first, second in zip(self, other, strict=True)))
+
+    @property
+    def errors(self) -> tuple[np.ndarray, np.ndarray]:
+        """The jackknife's standard errors, over groups and over rows, (...) each.
+
+        Around the score itself, not the mean of the others: where groups are few it errs upwards
+        (MacKinnon, Nielsen and Webb, 2023, on jackknife methods for cluster-robust inference).
+        """
+        return tuple(
+            np.sqrt((1 - 1 / len(without)) * np.square(without - self.value).sum(axis=0))
+            for without in (self.without_group, self.without_row)
+        )
+
+    @property
+    def freedom(self) -> tuple[int, int]:
+        """Degrees of freedom of the errors: one less than groups, than rows."""
+        return max(len(self.without_group) - 1, 1), max(len(self.without_row) - 1, 1)
+
+    @property
+    def margin(self) -> np.ndarray:
+        """The 95 % margin of error: a quantile of Student's t times the standard error.
+
+        The larger one of groups and rows: that a few groups agree by chance makes no score certain.
+        """
+        quantiles = stdtrit(self.freedom, 0.975)
+        return np.maximum(*(q * error for q, error in zip(quantiles, self.errors, strict=True)))
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of a difference, below .05 where its interval does not touch 0."""
+        if not self.value:
+            return 1.0
+        with np.errstate(divide="ignore"):
+            ratios = np.abs(self.value) / self.errors
+        return float(2 * stdtr(self.freedom, -ratios).max())
+
+
+def estimate(score, truth: np.ndarray, pred: np.ndarray, groups: np.ndarray) -> dict:
+    """Return {name: Estimate} of every score that `score` makes of confusion matrices.
+
+    score: `score_matrices` or `class_scores`; groups (N,): the number 0..G-1 of each row's group.
+    """
+    cells, number = truth * CLASSES + pred, groups.max() + 1
+    of_group = np.bincount(groups * CLASSES**2 + cells, minlength=number * CLASSES**2)
+    of_group = of_group.reshape(number, CLASSES, CLASSES)
+    of_cell = np.eye(CLASSES**2, dtype=np.int64).reshape(-1, CLASSES, CLASSES)  # one row each
+    total = of_group.sum(axis=0)
+    value, without_group, without_cell = map(score, (total, total - of_group, total - of_cell))
+    return {
+        name: Estimate(value[name], without_group[name], without_cell[name][cells])
+        for name in value
+    }
+
+
+def estimate_mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
+    """Return the mean of values (N,) as an Estimate; groups (N,): 0..G-1."""
+    count, total = len(values), values.sum()
+    without_group = total - np.bincount(groups, weights=values)
+    without_group /= np.maximum(count - np.bincount(groups), 1)
+    return Estimate(total / count, without_group, (total - values) / max(count - 1, 1))
+
+
+def estimate_calibration(truth, pred, probabilities, groups: np.ndarray) -> Estimate:
+    """Return the expected calibration error as an Estimate.
+
+    |accuracy - confidence| of a bin, mean over rows; confidence is the prediction's probability.
+    """
+    confidence = np.take_along_axis(probabilities, pred[:, None], axis=1)[:, 0]
+    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    gaps, rows = (truth == pred) - confidence, len(bins)
+    of_group = np.zeros((groups.max() + 1, BINS))
+    np.add.at(of_group, (groups, bins), gaps)
+    total = of_group.sum(axis=0)
+    size = np.abs(total).sum()
+    without_row = size - np.abs(total[bins]) + np.abs(total[bins] - gaps)
+    return Estimate(
+        size / rows,
+        np.abs(total - of_group).sum(axis=1) / np.maximum(rows - np.bincount(groups), 1),
+        without_row / max(rows - 1, 1),
+    )
+
+
+def estimate_all(truth, pred, probabilities, groups: np.ndarray) -> dict:
+    """Return {name: Estimate} of every score; no `ece` without probabilities."""
+    estimates = estimate(score_matrices, truth, pred, groups)
+    if probabilities is None:
+        return estimates
+    return estimates | {"ece": estimate_calibration(truth, pred, probabilities, groups)}
+
+
+def share_interval(score: Estimate, rows: np.ndarray) -> np.ndarray:
+    """Return the 95 % interval of a share of rows, or a mean of such shares, (..., 2).
+
+    Wilson's, with as many independent rows as would give the score its margin (Franco, Little,
+    Louis and Slud, 2019, on proportions in complex sample surveys). It stays within 0..1. Where all
+    rows or none are right, and every error is 0, `rows` (...) of the share count as independent.
+    """
+    share, quantile = score.value, stdtrit(score.freedom[0], 0.975)
+    spread = share * (1 - share)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        excess = quantile**2 / np.maximum(rows, 1e-9)
+        excess = np.where(spread > 0, score.margin**2 / spread, excess)
+    middle, width = share + excess / 2, np.sqrt(excess * spread + excess**2 / 4)
+    return np.stack([middle - width, middle + width], axis=-1) / (1 + excess)[..., None]
+
+
+def plain_interval(score: Estimate, lowest: float) -> list[float]:
+    """Return the 95 % interval [low, high] of a difference or an ECE, within lowest..1."""
+    return np.clip([score.value - score.margin, score.value + score.margin], lowest, 1).tolist()
+
+
+def measure(truth, pred, probabilities, groups: np.ndarray) -> dict:
+    """Return every score with its 95 % interval: {name: float, name_ci: [low, high]} or None."""
+    result = {f"{name}{end}": None for name in SCORES for end in ("", "_ci")}
+    for name, score in estimate_all(truth, pred, probabilities, groups).items():
+        bounds = plain_interval(score, 0) if name == "ece" else share_interval(score, len(pred))
+        result |= {name: float(score.value), f"{name}_ci": list(map(float, bounds))}
+    return result
+
+
+def with_interval(scores: dict, name: str) -> str:
+    """Return a score of `measure` as text: 0.712 (0.65-0.77)."""
+    value, bounds = scores[name], scores[f"{name}_ci"]
+    return "-" if value is None else f"{value:.3f} ({bounds[0]:.2f}-{bounds[1]:.2f})"

@@ -1,0 +1,131 @@
+"""Plots of the ensemble's results and of the training curves, one PNG each."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from common.files import LABELS, naming, read_json
+from common.plots import class_names, save
+from fusion import metrics
+from fusion.predictions import script_of
+from fusion.tables import HEADERS, MAIN, title_of
+
+CURVES = ("loss", "valid_loss"), ("accuracy", "macro_f1", "uar")
+
+
+def draw_all(
+    folder: Path, results: dict, truth: np.ndarray, pred: dict, histories: dict[str, dict]
+) -> dict[str, Path]:
+    """Write every plot to a folder; return {title: its file}."""
+    figures = [
+        ("Scores with 95 % intervals", draw_scores, results["rows"]),
+        ("Confusion matrices: rows, and share of the true class", draw_confusion, truth, pred),
+    ]
+    if learned := results["learned"]["dialogue"]:
+        title = "Transitions of emotions: times as likely as on average"
+        figures.append((title, draw_transitions, learned))
+    if histories:
+        figures.append(("Loss and validation scores by epoch", draw_training, histories))
+    return {
+        title: save(folder / f"{draw.__name__.removeprefix('draw_')}.png", draw, *arguments)
+        for title, draw, *arguments in figures
+    }
+
+
+def read_histories(outputs: Path, models: tuple[str, ...]) -> dict[str, dict]:
+    """Return the training curves of each model that left them, checked."""
+    histories = {}
+    for model in models:
+        path, script = outputs / model / "history.json", script_of(model).replace("test", "train")
+        if path.is_file():
+            histories[model] = read_json(path, script)
+            with naming(path, script):
+                for entry in histories[model]["epochs"]:
+                    for name in ("epoch", *CURVES[0], *CURVES[1]):
+                        float(entry.get(name, 0))
+                int(histories[model]["best_epoch"] or 0)
+    return histories
+
+
+def draw_scores(rows: list[dict]) -> Figure:
+    """Accuracy, macro F1 and UAR of every method as points with their intervals."""
+    figure = Figure(figsize=(11, 0.6 + 0.35 * len(rows)))
+    axes = figure.subplots(1, 3, sharey=True)
+    for axis, score in zip(axes, MAIN, strict=True):
+        for place, row in enumerate(rows[::-1]):
+            colour = "#c8423b" if row["method"] == "stacking" else "#4c78a8"
+            axis.plot(row[f"{score}_ci"], [place, place], color=colour, linewidth=3, alpha=0.6)
+            axis.plot(row[score], place, "o", color=colour, markersize=7)
+            at, text = (row[score], place), {"textcoords": "offset points", "ha": "center"}
+            axis.annotate(f"{row[score]:.3f}", at, (0, 6), **text, fontsize=8)
+        axis.set(title=HEADERS[score], ylim=(-0.5, len(rows) - 0.2))
+        axis.grid(axis="x", alpha=0.3)
+        axis.margins(x=0.12)
+    axes[0].set_yticks(range(len(rows)), [title_of(row["method"]) for row in rows[::-1]])
+    return figure
+
+
+def draw_confusion(truth: np.ndarray, pred: dict) -> Figure:
+    """One matrix a method: true class down, predicted class across."""
+    figure = Figure(figsize=(17, 4.3 * -(-len(pred) // 4)))
+    axes = figure.subplots(-(-len(pred) // 4), 4, squeeze=False).ravel()
+    for axis, (method, labels) in zip(axes, pred.items(), strict=False):
+        counts = metrics.confusion(truth, labels)
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        cells = zip(counts.flat, shares.flat, strict=True)
+        write_cells(axis, [f"{n}\n{s:.0%}" if n else "" for n, s in cells], shares > 0.5)
+        axis.set_title(f"{title_of(method)}: accuracy {np.trace(counts) / len(truth):.3f}")
+        axis.set(xlabel="predicted", ylabel="true")
+    for axis in axes[len(pred) :]:
+        axis.set_axis_off()
+    return figure
+
+
+def write_cells(axis: Axes, texts: list[str], is_dark: np.ndarray) -> None:
+    """Write texts (C x C) in the cells of a matrix and the class names beside it."""
+    for text, dark, (row, column) in zip(
+        texts, is_dark.flat, np.ndindex(*is_dark.shape), strict=True
+    ):
+        look = {"ha": "center", "va": "center", "linespacing": 1.25, "fontsize": 7.5}
+        # in_layout: inside its cell, so the layout need not measure 343 texts
+        axis.text(column, row, text, color="white" if dark else "black", in_layout=False, **look)
+    axis.set_xticks(range(len(LABELS)), class_names(), fontsize=8)
+    axis.set_yticks(range(len(LABELS)), class_names(), fontsize=8)
+
+
+def draw_transitions(learned: dict) -> Figure:
+    """How much likelier a label is after the speaker's last label, and after the partner's."""
+    figure = Figure(figsize=(12, 5))
+    names = {"own": "the speaker's last turn", "other": "the partner's last turn"}
+    for axis, (name, title) in zip(figure.subplots(1, 2), names.items(), strict=True):
+        ratios = np.array(learned[name])[: len(LABELS)]
+        axis.imshow(ratios, cmap="RdBu_r", vmin=-1.5, vmax=1.5)
+        write_cells(axis, [f"{ratio:.2f}" for ratio in np.exp(ratios.flat)], np.abs(ratios) > 1)
+        axis.set(xlabel="this turn", ylabel=title)
+    return figure
+
+
+def draw_training(histories: dict[str, dict]) -> Figure:
+    """Loss and validation scores by epoch, one column a model; the chosen epoch is marked."""
+    figure = Figure(figsize=(4 * len(histories), 5.2))
+    axes = figure.subplots(2, len(histories), sharex="col", squeeze=False)
+    for column, (model, history) in enumerate(histories.items()):
+        epochs = [entry["epoch"] for entry in history["epochs"]]
+        for axis, names in zip(axes[:, column], CURVES, strict=True):
+            for name in names:
+                values = [entry.get(name) for entry in history["epochs"]]
+                if None not in values:
+                    axis.plot(epochs, values, "o-", markersize=3, label=name)
+            if history["best_epoch"]:
+                axis.axvline(history["best_epoch"], color="#999999", linestyle=":", linewidth=1.5)
+            axis.grid(alpha=0.25)
+            if axis.lines:
+                axis.legend(frameon=False, fontsize=8)
+        axes[0, column].set_title(title_of(model))
+        axes[1, column].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes[1, column].set_xlabel("epoch (dotted: the one kept)")
+    return figure

@@ -1,0 +1,145 @@
+"""Score every method on the test rows and on parts of them, with intervals and paired tests.
+
+Shapes: M models, N rows, C = 7 labels.
+"""
+
+import numpy as np
+
+from common.files import LABELS
+from fusion import metrics
+from fusion.predictions import Predictions
+
+# Compared besides stacking and the best single model: the gain of the fusion over a plain vote, of
+# the voice over the words, of each network over its classic, of dialogue context.
+PAIRS = (
+    ("stacking", "soft"),
+    ("stacking", "text"),
+    ("cmbert", "text"),
+    ("text", "baseline_text"),
+    ("audio", "baseline_audio"),
+    ("stacking", "baseline_both"),
+    ("dialogue_past", "stacking"),
+    ("dialogue_whole", "stacking"),
+)
+VOTE_SHARES = (0.5, 0.7, 0.9)  # of the raters, at which the test rows are parted
+
+ByMethod = dict[str, np.ndarray]  # method -> labels (N,) or probabilities (N, C)
+
+
+def evaluate(
+    test: Predictions,
+    pred: ByMethod,
+    probabilities: ByMethod,
+    rules: ByMethod,
+    seen: np.ndarray | None,
+) -> dict:
+    """Score every method, and the paper's rules, on all test rows and on parts of them.
+
+    rules: rule -> labels (N,); probabilities: some methods have none; seen (N,): whether the
+    transcript is in the training rows, None if unknown.
+    """
+    every_row = np.ones(len(test.truth), bool)
+    groups, resampled = metrics.choose_groups(
+        test.groups("session"), test.groups("speaker"), len(test.truth)
+    )
+    best = max(test.models, key=lambda model: (pred[model] == test.truth).mean())
+    pairs = dict.fromkeys([("stacking", best), *PAIRS])
+    scored = score_part(test, every_row, pred, probabilities)["scores"]
+    has_ties = test.tied is not None and not test.tied.all()
+    return {
+        "resampled": resampled,
+        "rows": [{"method": method, **row} for method, row in scored.items()],
+        "best_single": best,
+        "comparisons": [
+            {"first": a, "second": b, **compare(test.truth, pred[a], pred[b], groups)}
+            for a, b in pairs
+            if a in pred and b in pred
+        ],
+        "support": np.bincount(test.truth, minlength=metrics.CLASSES).tolist(),
+        "per_class": {
+            method: measure_classes(test.truth, labels, groups) for method, labels in pred.items()
+        },
+        "untied": score_part(test, ~test.tied, pred, probabilities) if has_ties else None,
+        "paper": score_part(test, every_row, rules, {})["scores"],
+        "parts": {
+            name: score_part(test, part, pred, {})
+            for name, part in find_parts(test, seen).items()
+            if part.any()
+        },
+    }
+
+
+def score_part(
+    test: Predictions, part: np.ndarray, pred: ByMethod, probabilities: ByMethod
+) -> dict:
+    """Score methods on the rows where `part` (N,) is true, with intervals over their sessions.
+
+    Within one session the intervals are over rows: they show what chance may do in it, and nothing
+    of others.
+    """
+    sessions, count = test.groups("session"), int(part.sum())
+    is_one = sessions is not None and len(np.unique(sessions[part])) == 1 and not part.all()
+    known = [test.groups(kind) for kind in ("session", "speaker")]
+    known = [None if is_one or names is None else names[part] for names in known]
+    groups, _ = metrics.choose_groups(*known, count)
+    scores = {}
+    for method, labels in pred.items():
+        values = probabilities[method][part] if method in probabilities else None
+        scores[method] = metrics.measure(test.truth[part], labels[part], values, groups)
+    return {"rows": count, "scores": scores}
+
+
+def measure_classes(truth: np.ndarray, pred: np.ndarray, groups: np.ndarray) -> dict:
+    """Return precision, recall and f1 of each class with intervals: {name: C, name_ci: C x 2}."""
+    result, matrix = {}, metrics.confusion(truth, pred)
+    for name, score in metrics.estimate(metrics.class_scores, truth, pred, groups).items():
+        rows = matrix.sum(axis=0 if name == "precision" else 1)
+        result[name] = score.value.tolist()
+        result[f"{name}_ci"] = metrics.share_interval(score, rows).tolist()
+    return result
+
+
+def compare(truth: np.ndarray, pred: np.ndarray, other: np.ndarray, groups: np.ndarray) -> dict:
+    """Return difference (first less second), its interval and p of accuracy, macro_f1 and uar.
+
+    They are one paired t test with one degree of freedom less than groups (Cameron and Miller,
+    2015: A practitioner's guide to cluster-robust inference).
+    """
+    first, second = (
+        metrics.estimate(metrics.score_matrices, truth, labels, groups) for labels in (pred, other)
+    )
+    result = {}
+    for name in ("accuracy", "macro_f1", "uar"):
+        difference = first[name] - second[name]
+        result |= {name: float(difference.value), f"{name}_p": difference.p}
+        result[f"{name}_ci"] = metrics.plain_interval(difference, -1)
+    return result
+
+
+def find_parts(test: Predictions, seen: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Return parts of the test rows by name, (N,) bool each: some may be empty.
+
+    By corpus, session, speaker, kind of dialogue (where there are several), agreement of the
+    raters, and whether the transcript was seen in training.
+    """
+    parts = {}
+    for kind in ("corpus", "session", "speaker", "scenario"):
+        if (groups := test.groups(kind)) is not None:
+            names = sorted(set(groups.tolist()), key=lambda name: (len(name), name))
+            parts |= {f"{kind} {name}": groups == name for name in names if len(names) > 1}
+    if (share := share_of_votes(test)) is not None:
+        steps = zip((-1.0, *VOTE_SHARES), (*VOTE_SHARES, 1.0), strict=True)
+        parts |= {f"votes to {high:g}": (low < share) & (share <= high) for low, high in steps}
+    if seen is not None:
+        parts |= {"transcript seen": seen, "transcript unseen": ~seen}
+    return parts
+
+
+def share_of_votes(test: Predictions) -> np.ndarray | None:
+    """Return the share of the raters' votes that each row's label has, (N,), nan without votes."""
+    if test.facts is None:
+        return None
+    votes = test.facts[[f"votes_{label}" for label in LABELS]].to_numpy(np.float64)
+    total = votes.sum(axis=1)
+    share = votes[np.arange(len(votes)), test.truth] / np.maximum(total, 1)
+    return np.where(total > 0, share, np.nan)

@@ -1,0 +1,211 @@
+"""A fitted fusion as a file: how logits of any of the models become probabilities.
+
+For every set of models that a recording may leave (without a transcript: those that need the voice
+alone) there is a matrix: plain numbers in a JSON file, checked on read.
+Shapes: M = the models of the set, in the file's order, N rows, C = 7 labels.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import log_softmax, softmax
+
+from common.files import LABELS, naming, read_json, write_json
+from fusion.dialogue import MOST_SPEAKERS, Dialogue, Turns
+
+CLASSES = len(LABELS)
+ALL_SUBSETS = 4  # models, up to which every set of them is fitted
+NOTES = ("winner", "temperatures", "speaker_norm", "synthetic", "fitted_on")
+
+ModelSet = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Softmax of a matrix times all calibrated log-probabilities, the soft vote's, and a 1.
+
+    temperatures (M,); matrix (K, C), K = (M + 1) x C + 1.
+    """
+
+    temperatures: np.ndarray
+    matrix: np.ndarray
+
+    def predict(self, logits: np.ndarray) -> np.ndarray:
+        """Return probabilities (N, C) of logits (M, N, C)."""
+        return softmax(log_features(logits, self.temperatures) @ self.matrix, axis=-1)
+
+    def shift(self, scores: np.ndarray) -> "Linear":
+        """Return the fusion whose log-probabilities are shifted by scores (C,)."""
+        return Linear(self.temperatures, np.vstack([self.matrix[:-1], self.matrix[-1] + scores]))
+
+
+def log_features(logits: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
+    """Return the features of `Linear` for logits (M, N, C), (N, K)."""
+    calibrated = log_softmax(logits / temperatures[:, None, None], axis=-1)
+    return np.hstack([*calibrated, log_vote(logits), np.ones((logits.shape[1], 1))])
+
+
+def log_vote(logits: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the mean probabilities, (N, C)."""
+    return np.logaddexp.reduce(log_softmax(logits, axis=-1)) - np.log(len(logits))
+
+
+def list_sets(inputs: dict[str, str]) -> list[ModelSet]:
+    """Return the sets of models that a fusion is fitted for.
+
+    inputs: model -> "text", "audio" or "text+audio", what it needs of an utterance. Up to
+    ALL_SUBSETS models every set: any of them may be missing. Of more models each by itself, those
+    that an utterance of words alone, of a voice alone and of both leaves.
+    """
+    names = tuple(inputs)
+    if len(names) <= ALL_SUBSETS:
+        return [s for count in range(1, len(names) + 1) for s in combinations(names, count)]
+    by_input = [tuple(n for n in names if inputs[n] == kind) for kind in ("text", "audio")]
+    sets = [*[(name,) for name in names], *by_input, names]
+    return [models for models in dict.fromkeys(sets) if models]
+
+
+class Certainty(NamedTuple):
+    """A verdict is certain if its confidence is at least `threshold`.
+
+    coverage: the share of the fitting rows that are certain; accuracy: the share of these that are
+    right; both cross-validated. All are from 0 to 1.
+    """
+
+    threshold: float
+    coverage: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """The content of OUTPUTS/fusion.json.
+
+    forms, certain: by set of models; in_dialogue: the same as certain, of turns that are read with
+    those before them, empty if none are. winner: how several models are fused; temperatures: of
+    each model; speaker_norm: each model's; synthetic: a notice or None; fitted_on: for people.
+    dialogue: how emotions follow one another, or None.
+    """
+
+    forms: dict[ModelSet, Linear]
+    certain: dict[ModelSet, Certainty]
+    in_dialogue: dict[ModelSet, Certainty]
+    winner: str
+    temperatures: dict[str, float]
+    speaker_norm: dict[str, str | None]
+    synthetic: str | None
+    fitted_on: str
+    dialogue: Dialogue | None = None
+
+    def find_set(self, models: Collection[str]) -> ModelSet:
+        """Return the set of exactly these models, or the largest one within them that is stored.
+
+        Unknown names or none at all are a ValueError.
+        """
+        if not models or not set(models) <= set(self.temperatures):
+            known = ", ".join(self.temperatures)
+            raise ValueError(f"any of {known} can be fused, not {list(models)}")
+        return max((s for s in self.forms if set(s) <= set(models)), key=len)
+
+    def predict(self, logits: dict[str, np.ndarray]) -> np.ndarray:
+        """Return probabilities (N, C) of {model: logits (N, C)}, any of the models."""
+        models = self.find_set(logits)
+        stacked = np.stack([np.asarray(logits[model], np.float64) for model in models])
+        return self.forms[models].predict(stacked)
+
+    def read_turn(self, speakers: Sequence[str], probabilities: np.ndarray) -> np.ndarray:
+        """Return P(label) of a dialogue's last turn by all turns until then, (C,).
+
+        speakers: who spoke each of the n turns; probabilities (n, C): `predict` of each by itself.
+        """
+        if not self.reads(speakers):
+            return probabilities[-1]
+        turns = Turns.of(np.arange(len(speakers)), np.array(speakers))
+        return self.dialogue.read(probabilities, [turns], "past")[-1]
+
+    def reads(self, speakers: Sequence[str]) -> bool:
+        """Tell whether the last of a dialogue's turns is read with those before it.
+
+        speakers: who spoke each turn; unless all have names it is not known who speaks to whom.
+        """
+        return (
+            self.dialogue is not None
+            and self.dialogue.past
+            and len(speakers) > 1
+            and all(speakers)
+            and len(set(speakers)) <= MOST_SPEAKERS
+        )
+
+    def threshold(self, models: Collection[str], speakers: Sequence[str] = ()) -> float:
+        """Return the confidence below which a verdict of these models is uncertain.
+
+        speakers: who spoke each turn of a dialogue, the verdict's last.
+        """
+        certain = self.in_dialogue if self.reads(speakers) else self.certain
+        return certain[self.find_set(models)].threshold
+
+    def method(self, models: Collection[str]) -> str:
+        """Say how these models' outputs are fused."""
+        return self.winner if len(self.find_set(models)) > 1 else "calibrated"
+
+    def write(self, path: Path | str) -> None:
+        """Write the fusion as JSON."""
+        fusions = {
+            "+".join(models): {
+                "temperatures": form.temperatures.tolist(),
+                "matrix": form.matrix.tolist(),
+                "certain": self.certain[models]._asdict(),
+                "in_dialogue": self.in_dialogue[models]._asdict() if self.in_dialogue else None,
+            }
+            for models, form in self.forms.items()
+        }
+        content = {name: getattr(self, name) for name in NOTES}
+        content["dialogue"] = self.dialogue and self.dialogue.to_json()
+        write_json(path, {**content, "fusions": fusions})
+
+
+def load(path: Path | str) -> Fusion:
+    """Read a fusion that ensemble.py wrote; a damaged file or another one is a UserError."""
+    content = read_json(path, "ensemble.py")
+    with naming(path, "ensemble.py"):
+        dialogue = content["dialogue"] and Dialogue.from_json(content["dialogue"])
+        fusions = {tuple(name.split("+")): one for name, one in content["fusions"].items()}
+        temperatures = {m: float(value) for m, value in content["temperatures"].items()}
+        if {(model,) for model in temperatures} - fusions.keys() or not temperatures:
+            raise ValueError("a model has no calibration")
+        notes = {name: content[name] for name in NOTES} | {"temperatures": temperatures}
+        return Fusion(
+            forms={models: read_form(one, len(models)) for models, one in fusions.items()},
+            certain={models: read_certainty(one["certain"]) for models, one in fusions.items()},
+            in_dialogue={
+                models: read_certainty(one["in_dialogue"])
+                for models, one in fusions.items()
+                if dialogue and dialogue.past
+            },
+            dialogue=dialogue,
+            **notes,
+        )
+
+
+def read_form(content: dict, models: int) -> Linear:
+    """Return the form that JSON describes; anything odd is a KeyError, TypeError or ValueError."""
+    form = Linear(*(np.array(content[name]) for name in ("temperatures", "matrix")))
+    shapes = form.temperatures.shape, form.matrix.shape
+    if shapes != ((models,), ((models + 1) * CLASSES + 1, CLASSES)):
+        raise ValueError(f"no fusion of {models} models")
+    for array in (form.temperatures, form.matrix):
+        if array.dtype.kind not in "if" or not np.isfinite(array).all():
+            raise ValueError("no numbers where numbers are expected")
+    return form
+
+
+def read_certainty(content: dict) -> Certainty:
+    """Return the certainty that JSON describes; KeyError, TypeError or ValueError if it is odd."""
+    certainty = Certainty(*(float(content[name]) for name in Certainty._fields))
+    if not all(0 <= share <= 1 for share in certainty):
+        raise ValueError("a share is not between 0 and 1")
+    return certainty

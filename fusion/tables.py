@@ -1,0 +1,265 @@
+"""The ensemble's results as text: tables for the screen, ensemble.md and the report page.
+
+The page, report.html, needs no network: style and plots are inside. Its template, page.html,
+escapes all that is written into it.
+"""
+
+import base64
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from tabulate import tabulate
+
+from common.files import LABELS, LABELS_KO
+from fusion.corpus import Corpus
+from fusion.metrics import SCORES, with_interval
+from fusion.predictions import Predictions
+
+TITLES = {
+    "majority": "Always majority",
+    "baseline_text": "Words: TF-IDF + logistic regression",
+    "baseline_audio": "Voice: statistics + support vectors",
+    "baseline_both": "Mean of both classics",
+    "cmbert": "Text-audio (CM-BERT)",
+    "soft": "Soft voting",
+    "weighted_soft": "Weighted soft voting",
+    "hard": "Hard voting",
+    "stacking": "Stacking",
+    "dialogue_past": "Dialogue (past)",
+    "dialogue_whole": "Dialogue (whole)",
+}
+HEADERS = {
+    "accuracy": "Accuracy",
+    "f1": "F1",
+    "precision": "Precision",
+    "recall": "Recall",
+    "macro_f1": "Macro F1",
+    "uar": "UAR",
+    "ece": "ECE",
+}
+MAIN = ("accuracy", "macro_f1", "uar")
+# The published rules, and the accuracy that the paper reports for each on KEMDy19.
+PAPER = {
+    "stacking_in_sample": ("Stacking, in-sample as published", ".7269"),
+    "stacking_cross_validated": ("Stacking, same rule, cross-validated on these rows", "-"),
+    "stacking_honest": ("Stacking, same rule, honest", "-"),
+    "soft": ("Soft voting, as published", ".6914"),
+    "weighted_soft": ("Weighted soft voting, as published", ".7012"),
+    "hard": ("Hard voting, as published", ".6844"),
+}
+EXAMPLES = 20  # mistakes that are shown
+LOADER = FileSystemLoader(Path(__file__).parent)
+NOTES = Environment(loader=LOADER, undefined=StrictUndefined)  # no HTML
+PAGE = Environment(loader=LOADER, undefined=StrictUndefined, autoescape=True)
+
+
+class Table(NamedTuple):
+    """A titled table: header and rows of text, the first column names the row."""
+
+    title: str
+    note: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def title_of(method: str) -> str:
+    """Return the name of a method or model for people: "speech_large" is "Speech large"."""
+    return TITLES.get(method) or method.replace("_", " ").capitalize()
+
+
+def make_tables(results: dict) -> dict[str, Table]:
+    """Return the tables of the ensemble's results (see ensemble.py) by name."""
+    notes, learned = make_notes(results), results["learned"]
+    tables = {
+        "scores": tabulate_scores(results, notes["scores"]),
+        "comparisons": tabulate_comparisons(results, notes["comparisons"]),
+    }
+    if results["paper"]:
+        tables["paper"] = tabulate_paper(results, notes)
+    if results["ablation"]:
+        rows = [(f"{row['input']}, {row['speaker_norm']}", row) for row in results["ablation"]]
+        title = "Ablation of CM-BERT: voice and words"
+        tables["ablation"] = score_table(title, notes["ablation"], rows, MAIN)
+    tables["candidates"] = tabulate_candidates(results, notes["candidates"])
+    rows = [
+        [title_of(model), number(weight), number(learned["temperatures"][model])]
+        for model, weight in learned["weights"].items()
+    ]
+    header = ["", "Weight (weighted soft voting)", "Temperature"]
+    tables["weights"] = Table("Weights and temperatures", notes["weights"], header, rows)
+    if learned["dialogue"]:
+        tables["dialogue"] = tabulate_held_out(learned["dialogue"], notes["held_out"])
+    for score in ("recall", "f1"):
+        tables[f"class_{score}"] = tabulate_classes(results, score, notes["classes"])
+    for score in ("accuracy", "macro_f1") if results["parts"] else ():
+        tables[f"part_{score}"] = tabulate_parts(results, score, notes["parts"])
+    rows = [*map(list, results["origin"].items())]
+    return tables | {"origin": Table("Origin of the results", "", ["", ""], rows)}
+
+
+def make_notes(results: dict) -> dict[str, str]:
+    """Return the texts of notes.txt by name, filled with the results."""
+    norms = {model: norm for model, norm in results["speaker_norm"].items() if norm}
+    module = NOTES.get_template("notes.txt").make_module(
+        {
+            **results,
+            "title": title_of,
+            "norms": ", ".join(f"{title_of(model)} {norm}" for model, norm in norms.items()),
+            "target_title": " and ".join(HEADERS[s] for s in results["target"].split("+")),
+            "stacking": next(row for row in results["rows"] if row["method"] == "stacking"),
+        }
+    )
+    return {name: " ".join(str(text).split()) for name, text in vars(module).items()}
+
+
+def score_table(
+    title: str, note: str, rows: Iterable[tuple[str, dict]], scores: tuple[str, ...]
+) -> Table:
+    """Return a table of scores with their intervals; rows: (name, scores of `metrics.measure`)."""
+    cells = [[name, *[with_interval(row, score) for score in scores]] for name, row in rows]
+    return Table(title, note, ["", *[HEADERS[score] for score in scores]], cells)
+
+
+def tabulate_scores(results: dict, note: str) -> Table:
+    rows = ((title_of(row["method"]), row) for row in results["rows"])
+    table = score_table("Scores", note, rows, SCORES)
+    if untied := results["untied"]:
+        table.header.append("Untied")
+        for row, scores in zip(table.rows, untied["scores"].values(), strict=True):
+            row.append(with_interval(scores, "accuracy"))
+    return table
+
+
+def tabulate_comparisons(results: dict, note: str) -> Table:
+    rows = []
+    for pair in results["comparisons"]:
+        cells = [f"{title_of(pair['first'])} against {title_of(pair['second'])}"]
+        for score in MAIN:
+            low, high = pair[f"{score}_ci"]
+            cells.append(f"{pair[score]:+.3f} ({low:+.3f} to {high:+.3f})")
+            cells.append(p_value(pair[f"{score}_p"]))
+        rows.append(cells)
+    header = ["", *[cell for score in MAIN for cell in (HEADERS[score], "p")]]
+    return Table("Who is better?", note, header, rows)
+
+
+def tabulate_paper(results: dict, notes: dict) -> Table:
+    rules = [rule for rule in PAPER if rule in results["paper"]]
+    rows = [(PAPER[rule][0], results["paper"][rule]) for rule in rules]
+    table = score_table(notes["paper_title"], notes["paper_note"], rows, SCORES[:4])
+    if not results["synthetic"]:  # never beside the published scores
+        table.header.append("Paper, KEMDy19")
+        for rule, row in zip(rules, table.rows, strict=True):
+            row.append(PAPER[rule][1])
+    return table
+
+
+def tabulate_candidates(results: dict, note: str) -> Table:
+    scores = tuple(dict.fromkeys([*results["target"].split("+"), "accuracy", "macro_f1"]))
+    rows = [
+        [name, f"{row['lead']:+.4f}", f"{row['margin']:.4f}", *[number(row[s]) for s in scores]]
+        for name, row in results["learned"]["stacking"]["candidates"].items()
+    ]
+    header = ["", "Lead", "Margin", *[HEADERS[score] for score in scores]]
+    return Table("Choice of the stacker", note, header, rows)
+
+
+def tabulate_held_out(learned: dict, note: str) -> Table:
+    """Tabulate the effect of dialogue context on held-out rows; learned: Reading.learned."""
+    rows = []
+    for kind, scores in learned["held_out"].items():
+        cells = [number(scores[name]) for name in ("log_loss", "accuracy", "macro_f1")]
+        cells += [f"{scores['lead']:+.4f}", f"{scores['error']:.4f}"]
+        used = f"{learned['used'].get(kind, 1):.0%}"
+        rows.append([title_of("stacking" if kind == "plain" else f"dialogue_{kind}"), *cells, used])
+    header = ["", "Log loss", "Accuracy", "Macro F1", "Lead", "Standard error", "Used"]
+    return Table("Dialogue context on held-out rows", note, header, rows)
+
+
+def tabulate_classes(results: dict, score: str, note: str) -> Table:
+    names = [f"{LABELS[k]} ({count})" for k, count in enumerate(results["support"])]
+    rows = []
+    for method, scores in results["per_class"].items():
+        pairs = zip(scores[score], scores[f"{score}_ci"], strict=True)
+        rows.append([title_of(method), *[f"{v:.3f} ({a:.2f}-{b:.2f})" for v, (a, b) in pairs]])
+    return Table(f"{HEADERS[score]} by class", note, ["", *names], rows)
+
+
+def tabulate_parts(results: dict, score: str, note: str) -> Table:
+    shown = (*results["test"]["models"], "soft", "stacking")
+    rows = [
+        [f"{name} ({part['rows']})", *[with_interval(part["scores"][m], score) for m in shown]]
+        for name, part in results["parts"].items()
+    ]
+    header = ["", *map(title_of, shown)]
+    return Table(f"{HEADERS[score]} on parts of the test rows", note, header, rows)
+
+
+def tabulate_mistakes(
+    test: Predictions, pred: dict, confidence: np.ndarray, corpus: Corpus
+) -> Table:
+    """Return the wrong rows that stacking was surest of, with every method's prediction.
+
+    confidence (N,): stacking's.
+    """
+    wrong = np.flatnonzero(pred["stacking"] != test.truth)
+    note = f"{len(wrong)} of {len(test.truth)} test rows are wrong; these are the surest of them."
+    note += f" {corpus.missing}." if corpus.missing else ""
+    methods, rows = ["stacking", *test.models, *[m for m in pred if m.startswith("dialogue_")]], []
+    for row in wrong[np.argsort(-confidence[wrong], kind="stable")][:EXAMPLES]:
+        segment = f"row {row}" if test.ids is None else str(test.ids[row])
+        text = "-" if corpus.transcripts is None else corpus.transcripts[row]
+        labels = [test.truth[row], *[pred[method][row] for method in methods]]
+        rows.append([segment, text, f"{confidence[row]:.2f}", *map(both_names, labels)])
+    header = ["Segment", "Transcript", "Confidence", "True", *map(title_of, methods)]
+    return Table("", note, header, rows)
+
+
+def both_names(label: int) -> str:
+    return f"{LABELS[label]} {LABELS_KO[label]}"
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def write_table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table whose columns also line up on a screen.
+
+    Nothing in a cell is markup: a transcript may hold tags, pipes and links.
+    """
+    markup = {ord(sign): f"\\{sign}" for sign in "|<>`"}
+    cells = [[cell.translate(markup).replace("](", "]\\(") for cell in row] for row in rows]
+    align = ["left", *["right"] * (len(header) - 1)]
+    return tabulate(cells, header, "pipe", disable_numparse=True, colalign=align)
+
+
+def write_markdown(notice: str | None, tables: Iterable[Table]) -> str:
+    """Return the tables as one Markdown page; the notice stands above and below them."""
+    banner = [f"**{notice}**"] if notice else []
+    parts = ["# Ensemble", *banner]
+    for table in tables:
+        parts += [f"## {table.title}", table.note, write_table(table.header, table.rows)]
+    return "\n\n".join([*parts, *banner]) + "\n"
+
+
+def write_page(results: dict, tables: dict[str, Table], figures: dict[str, Path]) -> str:
+    """Return the report page; figures: title -> PNG."""
+    images = {
+        path.stem: (title, base64.b64encode(path.read_bytes()).decode())
+        for title, path in figures.items()
+    }
+    return PAGE.get_template("page.html").render(
+        results=results,
+        rows={row["method"]: row for row in results["rows"]},
+        tables=tables,
+        images=images,
+        title_of=title_of,
+    )

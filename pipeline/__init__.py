@@ -1,1 +1,0 @@
-"""What the stage scripts share, one noun a module, in the order data flows."""

@@ -1,1 +1,0 @@
-"""Classic recognisers, which the networks have to beat."""

@@ -1,1 +1,0 @@
-"""A trained run and a browser -> a page that listens: demo.py."""

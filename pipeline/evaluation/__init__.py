@@ -1,1 +1,0 @@
-"""Predictions in .npy files -> scores, fusion, tables, page. No torch here."""

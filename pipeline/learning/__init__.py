@@ -1,1 +1,0 @@
-"""Batches, training loop, checkpoints, testing."""

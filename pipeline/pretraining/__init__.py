@@ -1,1 +1,0 @@
-"""Pretraining of a text encoder; only text_pretrain.py imports it."""

@@ -1,0 +1,6 @@
+"""A trained run and recordings -> emotions: load_run, then predict."""
+
+from predicting.predicting import Answer, History, Run, load_run, predict
+from predicting.recordings import Recording
+
+__all__ = ["Answer", "History", "Recording", "Run", "load_run", "predict"]

@@ -1,0 +1,119 @@
+"""Answers as people and programs read them."""
+
+import csv
+import io
+import re
+
+import numpy as np
+
+from common.files import LABELS, LABELS_KO
+from fusion.paper import PAPER_MODELS as MODELS
+from predicting.predicting import Answer
+from predicting.recordings import readable
+
+KOREAN = dict(zip(LABELS, LABELS_KO, strict=True))
+COLUMNS = (
+    *("path", "start", "end", "speaker", "dialogue", "text"),
+    *("emotion", "emotion_ko", "confidence", "uncertain", "method", "remarks"),
+    *LABELS,
+    *(f"{model}_{label}" for model in MODELS for label in LABELS),
+)
+
+NO_VERDICT = "말소리 없음 no verdict"
+FORMULA = ("=", "+", "-", "@")  # what spreadsheets take for the start of one
+BREAKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")  # blanks, line ends, and what moves a terminal
+
+
+def one_line(words: object) -> str:
+    """Return words for people on one line, whatever is in a file's name or a cell."""
+    return BREAKS.sub(" ", readable(str(words))).strip()
+
+
+def as_line(answer: Answer) -> str:
+    """Return one readable line: where, verdict, what else it may be, each model's, remarks."""
+    remarks = "".join(f"  [{remark}]" for remark in answer.remarks)
+    if answer.probabilities is None:
+        return f"{place(answer)}: {NO_VERDICT}{remarks}"
+    order = np.argsort(-answer.probabilities, kind="stable")
+    likely = [show(LABELS[c], answer.probabilities[c]) for c in order[:3]]
+    verdict = f"{likely[0]}  ({', '.join(likely[1:])})"
+    if answer.uncertain:
+        verdict = f"불확실 uncertain  ({', '.join(likely)})"
+    each = [f"{model} {show(LABELS[p.argmax()], p.max())}" for model, p in answer.models.items()]
+    return f"{place(answer)}: {verdict}  {', '.join(each)}{remarks}"
+
+
+def show(label: str, probability: float) -> str:
+    return f"{KOREAN[label]} {label} {probability:.2f}"
+
+
+def place(answer: Answer) -> str:
+    """Return whose and which utterance it is: path, times and speaker, or the words."""
+    recording = answer.recording
+    words = [readable(recording.path) or f"'{recording.text}'"]
+    if recording.end is not None:
+        words.append(f"{clock(recording.start or 0.0)}-{clock(recording.end)}")
+    return one_line(" ".join([*words, readable(recording.speaker)]))
+
+
+def clock(seconds: float) -> str:
+    minutes, tenths = divmod(round(seconds * 10), 600)
+    return f"{minutes}:{tenths / 10:04.1f}"
+
+
+def as_dict(answer: Answer) -> dict:
+    """Return the answer for JSON; probabilities and logits by label, None for no time or verdict.
+
+    Where nobody speaks there are no probabilities.
+    """
+    recording = answer.recording
+    names = ("path", "start", "end", "speaker", "dialogue")
+    silent = answer.probabilities is None
+
+    def by_label(values: np.ndarray) -> dict[str, float]:
+        return dict(zip(LABELS, map(float, values), strict=True))
+
+    return {
+        **{name: write_name(getattr(recording, name)) for name in names},
+        "text": answer.text,
+        "emotion": answer.emotion,
+        "emotion_ko": KOREAN.get(answer.emotion),
+        "confidence": answer.confidence,
+        "uncertain": None if silent else answer.uncertain,
+        "method": answer.method or None,
+        "remarks": list(answer.remarks),
+        "probabilities": {} if silent else by_label(answer.probabilities),
+        "models": {model: by_label(own) for model, own in answer.models.items()},
+        "logits": {model: by_label(own) for model, own in answer.logits.items()},
+    }
+
+
+def write_name(value: str | float | None) -> str | float | None:
+    return readable(value) if isinstance(value, str) else value
+
+
+def as_row(answer: Answer) -> str:
+    """Return the cells of COLUMNS with tabs between them; blank where a model had no part."""
+    cells = as_dict(answer)
+    cells["remarks"] = "; ".join(answer.remarks)
+    cells |= cells["probabilities"]
+    for model, own in cells["models"].items():
+        cells |= {f"{model}_{label}": value for label, value in own.items()}
+    row = io.StringIO()
+    csv.writer(row, "excel-tab", lineterminator="").writerow(
+        write_cell(cells.get(column)) for column in COLUMNS
+    )
+    return row.getvalue()
+
+
+def write_cell(value: object) -> str:
+    """Write a number in full, a word without tabs and line ends, None as nothing.
+
+    What a spreadsheet would compute, be it a name or a transcript, has an apostrophe in front.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.7g}"
+    words = one_line(value)
+    return f"'{words}" if words.startswith(FORMULA) else words

@@ -1,0 +1,256 @@
+"""Load a trained run, and predict recordings with it.
+
+    from predicting import Recording, load_run, predict
+
+    run = load_run("outputs")
+    for answer in predict(run, [Recording("talk.wav", text="정말 기뻐요")]):
+        print(answer.emotion, answer.confidence)
+
+Shapes: N utterances, S samples (int16, 16 kHz), C = 7 classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache, partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from scipy.special import softmax
+
+from common.features import Mel
+from common.files import LABELS, UserError, check_whole, naming, read_json
+from corpora.transcripts import STYLES
+from fusion import stored as fusion
+from fusion.paper import PAPER_MODELS as MODELS
+from predicting.batches import MADE_BY, Model, Talk, predict_logits, update_stats
+from predicting.recordings import Recording, Refuse, give_up, of_row, readable
+from predicting.utterances import Transcribe, Utterance, find_utterances
+
+TOGETHER = 32  # utterances that go through the networks at once
+
+
+@dataclass(frozen=True)
+class Run:
+    """Trained models that predict, and the fusion of them.
+
+    configs: model -> its config.json.  load: loads a model by its name when it is first needed.
+    """
+
+    folder: Path
+    configs: dict[str, dict]
+    load: Callable[[str], Model]
+    fusion: fusion.Fusion
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return tuple(self.configs)
+
+    @property
+    def text_style(self) -> str:
+        """How transcripts are cleaned: as those that the models were trained on."""
+        return next(iter(self.configs.values()))["text_style"]
+
+    @property
+    def reference_range(self) -> dict[str, list[float]]:
+        """How the recordings sound that the models were trained on."""
+        return next(iter(self.configs.values()))["reference_range"]
+
+    @property
+    def mel(self) -> Mel | None:
+        """The spectrogram that speakers are normalised by; None if no model hears one."""
+        found = [c["network"]["mel"] for c in self.configs.values() if "mel" in c["network"]]
+        return Mel(**found[0]) if found else None
+
+    @property
+    def synthetic(self) -> str | None:
+        """What is to be said of models that no person's speech has trained; None else."""
+        return next(filter(None, (config["synthetic"] for config in self.configs.values())), None)
+
+
+@dataclass
+class History:
+    """What was said so far: by every speaker, and in every dialogue.
+
+    voices: speaker -> statistics (K,) of the spectrograms (common/voice.py).
+    turns: dialogue -> each turn's speaker and its probabilities (C,) by itself.
+    """
+
+    voices: dict = field(default_factory=dict)
+    turns: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What an utterance tells.
+
+    recording: with its times, if it was cut out of a longer one.  text: the words as the models
+    read them.  logits, models: model -> logits (C,) and its calibrated probabilities (C,).
+    probabilities (C,): of the fusion, which `method` names, and of the dialogue's turns until then,
+    if its speakers are named; None where nobody speaks, of which there is no verdict.  uncertain:
+    whether they are below the threshold of these models.
+    """
+
+    recording: Recording
+    text: str = ""
+    logits: dict[str, np.ndarray] = field(default_factory=dict)
+    models: dict[str, np.ndarray] = field(default_factory=dict)
+    probabilities: np.ndarray | None = None
+    method: str = ""
+    uncertain: bool = False
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def emotion(self) -> str | None:
+        """The likeliest of LABELS."""
+        return None if self.probabilities is None else LABELS[self.probabilities.argmax()]
+
+    @property
+    def confidence(self) -> float | None:
+        return None if self.probabilities is None else float(self.probabilities.max())
+
+
+def load_run(folder: Path | str = "outputs", onnx: bool = False) -> Run:
+    """Load what the training scripts and ensemble.py left in a folder; some models may be missing.
+
+    No file in it can run code: weights are safetensors, the rest is JSON and a tokenizer's model.
+    onnx: run the graphs of an exported folder, without torch.
+    """
+    folder = Path(folder)
+    found = [model for model in MODELS if (folder / model / "config.json").is_file()]
+    if not found:
+        scripts = ", ".join(MADE_BY.values())
+        raise UserError(f"{folder} has no trained model: run {scripts} and ensemble.py first")
+    check_whole(folder, "predict.py")  # of an exported run
+    for model in found:
+        check_whole(folder / model, MADE_BY[model])
+    configs = {model: read_config(folder / model / "config.json", model) for model in found}
+    check_together(folder, configs)
+    if onnx:  # each of the two is imported where it is used: torch takes seconds
+        from predicting.runtime import load_model
+    else:
+        from predicting.networks import load_model
+    load = cache(partial(load_model, folder))
+    return Run(folder, configs, load, fusion.load(folder / "fusion.json"))
+
+
+def read_config(path: Path, model: str) -> dict:
+    """Return a config.json; one without what predicting asks of it is a UserError."""
+    config = read_json(path, MADE_BY[model])
+    with naming(path, MADE_BY[model]):
+        if config["labels"] != list(LABELS) or config["text_style"] not in STYLES:
+            raise ValueError("does not say which emotions the model knows or how it reads words")
+        words = config["data_hash"], config["synthetic"] or ""
+        pairs = map(len, config["reference_range"].values())
+        if not all(isinstance(word, str) for word in words) or {*pairs} - {2}:
+            raise ValueError("does not say what the model was trained on")
+        Mel(**config["network"].get("mel", {}))
+    return config
+
+
+def check_together(folder: Path, configs: dict[str, dict]) -> None:
+    """Refuse models that do not belong together."""
+    mels = [config["network"]["mel"] for config in configs.values() if "mel" in config["network"]]
+    if any(mel != mels[0] for mel in mels):
+        raise UserError(f"{folder}: its models hear different spectrograms: train them again")
+    if len({config["data_hash"] for config in configs.values()}) > 1:
+        names = ", ".join(configs)
+        raise UserError(f"{folder}: {names} were trained on different data: train them again")
+
+
+def predict(
+    run: Run,
+    files: Iterable[Recording],
+    history: History | None = None,
+    transcribe: Transcribe | None = None,
+    refuse: Refuse = give_up,
+) -> Iterator[Answer]:
+    """Yield an answer for every utterance of the recordings, in order.
+
+    A long recording without transcript is cut where nobody speaks. Nothing that comes later changes
+    an answer.
+    history: what was said before; it is brought up to date, so that the next call can go on.
+    transcribe: samples (S,) -> words, for recordings without transcript.
+    refuse: is told what is wrong with a recording, and the others are answered; without it the
+    first such UserError ends all.
+    """
+    history = history or History()
+    utterances = read_all(run, files, transcribe, refuse)
+    while group := list(islice(utterances, TOGETHER)):
+        yield from answer(run, group, history, refuse)
+
+
+def read_all(
+    run: Run, files: Iterable[Recording], transcribe: Transcribe | None, refuse: Refuse
+) -> Iterator[Utterance]:
+    """Yield the utterances of all recordings that can be used."""
+    for recording in files:
+        try:
+            yield from find_utterances([recording], run.text_style, run.reference_range, transcribe)
+        except UserError as error:
+            refuse(of_row(recording, error))
+
+
+def answer(
+    run: Run, utterances: list[Utterance], history: History, refuse: Refuse = give_up
+) -> Iterator[Answer]:
+    """Yield the answers to utterances, which go through each network together."""
+    logits = [{} for _ in utterances]
+    known = update_stats(utterances, history.voices, run.mel) if run.mel else None
+    for model in run.models:
+        chosen = [place for place, u in enumerate(utterances) if u.suits(model)]
+        if chosen:
+            talk = Talk([utterances[k] for k in chosen], None if known is None else known[chosen])
+            outputs = predict_logits(model, run.load(model), talk)
+            for place, output in zip(chosen, outputs, strict=True):
+                logits[place][model] = output
+    for utterance, own in zip(utterances, logits, strict=True):
+        if utterance.is_silent:
+            yield Answer(utterance.recording, remarks=utterance.remarks)
+            continue
+        try:
+            check_logits(run, utterance, own)
+        except UserError as error:
+            refuse(of_row(utterance.recording, error))
+            continue
+        yield fuse(run.fusion, utterance, own, history)
+
+
+def check_logits(run: Run, utterance: Utterance, logits: dict[str, np.ndarray]) -> None:
+    """Refuse an utterance that no model can judge, and a model that is broken."""
+    recording = utterance.recording
+    name = readable(recording.path) or f"'{recording.text}'"
+    if recording.end is not None:
+        name += f" from {recording.start or 0.0:.1f} to {recording.end:.1f} s"
+    if not logits:
+        missing = [MADE_BY[model] for model in MODELS if utterance.suits(model)]
+        if not missing:
+            raise UserError(f"{name}: nothing was said in it: give its words, or leave it out")
+        raise UserError(f"{name}: no model for it in {run.folder}, run {' or '.join(missing)}")
+    for model, own in logits.items():
+        if not np.isfinite(own).all():
+            raise UserError(f"{name}: the output of {model} is no number: train it again")
+
+
+def fuse(
+    fitted: fusion.Fusion, utterance: Utterance, logits: dict[str, np.ndarray], history: History
+) -> Answer:
+    """Return the answer by {model: logits (C,)} and the turns until then of its dialogue."""
+    recording = utterance.recording
+    turns = history.turns.setdefault(recording.dialogue, []) if recording.dialogue else []
+    by_itself = fitted.predict({model: own[None] for model, own in logits.items()})[0]
+    turns.append((recording.speaker, by_itself))
+    speakers, each = zip(*turns, strict=True)
+    probabilities = fitted.read_turn(speakers, np.stack(each))
+    return Answer(
+        recording,
+        utterance.text,
+        logits,
+        {model: softmax(own / fitted.temperatures[model]) for model, own in logits.items()},
+        probabilities,
+        fitted.method(logits),
+        bool(probabilities.max() < fitted.threshold(logits, speakers)),
+        utterance.remarks,
+    )

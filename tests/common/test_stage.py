@@ -1,0 +1,231 @@
+"""Finished or not: what a stage is made of; killed anywhere, the same command goes on."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from safetensors.numpy import load_file
+
+from common import files
+from common.files import Stage, UserError, check_whole, write_text
+
+SETTINGS = {"restart": False, "seed": 1, "outputs": "anywhere", "save_minutes": 3.0}
+
+
+@pytest.fixture(autouse=True)
+def locks():
+    files.let_go()
+    yield
+    files.let_go()
+
+
+def make(folder, seed=1, content="a", names=("a.txt", "sub/b.txt"), **more):
+    """Run a stage that writes these files; return whether it did."""
+    settings = SETTINGS | {"seed": seed} | {k: v for k, v in more.items() if k == "restart"}
+    stage = Stage("a_stage.py", folder, settings, {"data": more.get("data", "1")})
+    if stage.is_done():
+        return False
+    for name in names:
+        write_text(stage.unfinished / name, content)
+    stage.publish()
+    return True
+
+
+def test_it_is_done_once_and_again_when_what_it_is_made_of_differs(tmp_path, capsys):
+    assert make(tmp_path) and not make(tmp_path)
+    assert "nothing to do" in capsys.readouterr().out
+    assert make(tmp_path, seed=2) and "SEED = 2, was 1" in capsys.readouterr().out
+    assert make(tmp_path, seed=2, data="2") and "other data" in capsys.readouterr().out
+    assert make(tmp_path, seed=2, data="2", restart=True)
+    assert not make(tmp_path, seed=2, data="2")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "record"])
+def test_outputs_that_are_not_whole_are_named_and_made_again(tmp_path, capsys, damage):
+    make(tmp_path, content="content of it")
+    path = tmp_path / ("records/a_stage.json" if damage == "record" else "sub/b.txt")
+    content = bytearray(path.read_bytes())
+    content[5] ^= 1
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(content[:4] if damage == "truncated" else content)
+    if damage != "record":
+        with pytest.raises(UserError, match=r"b\.txt .* since a_stage.py wrote it"):
+            check_whole(tmp_path, "a_stage.py")
+    assert make(tmp_path, content="content of it")
+    assert path.name in capsys.readouterr().out
+    assert (tmp_path / "sub/b.txt").read_text() == "content of it" and not make(tmp_path)
+
+
+def test_what_only_an_earlier_run_wrote_is_removed_and_nothing_else(tmp_path):
+    make(tmp_path)
+    (tmp_path / "mine.txt").write_text("not the stage's")
+    make(tmp_path, seed=2, names=("a.txt",))
+    found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.txt")}
+    assert found == {"a.txt", "mine.txt"}
+
+
+def test_a_record_that_names_files_elsewhere_removes_none(tmp_path):
+    folder = tmp_path / "outputs"
+    make(folder)
+    (tmp_path / "precious.txt").write_text("x")
+    record = json.loads((folder / "records/a_stage.json").read_text())
+    record["outputs"] |= {"../precious.txt": "0", str(tmp_path / "precious.txt"): "0"}
+    (folder / "records/a_stage.json").write_text(json.dumps(record))
+    make(folder, seed=2)
+    assert (tmp_path / "precious.txt").exists()
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_killed_while_publishing_is_completed(tmp_path, monkeypatch, moves):
+    """Whenever it dies, readers find the earlier files, or at the next start all new ones."""
+    make(tmp_path, content="old")
+    real, left = files.Path.replace, [moves]
+
+    def replace(self, target):
+        if (
+            self.parent.parts[-1] != "records"
+            and "unfinished" in str(self)
+            and ".partial" not in self.name
+        ):
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+        return real(self, target)
+
+    monkeypatch.setattr(files.Path, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, seed=2, content="new")
+    monkeypatch.undo()
+    files.let_go()
+    assert not make(tmp_path, seed=2, content="never")
+    assert {p.read_text() for p in tmp_path.rglob("*.txt")} == {"new"}
+    assert not (tmp_path / "unfinished-a_stage").exists()
+
+
+def test_another_writer_of_the_same_folder_is_refused(tmp_path):
+    code = "import sys, time\nfrom pathlib import Path\nfrom common.files import Stage\n"
+    code += "s = Stage('a_stage.py', Path(sys.argv[1]), {'restart': False}, {})\n"
+    code += "print('held', flush=True)\ntime.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="another run of a_stage.py is writing there"):
+            make(tmp_path)
+        other.kill()
+    assert make(tmp_path)
+
+
+# --- trainings that are killed
+
+
+def command(script, data, bert, outputs, *more):
+    own = ["--data", data, "--outputs", outputs, "--epochs", 3, "--batch-size", 8]
+    own += ["--precision", "float32", "--save-minutes", 0]
+    own += [] if script == "audio_train.py" else ["--bert", bert]
+    return [script, *map(str, [*own, *more])]
+
+
+SCRIPTS = {"text_train.py": "text", "audio_train.py": "audio", "run_classifier.py": "cmbert"}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(
+    script, data, bert, tmp_path, run_script
+):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    done = run_script(*command(script, data, bert, whole))
+    assert done.status == 0, done.stderr
+    model = SCRIPTS[script]
+    state = parts / model / f"unfinished-{script[:-3]}" / "state.pt"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for how, saves in ((signal.SIGKILL, 2), (signal.SIGTERM, 2)):
+        running = subprocess.Popen(
+            [sys.executable, *command(script, data, bert, parts)],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        seen, deadline = set(), time.monotonic() + 120
+        while len(seen) <= saves and running.poll() is None and time.monotonic() < deadline:
+            if state.exists():
+                seen.add(state.stat().st_mtime_ns)
+            time.sleep(0.002)
+        running.send_signal(how)
+        running.communicate()
+        assert running.returncode != 0 and state.exists()
+    other = run_script(*command(script, data, bert, parts, "--seed", 2))
+    assert other.status == 2 and "SEED = 2, was 1" in other.stderr and state.exists()
+    done = run_script(*command(script, data, bert, parts))
+    assert done.status == 0 and "going on in epoch" in done.stdout, done.stderr
+    weights = [load_file(folder / model / "model.safetensors") for folder in (whole, parts)]
+    assert weights[0].keys() == weights[1].keys()
+    for name in weights[0]:
+        np.testing.assert_array_equal(weights[0][name], weights[1][name], err_msg=name)
+    histories = [(f / model / "history.json").read_text() for f in (whole, parts)]
+    assert histories[0] == histories[1]
+    assert not list((parts / model).rglob("state.pt"))
+
+
+def test_a_damaged_state_is_one_line(data, bert, tmp_path, run_script):
+    script = command("text_train.py", data, bert, tmp_path)
+    unfinished = tmp_path / "text" / "unfinished-text_train"
+    with pytest.MonkeyPatch.context() as patch:
+        from common import checkpoint
+
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        patch.setattr(checkpoint, "save_file", interrupted)
+        assert run_script(*script).status == 130
+    content = bytearray((unfinished / "state.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (unfinished / "state.pt").write_bytes(content)
+    done = run_script(*script)
+    assert done.status == 2 and done.stderr.count("\n") == 1 and "state.pt" in done.stderr
+    assert run_script(*script, "--restart").status == 0
+
+
+def test_a_loss_that_is_no_number_names_its_utterances(data, bert, tmp_path, run_script):
+    broken = tmp_path / "bert"
+    shutil.copytree(bert, broken)
+    from safetensors.numpy import save_file
+
+    weights = load_file(broken / "model.safetensors")
+    name = next(n for n in weights if n.endswith("word_embeddings.weight"))
+    weights[name] = np.full_like(weights[name], np.inf)
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    done = run_script(*command("text_train.py", data, broken, tmp_path / "outputs"))
+    assert done.status == 2 and "in step 1, over Sess0" in done.stderr
+    assert not (tmp_path / "outputs" / "text" / "model.safetensors").exists()
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_two_processes_learn_and_one_writes(script, data, bert, tmp_path):
+    command_line = command(script, data, bert, tmp_path, "--dropout", 0, "--epochs", 1)
+    done = subprocess.run(
+        [*TORCHRUN, "--master-port", "0", *command_line],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    folder = tmp_path / SCRIPTS[script]
+    check_whole(folder, script)
+    assert (
+        done.stdout.count("epoch 1: ") == 1 and not (folder / f"unfinished-{script[:-3]}").exists()
+    )
