@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -232,3 +233,6 @@ def leave_others(accelerator: Accelerator) -> None:
     accelerator.end_training()
     if not is_main:
         sys.exit()
+    AcceleratorState._reset_state(reset_partial_state=True)  # else the next one waits for them
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        os.environ.pop(name, None)

@@ -145,7 +145,7 @@ def test_scores_are_means_over_classes_and_weighted_by_them():
 
 
 def test_the_three_training_scripts_have_the_same_loop():
-    """But for the averages of batch normalisation, which the voice alone has, and text's workers."""
+    """But for batch normalisation's averages, which the voice alone has, and text's workers."""
     loops = []
     for name in ("text_train.py", "audio_train.py", "run_classifier.py"):
         tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
