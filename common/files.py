@@ -9,7 +9,6 @@ Killed anywhere, the same command goes on; an earlier run's results stand until 
 import errno
 import hashlib
 import importlib.metadata
-import io
 import json
 import os
 import platform
@@ -123,18 +122,10 @@ def write_json(path: Path | str, content: object) -> None:
     write_text(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
 
-def read_bytes(path: Path | str, made_by: str) -> bytes:
-    """Read a file that the stage `made_by` writes; missing or not as recorded is a UserError."""
-    with naming(path, made_by):
-        content = Path(path).read_bytes()
-        return content
-
-
 def read_json(path: Path | str, made_by: str) -> dict:
     """Read a JSON file that the stage `made_by` writes; missing or damaged is a UserError."""
-    content = read_bytes(path, made_by)
     with naming(path, made_by):
-        return json.loads(content.decode("utf-8"))
+        return json.loads(Path(path).read_text("utf-8"))
 
 
 def write_array(path: Path | str, array: np.ndarray) -> None:
@@ -146,11 +137,10 @@ def write_array(path: Path | str, array: np.ndarray) -> None:
 def read_array(path: Path | str, made_by: str, mmap: bool = False) -> np.ndarray:
     """Read one .npy array that the stage `made_by` writes, without pickle.
 
-    mmap: leave it on the disk; then its hash is not compared.
+    mmap: leave it on the disk.
     """
     with naming(path, made_by):
-        source = path if mmap else io.BytesIO(read_bytes(path, made_by))
-        array = np.load(source, allow_pickle=False, mmap_mode="r" if mmap else None)
+        array = np.load(path, allow_pickle=False, mmap_mode="r" if mmap else None)
         if not isinstance(array, np.ndarray):
             raise ValueError("an archive, not one array")
         return array

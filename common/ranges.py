@@ -241,40 +241,33 @@ def find_idle(script: str, settings: dict) -> dict[str, str]:
     }
 
 
-def without_effect(name: str, reason: str, settings: dict) -> str:
-    """Say that a setting has no effect beside another."""
-    idle, beside = (f"{each.upper()} = {settings[each]!r}" for each in (name, reason))
-    return f"{idle} has no effect with {beside}"
-
-
 def check_command(
     blocks: dict[str, dict], taken: dict[str, dict], own: str, asked: set[str]
 ) -> None:
     """Refuse settings that are out of range, and those asked for that have no effect.
 
     blocks: of each stage of the command, the settings {name: value}, None for what its block does
-    not write out; taken: those that the command line replaces.  own: the stage that is being
-    started; what it has no setting for will come to the other stages, and is refused before hours
-    are spent.  asked: names on the command line.
+    not write out.  taken: those that the command line replaces.  own: the stage that is being
+    started: the first one speaks for all, before hours are spent.  asked: names on the command
+    line; `stage.name` must have an effect there, `name` in a stage that has it.
 
-    Asked for by `stage.name` a setting must have an effect there, else in a stage that has it. One
-    that is only edited in the block is named where a word has chosen another kind of model.
+    One that is only edited in the block is named where a word has chosen another kind of model.
     """
     now = {stage: block | taken[stage] for stage, block in blocks.items()}
-    idle, whose = {}, {stage: "" if stage == own else f"{stage}.py's " for stage in blocks}
-    for stage, block in blocks.items():
-        sure = {n: v for n, v in block.items() if stage == own or v is not None}
-        sure |= {n: v for n, v in taken[stage].items() if stage == own or n not in blocks[own]}
-        check(stage, sure, whose[stage])
-        is_known = stage == own or None not in block.values()
-        idle[stage] = find_idle(stage, now[stage]) if is_known else {}
+    whose = {stage: "" if stage == own else f"{stage}.py's " for stage in blocks}
+    idle = {}
+    for stage, values in now.items():
+        known = {n: v for n, v in values.items() if v is not None or stage == own}
+        check(stage, known, whose[stage])
+        idle[stage] = find_idle(stage, values) if known == values else {}
     for stage, found in idle.items():
         for name, reason in found.items():
-            holders = [idle[other] for other, block in blocks.items() if name in block]
-            is_meant = f"{stage}.{name}" in asked or all(name in each for each in holders)
-            if name in taken[stage] and is_meant and (stage == own or name not in blocks[own]):
-                said = without_effect(name, reason, now[stage])
+            values = now[stage]
+            said = f"{name.upper()} = {values[name]!r} has no effect with "
+            said += f"{reason.upper()} = {values[reason]!r}"
+            everywhere = all(name in idle[other] for other in blocks if name in blocks[other])
+            if name in taken[stage] and (everywhere or f"{stage}.{name}" in asked):
                 raise UserError(f"{whose[stage]}{said}: leave it out")
-    for name, reason in idle[own].items():
-        if name not in taken[own] and now[own][name] and isinstance(now[own][reason], str):
-            print(without_effect(name, reason, now[own]))
+            is_edited = stage == own and name not in taken[own] and values[name]
+            if is_edited and isinstance(values[reason], str):
+                print(said)
