@@ -1,7 +1,8 @@
 """Predict the test rows, and the rows held out of training, with the trained audio model.
 
 Reads   DATA/*.tsv, *_audio.npy (preprocess.py), OUTPUTS/audio/ (audio_train.py)
-Writes  OUTPUTS/audio_{truth,pred,output,index}.npy and the same under OUTPUTS/heldout/
+Writes  OUTPUTS/audio_{truth,pred,output,index}.npy, _rows.tsv, _run.json;
+        the same under OUTPUTS/heldout/
 
     python audio_test.py
     python audio_test.py --speaker-norm utterance

@@ -1,14 +1,15 @@
 """Train and test the text-audio model: CM-BERT, masked multimodal attention over BERT's last layer.
 
 Reads   DATA/*.tsv, *_audio.npy, manifest.json (preprocess.py) and the checkpoint BERT
-Writes  OUTPUTS/cmbert/: model.safetensors, config.json, history.json, tokenizer files,
-        ablation.json (test scores without the voice, without the words);
+Writes  OUTPUTS/cmbert/: model.safetensors, config.json, history.json, tokenizer files;
         with FOLDS = K also OUTPUTS/cmbert/fold0 ... fold{K-1}/;
-        OUTPUTS/cmbert_{truth,pred,output,index}.npy and the same under OUTPUTS/valid/
+        OUTPUTS/cmbert_{truth,pred,output,index}.npy, _rows.tsv, _run.json and the same under
+        OUTPUTS/heldout/; OUTPUTS/cmbert_ablation.json (test scores without the voice, without the
+        words)
 
     python run_classifier.py
     python run_classifier.py --train no --attention Sess17_script01_F001
-    python run_classifier.py --bert skt/kobert-base-v1 --epochs 5 --learning-rate 2e-5
+    python run_classifier.py --bert skt/kobert-base-v1 --epochs 5 --lr-encoder 2e-5
     python run_classifier.py --audio facebook/wav2vec2-xls-r-300m
 
 Killed and started again with the same settings, it goes on where it stopped.

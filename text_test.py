@@ -1,7 +1,8 @@
 """Predict the test rows, and the rows held out of training, with the trained text model.
 
 Reads   DATA/*.tsv (preprocess.py), OUTPUTS/text/ (text_train.py)
-Writes  OUTPUTS/text_{truth,pred,output,index}.npy and the same under OUTPUTS/heldout/
+Writes  OUTPUTS/text_{truth,pred,output,index}.npy, _rows.tsv, _run.json;
+        the same under OUTPUTS/heldout/
 
     python text_test.py
 """

@@ -22,7 +22,7 @@ from common.files import (
     hash_json,
     naming,
     read_array,
-    read_json,
+    read_recorded,
     sha256,
     write_array,
     write_rows,
@@ -162,7 +162,7 @@ class Cached(NamedTuple):
 def load_data(folder: str | Path, *splits: str) -> Dataset:
     """Read and check splits of the preprocessed data as one set of rows sorted by id."""
     folder = Path(folder)
-    manifest = read_json(folder / "manifest.json", "preprocess.py")
+    manifest = read_recorded(folder, "manifest.json", "preprocess.py")
     tables = []
     for split in splits:
         path = folder / f"{split}.tsv"

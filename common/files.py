@@ -122,6 +122,12 @@ def write_json(path: Path | str, content: object) -> None:
     write_text(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
 
+def read_bytes(path: Path | str, made_by: str) -> bytes:
+    """Read a file that the stage `made_by` writes; a missing one is a UserError."""
+    with naming(path, made_by):
+        return Path(path).read_bytes()
+
+
 def read_json(path: Path | str, made_by: str) -> dict:
     """Read a JSON file that the stage `made_by` writes; missing or damaged is a UserError."""
     with naming(path, made_by):
@@ -162,11 +168,20 @@ def hash_file(path: str, *state: int) -> str:
     return digest.hexdigest()
 
 
+def read_recorded(folder: Path | str, name: str, script: str) -> dict:
+    """Read a JSON file of a stage's folder; refuse one that is not as on the stage's record."""
+    path = Path(folder) / name
+    content = read_json(path, script)
+    recorded = read_outputs(path.parent / RECORDS / f"{Path(script).stem}.json").get(name)
+    if recorded and recorded != sha256(path):
+        raise UserError(f"{path} has changed since {script} wrote it: run {script} again")
+    return content
+
+
 def read_data_hash(data: Path | str) -> str:
     """Return the hash of the preprocessed data in a folder, by its manifest."""
-    path = Path(data) / "manifest.json"
-    manifest = read_json(path, "preprocess.py")
-    with naming(path, "preprocess.py"):
+    manifest = read_recorded(data, "manifest.json", "preprocess.py")
+    with naming(Path(data) / "manifest.json", "preprocess.py"):
         return hash_data(manifest["files"])
 
 
@@ -262,7 +277,9 @@ class Stage:
         """Make the unfinished folder, or find that of the same run."""
         marker = self.unfinished / MARKER
         if self.resumable and marker.is_file():
-            if why := differences(read_json(marker, self.script), self.made_of):
+            with naming(marker, f"{self.script}, with --restart,"):
+                why = differences(read_json(marker, self.script), self.made_of)
+            if why:
                 raise UserError(
                     f"{self.unfinished} is of an unfinished run with other settings ({why}): give "
                     "the same to go on with it, or --restart to start over"

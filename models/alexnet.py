@@ -13,7 +13,7 @@ from torch.nn import functional
 
 # What a network is made of; a trained model carries its own in its configuration.
 LAYERS = {
-    "channels": [3, 32, 96, 192, 128, 128],  # half of AlexNet's: as good and three times as fast
+    "channels": [3, 32, 96, 192, 128, 128],  # half of AlexNet's, three times as fast (runs/LOG.md)
     "kernels": [11, 5, 3, 3, 3],
     "strides": [4, 1, 1, 1, 1],
     "paddings": [5, 2, 1, 1, 1],
@@ -52,7 +52,7 @@ class Convolutions(nn.Module):
         )
 
     def forward(self, maps: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, T, F), frame counts (B,) -> (B, 256, T', F'), each clip's own count of T'.
+        """(B, 3, T, F), frame counts (B,) -> (B, C', T', F'), each clip's own count of T'.
 
         After every layer the positions that a clip alone would not have are zeroed, so that a
         batch gives what each clip gives alone.

@@ -134,7 +134,7 @@ def test_every_script_answers_help_before_it_imports_what_takes_seconds(script):
     assert done.returncode == 0
     assert "Settings (override" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert not imported & {"torch", "pandas", "scipy", "sklearn", "soundfile", "pipeline.learning"}
+    assert not imported & {"torch", "pandas", "scipy", "sklearn", "soundfile", "common.training"}
 
 
 def test_user_errors_are_one_line_and_status_2(tmp_path):

@@ -145,8 +145,8 @@ def test_the_papers_procedure(shell, project, corpus):
     assert (made["settings"]["text_style"], made["sessions"]["valid"]) == ("hangul", [])
     text, audio, cmbert = (settings(outputs, model) for model in ("text", "audio", "cmbert"))
     assert [s["shuffle"] for s in (text, audio, cmbert)] == [False] * 3
-    assert (text["head"], text["classifier_rate"], text["batch_size"]) == ("pooler", 5e-5, 16)
-    assert (audio["features"], audio["pooling"], audio["batch_size"]) == ("paper", "sum", 1)
+    assert (text["pooling"], text["lr_head"], text["batch_size"]) == ("pooler", 5e-5, 16)
+    assert (audio["features"], audio["tempos"], audio["batch_size"]) == ("paper", [1.0], 1)
     assert (cmbert["audio"], cmbert["max_length"], cmbert["pad_id"]) == ("paper", 100, 0)
     assert cmbert["frozen"] == ["encoder.embeddings", "classifier"]
     for name in ("ensemble.md", "report.html"):

@@ -58,7 +58,7 @@ def wrong(rule):
     if rule.kind is bool:
         return [None, 1, 0, "yes", "no"], ["2", "maybe", "None"]
     if rule.kind is tuple:
-        return [None, "a,b", ["a"], (1,)], []
+        return [None, "a,b", ["a"], (True,)], []
     return [None, 3, True, ("a",)], []
 
 

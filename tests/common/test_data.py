@@ -48,7 +48,7 @@ def test_files_that_are_not_the_manifests_are_refused(tmp_path, name):
     content = bytearray((folder / name).read_bytes())
     content[-3] ^= 1
     (folder / name).write_bytes(content)
-    with pytest.raises(UserError, match=f"{name} is not what manifest.json says"):
+    with pytest.raises(UserError, match=f"{name} differs from what manifest.json says"):
         load_data(folder, "train")
     (folder / name).unlink()
     with pytest.raises(UserError, match=f"{name} is missing: run preprocess.py"):

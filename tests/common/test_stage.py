@@ -212,9 +212,16 @@ def test_a_loss_that_is_no_number_names_its_utterances(data, bert, tmp_path, run
 
 def in_two_processes(command_line):
     """Run a command as torchrun does in two processes."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
     return subprocess.run(
-        [*torchrun, "--master-port", "0", *map(str, command_line)],
+        [*torchrun, *map(str, command_line)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
