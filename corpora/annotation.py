@@ -74,28 +74,24 @@ def read_header(table: list[list[str]], kind: str, path: Path) -> tuple[list[lis
 
     Data begin with the first row that holds an ID or a label: the first ID may be a wrong one.
     """
-
-    def id_columns(row: list[str]) -> list[int]:
-        pattern = ID_PATTERNS[kind]
-        return [c for c, value in enumerate(row) if pattern.fullmatch(value.strip())]
-
-    found = next(filter(None, map(id_columns, table)), None)
+    pattern = ID_PATTERNS[kind]
+    ids = [[c for c, text in enumerate(row) if pattern.fullmatch(text.strip())] for row in table]
+    found = next(filter(None, ids), None)
     if found is None:
-        names = ", ".join(value.strip() for value in (table or [[]])[0] if value.strip())[:100]
-        begin = f"{len(table)} rows, the first one: {names}" if table else "an empty file"
+        first = ", ".join(filter(None, table[0]))[:100] if table else "an empty file"
         raise UserError(
             f"{path} is no annotation file of {kind}: expected two header rows with 'Segment ID' "
-            f"and 'Total Evaluation', then IDs such as {EXAMPLE_IDS[kind]}; found {begin}"
+            f"and 'Total Evaluation', then IDs such as {EXAMPLE_IDS[kind]}; found {first}"
         )
-    first = next(n for n, row in enumerate(table) if id_columns(row) or any(map(is_label, row)))
-    header = table[:first]
-    named = [c for row in header for c in range(len(row)) if cell(row, c).lower() == "segment id"]
-    chosen = [column for column in found if column in named] if named else found
+    begin = next(n for n, row in enumerate(table) if ids[n] or any(map(is_label, row)))
+    header = table[:begin]
+    named = {c for row in header for c in range(len(row)) if cell(row, c).lower() == "segment id"}
+    chosen = [column for column in found if column in named or not named]
     if len(chosen) != 1:
-        columns = ", ".join(str(column + 1) for column in found)
+        places = (", ".join(str(c + 1) for c in sorted(columns)) for columns in (found, named))
         raise UserError(
-            f"{path}: IDs stand in column {columns}, the name 'Segment ID' over column "
-            f"{', '.join(str(c + 1) for c in named) or 'none'}: one column must have both"
+            "{}: IDs stand in column {}, the name 'Segment ID' over column {}: one column must "
+            "have both".format(path, *places)
         )
     return header, chosen[0]
 
@@ -118,18 +114,17 @@ def read_row(row: list[str], columns: Columns, where: str) -> Row:
     problems: list[str] = []
     remarks: list[str] = []
 
-    def take(name: str, column: int | None, read: Callable, blank: object, faults: list) -> object:
+    def take(name: str, column: int | None, read: Callable, faults: list[str] = problems) -> object:
         try:
             return read(cell(row, column))
         except ValueError as error:
             faults.append(f"{error} (column {column + 1}, {name})")
-            return blank
+            return read("")
 
-    total = columns.total
-    labels = take("Emotion", total.emotion, read_labels, (), problems)
-    valence = take("Valence", total.valence, read_number, math.nan, problems)
-    arousal = take("Arousal", total.arousal, read_number, math.nan, problems)
-    raters = [take("a rater", column, read_labels, (), problems) for column in columns.votes]
+    labels = take("Emotion", columns.emotion, read_labels)
+    valence = take("Valence", columns.valence, read_number)
+    arousal = take("Arousal", columns.arousal, read_number)
+    raters = [take("a rater", column, read_labels) for column in columns.votes]
     votes = [label for chosen in raters for label in chosen]
     return Row(
         id=cell(row, columns.id),
@@ -138,10 +133,10 @@ def read_row(row: list[str], columns: Columns, where: str) -> Row:
         arousal=arousal,
         votes=tuple(votes.count(label) for label in LABELS),
         voters=sum(map(bool, raters)),
-        start=take("Wav start", columns.start, read_number, math.nan, remarks),
-        end=take("Wav end", columns.end, read_number, math.nan, remarks),
-        problem=problems[0] if problems else "",
-        remark=remarks[0] if remarks else "",
+        start=take("Wav start", columns.start, read_number, remarks),
+        end=take("Wav end", columns.end, read_number, remarks),
+        problem=next(iter(problems), ""),
+        remark=next(iter(remarks), ""),
         where=where,
     )
 

@@ -13,7 +13,6 @@ from corpora.header import RATERS, Columns
 # and every row where that rater is outvoted (29 % of the sample corpus's).
 MANY = 0.10
 FEW = 3  # of a short file, one or two odd rows are more than a tenth; but not all of them are odd
-LOWEST, HIGHEST = 1, 5  # of valence and arousal
 
 OUTVOTED = "label is not what most raters chose"
 OFF_SCALE = "mean valence or arousal outside 1-5"
@@ -29,42 +28,35 @@ def check_ratings(rows: list[Row], columns: Columns, where: str, account: Accoun
     readable = [row for row in rows if not row.problem]
     if not readable:
         raise UserError(
-            f"{where}: none of its {len(rows)} rows can be read, the first is row "
-            f"{rows[0].where.rpartition(' ')[2]}, {rows[0].problem}; numbers have a decimal point "
-            "and emotions are English words: take the file as it was released"
+            f"{where}: none of its {len(rows)} rows can be read: {rows[0].where}, "
+            f"{rows[0].problem}; numbers have a decimal point and emotions are English words: "
+            "take the file as it was released"
         )
     if len(columns.votes) != RATERS:
         account.note(where, f"{len(columns.votes)} raters, not {RATERS}", where)
     tolerated = min(max(FEW - 1, MANY * len(readable)), len(readable) - 1) * columns.named
+    outvoted = [row for row in readable if columns.votes and set(row.labels) != find_winners(row)]
+    off_scale = [
+        r for r in readable if any(mean < 1 or mean > 5 for mean in (r.valence, r.arousal))
+    ]
     # Raters may be missing, even in a whole session: the labels are right all the same.
     silent = [row for row in readable if row.labels and row.voters < len(columns.votes)]
-    outvoted = [row for row in readable if contradicts_votes(row, bool(columns.votes))]
-    off_scale = [row for row in readable if is_off(row.valence) or is_off(row.arousal)]
     for reason, wrong in ((OUTVOTED, outvoted), (OFF_SCALE, off_scale), (SILENT_RATERS, silent)):
         if len(wrong) > tolerated and reason != SILENT_RATERS:
             raise UserError(
                 f"{where}: {reason} in {len(wrong)} of {len(readable)} rows, so the columns are "
                 f"not what {'the header says' if columns.named else 'the releases have'}; the "
-                f"first is row {wrong[0].where.rpartition(' ')[2]}, {describe(wrong[0])}; correct "
-                "the file's header, or take the file as it was released"
+                f"first is {wrong[0].where}, {describe(wrong[0])}; correct the file's header, or "
+                "take the file as it was released"
             )
         for row in wrong:
             account.note(row.id, reason, f"{row.where}: {describe(row)}")
 
 
-def contradicts_votes(row: Row, has_raters: bool) -> bool:
-    """Tell whether the labels are others than those of most votes.
-
-    A label without any vote contradicts a file that has raters, a blank row nothing.
-    """
+def find_winners(row: Row) -> set[str]:
+    """Return the labels with most votes; none where nobody voted."""
     most = max(row.votes)
-    winners = {label for label, votes in zip(LABELS, row.votes, strict=True) if votes == most > 0}
-    return has_raters and set(row.labels) != winners
-
-
-def is_off(mean: float) -> bool:
-    """Tell whether a mean lies off the scale; a blank one, nan, does not."""
-    return mean < LOWEST or mean > HIGHEST
+    return {label for label, votes in zip(LABELS, row.votes, strict=True) if votes == most > 0}
 
 
 def describe(row: Row) -> str:

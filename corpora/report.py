@@ -33,20 +33,13 @@ def print_account(account: Account) -> None:
 
 def print_summary(manifest: dict) -> None:
     """Print utterances per split and class, known counts and repeated transcripts."""
-    print(show(table_splits(manifest)))
+    print(table_splits(manifest).to_string(index=False))
     if manifest["known_counts"] is not None:
         different = table_known_counts(manifest)
-        total = len(manifest["known_counts"])
-        print(f"{len(different)} of {total} known counts differ from this copy's")
+        print(f"{len(different)} of {len(manifest['known_counts'])} known counts differ")
         if len(different):
-            print(show(different))
+            print(different.to_string(index=False))
     print("\n".join(describe_texts_and_ties(manifest)))
-
-
-def show(table: pd.DataFrame) -> str:
-    """Return a table for the screen, its first column to the left."""
-    first, *others = table.columns
-    return table.set_index(first)[others].rename_axis(None).rename_axis(first, axis=1).to_string()
 
 
 def table_splits(manifest: dict) -> pd.DataFrame:
@@ -66,12 +59,8 @@ def table_splits(manifest: dict) -> pd.DataFrame:
 
 def table_known_counts(manifest: dict) -> pd.DataFrame:
     """Return the table of published counts that differ from this copy's."""
-    rows = [
-        (entry["count"], f"{entry['expected']:,}", f"{entry['found']:,}")
-        for entry in manifest["known_counts"] or []
-        if entry["expected"] != entry["found"]
-    ]
-    return pd.DataFrame(rows, columns=["count", "published", "this copy"])
+    table = pd.DataFrame(manifest["known_counts"] or [], columns=["count", "expected", "found"])
+    return table[table["expected"] != table["found"]]
 
 
 def describe_texts_and_ties(manifest: dict) -> list[str]:
@@ -109,10 +98,9 @@ def write_report(folder: Path, manifest: dict, used: pd.DataFrame, account: Acco
     lines += ["## What was not used as it stands", "Every single case is in manifest.json."]
     reasons = pd.DataFrame(account.count_reasons(), columns=["what", "cases", "reason"])
     lines += [markdown(reasons), "## Ratings", *describe_ratings(used), "![](ratings.png)"]
-    titles = {"corpus": "Corpora", "session": "Sessions", "speaker": "Speakers"}
-    for column, title in (titles | {"scenario": "Scenarios"}).items():
+    for column in ("corpus", "session", "speaker", "scenario"):
         if column in used:
-            lines += [f"## {title}", markdown(count_classes(used, column).reset_index())]
+            lines += [f"## By {column}", markdown(count_classes(used, column).reset_index())]
     write_text(folder / "report.md", "\n\n".join(lines) + "\n")
 
 
@@ -146,11 +134,9 @@ def describe_ratings(used: pd.DataFrame) -> list[str]:
         share = (rated.max(1) / rated.sum(1)).mean()
         said += f" Fleiss' kappa {fleiss_kappa(votes):.3f}; the commonest label has on average"
         said += f" {share:.0%} of the votes."
-    if not len(tied):
-        return [said]
     tables = [
         tied[column].value_counts().head(10).rename_axis(title).reset_index(name="utterances")
         for column, title in (("label", "first label"), ("labels", "tie"))
     ]
     title = "Tied utterances by the label that comes first, and the commonest ties:"
-    return [said, title, *map(markdown, tables)]
+    return [said, title, *map(markdown, tables)] if len(tied) else [said]

@@ -24,7 +24,7 @@ def number_turns(
 
     tables: rows of each annotation file, IDs repaired.  segments: ID -> row, of every segment.
     """
-    order = merge_orders(kind, session, tables, account)
+    order = merge_orders(session, tables, account)
     dialogues = cut_dialogues(kind, [identifier for identifier in order if identifier in segments])
     for scenario, identifiers in dialogues.items():
         timed = [segments[i] for i in identifiers if not math.isnan(segments[i].start)]
@@ -49,7 +49,7 @@ def cut_dialogues(kind: str, identifiers: list[str]) -> dict[str, list[str]]:
     return {name: [identifier for _, identifier in turns] for name, turns in by_middle}
 
 
-def merge_orders(kind: str, session: int, tables: list[list[Row]], account: Account) -> list[str]:
+def merge_orders(session: int, tables: list[list[Row]], account: Account) -> list[str]:
     """Return the IDs of all tables in the first one's order, others behind their neighbour above.
 
     KEMDy19's two files list the same segments, but for mistakes.
@@ -57,17 +57,14 @@ def merge_orders(kind: str, session: int, tables: list[list[Row]], account: Acco
     order, *others = [list(dict.fromkeys(row.id for row in table)) for table in tables]
     for other in others:
         common = set(order) & set(other)
-        first, second = ([i for i in ids if i in common] for ids in (order, other))
-        if first != second:
-            in_dialogues = list(cut_dialogues(kind, first)) != list(cut_dialogues(kind, second))
-            what = "dialogues" if in_dialogues else "segments"
-            reason = f"the session's two files list the {what} in different orders, F's counts"
+        if [i for i in order if i in common] != [i for i in other if i in common]:
+            reason = "the session's two files list the segments in different orders, F's counts"
             account.note(f"Session{session:02d}", reason, tables[0][0].where.partition(" ")[0])
         place = 0
         for identifier in other:
             if identifier in common:
                 place = order.index(identifier)
-            else:  # only in the other file
+            else:
                 order.insert(place, identifier)
             place += 1
     return order
