@@ -38,7 +38,7 @@ from corpora.account import Account
 from corpora.counts import compare_counts, count_utterances, count_verbatim, is_tied
 from corpora.matching import COLUMNS, VOTES
 from corpora.reading import read_texts_and_lengths, start_workers, write_audio
-from corpora.report import print_account, print_corpus, print_summary, write_report
+from corpora.report import print_account, print_corpus, summarise, write_report
 from corpora.several import Corpus, join, open_corpus
 from corpora.splits import SPLITS, check_not_empty, split_sessions, split_utterances
 from corpora.tree import find_tree
@@ -94,7 +94,7 @@ def main() -> None:
 
     manifest = describe(corpus, sessions, used)
     manifest["reference_range"] = measure_reference(unfinished / "train_audio.npy", written[0])
-    print_summary(manifest)
+    print("\n".join(summarise(manifest)))
     write_report(report, manifest, used, corpus.account)
     manifest["files"] = {}
     for split, rows in zip(SPLITS, written, strict=True):

@@ -11,15 +11,10 @@ from itertools import pairwise, zip_longest
 
 from common.files import UserError
 
-RATERS = 10  # of a file without a header
 TOTAL = "total"
 FIELD = re.compile(r"(?:(?:total|eval).*[\W_])?(emotion|valence|arousal)")
 NAME = re.compile(r"(total).*|(eval(?!uation).*?)(?:[\W_]*(?:emotion|valence|arousal))?")
 SHOWN = 8  # columns of a header that is not understood, from the Segment ID on
-
-
-class HeaderError(Exception):
-    """A header that leaves a doubt about its columns; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +22,7 @@ class Columns:
     """The columns that matter.
 
     emotion, valence, arousal: of the total evaluation.  votes: of each rater's emotion.  start,
-    end: seconds in the dialogue, None where no header says `Wav`.  named: whether the header says
-    where the total evaluation is. If not, it is taken to come first, and the votes have to agree
-    with it in every row.
+    end: seconds in the dialogue, None where no header says `Wav`.
     """
 
     id: int
@@ -39,7 +32,6 @@ class Columns:
     votes: tuple[int, ...]
     start: int | None
     end: int | None
-    named: bool
 
 
 def find_columns(header: list[list[str]], identifier: int, where: str) -> Columns:
@@ -51,31 +43,25 @@ def find_columns(header: list[list[str]], identifier: int, where: str) -> Column
     rows = [[" ".join(cell.casefold().split()) for cell in row] for row in header]
     # The cells above each column, from the top, without the blank ones.
     words = [list(filter(None, cells)) for cells in zip_longest(*rows, fillvalue="")]
-    rated = range(identifier + 1, identifier + 1 + 3 * (1 + RATERS))
     try:
-        if any(words[rated.start : rated.stop]):
-            total, votes, named = find_ratings(words)
-        else:
-            total, votes, named = tuple(rated[:3]), tuple(rated[3::3]), False
-    except HeaderError as error:
+        total, raters = tell_total(find_groups(words))
+    except UserError as error:
         shown = (" | ".join(row[identifier : identifier + SHOWN])[:100] for row in header[-3:])
         raise UserError(
             f"{where}: {error}; expected 'Total Evaluation' and raters such as 'Eval01F', each "
             f"over its own Emotion, Valence, Arousal; the header reads, from the Segment ID "
             f"on: {' / '.join(f'[{line}]' for line in shown)}"
         ) from None
-    return Columns(identifier, *total, votes, *find_times(words), named)
+    return Columns(identifier, *total, tuple(rater[0] for rater in raters), *find_times(words))
 
 
-def find_ratings(words: list[list[str]]) -> tuple[tuple[int, int, int], tuple[int, ...], bool]:
-    """Return the total evaluation's columns, those of the raters' emotions, and Columns.named."""
+def find_groups(words: list[list[str]]) -> dict[tuple[int, int | None, int | None], set[str]]:
+    """Return (emotion, valence, arousal), the columns of each rating, -> the names over them."""
     # A cell near the data says more of its column than one above it, which may be a group's name.
     fields = [[match[1] for match in map(FIELD.fullmatch, cells) if match] for cells in words]
     fields = [found[-1] if found else None for found in fields]
     starts = [column for column, field in enumerate(fields) if field == "emotion"]
-    if not starts:
-        raise HeaderError("no column is headed 'Emotion'")
-    groups: dict[tuple[int, int | None, int | None], set[str]] = {}  # columns -> names
+    groups = {}
     covered: set[int] = set()
     for first, end in pairwise([*starts, len(words)]):
         inside = {fields[column]: column for column in reversed(range(first, end))}
@@ -83,33 +69,29 @@ def find_ratings(words: list[list[str]]) -> tuple[tuple[int, int, int], tuple[in
         columns = range(first, 1 + max(filter(None, group), default=first))
         groups[group] = {name for c in columns for cell in words[c] if (name := name_in(cell))}
         covered.update(columns)
-    for column in sorted(set(range(len(words))) - covered):
-        for cell in words[column]:
+    for column, cells in enumerate(words):
+        for cell in cells if column not in covered else ():
             if name_in(cell) or FIELD.fullmatch(cell):
-                raise HeaderError(f"'{cell}' of column {column + 1} is in no group of 'Emotion'")
-    return check_names(groups)
+                raise UserError(f"'{cell}' of column {column + 1} is in no group of 'Emotion'")
+    return groups
 
 
-def check_names(
-    groups: dict[tuple, set[str]],
-) -> tuple[tuple[int, int, int], tuple[int, ...], bool]:
-    """Return what find_ratings does, by the names of the groups."""
+def tell_total(groups: dict[tuple, set[str]]) -> tuple[tuple[int, int, int], list[tuple]]:
+    """Return the total evaluation's columns, and those of each rater."""
     for group, names in groups.items():
         if len(names) > 1:
             both = "' and '".join(sorted(names))
-            raise HeaderError(f"'{both}' share the 'Emotion' of column {group[0] + 1}")
-    named = any(groups.values())
-    totals = [group for group, names in groups.items() if TOTAL in names or not named]
-    if len(totals) != 1 and named:
-        raise HeaderError(f"{len(totals) or 'no'} groups of columns are named 'Total'")
-    total = totals[0]
-    if None in total:
-        raise HeaderError("the total evaluation lacks 'Valence' or 'Arousal'")
-    raters = [group for group in groups if group != total]
+            raise UserError(f"'{both}' share the 'Emotion' of column {group[0] + 1}")
+    totals = [group for group, names in groups.items() if TOTAL in names]
+    if len(totals) != 1:
+        raise UserError(f"{len(totals) or 'no'} groups of columns are named 'Total'")
+    if None in totals[0]:
+        raise UserError("the total evaluation lacks 'Valence' or 'Arousal'")
+    raters = [group for group in groups if group != totals[0]]
     nameless = [group[0] + 1 for group in raters if not groups[group]]
     if 0 < len(nameless) < len(raters):
-        raise HeaderError(f"the 'Emotion' of column {nameless[0]} is under no rater's name")
-    return total, tuple(group[0] for group in raters), named
+        raise UserError(f"the 'Emotion' of column {nameless[0]} is under no rater's name")
+    return totals[0], raters
 
 
 def name_in(cell: str) -> str | None:

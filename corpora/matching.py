@@ -13,8 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from common.files import LABELS, UserError
-from corpora.annotation import Row, read_annotation
-from corpora.ratings import check_ratings
+from corpora.annotation import Row, check_ratings, read_annotation
 from corpora.tree import TRANSCRIPT, Tree
 from corpora.turns import number_turns
 
@@ -189,7 +188,7 @@ def match_files(
     recording, transcript = tree.find(stem)
     if not recording or not transcript:
         missing = ["no recording"] * (not recording) + ["no transcript"] * (not transcript)
-        tree.account.drop(row.id, tree.refusal(stem) or " and ".join(missing), row.where)
+        tree.account.drop(row.id, " and ".join(missing), row.where)
         return None
     if row.problem:
         raise UserError(f"{row.where}: {row.problem}; correct the cell")
@@ -199,26 +198,21 @@ def match_files(
     if row.remark:
         reason = "Wav time unreadable, left blank"
         tree.account.note(row.id, reason, f"{row.where}: {row.remark}")
-    gender = match["gender"]
     dialogue_number, turn = turns[row.id]
+    is_19 = tree.kind == "KEMDy19"
     return {
-        "id": row.id,
+        **vars(row),
+        **dict(zip(VOTES, row.votes, strict=True)),
         "session": session,
-        "speaker": match["user"] if tree.kind == "KEMDy20" else f"Sess{session:02d}{gender}",
-        "gender": gender,
+        "speaker": f"Sess{session:02d}{match['gender']}" if is_19 else match["user"],
+        "gender": match["gender"],
         "scenario": match["scenario"],
         "dialogue_number": dialogue_number,
         "turn": turn,
-        "wav_start": row.start,
-        "wav_end": row.end,
         "label": row.labels[0],
         "labels": ";".join(row.labels),
-        "valence": row.valence,
-        "arousal": row.arousal,
-        **dict(zip(VOTES, row.votes, strict=True)),
         "recording": recording,
         "transcript": transcript,
-        "where": row.where,
     }
 
 
@@ -237,7 +231,7 @@ def list_unmatched(tree: Tree, annotated: set[str]) -> None:
             entry = {"id": stem.rpartition("/")[2], "reason": reason, "path": path}
             tree.account.orphans.append(entry)
         speaker = SPEAKER.fullmatch(stem.casefold())
-        if speaker and not all(tree.find(stem)) and not tree.refusal(stem):
+        if speaker and not all(tree.find(stem)):
             halves.setdefault(speaker[1], ([], []))[is_text].append(path)
     for spoken, written in halves.values():
         if len(spoken) == len(written) == 1:

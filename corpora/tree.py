@@ -11,7 +11,6 @@ import unicodedata
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 
 from common.files import UserError
@@ -35,7 +34,6 @@ class Tree:
     annotation: session -> {"F", "M" or "E": path}.  sizes: path below root -> bytes, of the
     recordings and transcripts that are where the corpus has them.  places: the same paths by their
     case-folded names, because file systems differ in whether they tell `A.WAV` from `a.wav`.
-    refused: case-folded paths of symbolic links that are not followed -> why.
     """
 
     root: Path
@@ -45,7 +43,6 @@ class Tree:
     account: Account
     sizes: dict[str, int] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
 
     def parse(self, identifier: str, session: int) -> re.Match | None:
         """Return the parts of a Segment ID, None if that is no ID of this session.
@@ -77,12 +74,6 @@ class Tree:
         """Tell whether an ID of this session has both its recording and its transcript."""
         stem = self.stem_of(identifier, session)
         return bool(stem) and all(self.find(stem))
-
-    def refusal(self, stem: str) -> str | None:
-        """Return why a segment's files, or a folder above them, are links not followed."""
-        *above, stem = accumulate(stem.casefold().split("/"), "{}/{}".format)
-        paths = [*above, *(stem + end for end in (*RECORDING, *TRANSCRIPT))]
-        return next(filter(None, map(self.refused.get, paths)), None)
 
     def annotation_paths(self) -> list[Path]:
         """Return the annotation files, by session."""
@@ -186,19 +177,16 @@ def list_files(tree: Tree, folder: str, depth: int) -> None:
     for entry in entries:
         path = f"{folder}/{entry.name}"
         reason = link_problem(tree, Path(entry.path)) if entry.is_symlink() else ""
-        if reason:
-            tree.refused[path.casefold()] = reason
-        elif entry.is_dir() and depth:
-            list_files(tree, path, depth - 1)
-        elif entry.is_dir():
+        if not reason and entry.is_dir():
+            if depth:
+                list_files(tree, path, depth - 1)
+                continue
             reason = "folder below a dialogue"
-        else:
-            reason = file_problem(tree, path, depth)
-            if not reason:
-                tree.sizes[path] = entry.stat().st_size
-                tree.places[path.casefold()] = path
-        if reason:
+        if reason := reason or file_problem(tree, path, depth):
             tree.account.ignore(path, reason)
+        else:
+            tree.sizes[path] = entry.stat().st_size
+            tree.places[path.casefold()] = path
 
 
 def file_problem(tree: Tree, path: str, depth: int) -> str:

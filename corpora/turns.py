@@ -8,13 +8,10 @@ dialogue whose times disagree with the order of its rows is noted and keeps that
 """
 
 import math
+from itertools import pairwise
 
 from corpora.account import Account
 from corpora.annotation import ID_PATTERNS, Row
-
-# More turns of a dialogue out of place are no slips: its order or its times mean something else.
-MANY = 0.10
-FEW = 3
 
 
 def number_turns(
@@ -26,9 +23,8 @@ def number_turns(
     """
     order = merge_orders(session, tables, account)
     dialogues = cut_dialogues(kind, [identifier for identifier in order if identifier in segments])
-    for scenario, identifiers in dialogues.items():
-        timed = [segments[i] for i in identifiers if not math.isnan(segments[i].start)]
-        check_times(f"Session{session:02d} {scenario}", timed, account)
+    for identifiers in dialogues.values():
+        check_times([segments[identifier] for identifier in identifiers], account)
     return {
         identifier: (number, turn)
         for number, identifiers in enumerate(dialogues.values(), 1)
@@ -70,31 +66,11 @@ def merge_orders(session: int, tables: list[list[Row]], account: Account) -> lis
     return order
 
 
-def check_times(dialogue: str, rows: list[Row], account: Account) -> None:
-    """Note the turns of a dialogue whose `Wav` start is not in the order of the others'.
+def check_times(rows: list[Row], account: Account) -> None:
+    """Note the turns of a dialogue that start before the one above them.
 
     Two who speak at once may be listed either way.
     """
-    wrong = []
-    for place in out_of_order([row.start for row in rows]):
-        row, near = rows[place], rows[max(0, place - 1) : place + 2]
-        if not any(row.start < o.end and o.start < row.end for o in near if o is not row):
-            wrong.append(row)
-    if len(wrong) > max(FEW - 1, MANY * len(rows)):
-        reason = "turns are not in the order of their Wav times: the annotation's order counts"
-        account.note(dialogue, reason, f"{len(wrong)} of {len(rows)} turns, {wrong[0].where} ...")
-        return
-    for row in wrong:
-        account.note(row.id, "Wav start is not in the order of the turns", row.where)
-
-
-def out_of_order(values: list[float]) -> list[int]:
-    """Return the fewest places without which the values never fall."""
-    if values == sorted(values):
-        return []
-    runs: list[list[int]] = []  # of each place the longest rising run that ends there
-    for place, value in enumerate(values):
-        before = [run for run in runs if values[run[-1]] <= value]
-        runs.append([*max(reversed(before), key=len, default=[]), place])
-    kept = max(reversed(runs), key=len)
-    return [place for place in range(len(values)) if place not in kept]
+    for above, row in pairwise(row for row in rows if not math.isnan(row.wav_start)):
+        if row.wav_start < above.wav_start and not row.wav_end > above.wav_start:
+            account.note(row.id, "Wav start is before that of the turn above", row.where)

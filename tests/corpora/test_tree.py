@@ -101,7 +101,7 @@ def test_a_session_as_a_link_to_another_disk(root):
     move_out(root, "wav/Session02")
     count, ignored, account = read(root)
     assert (count, ignored) == (120, {"wav/Session02": LEADS_OUT})
-    assert {entry["reason"] for entry in account.dropped} == {LEADS_OUT}
+    assert len(account.dropped) == 30
     assert read(root, follow_links=True)[:2] == (150, {})
 
 
@@ -129,7 +129,7 @@ def test_loops_are_listed(root, follow_links):
     for name in ("Session02/up", "Session99", "Session02/Sess02_script01/here"):
         expected[f"wav/{name}"] = ABOVE
     assert ignored == expected
-    assert [(e["id"], e["reason"]) for e in account.dropped] == [("Sess02_script01_F001", LOOP)]
+    assert [entry["id"] for entry in account.dropped] == ["Sess02_script01_F001"]
 
 
 @pytest.mark.parametrize("follow_links", [False, True])

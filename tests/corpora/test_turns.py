@@ -7,11 +7,9 @@ from dataclasses import replace
 import hostile
 import pytest
 
-from corpora.turns import out_of_order
 from extras.sample.writer import KEMDY20, Segment, unanimous
 
-SLIP = "Wav start is not in the order of the turns"
-WIDE = "turns are not in the order of their Wav times: the annotation's order counts"
+SLIP = "Wav start is before that of the turn above"
 
 
 def read(root, *changes, kind="KEMDy19", style=None):
@@ -110,13 +108,9 @@ def test_a_dialogue_that_cannot_be_used_keeps_its_number(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("what", "move"),
-    [
-        ("dialogues", lambda lines: [*lines[20:], *lines[:20]]),
-        ("segments", lambda lines: [lines[1], lines[0], *lines[2:]]),
-    ],
+    "move", [lambda rows: [*rows[20:], *rows[:20]], lambda rows: [rows[1], rows[0], *rows[2:]]]
 )
-def test_files_in_different_orders_are_noted(tmp_path, what, move):
+def test_files_in_different_orders_are_noted(tmp_path, move):
     hostile.write(tmp_path, "KEMDy19", [])
     path = tmp_path / "annotation" / "Session02_M_res.csv"
     lines = path.read_text().splitlines()
@@ -124,7 +118,7 @@ def test_files_in_different_orders_are_noted(tmp_path, what, move):
     utterances, account = hostile.read(tmp_path)
     assert [numbers(utterances)[2, name] for name in ORDERS[0]] == [1, 2, 3]
     assert [utterances[f"Sess02_script01_{n}"].turn for n in ("F001", "M001")] == [1, 2]
-    reason = f"the session's two files list the {what} in different orders, F's counts"
+    reason = "the session's two files list the segments in different orders, F's counts"
     assert noted(account) == [("Session02", reason)]
 
 
@@ -158,35 +152,12 @@ def test_a_row_missing_from_one_file_shifts_nobody(tmp_path):
     assert noted(account) == []
 
 
-def test_a_slip_of_the_clock_is_noted_by_its_id(tmp_path):
-    """One early start, however far off, is one slip and not that of all turns around it."""
-    change = hostile.edit("Sess02_script01_M002", start=999.0)
+def test_a_slip_of_the_clock_is_noted_and_moves_no_turn(tmp_path):
+    change = hostile.edit("Sess02_script01_M002", start=1.0, end=1.1)
     utterances, account = read(tmp_path, change)
     assert noted(account) == [("Sess02_script01_M002", SLIP)]
-    assert (utterances["Sess02_script01_M002"].turn, utterances["Sess02_script01_F003"].turn) == (
-        4,
-        5,
-    )
-
-
-@pytest.mark.parametrize("slips", [2, 3])
-def test_three_slips_of_ten_turns_are_no_longer_slips(tmp_path, slips):
-    late = ["Sess02_script01_M002", "Sess02_script01_F001", "Sess02_script01_F003"][:slips]
-    changes = [hostile.edit(name, start=900.0 - place) for place, name in enumerate(late)]
-    _, account = read(tmp_path, *changes)
-    said = noted(account)
-    assert said == [("Session02 script01", WIDE)] if slips > 2 else len(said) == 2
-
-
-def test_a_dialogue_whose_clock_runs_backwards_is_noted_once(tmp_path):
-    def reverse(sessions):
-        for number, segment in enumerate(sessions[1].segments[:10]):
-            hostile.edit(segment.id, start=100.0 - number)(sessions)
-
-    utterances, account = read(tmp_path, reverse)
-    assert noted(account) == [("Session02 script01", WIDE)]
-    assert account.noted[0]["where"].startswith("9 of 10 turns")
-    assert utterances["Sess02_script01_F002"].turn == 3
+    turns = [utterances[f"Sess02_script01_{name}"].turn for name in ("F002", "M002", "F003")]
+    assert turns == [3, 4, 5]
 
 
 def test_blank_and_unreadable_times(tmp_path):
@@ -246,23 +217,3 @@ def test_turns_may_overlap(tmp_path, kind, listed_by):
     found = sorted((u.turn, u.wav_start) for u in utterances.values() if u.session == 2)
     assert found == list(enumerate((start for start, _ in spans), 1))
     assert noted(account) == []
-
-
-@pytest.mark.parametrize(
-    "values, fewest",
-    [
-        ([], 0),
-        ([1.0], 0),
-        ([1.0, 1.0, 2.0], 0),
-        ([1.0, 9.0, 2.0, 3.0], 1),
-        ([5.0, 1.0, 2.0, 3.0], 1),
-        ([1.0, 2.0, 3.0, 0.0], 1),
-        ([1.0, 3.0, 5.0, 2.0, 4.0, 6.0], 2),  # sorted by speaker
-        ([4.0, 3.0, 2.0, 1.0], 3),
-    ],
-)
-def test_fewest_places_out_of_order(values, fewest):
-    places = out_of_order(values)
-    left = [value for place, value in enumerate(values) if place not in places]
-    assert left == sorted(left)
-    assert len(places) == fewest
