@@ -130,7 +130,7 @@ def describe(corpus: Corpus, sessions: dict[str, list[int]], used: pd.DataFrame)
     # The published counts are of one corpus: of several, each is checked when it is read alone.
     if len(corpus.trees) == 1 and not corpus.synthetic:
         paper_rules = (TIES, TEXT_STYLE) == ("first", "hangul")
-        known_counts = compare_counts(corpus.trees[0], account, corpus.table, used, paper_rules)
+        known_counts = compare_counts(corpus.trees[0], corpus.table, used, paper_rules)
     return {
         "corpus": corpus.describe(),
         "synthetic": corpus.synthetic,

@@ -16,15 +16,10 @@ from corpora.account import Account
 from corpora.header import Columns, find_columns
 from corpora.transcripts import decode
 
+DIALOGUE = r"Sess(?P<session>[0-9]{2,})_(?P<scenario>(?:script|impro)[0-9]{2,})"
 ID_PATTERNS = {
-    "KEMDy19": re.compile(
-        r"Sess(?P<session>[0-9]{2,})_(?P<scenario>(?:script|impro)[0-9]{2,})"
-        r"_(?P<gender>[FM])[0-9]{3,}"
-    ),
-    "KEMDy20": re.compile(
-        r"Sess(?P<session>[0-9]{2,})_(?P<scenario>(?:script|impro)[0-9]{2,})"
-        r"_(?P<user>User[0-9]{3,}(?P<gender>[FM]))_[0-9]{3,}"
-    ),
+    "KEMDy19": re.compile(DIALOGUE + r"_(?P<gender>[FM])[0-9]{3,}"),
+    "KEMDy20": re.compile(DIALOGUE + r"_(?P<user>User[0-9]{3,}(?P<gender>[FM]))_[0-9]{3,}"),
 }
 EXAMPLE_IDS = {"KEMDy19": "Sess01_script01_F001", "KEMDy20": "Sess01_script01_User002M_001"}
 MISSPELT = {"disqust": "disgust"}

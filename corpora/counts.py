@@ -6,7 +6,6 @@ A later release may have been repaired, so a difference is information and no er
 import pandas as pd
 
 from common.files import LABELS, SAMPLE_RATE
-from corpora.account import Account
 from corpora.splits import SPLITS
 from corpora.tree import Tree
 
@@ -66,7 +65,7 @@ def count_verbatim(used: pd.DataFrame) -> dict[str, dict[str, dict[str, int]]]:
 
 
 def compare_counts(
-    tree: Tree, account: Account, matched: pd.DataFrame, used: pd.DataFrame, paper_rules: bool
+    tree: Tree, matched: pd.DataFrame, used: pd.DataFrame, paper_rules: bool
 ) -> list[dict] | None:
     """Return {count, expected, found} of a full corpus, None for one that lacks parts.
 
@@ -74,15 +73,14 @@ def compare_counts(
     `used` was made by the paper's rules, ties to the first label and Hangul only. The paper's rows
     had no repaired IDs.
     """
-    last = {"KEMDy19": 20, "KEMDy20": 40}[tree.kind]
-    dialogues = len(matched[["session", "scenario"]].drop_duplicates())
-    if set(tree.annotation) != set(range(1, last + 1)):
+    last, dialogues = {"KEMDy19": (20, 200), "KEMDy20": (40, 0)}[tree.kind]
+    found = len(matched[["session", "scenario"]].drop_duplicates())
+    if set(tree.annotation) != set(range(1, last + 1)) or found < dialogues:
         return None
+    account = tree.account
     table = [("annotation files", 40, account.annotation_files)]
     if tree.kind == "KEMDy20":
         table += [("utterances with recording and transcript", 13462, len(matched))]
-    elif dialogues < 200:
-        return None
     else:
         repaired = [entry["id"] for entry in account.repaired]
         as_released = matched[~matched["id"].isin(repaired)]

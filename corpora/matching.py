@@ -60,7 +60,7 @@ def read_corpus(tree: Tree) -> pd.DataFrame:
         annotated.update(stem.casefold() for i in rows if (stem := tree.stem_of(i, session)))
         segments = {i: row for i, row in rows.items() if tree.has_files(i, session)}
         segments |= {row.id: row for row in spoken}
-        turns |= number_turns(tree.kind, session, tables, segments, account)
+        turns |= number_turns(session, tables, segments, account)
         spoken_in += [(session, row) for row in spoken]
     matched = [match_files(tree, *pair, turns) for pair in keep_one_each(tree, spoken_in)]
     utterances = sorted(filter(None, matched), key=lambda utterance: utterance["id"])

@@ -11,38 +11,27 @@ import math
 from itertools import pairwise
 
 from corpora.account import Account
-from corpora.annotation import ID_PATTERNS, Row
+from corpora.annotation import Row
 
 
 def number_turns(
-    kind: str, session: int, tables: list[list[Row]], segments: dict[str, Row], account: Account
+    session: int, tables: list[list[Row]], segments: dict[str, Row], account: Account
 ) -> dict[str, tuple[int, int]]:
     """Return ID -> (number of the dialogue in the session, of the turn in the dialogue), from 1.
 
     tables: rows of each annotation file, IDs repaired.  segments: ID -> row, of every segment.
     """
-    order = merge_orders(session, tables, account)
-    dialogues = cut_dialogues(kind, [identifier for identifier in order if identifier in segments])
-    for identifiers in dialogues.values():
-        check_times([segments[identifier] for identifier in identifiers], account)
-    return {
-        identifier: (number, turn)
-        for number, identifiers in enumerate(dialogues.values(), 1)
-        for turn, identifier in enumerate(identifiers, 1)
-    }
-
-
-def cut_dialogues(kind: str, identifiers: list[str]) -> dict[str, list[str]]:
-    """Return the IDs of each dialogue by its name; dialogues in the order of their middle rows.
-
-    So a single row in a wrong place moves no dialogue.
-    """
-    dialogues: dict[str, list[tuple[int, str]]] = {}
-    for place, identifier in enumerate(identifiers):
-        if match := ID_PATTERNS[kind].fullmatch(identifier):
-            dialogues.setdefault(match["scenario"], []).append((place, identifier))
-    by_middle = sorted(dialogues.items(), key=lambda item: item[1][len(item[1]) // 2])
-    return {name: [identifier for _, identifier in turns] for name, turns in by_middle}
+    order = [i for i in merge_orders(session, tables, account) if i in segments]
+    dialogues: dict[str, list[int]] = {}  # name -> places in the order
+    for place, identifier in enumerate(order):
+        dialogues.setdefault(identifier.split("_")[1], []).append(place)
+    # By their middle rows: so a single row in a wrong place moves no dialogue.
+    by_middle = sorted(dialogues.values(), key=lambda places: places[len(places) // 2])
+    numbers = {}
+    for number, places in enumerate(by_middle, 1):
+        check_times([segments[order[place]] for place in places], account)
+        numbers |= {order[place]: (number, turn) for turn, place in enumerate(places, 1)}
+    return numbers
 
 
 def merge_orders(session: int, tables: list[list[Row]], account: Account) -> list[str]:

@@ -260,7 +260,7 @@ def test_known_counts_of_a_full_corpus_name_every_difference():
     tree.account.repaired = [{"id": "3-1"}, {"id": "18-2"}]
     found = {
         entry["count"]: (entry["expected"], entry["found"])
-        for entry in compare_counts(tree, tree.account, table, table[:-5], True)
+        for entry in compare_counts(tree, table, table[:-5], True)
     }
     assert found["annotation rows"] == (20566, 7)
     assert found["of these with recording and transcript"] == (10274, 198)
@@ -269,7 +269,7 @@ def test_known_counts_of_a_full_corpus_name_every_difference():
     assert found["the paper's rows"] == (10256, 193)
     assert found["the paper's rows, sessions 1-16"] == (8231, 159)
     assert found["the paper's rows, sessions 17-20"] == (2025, 34)
-    rules = compare_counts(tree, tree.account, table, table, False)
+    rules = compare_counts(tree, table, table, False)
     assert "the paper's rows" not in {entry["count"] for entry in rules}
 
 
@@ -282,4 +282,4 @@ def test_known_counts_of_a_full_corpus_name_every_difference():
 )
 def test_only_a_full_corpus_is_compared(kind, sessions, dialogues, is_full):
     tree, table = full(kind, sessions, dialogues)
-    assert (compare_counts(tree, tree.account, table, table, True) is not None) == is_full
+    assert (compare_counts(tree, table, table, True) is not None) == is_full
