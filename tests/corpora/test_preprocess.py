@@ -162,7 +162,8 @@ def test_valence_and_arousal_stay_in_their_columns(run, tmp_path, kind):
 def test_transcripts_are_cleaned_as_asked(run, tmp_path, style, expected):
     change = hostile.edit("Sess01_script01_F001", text="b/ (어제+그제) 3시에 왔어?")
     data = run(write_changed(tmp_path / "corpus", "KEMDy19", change), **style)
-    assert read(data, "train")[0]["text"] == expected
+    (row,) = (row for row in read(data, "train") if row["id"] == "Sess01_script01_F001")
+    assert row["text"] == expected
 
 
 def test_a_person_of_kemdy20_who_comes_again_is_one_speaker(run, tmp_path):
@@ -245,7 +246,8 @@ def test_blank_means_and_times_come_back_as_nan(run, tmp_path):
     times = hostile.edit(first, start="", end="")
     data = run(write_changed(tmp_path / "corpus", "KEMDy19", means, times))
     names = ["valence", "arousal", "wav_start", "wav_end"]
-    assert [read(data, "train")[0][name] for name in names] == [""] * 4
+    (row,) = (row for row in read(data, "train") if row["id"] == first)
+    assert [row[name] for name in names] == [""] * 4
     table = load_data(data, *SPLITS).table.set_index("id")
     assert table.loc[first, names].isna().all()
     assert table[names].isna().to_numpy().sum() == 4
