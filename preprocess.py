@@ -36,9 +36,9 @@ from common import sound
 from common.files import LABELS, Stage, sha256, write_json, write_text
 from corpora.account import Account
 from corpora.counts import compare_counts, count_utterances, count_verbatim, is_tied
-from corpora.matching import VOTES
+from corpora.matching import COLUMNS, VOTES
 from corpora.reading import read_texts_and_lengths, start_workers, write_audio
-from corpora.report import print_account, print_corpus, print_summary, write_report
+from corpora.report import print_account, print_corpus, summarise, write_report
 from corpora.several import Corpus, join, open_corpus
 from corpora.splits import SPLITS, check_not_empty, split_sessions, split_utterances
 from corpora.tree import find_tree
@@ -59,11 +59,6 @@ CLUSTER = ""  # address of a Dask scheduler, tcp://host:8786; empty: this machin
 # ------------------------------------------------------------------------------------------------
 
 MEASURED = 1000  # training recordings, at most, that the reference range is made of
-COLUMNS = [
-    *("id", "session", "speaker", "gender", "scenario", "dialogue_number", "turn"),
-    *("wav_start", "wav_end", "label", "labels", "text", "valence", "arousal", *VOTES),
-    *("first_sample", "sample_count"),
-]
 
 
 def main() -> None:
@@ -99,7 +94,7 @@ def main() -> None:
 
     manifest = describe(corpus, sessions, used)
     manifest["reference_range"] = measure_reference(unfinished / "train_audio.npy", written[0])
-    print_summary(manifest)
+    print("\n".join(summarise(manifest)))
     write_report(report, manifest, used, corpus.account)
     manifest["files"] = {}
     for split, rows in zip(SPLITS, written, strict=True):
@@ -135,7 +130,7 @@ def describe(corpus: Corpus, sessions: dict[str, list[int]], used: pd.DataFrame)
     # The published counts are of one corpus: of several, each is checked when it is read alone.
     if len(corpus.trees) == 1 and not corpus.synthetic:
         paper_rules = (TIES, TEXT_STYLE) == ("first", "hangul")
-        known_counts = compare_counts(corpus.trees[0], account, corpus.table, used, paper_rules)
+        known_counts = compare_counts(corpus.trees[0], corpus.table, used, paper_rules)
     return {
         "corpus": corpus.describe(),
         "synthetic": corpus.synthetic,
@@ -170,7 +165,7 @@ def measure_reference(path: Path, rows: pd.DataFrame) -> dict[str, list[float]]:
 
 def write_table(path: Path, rows: pd.DataFrame) -> None:
     """Write a split's table; texts hold neither tabs nor quotation marks, so nothing is quoted."""
-    columns = [*COLUMNS, *(["corpus"] if "corpus" in rows else [])]
+    columns = [*COLUMNS, "first_sample", "sample_count", *(["corpus"] if "corpus" in rows else [])]
     style = {"sep": "\t", "quoting": csv.QUOTE_NONE, "lineterminator": "\n"}
     write_text(path, rows[columns].to_csv(index=False, float_format="%.10g", **style))
 

@@ -39,11 +39,8 @@ class Account:
         for name, value in vars(other).items():
             if name in LISTS:
                 value = [
-                    {
-                        key: text if key == "reason" else f"{corpus}:{text}"
-                        for key, text in e.items()
-                    }
-                    for e in value
+                    {k: v if k == "reason" else f"{corpus}:{v}" for k, v in entry.items()}
+                    for entry in value
                 ]
             setattr(self, name, getattr(self, name) + value)
 

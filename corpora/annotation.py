@@ -1,4 +1,7 @@
-"""Annotation files of KEMDy19 and KEMDy20: CSV -> rated rows."""
+"""Annotation files of KEMDy19 and KEMDy20: CSV -> rated rows.
+
+The header says where the labels are; the votes tell whether that is so.
+"""
 
 import csv
 import math
@@ -9,21 +12,27 @@ from functools import lru_cache
 from pathlib import Path
 
 from common.files import LABELS, UserError
+from corpora.account import Account
 from corpora.header import Columns, find_columns
 from corpora.transcripts import decode
 
+DIALOGUE = r"Sess(?P<session>[0-9]{2,})_(?P<scenario>(?:script|impro)[0-9]{2,})"
 ID_PATTERNS = {
-    "KEMDy19": re.compile(
-        r"Sess(?P<session>[0-9]{2,})_(?P<scenario>(?:script|impro)[0-9]{2,})"
-        r"_(?P<gender>[FM])[0-9]{3,}"
-    ),
-    "KEMDy20": re.compile(
-        r"Sess(?P<session>[0-9]{2,})_(?P<scenario>(?:script|impro)[0-9]{2,})"
-        r"_(?P<user>User[0-9]{3,}(?P<gender>[FM]))_[0-9]{3,}"
-    ),
+    "KEMDy19": re.compile(DIALOGUE + r"_(?P<gender>[FM])[0-9]{3,}"),
+    "KEMDy20": re.compile(DIALOGUE + r"_(?P<user>User[0-9]{3,}(?P<gender>[FM]))_[0-9]{3,}"),
 }
 EXAMPLE_IDS = {"KEMDy19": "Sess01_script01_F001", "KEMDy20": "Sess01_script01_User002M_001"}
 MISSPELT = {"disqust": "disgust"}
+RATERS = 10
+# Up to so many rows of a file may contradict its votes. A release has odd rows, but few. One
+# rater's column in the place of the labels contradicts far more: every tie (6 % of KEMDy19's rows)
+# and every row where that rater is outvoted (29 % of the sample corpus's).
+MANY = 0.10
+FEW = 3  # of a short file, one or two odd rows are more than a tenth; but not all of them are odd
+
+OUTVOTED = "label is not what most raters chose"
+OFF_SCALE = "mean valence or arousal outside 1-5"
+SILENT_RATERS = "not every rater chose a label"
 
 
 @dataclass(frozen=True)
@@ -32,9 +41,9 @@ class Row:
 
     labels: majority label, or several that tie, in the file's order.  valence, arousal: means, nan
     where the cell is blank.  votes: raters per label, in the order of LABELS; a rater who names two
-    has a vote for each.  voters: raters who named any.  start, end: seconds in the dialogue, or
-    nan.  problem: the first unreadable cell, which stops the stage if the row is used; remark: one
-    of the times, which does not; "" if there is none.
+    has a vote for each.  voters: raters who named any.  wav_start, wav_end: seconds in the
+    dialogue, or nan.  problem: the first unreadable cell, which stops the stage if the row is used;
+    remark: one of the times, which does not; "" if there is none.
     """
 
     id: str
@@ -43,8 +52,8 @@ class Row:
     arousal: float
     votes: tuple[int, ...]
     voters: int
-    start: float
-    end: float
+    wav_start: float
+    wav_end: float
     problem: str
     remark: str
     where: str
@@ -74,38 +83,26 @@ def read_header(table: list[list[str]], kind: str, path: Path) -> tuple[list[lis
 
     Data begin with the first row that holds an ID or a label: the first ID may be a wrong one.
     """
-
-    def id_columns(row: list[str]) -> list[int]:
-        pattern = ID_PATTERNS[kind]
-        return [c for c, value in enumerate(row) if pattern.fullmatch(value.strip())]
-
-    found = next(filter(None, map(id_columns, table)), None)
+    pattern = ID_PATTERNS[kind]
+    ids = [[c for c, text in enumerate(row) if pattern.fullmatch(text.strip())] for row in table]
+    found = next(filter(None, ids), None)
     if found is None:
-        names = ", ".join(value.strip() for value in (table or [[]])[0] if value.strip())[:100]
-        begin = f"{len(table)} rows, the first one: {names}" if table else "an empty file"
+        first = ", ".join(filter(None, table[0]))[:100] if table else "an empty file"
         raise UserError(
             f"{path} is no annotation file of {kind}: expected two header rows with 'Segment ID' "
-            f"and 'Total Evaluation', then IDs such as {EXAMPLE_IDS[kind]}; found {begin}"
+            f"and 'Total Evaluation', then IDs such as {EXAMPLE_IDS[kind]}; found {first}"
         )
-    first = next(n for n, row in enumerate(table) if id_columns(row) or any(map(is_label, row)))
-    header = table[:first]
-    named = [c for row in header for c in range(len(row)) if cell(row, c).lower() == "segment id"]
-    chosen = [column for column in found if column in named] if named else found
+    rated = [any(text.strip().lower() in LABELS for text in row) for row in table]
+    header = table[: next(n for n in range(len(table)) if ids[n] or rated[n])]
+    named = {c for row in header for c in range(len(row)) if cell(row, c).lower() == "segment id"}
+    chosen = [column for column in found if column in named or not named]
     if len(chosen) != 1:
-        columns = ", ".join(str(column + 1) for column in found)
+        places = (", ".join(str(c + 1) for c in sorted(columns)) for columns in (found, named))
         raise UserError(
-            f"{path}: IDs stand in column {columns}, the name 'Segment ID' over column "
-            f"{', '.join(str(c + 1) for c in named) or 'none'}: one column must have both"
+            "{}: IDs stand in column {}, the name 'Segment ID' over column {}: one column must "
+            "have both".format(path, *places)
         )
     return header, chosen[0]
-
-
-def is_label(text: str) -> bool:
-    """Tell whether a cell names emotions and nothing else."""
-    try:
-        return bool(read_labels(text))
-    except ValueError:
-        return False
 
 
 def cell(row: list[str], column: int | None) -> str:
@@ -118,18 +115,17 @@ def read_row(row: list[str], columns: Columns, where: str) -> Row:
     problems: list[str] = []
     remarks: list[str] = []
 
-    def take(name: str, column: int | None, read: Callable, blank: object, faults: list) -> object:
+    def take(name: str, column: int | None, read: Callable, faults: list[str] = problems) -> object:
         try:
             return read(cell(row, column))
         except ValueError as error:
             faults.append(f"{error} (column {column + 1}, {name})")
-            return blank
+            return read("")
 
-    total = columns.total
-    labels = take("Emotion", total.emotion, read_labels, (), problems)
-    valence = take("Valence", total.valence, read_number, math.nan, problems)
-    arousal = take("Arousal", total.arousal, read_number, math.nan, problems)
-    raters = [take("a rater", column, read_labels, (), problems) for column in columns.votes]
+    labels = take("Emotion", columns.emotion, read_labels)
+    valence = take("Valence", columns.valence, read_number)
+    arousal = take("Arousal", columns.arousal, read_number)
+    raters = [take("a rater", column, read_labels) for column in columns.votes]
     votes = [label for chosen in raters for label in chosen]
     return Row(
         id=cell(row, columns.id),
@@ -138,10 +134,10 @@ def read_row(row: list[str], columns: Columns, where: str) -> Row:
         arousal=arousal,
         votes=tuple(votes.count(label) for label in LABELS),
         voters=sum(map(bool, raters)),
-        start=take("Wav start", columns.start, read_number, math.nan, remarks),
-        end=take("Wav end", columns.end, read_number, math.nan, remarks),
-        problem=problems[0] if problems else "",
-        remark=remarks[0] if remarks else "",
+        wav_start=take("Wav start", columns.start, read_number, remarks),
+        wav_end=take("Wav end", columns.end, read_number, remarks),
+        problem=next(iter(problems), ""),
+        remark=next(iter(remarks), ""),
         where=where,
     )
 
@@ -166,3 +162,49 @@ def read_number(text: str) -> float:
     if math.isinf(number):
         raise ValueError(f"'{text}' is not a number")
     return number
+
+
+def check_ratings(rows: list[Row], columns: Columns, where: str, account: Account) -> None:
+    """Note every row whose label, means and votes do not go together.
+
+    Raises UserError if those are so many that the columns must be others than they seem, and if
+    there is no row that can be read.
+    """
+    readable = [row for row in rows if not row.problem]
+    if not readable:
+        raise UserError(
+            f"{where}: none of its {len(rows)} rows can be read: {rows[0].where}, "
+            f"{rows[0].problem}; numbers have a decimal point and emotions are English words: "
+            "take the file as it was released"
+        )
+    if len(columns.votes) != RATERS:
+        account.note(where, f"{len(columns.votes)} raters, not {RATERS}", where)
+    tolerated = min(max(FEW - 1, MANY * len(readable)), len(readable) - 1)
+    outvoted = [row for row in readable if columns.votes and set(row.labels) != find_winners(row)]
+    off_scale = [
+        r for r in readable if any(mean < 1 or mean > 5 for mean in (r.valence, r.arousal))
+    ]
+    # Raters may be missing, even in a whole session: the labels are right all the same.
+    silent = [row for row in readable if row.labels and row.voters < len(columns.votes)]
+    for reason, wrong in ((OUTVOTED, outvoted), (OFF_SCALE, off_scale), (SILENT_RATERS, silent)):
+        if len(wrong) > tolerated and reason != SILENT_RATERS:
+            raise UserError(
+                f"{where}: {reason} in {len(wrong)} of {len(readable)} rows, so the columns are "
+                f"not what the header says; the first is {wrong[0].where}, {describe(wrong[0])}; "
+                "correct the file's header, or take the file as it was released"
+            )
+        for row in wrong:
+            account.note(row.id, reason, f"{row.where}: {describe(row)}")
+
+
+def find_winners(row: Row) -> set[str]:
+    """Return the labels with most votes; none where nobody voted."""
+    most = max(row.votes)
+    return {label for label, votes in zip(LABELS, row.votes, strict=True) if votes == most > 0}
+
+
+def describe(row: Row) -> str:
+    """Return `Sess01_script01_F001: fear 9 -3, votes happy 10`."""
+    votes = [f"{label} {n}" for label, n in zip(LABELS, row.votes, strict=True) if n]
+    label = ";".join(row.labels) or "no label"
+    return f"{row.id}: {label} {row.valence:g} {row.arousal:g}, votes {' '.join(votes) or 'none'}"

@@ -68,21 +68,20 @@ def read_texts_and_lengths(
     parallel: joblib.Parallel, root: Path, table: pd.DataFrame, style: str, account: Account
 ) -> pd.DataFrame:
     """Return the utterances with text and `sample_count`; drop those that cannot be used."""
-    paths = [[f"{root.resolve()}/{path}" for path in table[x]] for x in ("transcript", "recording")]
-    calls = ((transcript, recording, style) for transcript, recording in zip(*paths, strict=True))
+    paths = (f"{root.resolve()}/" + table[name] for name in ("transcript", "recording"))
+    calls = ((*pair, style) for pair in zip(*paths, strict=True))
     results = run_all(parallel, read_text_and_length, calls, len(table), "transcripts, headers")
-    texts, counts, problems = zip(*results, strict=True) if results else ((), (), ())
-    table = table.assign(text=np.array(texts, object), sample_count=np.array(counts, int))
-    return drop_problems(table, problems, account)
+    columns = ["text", "sample_count", "problem"]
+    read = pd.DataFrame(results, table.index, columns, object).astype({"sample_count": int})
+    return drop_problems(table.assign(**read[columns[:2]]), read["problem"], account)
 
 
 def drop_problems(table: pd.DataFrame, problems: Iterable[str], account: Account) -> pd.DataFrame:
     """Return the rows without a problem; problems: one a row, "" for none."""
-    problems = np.array(problems, object)
     for row, problem in zip(table.itertuples(), problems, strict=True):
         if problem:
             account.drop(row.id, problem, row.where)
-    return table[problems == ""].reset_index(drop=True)
+    return table[[not problem for problem in problems]].reset_index(drop=True)
 
 
 def read_text_and_length(transcript: str, recording: str, style: str) -> tuple[str, int, str]:

@@ -42,13 +42,9 @@ def measure(path: str, longest: int = LONGEST) -> int:
     short = SHORT_DATA.search(info.extra_info)
     if short and int(short[2]) < int(short[1]) < STREAMED:
         raise RecordingError("recording truncated")
-    if not info.frames:
-        raise RecordingError("recording empty")
     if info.frames >= UNKNOWN:
         raise RecordingError("recording of unknown length")
-    if info.frames * info.channels > MOST_VALUES * longest:
-        raise RecordingError("recording of too many samples")
-    return check_length(resampled_length(info.frames, info.samplerate), longest)
+    return check_length(info.frames, info, longest)
 
 
 def measure_mpeg(path: str, longest: int) -> int:
@@ -58,20 +54,21 @@ def measure_mpeg(path: str, longest: int) -> int:
     with file:
         for block in mpeg.blocks(file):
             count += len(block)
-            if count * file.channels > MOST_VALUES * longest:
-                raise RecordingError("recording of too many samples")
-            check_length(resampled_length(count, file.samplerate), longest)
-    if not count:
-        raise RecordingError("recording empty")
+            check_length(count, file, longest)
     if count < promised:
         raise RecordingError("recording truncated")
     if mpeg.is_whole(count, promised):
         count = soundfile.info(name_of(path)).frames
-    return resampled_length(count, file.samplerate)
+    return check_length(count, file, longest)
 
 
-def check_length(length: int, longest: int) -> int:
-    """Return a length in samples, or raise RecordingError for one above the longest."""
+def check_length(frames: int, file: soundfile.SoundFile, longest: int) -> int:
+    """Return the length at 16 kHz of so many frames of a file; RecordingError if it is refused."""
+    if not frames:
+        raise RecordingError("recording empty")
+    if frames * file.channels > MOST_VALUES * longest:
+        raise RecordingError("recording of too many samples")
+    length = resampled_length(frames, file.samplerate)
     if length > longest:
         raise RecordingError(f"recording longer than {longest // (60 * SAMPLE_RATE)} minutes")
     return length
@@ -135,11 +132,8 @@ def inspect(samples: np.ndarray, full_scale: int) -> list[str]:
     peak = max(float(samples.max()), -float(samples.min()))
     if peak < SILENT_LEVEL * full_scale:
         return ["near-silent"]
-    if peak >= limit and np.count_nonzero((samples >= limit) | (samples <= -limit)) >= (
-        CLIPPED_SAMPLES
-    ):
-        return ["clipped"]
-    return []
+    clipped = peak >= limit and np.count_nonzero((samples >= limit) | (samples <= -limit))
+    return ["clipped"] if clipped >= CLIPPED_SAMPLES else []
 
 
 def name_of(path: str) -> str | bytes:

@@ -31,28 +31,10 @@ def print_account(account: Account) -> None:
         print(f"{name + ':':9} {count:5d}  {reason}")
 
 
-def print_summary(manifest: dict) -> None:
-    """Print utterances per split and class, known counts and repeated transcripts."""
-    print(show(table_splits(manifest)))
-    if manifest["known_counts"] is not None:
-        different = table_known_counts(manifest)
-        total = len(manifest["known_counts"])
-        print(f"{len(different)} of {total} known counts differ from this copy's")
-        if len(different):
-            print(show(different))
-    print("\n".join(describe_texts_and_ties(manifest)))
-
-
-def show(table: pd.DataFrame) -> str:
-    """Return a table for the screen, its first column to the left."""
-    first, *others = table.columns
-    return table.set_index(first)[others].rename_axis(None).rename_axis(first, axis=1).to_string()
-
-
-def table_splits(manifest: dict) -> pd.DataFrame:
-    """Return the table of utterances per split and class."""
+def summarise(manifest: dict) -> list[str]:
+    """Return utterances per split and class, known counts and repeated transcripts, in Markdown."""
     counts = manifest["counts"]
-    return pd.DataFrame(
+    splits = pd.DataFrame(
         {
             "split": split,
             "sessions": format_sessions(manifest["sessions"][split]),
@@ -62,35 +44,26 @@ def table_splits(manifest: dict) -> pd.DataFrame:
         }
         for split in SPLITS
     )
-
-
-def table_known_counts(manifest: dict) -> pd.DataFrame:
-    """Return the table of published counts that differ from this copy's."""
-    rows = [
-        (entry["count"], f"{entry['expected']:,}", f"{entry['found']:,}")
-        for entry in manifest["known_counts"] or []
-        if entry["expected"] != entry["found"]
-    ]
-    return pd.DataFrame(rows, columns=["count", "published", "this copy"])
-
-
-def describe_texts_and_ties(manifest: dict) -> list[str]:
-    """Say how many rows are tied, and how many transcripts training has seen, a line a split."""
-    counts = manifest["counts"]
+    lines = [markdown(splits)]
+    if manifest["known_counts"]:
+        known = pd.DataFrame(manifest["known_counts"])
+        different = known[known["expected"] != known["found"]]
+        lines += [f"{len(different)} of {len(known)} known counts differ from this copy's."]
+        lines += [markdown(different)] if len(different) else []
     parts = [
         f"{split} {counts['tied'][split]} of {rows} ({counts['tied'][split] / rows:.1%})"
         for split, rows in counts["split"].items()
         if rows
     ]
-    lines = [f"rows with tied labels: {', '.join(parts)}"]
-    for split, name in (("valid", "validation"), ("test", "test")):
+    lines += [f"Rows with tied labels: {', '.join(parts)}."]
+    for split, kinds in manifest["verbatim"].items():
         parts = [
             f"{kind} {verbatim['seen'] / verbatim['all']:.1%} of {verbatim['all']}"
-            for kind, verbatim in sorted(manifest["verbatim"][split].items())
+            for kind, verbatim in sorted(kinds.items())
         ]
         if parts:
             said = "transcripts that occur word for word in training"
-            lines.append(f"{name} {said}: {', '.join(parts)}")
+            lines += [f"{split.capitalize()} {said}: {', '.join(parts)}."]
     return lines
 
 
@@ -102,17 +75,13 @@ def write_report(folder: Path, manifest: dict, used: pd.DataFrame, account: Acco
     lines = [f"# {manifest['corpus']['kind']}: {manifest['corpus']['name']}"]
     if manifest["synthetic"]:
         lines += [f"**{manifest['synthetic']}**"]
-    lines += ["## Utterances", markdown(table_splits(manifest)), "![](counts.png)"]
-    if len(different := table_known_counts(manifest)):
-        lines += ["Known counts that differ:", markdown(different)]
-    lines += [f"{line[0].upper()}{line[1:]}." for line in describe_texts_and_ties(manifest)]
+    lines += ["## Utterances", *summarise(manifest), "![](counts.png)"]
     lines += ["## What was not used as it stands", "Every single case is in manifest.json."]
     reasons = pd.DataFrame(account.count_reasons(), columns=["what", "cases", "reason"])
     lines += [markdown(reasons), "## Ratings", *describe_ratings(used), "![](ratings.png)"]
-    titles = {"corpus": "Corpora", "session": "Sessions", "speaker": "Speakers"}
-    for column, title in (titles | {"scenario": "Scenarios"}).items():
+    for column in ("corpus", "session", "speaker", "scenario"):
         if column in used:
-            lines += [f"## {title}", markdown(count_classes(used, column).reset_index())]
+            lines += [f"## By {column}", markdown(count_classes(used, column).reset_index())]
     write_text(folder / "report.md", "\n\n".join(lines) + "\n")
 
 
@@ -146,11 +115,9 @@ def describe_ratings(used: pd.DataFrame) -> list[str]:
         share = (rated.max(1) / rated.sum(1)).mean()
         said += f" Fleiss' kappa {fleiss_kappa(votes):.3f}; the commonest label has on average"
         said += f" {share:.0%} of the votes."
-    if not len(tied):
-        return [said]
     tables = [
         tied[column].value_counts().head(10).rename_axis(title).reset_index(name="utterances")
         for column, title in (("label", "first label"), ("labels", "tie"))
     ]
     title = "Tied utterances by the label that comes first, and the commonest ties:"
-    return [said, title, *map(markdown, tables)]
+    return [said, title, *map(markdown, tables)] if len(tied) else [said]

@@ -40,78 +40,66 @@ class Corpus:
 
     def describe(self) -> dict:
         """Return the manifest's `corpus`; of several, `parts` says which sessions are whose."""
-        prints = [tree.fingerprint() for tree in self.trees]
         parts = [
-            {"name": name, "kind": tree.kind, "fingerprint": own, "sessions": sessions}
-            for (name, sessions), tree, own in zip(
-                self.sessions.items(), self.trees, prints, strict=True
-            )
+            {"name": name, "kind": tree.kind, "fingerprint": tree.fingerprint(), "sessions": own}
+            for (name, own), tree in zip(self.sessions.items(), self.trees, strict=True)
         ]
-        joined = hashlib.sha256("".join(prints).encode()).hexdigest()
+        prints = "".join(part["fingerprint"] for part in parts)
+        several = {"parts": parts} if len(parts) > 1 else {}
         return {
-            "kind": " + ".join(dict.fromkeys(tree.kind for tree in self.trees)),
+            "kind": " + ".join(dict.fromkeys(part["kind"] for part in parts)),
             "name": " + ".join(self.sessions),
-            "fingerprint": joined if len(prints) > 1 else prints[0],
+            "fingerprint": hashlib.sha256(prints.encode()).hexdigest() if several else prints,
             "annotation_files": self.account.annotation_files,
             "annotation_rows": self.account.annotation_rows,
             "speaker_rows": self.account.speaker_rows,
-            **({"parts": parts} if len(parts) > 1 else {}),
+            **several,
         }
 
 
 def open_corpus(tree: Tree) -> Corpus:
     """Read a corpus's annotation and match it with the files."""
     sessions = {tree.root.resolve().name: sorted(tree.annotation)}
-    table = read_corpus(tree)
-    return Corpus([tree], sessions, tree.root, table, tree.account, read_notice(tree.root))
-
-
-def read_notice(root: Path) -> str | None:
-    """Return the notice of a corpus that no person spoke; None for a real one."""
-    path = root / "SYNTHETIC.json"
-    if not path.exists():
-        return None
-    content = read_json(path, "sample_corpus.py")
-    notice = content.get("notice") if isinstance(content, dict) else None
-    if not notice or not isinstance(notice, str):
-        raise UserError(
-            f"{path} has no text under 'notice': run sample_corpus.py again, or remove the file if "
-            "people speak in this corpus"
-        )
-    return notice
+    notice, path = None, tree.root / "SYNTHETIC.json"
+    if path.exists():
+        content = read_json(path, "sample_corpus.py")
+        notice = content.get("notice") if isinstance(content, dict) else None
+        if not notice or not isinstance(notice, str):
+            raise UserError(
+                f"{path} has no text under 'notice': run sample_corpus.py again, or remove the "
+                "file if people speak in this corpus"
+            )
+    return Corpus([tree], sessions, tree.root, read_corpus(tree), tree.account, notice)
 
 
 def join(corpora: list[Corpus]) -> Corpus:
     """Return several corpora as one, in the order given; a single one stays as it is."""
     if len(corpora) == 1:
         return corpora[0]
-    names = [name for corpus in corpora for name in corpus.sessions]
     root = Path(os.path.commonpath([corpus.root.resolve() for corpus in corpora]))
-    account, sessions, tables = Account(), {}, []
-    for number, (name, corpus) in enumerate(zip(names, corpora, strict=True), 1):
-        if names.count(name) > 1 or not NAME.fullmatch(name):
+    joined = Corpus([], {}, root, pd.DataFrame(), Account(), None)
+    tables, notices = [], {}
+    for number, corpus in enumerate(corpora, 1):
+        ((name, sessions),) = corpus.sessions.items()
+        if name in joined.sessions or not NAME.fullmatch(name):
             raise UserError(
                 f"--corpus: a folder named '{name}' cannot be one of several corpora: each needs a "
                 "name of its own, of letters, digits, '.', '_' and '-'; rename it"
             )
-        last = corpus.sessions[name][-1]
-        if last >= APART:
+        if sessions[-1] >= APART:
             raise UserError(
-                f"{corpus.root}: session {last}: one of several corpora numbers its sessions "
-                f"below {APART}"
+                f"{corpus.root}: session {sessions[-1]}: one of several corpora numbers its "
+                f"sessions below {APART}"
             )
-        sessions[name] = [number * APART + session for session in corpus.sessions[name]]
-        account.add(corpus.account, name)
+        joined.trees += corpus.trees
+        joined.sessions[name] = [number * APART + session for session in sessions]
+        joined.account.add(corpus.account, name)
+        notices[corpus.synthetic] = None
         table, folder = corpus.table, corpus.root.resolve().relative_to(root).as_posix()
         named = {column: f"{name}:" + table[column] for column in ("id", "speaker", "where")}
         placed = {column: f"{folder}/" + table[column] for column in ("recording", "transcript")}
         session = number * APART + table["session"]
         tables.append(table.assign(**named, **placed, session=session, corpus=name))
-    return Corpus(
-        trees=[corpus.trees[0] for corpus in corpora],
-        sessions=sessions,
-        root=root,
-        table=pd.concat(tables).sort_values("id", ignore_index=True),
-        account=account,
-        synthetic=" ".join(dict.fromkeys(c.synthetic for c in corpora if c.synthetic)) or None,
-    )
+    joined.table = pd.concat(tables).sort_values("id", ignore_index=True)
+    joined.synthetic = " ".join(filter(None, notices)) or None
+    return joined

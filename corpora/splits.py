@@ -54,22 +54,18 @@ def split_sessions(
     if test_corpus and test_corpus not in corpora:
         raise UserError(f"--test-corpus: '{test_corpus}' is none of {', '.join(corpora)}")
     each = [sorted(sessions) for sessions in corpora.values()]
-    found = sorted(session for sessions in each for session in sessions)
-    tested = parse_sessions(test, found, "test-sessions")
-    tested |= set(corpora[test_corpus]) if test_corpus else set()
+    found = sorted(session for own in each for session in own)
+    tested = parse_sessions(test, found, "test-sessions") | set(corpora.get(test_corpus, ()))
     tested = tested or {s for own in each for s in own[-((len(own) + 4) // 5) :]}
-    left = [session for session in found if session not in tested]
-    if valid == "none":
-        held_out = set()
-    else:
-        free = [[session for session in own if session in left] for own in each]
-        tenths = [max(1, len(own) // 10) for own in each]
-        last = {s for own, tenth in zip(free, tenths, strict=True) for s in own[-tenth:]}
-        held_out = parse_sessions(valid, found, "valid-sessions") or last
-    both = tested & held_out
-    if both:
+    held_out = set()
+    if valid != "none":
+        held_out = parse_sessions(valid, found, "valid-sessions")
+        for own in each if not held_out else []:
+            free = [session for session in own if session not in tested]
+            held_out.update(free[-max(1, len(own) // 10) :])
+    if both := tested & held_out:
         raise UserError(f"session {format_sessions(both)} is in both --test- and --valid-sessions")
-    trained = [session for session in left if session not in held_out]
+    trained = [session for session in found if session not in tested | held_out]
     if not trained:
         raise UserError(
             f"no session is left to train on: the corpus has {format_sessions(found)}, test takes "

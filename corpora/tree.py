@@ -11,7 +11,6 @@ import unicodedata
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 from common.files import UserError
@@ -24,7 +23,7 @@ ANNOTATION_NAMES = {
 }
 DIALOGUE_DEPTH = {"KEMDy19": 2, "KEMDy20": 1}  # folders between wav/ and the files
 RECORDING, TRANSCRIPT = (".wav", ".flac"), (".txt",)
-OTHER_RECORDING = re.compile(r".*\.(mp3|m4a|aac|ogg|opus|wma|aiff?|pcm|raw)", re.DOTALL)
+OTHER_RECORDING = (".mp3", ".m4a", ".aac", ".ogg", ".opus", ".wma", ".aif", ".aiff", ".pcm", ".raw")
 LEADS_OUT = "symbolic link out of the corpus (--follow-links yes allows it)"
 
 
@@ -35,8 +34,6 @@ class Tree:
     annotation: session -> {"F", "M" or "E": path}.  sizes: path below root -> bytes, of the
     recordings and transcripts that are where the corpus has them.  places: the same paths by their
     case-folded names, because file systems differ in whether they tell `A.WAV` from `a.wav`.
-    refused: case-folded paths of symbolic links that are not followed -> why.  annotated:
-    case-folded paths without extension that a row of the annotation stands for.
     """
 
     root: Path
@@ -46,12 +43,19 @@ class Tree:
     account: Account
     sizes: dict[str, int] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-    annotated: set[str] = field(default_factory=set)
+
+    def parse(self, identifier: str, session: int) -> re.Match | None:
+        """Return the parts of a Segment ID, None if that is no ID of this session.
+
+        Session 17 of KEMDy20 carries another session's prefix, so only KEMDy19's has to agree.
+        """
+        match = ID_PATTERNS[self.kind].fullmatch(identifier)
+        is_other = match and self.kind == "KEMDy19" and int(match["session"]) != session
+        return None if is_other else match
 
     def stem_of(self, identifier: str, session: int) -> str | None:
         """Return the path below root, without extension, of an ID's files; None for no ID."""
-        match = ID_PATTERNS[self.kind].fullmatch(identifier)
+        match = self.parse(identifier, session)
         if match is None:
             return None
         if self.kind == "KEMDy20":
@@ -61,31 +65,25 @@ class Tree:
 
     def find(self, stem: str) -> tuple[str | None, str | None]:
         """Return the paths below root of a segment's recording and transcript, None for neither."""
-        recording, transcript = (
-            [self.places.get(stem.casefold() + end) for end in ends]
-            for ends in (RECORDING, TRANSCRIPT)
+        wav, flac, transcript = (
+            self.places.get(stem.casefold() + end) for end in (*RECORDING, *TRANSCRIPT)
         )
-        return next(filter(None, recording), None), transcript[0]
+        return wav or flac, transcript
 
     def has_files(self, identifier: str, session: int) -> bool:
         """Tell whether an ID of this session has both its recording and its transcript."""
         stem = self.stem_of(identifier, session)
         return bool(stem) and all(self.find(stem))
 
-    def refusal(self, stem: str) -> str | None:
-        """Return why a segment's files, or a folder above them, are links not followed."""
-        stem = stem.casefold()
-        parts = stem.split("/")
-        above = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
-        paths = [*above, *(stem + end for end in (*RECORDING, *TRANSCRIPT))]
-        return next(filter(None, map(self.refused.get, paths)), None)
+    def annotation_paths(self) -> list[Path]:
+        """Return the annotation files, by session."""
+        return [p for _, files in sorted(self.annotation.items()) for _, p in sorted(files.items())]
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the annotation's bytes and of every file's path and size."""
         digest = hashlib.sha256()
-        for _, files in sorted(self.annotation.items()):
-            for _, path in sorted(files.items()):
-                digest.update(path.read_bytes())
+        for path in self.annotation_paths():
+            digest.update(path.read_bytes())
         for path, size in sorted(self.sizes.items()):
             # A name that is no UTF-8 counts by its bytes.
             digest.update(f"{path}\t{size}\n".encode("utf-8", "surrogateescape"))
@@ -115,7 +113,7 @@ def find_tree(folder: Path | str, follow_links: bool = False) -> Tree:
     tree = recognise(annotations[0], follow_links)
     below = {path.name.casefold(): path for path in sorted(tree.root.iterdir())}
     wav = below.get("wav", tree.root / "wav")
-    for path in (wav, *chain.from_iterable(files.values() for files in tree.annotation.values())):
+    for path in (wav, *tree.annotation_paths()):
         if problem := link_problem(tree, path):
             raise UserError(f"{path} is a {problem}")
     if not wav.is_dir():
@@ -126,8 +124,8 @@ def find_tree(folder: Path | str, follow_links: bool = False) -> Tree:
     depth = DIALOGUE_DEPTH[tree.kind]
     list_files(tree, wav.name, depth)
     if not any(path.casefold().endswith(RECORDING) for path in tree.sizes):
-        reasons = Counter(entry["reason"] for entry in tree.account.ignored)
-        ignored = "".join(f", {count} {reason}" for reason, count in reasons.most_common(1))
+        reasons = Counter(entry["reason"] for entry in tree.account.ignored).most_common(1)
+        ignored = "".join(f", {count} {reason}" for reason, count in reasons)
         raise UserError(
             f"{wav}: no recording (.wav, .flac) {depth} folder{'s' * (depth > 1)} below, where "
             f"{tree.kind} has them; found {len(tree.sizes)} transcripts{ignored}: a release or "
@@ -139,24 +137,23 @@ def find_tree(folder: Path | str, follow_links: bool = False) -> Tree:
 def recognise(folder: Path, follow_links: bool) -> Tree:
     """Tell KEMDy19 from KEMDy20 by the names of the annotation files, which are in `folder`."""
     names = sorted(path.name for path in folder.iterdir())
-    trees = []
-    for kind, pattern in ANNOTATION_NAMES.items():
-        annotation: dict[int, dict[str, Path]] = {}
-        for match in filter(None, map(pattern.fullmatch, names)):
-            files = annotation.setdefault(int(match["session"]), {})
-            first = files.setdefault(match["rated"].upper(), folder / match[0])
-            if first.name != match[0]:
-                raise UserError(f"{folder}: {first.name} and {match[0]} are for the same: keep one")
-        if annotation:
-            trees.append(Tree(folder.parent, kind, annotation, follow_links, Account()))
-    if len(trees) != 1:
+    found = {
+        kind: [match for match in map(pattern.fullmatch, names) if match]
+        for kind, pattern in ANNOTATION_NAMES.items()
+    }
+    kinds = [kind for kind, matches in found.items() if matches]
+    if len(kinds) != 1:
         raise UserError(
             f"{folder} is neither KEMDy19 (Session01_F_res.csv, Session01_M_res.csv, ...) nor "
             f"KEMDy20 (Sess01_eval.csv, ...): found {', '.join(names[:6]) or 'no file'}"
         )
-    (tree,) = trees
-    known = {path.name for files in tree.annotation.values() for path in files.values()}
-    for name in sorted(set(names) - known):
+    tree = Tree(folder.parent, kinds[0], {}, follow_links, Account())
+    for match in found[tree.kind]:
+        files = tree.annotation.setdefault(int(match["session"]), {})
+        first = files.setdefault(match["rated"].upper(), folder / match[0])
+        if first.name != match[0]:
+            raise UserError(f"{folder}: {first.name} and {match[0]} are for the same: keep one")
+    for name in sorted(set(names) - {match[0] for match in found[tree.kind]}):
         tree.account.ignore(f"annotation/{name}", "not an annotation file")
     for session, files in tree.annotation.items():
         if tree.kind == "KEMDy19" and len(files) < 2:
@@ -174,26 +171,22 @@ def list_files(tree: Tree, folder: str, depth: int) -> None:
     the names of the right ones.
     """
     try:
-        with os.scandir(tree.root / folder) as scan:
-            entries = sorted(scan, key=lambda entry: entry.name)
+        entries = sorted(os.scandir(tree.root / folder), key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"{tree.root / folder} cannot be listed: {error}") from None
     for entry in entries:
         path = f"{folder}/{entry.name}"
         reason = link_problem(tree, Path(entry.path)) if entry.is_symlink() else ""
-        if reason:
-            tree.refused[path.casefold()] = reason
-        elif entry.is_dir() and depth:
-            list_files(tree, path, depth - 1)
-        elif entry.is_dir():
+        if not reason and entry.is_dir():
+            if depth:
+                list_files(tree, path, depth - 1)
+                continue
             reason = "folder below a dialogue"
-        else:
-            reason = file_problem(tree, path, depth)
-            if not reason:
-                tree.sizes[path] = entry.stat().st_size
-                tree.places[path.casefold()] = path
-        if reason:
+        if reason := reason or file_problem(tree, path, depth):
             tree.account.ignore(path, reason)
+        else:
+            tree.sizes[path] = entry.stat().st_size
+            tree.places[path.casefold()] = path
 
 
 def file_problem(tree: Tree, path: str, depth: int) -> str:
@@ -201,7 +194,7 @@ def file_problem(tree: Tree, path: str, depth: int) -> str:
     name = path.rpartition("/")[2].casefold()
     if name.startswith("."):
         return "hidden file"
-    if OTHER_RECORDING.fullmatch(name):
+    if name.endswith(OTHER_RECORDING):
         return "recording in a format that is not read: convert it to .wav or .flac"
     if not name.endswith((*RECORDING, *TRANSCRIPT)):
         return "neither recording nor transcript"

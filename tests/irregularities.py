@@ -211,7 +211,7 @@ CHANGES19 = [
         "symbolic link out of the corpus",
         (
             ("ignored", "Sess05_script01_M004.wav", LEADS_OUT),
-            ("dropped", "Sess05_script01_M004", LEADS_OUT),
+            ("dropped", "Sess05_script01_M004", "no recording"),
         ),
         spoil=link_out("Sess05_script01_M004"),
         utterances=-1,

@@ -40,12 +40,9 @@ LABEL = b"APETAGEX" + bytes([0xD0, 7, 0, 0]) + (3032).to_bytes(4, "little") + by
 LABEL += b"x" * 3000 + b"APETAGEX" + bytes(24)
 MP3 = {
     "as encoders write it": (mp3(3, 300), 3, (300, 300)),
-    "constant": (mp3(3, 300, "CONSTANT"), 3, (300, 300)),
     "stream": (untagged(mp3(3, 300)), 3, (300, 300)),
-    "constant stream": (untagged(mp3(3, 300, "CONSTANT")), 3, (300, 300)),
     "recorder at 16 kHz": (untagged(mp3(3, 300, "CONSTANT", 16_000)), 3, (300, 300)),
     "stream from the middle of a frame": (untagged(mp3(3, 300))[777:], 3, (300, 300)),
-    "two in one": (mp3(3, 300) + mp3(4, 600), 7, (300, 600)),
     "two in one, pictures": (PICTURE + mp3(3, 300) + PICTURE + mp3(4, 600), 7, (300, 600)),
     "two streams": (untagged(mp3(3, 300)) + untagged(mp3(4, 600)), 7, (300, 600)),
     "label behind": (mp3(3, 300) + LABEL, 3, (300, 300)),
@@ -80,7 +77,6 @@ def test_an_mp3_as_encoders_write_it_begins_where_the_recording_did(tmp_path):
         ("a.mp3", mp3(3, 300) + mp3(3, 300, rate=22_050), "unreadable"),  # one half only
         ("a.mp3", untagged(mp3(3, 300)) + b"\0" * 90_000 + mp3(3, 300), "unreadable"),
         ("a.mp3", b"\0" * 5000, "unreadable"),
-        ("a.mp3", b"", "unreadable"),
     ],
 )
 def test_an_mp3_that_cannot_be_heard_to_its_end_is_refused(tmp_path, name, content, reason):
@@ -89,18 +85,7 @@ def test_an_mp3_that_cannot_be_heard_to_its_end_is_refused(tmp_path, name, conte
         read(str(tmp_path / name), measure(str(tmp_path / name)))
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac"])
-def test_a_file_that_is_shorter_than_its_header_says_is_refused(tmp_path, suffix):
-    path = tmp_path / f"a.{suffix}"
-    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, RATE), RATE)
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(RecordingError, match="truncated|unreadable"):
-        read(str(path), measure(str(path)))
-
-
 SPOKEN = tone(1, 300, 16_000)
-OTHER = tone(1, 500, 16_000)
 NOTHING = np.zeros_like(SPOKEN)
 
 
@@ -108,13 +93,10 @@ NOTHING = np.zeros_like(SPOKEN)
     ("channels", "level", "is_said"),
     [
         ((SPOKEN, -SPOKEN), 1, True),
-        ((0.5 * SPOKEN, -SPOKEN), 1, True),  # the louder one
         ((SPOKEN, -0.9 * SPOKEN), 1, True),
         ((SPOKEN + 0.2, -SPOKEN + 0.2), 1, True),  # a shift of the microphone is no sound
-        ((SPOKEN, -SPOKEN, SPOKEN, -SPOKEN), 1, True),
         ((SPOKEN, SPOKEN), 1, False),
         ((SPOKEN, NOTHING), 0.5, False),
-        ((SPOKEN, OTHER), 0.5, False),
         ((SPOKEN, *[NOTHING] * 7), 1 / 8, False),
         ((NOTHING, NOTHING), 0, False),
     ],

@@ -55,18 +55,11 @@ def test_impossible_splits(found, test, valid, message):
 
 def test_no_speaker_and_no_utterance_in_two_splits():
     table = speak([(s, f"{s}{g}") for s in range(1, 6) for g in "FM" for _ in range(3)])
-    sessions = split_sessions({"A": range(1, 6)}, "2,4", "1")
-    split = split_utterances(table, sessions)
-    assert split["id"].tolist() == [
-        row.id
-        for wanted in ((3, 5), (1,), (2, 4))
-        for row in table.itertuples()
-        if row.session in wanted
-    ]
-    assert (
-        split["session"].map({s: n for n, own in sessions.items() for s in own}) == split["split"]
-    ).all()
-    assert (split.groupby("speaker")["split"].nunique() == 1).all()
+    split = split_utterances(table, split_sessions({"A": range(1, 6)}, "2,4", "1"))
+    assert sorted(split["id"]) == sorted(table["id"])
+    expected = {3: "train", 5: "train", 1: "valid", 2: "test", 4: "test"}
+    assert (split["session"].map(expected) == split["split"]).all()
+    assert split["split"].drop_duplicates().tolist() == ["train", "valid", "test"]
 
 
 def test_speaker_of_two_splits_is_refused():
@@ -80,3 +73,16 @@ def test_speaker_of_two_splits_is_refused():
 def test_none_holds_out_nothing_for_validation():
     splits = split_sessions({"A": range(1, 21)}, "", "none")
     assert splits == {"train": list(range(1, 17)), "valid": [], "test": [17, 18, 19, 20]}
+
+
+@pytest.mark.parametrize(
+    "tested, expected",
+    [
+        ("", ("1001-1014,2001-2028", "1015-1016,2029-2032", "1017-1020,2033-2040")),
+        ("A", ("2001-2036", "2037-2040", "1001-1020")),
+    ],
+)
+def test_each_corpus_gives_its_last_sessions(tested, expected):
+    corpora = {"A": range(1001, 1021), "B": range(2001, 2041)}
+    sessions = split_sessions(corpora, "", "", tested)
+    assert tuple(map(format_sessions, sessions.values())) == expected
