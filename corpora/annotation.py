@@ -13,7 +13,7 @@ from pathlib import Path
 
 from common.files import LABELS, UserError
 from corpora.account import Account
-from corpora.header import Columns, find_columns
+from corpora.header import RATERS, Columns, find_columns
 from corpora.transcripts import decode
 
 DIALOGUE = r"Sess(?P<session>[0-9]{2,})_(?P<scenario>(?:script|impro)[0-9]{2,})"
@@ -23,7 +23,6 @@ ID_PATTERNS = {
 }
 EXAMPLE_IDS = {"KEMDy19": "Sess01_script01_F001", "KEMDy20": "Sess01_script01_User002M_001"}
 MISSPELT = {"disqust": "disgust"}
-RATERS = 10
 # Up to so many rows of a file may contradict its votes. A release has odd rows, but few. One
 # rater's column in the place of the labels contradicts far more: every tie (6 % of KEMDy19's rows)
 # and every row where that rater is outvoted (29 % of the sample corpus's).
@@ -167,8 +166,8 @@ def read_number(text: str) -> float:
 def check_ratings(rows: list[Row], columns: Columns, where: str, account: Account) -> None:
     """Note every row whose label, means and votes do not go together.
 
-    Raises UserError if those are so many that the columns must be others than they seem, and if
-    there is no row that can be read.
+    Raises UserError if those are so many that the columns must be others than they seem, or any
+    where no header names them; and if there is no row that can be read.
     """
     readable = [row for row in rows if not row.problem]
     if not readable:
@@ -179,7 +178,7 @@ def check_ratings(rows: list[Row], columns: Columns, where: str, account: Accoun
         )
     if len(columns.votes) != RATERS:
         account.note(where, f"{len(columns.votes)} raters, not {RATERS}", where)
-    tolerated = min(max(FEW - 1, MANY * len(readable)), len(readable) - 1)
+    tolerated = min(max(FEW - 1, MANY * len(readable)), len(readable) - 1) * columns.named
     outvoted = [row for row in readable if columns.votes and set(row.labels) != find_winners(row)]
     off_scale = [
         r for r in readable if any(mean < 1 or mean > 5 for mean in (r.valence, r.arousal))
@@ -190,7 +189,7 @@ def check_ratings(rows: list[Row], columns: Columns, where: str, account: Accoun
         if len(wrong) > tolerated and reason != SILENT_RATERS:
             raise UserError(
                 f"{where}: {reason} in {len(wrong)} of {len(readable)} rows, so the columns are "
-                f"not what the header says; the first is {wrong[0].where}, {describe(wrong[0])}; "
+                f"not those of the header or the releases; the first is {wrong[0].where}, {describe(wrong[0])}; "
                 "correct the file's header, or take the file as it was released"
             )
         for row in wrong:

@@ -11,6 +11,7 @@ from itertools import pairwise, zip_longest
 
 from common.files import UserError
 
+RATERS = 10  # of a file without a header
 TOTAL = "total"
 FIELD = re.compile(r"(?:(?:total|eval).*[\W_])?(emotion|valence|arousal)")
 NAME = re.compile(r"(total).*|(eval(?!uation).*?)(?:[\W_]*(?:emotion|valence|arousal))?")
@@ -22,7 +23,9 @@ class Columns:
     """The columns that matter.
 
     emotion, valence, arousal: of the total evaluation.  votes: of each rater's emotion.  start,
-    end: seconds in the dialogue, None where no header says `Wav`.
+    end: seconds in the dialogue, None where no header says `Wav`.  named: whether the header names
+    the ratings. If not, they are taken to stand as in the releases, and the votes have to agree
+    with the labels in every row.
     """
 
     id: int
@@ -32,6 +35,7 @@ class Columns:
     votes: tuple[int, ...]
     start: int | None
     end: int | None
+    named: bool = True
 
 
 def find_columns(header: list[list[str]], identifier: int, where: str) -> Columns:
@@ -43,6 +47,10 @@ def find_columns(header: list[list[str]], identifier: int, where: str) -> Column
     rows = [[" ".join(cell.casefold().split()) for cell in row] for row in header]
     # The cells above each column, from the top, without the blank ones.
     words = [list(filter(None, cells)) for cells in zip_longest(*rows, fillvalue="")]
+    times = find_times(words)
+    rated = range(identifier + 1, identifier + 1 + 3 * (1 + RATERS))
+    if not any(words[rated.start : rated.stop]):
+        return Columns(identifier, *rated[:3], tuple(rated[3::3]), *times, named=False)
     try:
         total, raters = tell_total(find_groups(words))
     except UserError as error:
@@ -52,7 +60,7 @@ def find_columns(header: list[list[str]], identifier: int, where: str) -> Column
             f"over its own Emotion, Valence, Arousal; the header reads, from the Segment ID "
             f"on: {' / '.join(f'[{line}]' for line in shown)}"
         ) from None
-    return Columns(identifier, *total, tuple(rater[0] for rater in raters), *find_times(words))
+    return Columns(identifier, *total, tuple(rater[0] for rater in raters), *times)
 
 
 def find_groups(words: list[list[str]]) -> dict[tuple[int, int | None, int | None], set[str]]:

@@ -91,7 +91,6 @@ def test_total_behind_the_raters_and_other_orders_within_a_group():
         (TOP, changed(SECOND, _10=""), "'total evaluation' of column 11 is in no group of 'Emo"),
         (changed(TOP, _10="", _11="Total Emotion"), changed(SECOND, _10=""), "'total emotion' of"),
         (TOP, changed(SECOND, _13=""), "'eval01f' of column 14 is in no group of 'Emotion'"),
-        ([""] * 19, [" "] * 19, "no groups of columns are named 'Total'"),
         (changed(TOP, _10=""), SECOND, "no groups of columns are named 'Total'"),
         (changed(TOP, _16="Total Evaluation"), SECOND, "2 groups of columns are named 'Total'"),
         (changed(TOP, _10="", _13="Total", _14="Eval01F"), SECOND, "'eval01f' and 'total' share"),
@@ -113,3 +112,12 @@ def test_what_is_not_certain_is_refused(top, second, message):
     line = str(caught.value)
     assert line.startswith("a.csv: ") and "\n" not in line and len(line) < 500
     assert f"[{' | '.join(top[9:17])}] / [{' | '.join(second[9:17])}]" in line
+
+
+def test_by_position_only_where_the_header_says_nothing_of_ratings():
+    for header in ((), ([" "] * 43, [""] * 43), (["Numb", "Wav", *[""] * 7, "Segment ID"],)):
+        columns = find_columns(list(header), 9, "a.csv")
+        assert (columns.emotion, columns.votes) == (10, tuple(range(13, 43, 3)))
+        assert not columns.named
+    with pytest.raises(UserError, match="'valence' of column 21 is in no group"):
+        find_columns([changed([""] * 43, _20="Valence")], 9, "a.csv")
