@@ -291,8 +291,7 @@ def learn_by_fold(
 def cross_read(probabilities: np.ndarray, base: np.ndarray, parts: list, kind: str) -> np.ndarray:
     """Return P(label) of rows (N, C); a session is read by transitions of other sessions.
 
-    probabilities (N, C): of the rows by themselves; base (C,): the fusion's mean; parts: of
-    `learn_by_fold`; rows of no part keep their probabilities.
+    parts: of `learn_by_fold`; rows of no part keep their probabilities.
     """
     for inside, transitions in parts:
         probabilities = read_turns(probabilities, inside, transitions, base, kind == "whole")

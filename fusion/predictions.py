@@ -88,9 +88,13 @@ def load(folder: Path) -> Predictions:
             f"{folder} has the outputs (*_output.npy) of {', '.join(models) or 'no model'}: the "
             "ensemble fuses two models or more, run their test scripts first"
         )
-    baselines = BASELINES if has_any(folder, BASELINES, "output.npy") else ()
-    kinds = ["truth", "pred", "output", *["index"] * has_any(folder, models, "index.npy")]
-    has_run, has_facts = (has_any(folder, models, end) for end in ("run.json", "rows.tsv"))
+    has_index, has_run, has_facts = (
+        any((folder / f"{model}_{end}").exists() for model in models)
+        for end in ("index.npy", "run.json", "rows.tsv")
+    )
+    kinds = ["truth", "pred", "output", *["index"] * has_index]
+    has_baselines = any((folder / f"{name}_output.npy").exists() for name in BASELINES)
+    baselines = BASELINES if has_baselines else ()
     arrays, runs, first = {}, {}, models[0]
     for name in (*models, *baselines):
         script = script_of(name)
@@ -122,10 +126,6 @@ def load(folder: Path) -> Predictions:
         runs={model: runs[model] for model in models},
         baselines={name: logits[name] for name in baselines},
     )
-
-
-def has_any(folder: Path, models: tuple[str, ...], end: str) -> bool:
-    return any((folder / f"{model}_{end}").exists() for model in models)
 
 
 def check_held_out(test: Predictions, held_out: Predictions) -> None:

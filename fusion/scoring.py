@@ -123,18 +123,12 @@ def find_parts(test: Predictions, seen: np.ndarray | None) -> dict[str, np.ndarr
         if (groups := test.groups(kind)) is not None:
             names = sorted(set(groups.tolist()), key=lambda name: (len(name), name))
             parts |= {f"{kind} {name}": groups == name for name in names if len(names) > 1}
-    if (share := share_of_votes(test)) is not None:
+    if test.facts is not None:
+        votes = test.facts[[f"votes_{label}" for label in LABELS]].to_numpy(np.float64)
+        with np.errstate(invalid="ignore"):  # rows without votes
+            share = votes[np.arange(len(votes)), test.truth] / votes.sum(axis=1)
         steps = zip((-1.0, *VOTE_SHARES), (*VOTE_SHARES, 1.0), strict=True)
         parts |= {f"votes to {high:g}": (low < share) & (share <= high) for low, high in steps}
     if seen is not None:
         parts |= {"transcript seen": seen, "transcript unseen": ~seen}
     return parts
-
-
-def share_of_votes(test: Predictions) -> np.ndarray | None:
-    """Return the share of the raters' votes that each row's label has, (N,), nan without votes."""
-    if test.facts is None:
-        return None
-    votes = test.facts[[f"votes_{label}" for label in LABELS]].to_numpy(np.float64)
-    with np.errstate(invalid="ignore"):
-        return votes[np.arange(len(votes)), test.truth] / votes.sum(axis=1)

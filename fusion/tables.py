@@ -224,7 +224,7 @@ def write_table(header: list[str], rows: list[list[str]]) -> str:
 
     Nothing in a cell is markup: a transcript may hold tags, pipes and links.
     """
-    markup = {ord(sign): f"\\{sign}" for sign in "|<>`"}
+    markup = str.maketrans({sign: f"\\{sign}" for sign in "|<>`"})
     cells = [[cell.translate(markup).replace("](", "]\\(") for cell in row] for row in rows]
     align = ["left", *["right"] * (len(header) - 1)]
     return tabulate(cells, header, "pipe", disable_numparse=True, colalign=align)
