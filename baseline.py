@@ -45,7 +45,7 @@ from common.files import (
 )
 from common.testing import write_rows_of
 from common.voice import SpeakerNorm, clip_stats, norm_of_rows
-from fusion.fitting import fit_temperatures
+from fusion.fitting import fit_temperature
 from fusion.predictions import HELD_OUT
 
 # --------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def main() -> None:
     print(f"baseline: {fit} to learn from")
     splits = split_sessions(fit)
     text, audio = TextClassifier(fit, splits), AudioClassifier(fit, SPEAKER_NORM, splits)
-    print(f"chosen on them: text {text.chosen}, audio {audio.chosen}")
+    print(f"chosen on them: text {text.model.best_params_}, audio {audio.model.best_params_}")
     write_predictions(stage.unfinished, "test", test, text, audio)
     if len(held_out):
         write_predictions(stage.unfinished / HELD_OUT, "held-out", held_out, text, audio)
@@ -104,7 +104,6 @@ class TextClassifier:
         model = make_pipeline(words, LogisticRegression(class_weight="balanced", max_iter=1000))
         grid = {"logisticregression__C": STRENGTHS}
         self.model = search(model, grid, fit.table["text"], fit.labels, splits)
-        self.chosen = self.model.best_params_
 
     def predict(self, rows: Dataset) -> np.ndarray:
         """Return the probabilities, (N, C)."""
@@ -124,7 +123,6 @@ class AudioClassifier:
         features, labels = self.features(fit), fit.labels
         grid = {"C": STRENGTHS, "gamma": GAMMAS}
         self.model = search(SVC(class_weight="balanced"), grid, features, labels, splits)
-        self.chosen = self.model.best_params_
         with warnings.catch_warnings():
             # A class that a split lacks has the lowest of all numbers there; cut off below.
             warnings.filterwarnings("ignore", message="Number of classes in training fold")
@@ -133,7 +131,7 @@ class AudioClassifier:
             )
         decisions = decisions.clip(-1)  # the lowest decision value of a machine
         places = np.searchsorted(self.model.classes_, labels)
-        (self.temperature,) = fit_temperatures(decisions[None], places)
+        self.temperature = fit_temperature(decisions, places)
 
     def features(self, rows: Dataset) -> np.ndarray:
         """Return each row's statistics less the speaker's mean, over the speaker's deviation."""
@@ -181,10 +179,8 @@ def describe_clip(samples: np.ndarray) -> np.ndarray:
     spectrogram = log_mel(samples, MEL)
     level = np.log(np.exp(spectrogram).mean(1))
     pitch = log_pitch(samples)[level >= np.median(level)]
-    curves = np.column_stack([spectrogram, level])
-    return np.concatenate(
-        [summarise(curves), summarise(pitch[:, None]), [np.log(len(level))]], dtype=np.float64
-    )
+    curves = summarise(np.column_stack([spectrogram, level])), summarise(pitch[:, None])
+    return np.concatenate([*curves, [np.log(len(level))]], dtype=np.float64)
 
 
 def log_pitch(samples: np.ndarray) -> np.ndarray:
@@ -208,9 +204,8 @@ def log_pitch(samples: np.ndarray) -> np.ndarray:
 
 def summarise(curves: np.ndarray) -> np.ndarray:
     """Return each curve's percentiles and mean movement: (T, K) -> (4 K,)."""
-    return np.concatenate(
-        [*np.percentile(curves, PERCENTILES, axis=0), np.abs(deltas(curves)).mean(0)]
-    )
+    movement = np.abs(deltas(curves)).mean(0)
+    return np.concatenate([*np.percentile(curves, PERCENTILES, axis=0), movement])
 
 
 def write_predictions(
@@ -221,7 +216,11 @@ def write_predictions(
     run = {
         "data_hash": rows.data_hash,
         "synthetic": rows.synthetic,
-        "settings": {"seed": SEED, "text": text.chosen, "audio": audio.chosen},
+        "settings": {
+            "seed": SEED,
+            "text": text.model.best_params_,
+            "audio": audio.model.best_params_,
+        },
         **describe_machine(),
     }
     for name, probabilities, norm in (

@@ -1,7 +1,7 @@
 """Fuse the models' predictions, and say how good each of them and each fusion is.
 
-Reads   OUTPUTS/{name}_{truth,pred,output,index}.npy, _rows.tsv, _run.json    test rows of two to
-        ten models, whatever their names (text, audio and cmbert for the paper's procedure)
+Reads   OUTPUTS/{name}_{truth,pred,output,index}.npy, _rows.tsv, _run.json    test rows of two or
+        more models, whatever their names (text, audio and cmbert for the paper's procedure)
         OUTPUTS/heldout/ the same                               rows held out of training
         OUTPUTS/baseline_{text,audio,both}_*.npy, if they are there: shown beside the others
 Writes  OUTPUTS/ensemble_{soft,weighted_soft,hard,stacking}_pred.npy (and _output.npy)
@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
@@ -38,11 +39,12 @@ from common.files import (
     write_json,
     write_text,
 )
-from fusion import choice, dialogue, methods, paper, plots, scoring, tables
-from fusion.corpus import Corpus, describe, identify, read_corpus
-from fusion.fitting import Fold, average, join_folds, read_fold
+from fusion import choice, dialogue, methods, paper, plots, predictions, scoring, tables
+from fusion.corpus import describe, identify, read_corpus
+from fusion.fitting import Fold, average, read_fold
 from fusion.fitting import describe as describe_rows
 from fusion.predictions import INPUTS, Predictions
+from fusion.stored import Fusion
 
 # ----------------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote, for dialogues and the report; of folds "a,b"
@@ -77,106 +79,92 @@ def name_fusion(folders: list[Path], number: int) -> str:
 
 def fuse_and_score(folders: list[Path], place: Path) -> None:
     """Fuse, score and write to a place: the whole stage."""
-    every = [read_fold(folder) for folder in folders]
-    test, learn, fitted_on = join_folds(every)
-    corpus = read_corpus(DATA, [fold.test for fold in every])
-    is_held_out = all(fold.is_held_out for fold in every)
-    rules = paper.apply_rules(test, learn, is_held_out)
-    probabilities, votes, choices = fuse(test, learn)
-    readings = read_dialogues(every, choices, corpus, probabilities["stacking"])
-    for kind in dialogue.KINDS if readings else ():
-        parts = [reading.probabilities[kind] for reading in readings]
-        probabilities[f"dialogue_{kind}"] = np.concatenate(parts)
-    pred = {
-        name: methods.vote_hard(test.logits) if name == "hard" else rows.argmax(-1)
-        for name, rows in probabilities.items()
+    folds = [read_fold(folder) for folder in folders]
+    test = predictions.join([fold.test for fold in folds])
+    corpus = read_corpus(DATA, [fold.test for fold in folds])
+    histories = plots.read_histories(folders[0], test.models)
+    has_order = all(fold.facts is not None and fold.test.facts is not None for fold in folds)
+    if CONTEXT and not has_order:
+        print("no dialogue rows: *_rows.tsv with the order of the turns is missing")
+    turns = corpus.turns or [None] * len(folds)
+    notes = {
+        "speaker_norm": {model: run.get("speaker_norm") for model, run in test.runs.items()},
+        "synthetic": next(filter(None, (r.get("synthetic") for r in test.runs.values())), None),
     }
-    del probabilities["hard"]
+    fused = []
+    for number, fold in enumerate(folds):
+        of_fold, fusion, learned = fuse(fold, CONTEXT and has_order, turns[number], notes)
+        fusion.write(place / name_fusion(folders, number))
+        fused.append((of_fold, learned))
+    values = {
+        method: np.concatenate([of_fold[method] for of_fold, _ in fused]) for method in fused[0][0]
+    }
+    pred = {method: rows.argmax(-1) for method, rows in values.items()}
+    probabilities = {method: rows for method, rows in values.items() if method != "hard"}
 
-    synthetic = next(filter(None, (run.get("synthetic") for run in test.runs.values())), None)
-    speaker_norm = {model: run.get("speaker_norm") for model, run in test.runs.items()}
-    notes = {"speaker_norm": speaker_norm, "synthetic": synthetic}
-    inputs = {m: run.get("inputs", INPUTS.get(m, "text+audio")) for m, run in test.runs.items()}
-    fusions = []
-    for number, fold in enumerate(every):
-        reading = readings[number] if readings else None
-        winner, fitted_on_fold = choices[number].winner, fold.fitted_on
-        fusions.append(choice.fit_fusion(fold.rows, winner, inputs, reading, fitted_on_fold, notes))
-        fusions[-1].write(place / name_fusion(folders, number))
-    learned = choice.summarise(test.models, votes, choices, fusions)
-    learned["dialogue"] = average([reading.learned for reading in readings]) if readings else None
+    note = "; ".join(dict.fromkeys(fold.fitted_on for fold in folds))
     ablation = folders[0] / "cmbert_ablation.json"  # of several folds, the first one's
+    rules = paper.apply_rules(test, folds)
     results = {
         **notes,
         "test": {"rows": describe_rows(test), "models": test.models},
-        "is_held_out": is_held_out,
-        "fitted_on": fitted_on,
+        "is_held_out": all(fold.is_held_out for fold in folds),
+        "fitted_on": note if len(folds) == 1 else f"rows of the same fold, of {len(folds)}: {note}",
         "target": TARGET,
         "runs": test.runs,
-        "learned": learned,
+        "learned": {"dialogue": None} | average([learned for _, learned in fused]),
         **scoring.evaluate(test, pred, probabilities, rules, corpus.seen),
         "ablation": read_json(ablation, "run_classifier.py") if ablation.is_file() else [],
-        "origin": describe([fold.test for fold in every], corpus),
+        "origin": describe([fold.test for fold in folds], corpus),
     }
-    histories = plots.read_histories(folders[0], test.models)
-    shown = {m: pred[m] for m in (*test.models, "soft", "weighted_soft", "hard", "stacking")}
-    figures = plots.draw_all(place / "plots", results, test.truth, shown, histories)
-    write_results(place, results, test, pred, probabilities, corpus, figures)
-
-
-def fuse(test: Predictions, learn) -> tuple[dict, list, list]:
-    """Return every method's probabilities (N, C), the weighted votes and the choices of the folds.
-
-    learn: of `join_folds`. The baselines are scored and never fused; hard voting has labels alone.
-    """
-    probabilities = {"majority": learn(methods.fit_majority)[0]}
-    probabilities |= {name: softmax(rows, axis=-1) for name, rows in test.baselines.items()}
-    probabilities |= dict(zip(test.models, softmax(test.logits, axis=-1), strict=True))
-    probabilities["soft"] = methods.vote_soft(test.logits)
-    probabilities["weighted_soft"], votes = learn(methods.fit_weighted_soft)
-    probabilities["hard"] = None
-    probabilities["stacking"], choices = learn(partial(choice.choose, target=TARGET))
-    return probabilities, votes, choices
-
-
-def read_dialogues(
-    every: list[Fold], choices: list[choice.Choice], corpus: Corpus, stacked: np.ndarray
-) -> list[dialogue.Reading]:
-    """Read the test rows of every fold; [] where that is not wanted or their order not on record.
-
-    stacked (N, C): stacking's probabilities of the test rows of all folds.
-    """
-    if not CONTEXT:
-        return []
-    if any(fold.facts is None or fold.test.facts is None for fold in every):
-        print("no dialogue rows: *_rows.tsv with the order of the turns is missing")
-        return []
-    ends = np.cumsum([len(fold.test.truth) for fold in every])
-    turns = corpus.turns or [None] * len(every)
-    return [
-        dialogue.read_fold(fold, chosen.cross_validated, plain, train_turns)
-        for fold, chosen, plain, train_turns in zip(
-            every, choices, np.split(stacked, ends[:-1]), turns, strict=True
-        )
-    ]
-
-
-def write_results(
-    place: Path,
-    results: dict,
-    test: Predictions,
-    pred: dict,
-    probabilities: dict,
-    corpus: Corpus,
-    figures: dict[str, Path],
-) -> None:
-    """Write fused predictions, tables and the report page."""
+    write_predictions(place, results, test, pred, probabilities)
     made = tables.make_tables(results)
-    write_text(place / "ensemble.md", tables.write_markdown(results["synthetic"], made.values()))
-    made["mistakes"] = tables.tabulate_mistakes(
-        test, pred, probabilities["stacking"].max(1), corpus
-    )
+    write_text(place / "ensemble.md", tables.write_markdown(notes["synthetic"], made.values()))
+    confidence = probabilities["stacking"].max(1)
+    made["mistakes"] = tables.tabulate_mistakes(test, pred, confidence, corpus)
+    figures = plots.draw_all(place / "plots", results, test.truth, pred, histories)
     write_text(place / "report.html", tables.write_page(results, made, figures))
+
+
+def fuse(
+    fold: Fold, has_context: bool, train_turns: pd.DataFrame | None, notes: dict
+) -> tuple[dict[str, np.ndarray], Fusion, dict]:
+    """Return by method the probabilities (N, C) of the test rows (hard: votes), and what is fitted.
+
+    train_turns: see `dialogue.read_fold`; notes: fields of the Fusion. The baselines are scored and
+    never fused. The dict is of what was learned, for the tables.
+    """
+    test, rows, reading = fold.test, fold.rows, None
+    values = {"majority": fold.learn(methods.fit_majority)[0]}
+    values |= {name: softmax(logits, axis=-1) for name, logits in test.baselines.items()}
+    values |= dict(zip(test.models, softmax(test.logits, axis=-1), strict=True))
+    values["soft"] = methods.vote_soft(test.logits)
+    values["weighted_soft"], vote = fold.learn(methods.fit_weighted_soft)
+    values["hard"] = methods.vote_hard(test.logits)
+    values["stacking"], chosen = fold.learn(partial(choice.choose, target=TARGET))
+    if has_context:
+        reading = dialogue.read_fold(fold, chosen.cross_validated, values["stacking"], train_turns)
+        values |= {f"dialogue_{kind}": read for kind, read in reading.probabilities.items()}
+    inputs = {m: run.get("inputs", INPUTS.get(m, "text+audio")) for m, run in test.runs.items()}
+    notes = notes | {"fitted_on": fold.fitted_on}
+    fusion = choice.fit_fusion(rows, chosen.winner, inputs, reading, **notes)
+    learned = {
+        "weights": dict(zip(test.models, vote.weights.tolist(), strict=True)),
+        "temperatures": fusion.temperatures,
+        "stacking": {
+            "default": choice.DEFAULT,
+            "winner": chosen.winner,
+            "candidates": chosen.candidates,
+        },
+        "certain": fusion.certain[test.models]._asdict(),
+    }
+    return values, fusion, learned | ({"dialogue": reading.learned} if reading else {})
+
+
+def write_predictions(
+    place: Path, results: dict, test: Predictions, pred: dict, probabilities: dict
+) -> None:
+    """Write the fused predictions and their scores."""
     notice = {name: results[name] for name in ("synthetic", "speaker_norm")}
     rows = [{"untied": None} | row | notice for row in results["rows"]]
     for row in rows if results["untied"] else ():

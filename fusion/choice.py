@@ -3,7 +3,6 @@
 Shapes: M models, N rows, C = 7 labels.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,9 +10,9 @@ import numpy as np
 
 from fusion import metrics
 from fusion.dialogue import Reading
-from fusion.fitting import CLASSES, LogitSet, assign_folds, average, cross_fit
-from fusion.methods import WeightedVote, fit_calibrated, fit_half_pool, fit_logistic
-from fusion.metrics import Estimate
+from fusion.fitting import Fitted, LogitSet, cross_fit
+from fusion.methods import fit_calibrated, fit_half_pool, fit_logistic
+from fusion.metrics import CLASSES, Estimate
 from fusion.stored import Certainty, Fusion, Linear, list_sets
 
 STACKERS = {"half pool, half soft voting": fit_half_pool, "logistic regression": fit_logistic}
@@ -61,7 +60,8 @@ def choose(rows: LogitSet, target: str) -> Choice:
     """
     has_many = ENOUGH_GROUPS <= rows.group_numbers.max() + 1 < len(rows.truth)
     names = [name for name, (fit, _) in CANDIDATES.items() if has_many or fit is not fit_logistic]
-    crossed = cross_predict(rows, names)
+    every = cross_fit(partial(fit_candidates, names), rows)
+    crossed = dict(zip(names, every, strict=True))
     candidates = compare(rows, crossed, target)
     ahead = {name: row["lead"] - row["margin"] for name, row in candidates.items()}
     best = max(ahead, key=ahead.get)
@@ -75,28 +75,18 @@ def fit_candidate(name: str, rows: LogitSet) -> Linear:
     return fit(rows).shift(balance(rows.truth, power))
 
 
+def fit_candidates(names: list[str], rows: LogitSet) -> Fitted:
+    """Fit candidates, (len(names), N, C); those that differ in balance alone are fitted once."""
+    candidates = [CANDIDATES[name] for name in names]
+    fitted = {fit: fit(rows) for fit in dict.fromkeys(fit for fit, _ in candidates)}
+    forms = [fitted[fit].shift(balance(rows.truth, power)) for fit, power in candidates]
+    return Fitted(lambda logits: np.stack([form.predict(logits) for form in forms]))
+
+
 def balance(truth: np.ndarray, power: float) -> np.ndarray:
     """Return the shift (C,) of the log-probabilities that stands for class-balanced fitting."""
     shares = np.bincount(truth, minlength=CLASSES) + 1  # a label may be missing
     return -power * np.log(shares / shares.sum())
-
-
-def cross_predict(rows: LogitSet, names: list[str]) -> dict[str, np.ndarray]:
-    """Return the candidates' probabilities (N, C), each row's fitted on the other folds.
-
-    Candidates that differ in balance alone are fitted once.
-    """
-    fold, fits = assign_folds(rows.groups), dict.fromkeys(CANDIDATES[name][0] for name in names)
-    crossed = {name: np.empty((len(fold), CLASSES)) for name in names}
-    for k in np.unique(fold):
-        inside = fold == k
-        rest = rows.take(~inside) if not inside.all() else rows
-        fitted = {fit: fit(rest) for fit in fits}
-        for name in names:
-            fit, power = CANDIDATES[name]
-            form = fitted[fit].shift(balance(rest.truth, power))
-            crossed[name][inside] = form.predict(rows.logits[:, inside])
-    return crossed
 
 
 def compare(rows: LogitSet, crossed: dict[str, np.ndarray], target: str) -> dict[str, dict]:
@@ -125,12 +115,7 @@ def compare(rows: LogitSet, crossed: dict[str, np.ndarray], target: str) -> dict
 
 
 def fit_fusion(
-    rows: LogitSet,
-    winner: str,
-    inputs: dict[str, str],
-    reading: Reading | None,
-    fitted_on: str,
-    notes: dict,
+    rows: LogitSet, winner: str, inputs: dict[str, str], reading: Reading | None, **notes
 ) -> Fusion:
     """Fit the winner to every set of models; one model's fusion is its calibrated probabilities.
 
@@ -148,16 +133,9 @@ def fit_fusion(
         if reading and reading.dialogue.past:
             turns, read = reading.read_later(crossed)
             in_dialogue[models] = find_certainty(read, rows.truth[turns])
-    return Fusion(
-        forms,
-        certain,
-        in_dialogue,
-        winner,
-        temperatures=dict(zip(names, rows.temperatures.tolist(), strict=True)),
-        fitted_on=fitted_on,
-        dialogue=reading and reading.dialogue,
-        **notes,
-    )
+    temperatures = dict(zip(names, rows.temperatures.tolist(), strict=True))
+    dialogue = reading and reading.dialogue
+    return Fusion(forms, certain, in_dialogue, winner, temperatures, dialogue=dialogue, **notes)
 
 
 def find_certainty(probabilities: np.ndarray, truth: np.ndarray) -> Certainty:
@@ -167,24 +145,3 @@ def find_certainty(probabilities: np.ndarray, truth: np.ndarray) -> Certainty:
     certain = confidence >= threshold
     right = (probabilities.argmax(axis=1) == truth)[certain]
     return Certainty(float(threshold), float(certain.mean()), float(right.mean()))
-
-
-def summarise(
-    models: tuple[str, ...], votes: list[WeightedVote], choices: list[Choice], fusions: list[Fusion]
-) -> dict:
-    """Return what was learned, for tables: of several folds the means, and how often what won."""
-    counts = Counter(chosen.winner for chosen in choices)
-    winners = [f"{name} ({count} of {len(choices)} folds)" for name, count in counts.items()]
-    names = [name for name in CANDIDATES if all(name in chosen.candidates for chosen in choices)]
-    return {
-        "weights": average([dict(zip(models, vote.weights, strict=True)) for vote in votes]),
-        "temperatures": average([fusion.temperatures for fusion in fusions]),
-        "stacking": {
-            "default": DEFAULT,
-            "winner": choices[0].winner if len(counts) == 1 else ", ".join(winners),
-            "candidates": average([{n: one.candidates[n] for n in names} for one in choices]),
-        },
-        "certain": average(
-            [fusion.certain[fusion.find_set(models)]._asdict() for fusion in fusions]
-        ),
-    }

@@ -17,15 +17,17 @@ from common.files import (
     UserError,
     check_whole,
     describe_machine,
-    hash_data,
     hash_json,
     naming,
+    read_data_hash,
     read_json,
     sha256,
 )
 from fusion.predictions import BASELINES, HELD_OUT, Predictions, find_models, script_of
 
 SPLITS = ("train", "valid", "test")
+PREDICTIONS = [f"*_{kind}.npy" for kind in ("truth", "pred", "output", "index")]
+PREDICTIONS += ["*_rows.tsv", "*_run.json"]
 TURNS = ["session", "dialogue_number", "turn", "speaker", "label"]
 
 
@@ -47,7 +49,7 @@ class Corpus:
 
 def read_corpus(data: str, parts: list[Predictions]) -> Corpus:
     """Read the folders of preprocess.py, one for each run (fold); other data are refused."""
-    folders = [Path(folder.strip()) for folder in data.split(",")]
+    folders = split_folders(data)
     folders *= len(parts) if len(folders) == 1 else 1
     if len(folders) != len(parts):
         raise UserError(f"DATA = '{data}': {len(folders)} folders, OUTPUTS has {len(parts)}")
@@ -75,6 +77,11 @@ def read_corpus(data: str, parts: list[Predictions]) -> Corpus:
     return Corpus(np.concatenate(transcripts), np.concatenate(seen), turns, name)
 
 
+def split_folders(names: str) -> list[Path]:
+    """Return the folders of a setting: "a,b" of several folds."""
+    return [Path(name.strip()) for name in names.split(",")]
+
+
 def hash_of(part: Predictions) -> str | None:
     """Return the hash of the data that predictions were made from."""
     return part.runs[part.models[0]].get("data_hash")
@@ -82,15 +89,13 @@ def hash_of(part: Predictions) -> str | None:
 
 def read_manifest(folder: Path, part: Predictions) -> dict:
     """Read a manifest, and refuse other data than the predictions were made from."""
-    manifest = read_json(folder / "manifest.json", "preprocess.py")
-    with naming(folder / "manifest.json", "preprocess.py"):
-        ours, theirs = hash_data(manifest["files"]), hash_of(part)
-    if ours != theirs:
+    path, theirs = folder / "manifest.json", hash_of(part)
+    if (ours := read_data_hash(folder)) != theirs:
         raise UserError(
-            f"{folder / 'manifest.json'}: other data (hash {ours[:12]}) than the predictions in "
-            f"{part.folder} were made from ({theirs[:12]}): give theirs with --data, or --data none"
+            f"{path}: other data (hash {ours[:12]}) than the predictions in {part.folder} were "
+            f"made from ({theirs[:12]}): give theirs with --data, or --data none"
         )
-    return manifest
+    return read_json(path, "preprocess.py")
 
 
 def read_table(folder: Path, split: str, manifest: dict) -> pd.DataFrame:
@@ -112,25 +117,18 @@ def identify(folders: list[Path], data: str) -> dict[str, str]:
         for script in {script_of(name) for name in (*find_models(folder), *BASELINES)}:
             check_whole(folder, script)
     places = [place for folder in folders for place in (folder, folder / HELD_OUT)]
-    ends = ("_truth.npy", "_pred.npy", "_output.npy", "_index.npy", "_rows.tsv", "_run.json")
-    names = ("manifest.json", *(f"{split}.tsv" for split in SPLITS))
-    files = {
-        "predictions": [
-            path
-            for place in places
-            for end in ends
-            for path in place.glob(f"*{end}")
-            if not path.name.startswith("ensemble_")
-        ],
-        "curves": [path for folder in folders for path in folder.glob("*/history.json")],
-        "ablation": [folder / "cmbert_ablation.json" for folder in folders],
-        "data": [Path(folder.strip()) / name for folder in data.split(",") for name in names],
+    kinds = {
+        "predictions": (places, PREDICTIONS),
+        "curves": (folders, ["*/history.json"]),
+        "ablation": (folders, ["cmbert_ablation.json"]),
+        "data": (split_folders(data), ["manifest.json", *[f"{split}.tsv" for split in SPLITS]]),
     }
-    present = {kind: sorted({*filter(Path.is_file, paths)}) for kind, paths in files.items()}
-    return {
-        kind: hash_json([(path.name, sha256(path)) for path in paths])
-        for kind, paths in present.items()
-    }
+    hashes = {}
+    for kind, (where, patterns) in kinds.items():
+        paths = {path for place in where for pattern in patterns for path in place.glob(pattern)}
+        paths = [path for path in sorted(paths) if not path.name.startswith("ensemble_")]
+        hashes[kind] = hash_json([(path.name, sha256(path)) for path in paths])
+    return hashes
 
 
 def describe(parts: list[Predictions], corpus: Corpus) -> dict[str, str]:

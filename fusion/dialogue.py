@@ -46,8 +46,7 @@ class Turns:
     @classmethod
     def of(cls, rows: np.ndarray, names: np.ndarray) -> "Turns":
         """Take ordered rows (n,) and the speakers' names (n,)."""
-        numbers: dict = {}
-        speaker = np.array([numbers.setdefault(name, len(numbers)) for name in names])
+        speaker = pd.factorize(names)[0]
         partner = np.full(len(rows), -1)
         for turn in range(1, len(rows)):
             changed = speaker[turn - 1] != speaker[turn]
@@ -69,13 +68,10 @@ def cut_dialogues(table: pd.DataFrame) -> tuple[list[Turns], np.ndarray]:
 
     table: with session, dialogue_number, turn, speaker; the rows may stand in any order.
     """
-    number = table.groupby(["session", "dialogue_number"]).ngroup().to_numpy()
-    order = np.lexsort([table["turn"], number])
-    cuts = np.flatnonzero(np.diff(number[order])) + 1
-    speaker = table["speaker"].to_numpy()
-    dialogues = [Turns.of(rows, speaker[rows]) for rows in np.split(order, cuts)]
-    sessions = table["session"].astype(str).to_numpy()
-    return dialogues, np.array([sessions[turns.rows[0]] for turns in dialogues])
+    table = table.reset_index(drop=True).sort_values("turn", kind="stable")
+    groups = table.groupby(["session", "dialogue_number"])
+    dialogues = [Turns.of(part.index.to_numpy(), part["speaker"]) for _, part in groups]
+    return dialogues, np.array([str(session) for (session, _), _ in groups])
 
 
 @dataclass(frozen=True)
@@ -94,10 +90,10 @@ class Transitions:
 
 
 def count_transitions(dialogues: list[Turns], labels: np.ndarray) -> np.ndarray:
-    """Count turns by own last label, partner's last label and label, (S, S, C)."""
-    counts = np.zeros((C + 1, C + 1, C))
-    for turns in dialogues:
-        np.add.at(counts, (*turns.last_labels(labels), labels[turns.rows]), 1)
+    """Count each dialogue's turns by own last label, partner's last and label, (D, S, S, C)."""
+    counts = np.zeros((len(dialogues), C + 1, C + 1, C))
+    for count, turns in zip(counts, dialogues, strict=True):
+        np.add.at(count, (*turns.last_labels(labels), labels[turns.rows]), 1)
     return counts
 
 
@@ -130,13 +126,13 @@ def fit_transitions(counts: np.ndarray, precision: float) -> tuple[np.ndarray, T
 
 
 def learn_transitions(
-    dialogues: list[Turns], labels: np.ndarray, sessions: np.ndarray
+    dialogues: list[Turns], sessions: np.ndarray, labels: np.ndarray
 ) -> tuple[Transitions, float]:
     """Fit the transitions, and return the precision that predicts dialogues of other sessions best.
 
     sessions: of each dialogue; of one session alone, each dialogue counts as one.
     """
-    counts = np.stack([count_transitions([turns], labels) for turns in dialogues])
+    counts = count_transitions(dialogues, np.asarray(labels))
     has_several = len(np.unique(sessions)) > 1
     fold = assign_folds(sessions if has_several else np.arange(len(dialogues)))
     losses = dict.fromkeys(PRECISIONS, 0.0)
@@ -221,23 +217,6 @@ class Dialogue:
             return probabilities
         return read_turns(probabilities, dialogues, self.transitions, self.base, kind == "whole")
 
-    def to_json(self) -> dict:
-        tables = {name: getattr(self.transitions, name).tolist() for name in ("own", "other")}
-        return {**tables, "base": self.base.tolist(), "past": self.past, "whole": self.whole}
-
-    @classmethod
-    def from_json(cls, content: dict) -> "Dialogue":
-        """Read what `to_json` wrote; anything odd is a KeyError, TypeError or ValueError."""
-        own, other, base = (np.array(content[name], float) for name in ("own", "other", "base"))
-        shapes = own.shape, other.shape, base.shape
-        if shapes != ((C + 1, C), (C + 1, C), (C,)) or not (base > 0).all():
-            raise ValueError("no transitions between the emotions")
-        if not all(np.isfinite(each).all() for each in (own, other, base)):
-            raise ValueError("transitions that are no numbers")
-        if not {content["past"], content["whole"]} <= {True, False}:
-            raise ValueError("not said whether the conversation is used")
-        return cls(Transitions(own, other), base, content["past"], content["whole"])
-
 
 @dataclass(frozen=True)
 class Reading:
@@ -276,10 +255,9 @@ def read_fold(
     base, parts = crossed.mean(0), learn_by_fold(fold.facts, train_turns)
     read = {kind: cross_read(crossed, base, parts, kind) for kind in KINDS}
     gains = measure_gain(fold.rows, {"plain": crossed, **read})
-    dialogues, sessions = cut_dialogues(train_turns)
-    transitions, precision = learn_transitions(dialogues, train_turns["label"].to_numpy(), sessions)
     has_past = any(len(turns.rows) > 1 for inside, _ in parts for turns in inside)
     helps = {kind: has_past and gains[kind]["lead"] > -gains[kind]["error"] for kind in KINDS}
+    transitions, precision = learn_transitions(*cut_dialogues(train_turns), train_turns["label"])
     stored = Dialogue(transitions, base, **helps)
     learned = {"turns": len(train_turns), "precision": precision, "held_out": gains, "used": helps}
     learned |= {"own": transitions.own, "other": transitions.other}
@@ -306,15 +284,14 @@ def learn_by_fold(
         if rest.any():
             others = [train_dialogues[place] for place in np.flatnonzero(rest)]
             inside = [dialogues[place] for place in np.flatnonzero(fold == k)]
-            parts.append((inside, learn_transitions(others, labels, train_sessions[rest])[0]))
+            parts.append((inside, learn_transitions(others, train_sessions[rest], labels)[0]))
     return parts
 
 
 def cross_read(probabilities: np.ndarray, base: np.ndarray, parts: list, kind: str) -> np.ndarray:
     """Return P(label) of rows (N, C); a session is read by transitions of other sessions.
 
-    probabilities (N, C): of the rows by themselves; base (C,): the fusion's mean; parts: of
-    `learn_by_fold`; rows of no part keep their probabilities.
+    parts: of `learn_by_fold`; rows of no part keep their probabilities.
     """
     for inside, transitions in parts:
         probabilities = read_turns(probabilities, inside, transitions, base, kind == "whole")
@@ -339,6 +316,6 @@ def measure_gain(rows: LogitSet, read: dict[str, np.ndarray]) -> dict[str, dict]
             "log_loss": float(losses[kind].mean()),
             **{name: scores[name] for name in ("accuracy", "macro_f1")},
             "lead": float(lead.value),
-            "error": float(max(lead.errors)),
+            "error": float(max(error for error, _ in lead.errors)),
         }
     return gains

@@ -6,6 +6,7 @@ cross-validated on the test rows: no row's own group is learned from, but other 
 Shapes: M models, N rows, C = 7 labels.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +17,9 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 
-from common.files import LABELS
-from fusion import metrics, predictions
+from fusion import predictions
 from fusion.predictions import HELD_OUT, Predictions
 
-CLASSES = len(LABELS)
 FOLDS = 5
 
 
@@ -43,7 +42,7 @@ class LogitSet:
     @cached_property
     def temperatures(self) -> np.ndarray:
         """The temperature T of each model that makes softmax(logits / T) most likely, (M,)."""
-        return fit_temperatures(self.logits, self.truth)
+        return np.array([fit_temperature(logits, self.truth) for logits in self.logits])
 
     @cached_property
     def group_numbers(self) -> np.ndarray:
@@ -57,21 +56,15 @@ class Fitted(NamedTuple):
     predict: Callable[[np.ndarray], np.ndarray]
 
 
-def fit_temperatures(every: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return for each model's logits the T that makes softmax(logits / T) most likely, (M,)."""
-    every_row = np.arange(len(truth))
+def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
+    """Return the T that makes softmax(logits / T) most likely; logits (N, C)."""
+    every_row, columns = np.arange(len(truth)), np.ascontiguousarray(logits.T)
 
-    def loss(log_temperature: float, logits: np.ndarray) -> float:
-        scores = logits / np.exp(log_temperature)  # (C, N): sums over labels are fast this way
+    def loss(log_temperature: float) -> float:
+        scores = columns / np.exp(log_temperature)  # (C, N): sums over labels are fast this way
         return (logsumexp(scores) - scores[truth, every_row]).mean()
 
-    settings = {"bounds": (-3, 3), "options": {"xatol": 1e-3}}
-    return np.exp(
-        [
-            minimize_scalar(loss, args=(np.ascontiguousarray(logits.T),), **settings).x
-            for logits in every
-        ]
-    )
+    return np.exp(minimize_scalar(loss, bounds=(-3, 3), options={"xatol": 1e-3}).x)
 
 
 def logsumexp(scores: np.ndarray) -> np.ndarray:
@@ -87,13 +80,13 @@ def assign_folds(groups: np.ndarray) -> np.ndarray:
 
 
 def cross_fit(fit: Callable, rows: LogitSet) -> np.ndarray:
-    """Return probabilities (N, C), each row's by a method fitted on the other folds."""
-    fold, probabilities = assign_folds(rows.groups), np.empty((len(rows.truth), CLASSES))
+    """Return probabilities (..., N, C), each row's by a method fitted on the other folds."""
+    fold, probabilities = assign_folds(rows.groups), []
     for k in np.unique(fold):
-        inside = fold == k
-        rest = rows.take(~inside) if not inside.all() else rows
-        probabilities[inside] = fit(rest).predict(rows.logits[:, inside])
-    return probabilities
+        rest = rows.take(fold != k) if fold.any() else rows  # of one group nothing is left
+        probabilities.append(fit(rest).predict(rows.logits[:, fold == k]))
+    in_order = np.argsort(np.argsort(fold, kind="stable"))
+    return np.concatenate(probabilities, axis=-2)[..., in_order, :]
 
 
 @dataclass(frozen=True)
@@ -139,36 +132,26 @@ def describe(rows: Predictions) -> str:
     """Say how many rows there are, of how many sessions and speakers."""
     if rows.facts is None:
         return f"{len(rows.truth)} rows of unknown speakers"
-    numbers = {kind: len(np.unique(rows.groups(kind))) for kind in ("session", "speaker")}
-    counts = [f"{number} {kind}{'s' * (number > 1)}" for kind, number in numbers.items()]
-    return f"{len(rows.truth)} rows of {', '.join(counts)}"
+    sessions, speakers = (len(set(rows.groups(kind))) for kind in ("session", "speaker"))
+    counts = f"{sessions} session{'s' * (sessions > 1)}, {speakers} speaker{'s' * (speakers > 1)}"
+    return f"{len(rows.truth)} rows of {counts}"
 
 
 def to_logit_set(rows: Predictions) -> LogitSet:
     """Return rows to learn from, in the groups of the tables' intervals."""
-    known = [rows.groups(kind) for kind in ("session", "speaker")]
-    return LogitSet(rows.logits, rows.truth, metrics.choose_groups(*known, len(rows.truth))[0])
-
-
-def join_folds(folds: list[Fold]) -> tuple[Predictions, Callable, str]:
-    """Return the test rows of all folds in order, learn(fit) over them, and the note.
-
-    Each fold's rows are predicted by what was fitted on the same fold; learn returns probabilities
-    (N, C) and a list of what was fitted.
-    """
-
-    def learn(fit: Callable) -> tuple[np.ndarray, list]:
-        probabilities, fitted = zip(*[fold.learn(fit) for fold in folds], strict=True)
-        return np.concatenate(probabilities), list(fitted)
-
-    note = "; ".join(dict.fromkeys(fold.fitted_on for fold in folds))
-    if len(folds) > 1:
-        note = f"rows of the same fold, of {len(folds)}: {note}"
-    return predictions.join([fold.test for fold in folds]), learn, note
+    return LogitSet(rows.logits, rows.truth, rows.resample()[0])
 
 
 def average(every: list):
-    """Return the mean of what the folds learned: numbers, arrays, or dicts of them, alike."""
+    """Return what the folds learned alike as one: numbers, arrays or texts, or dicts of them.
+
+    Of numbers the mean, of texts how often each occurs; of dicts the names that all have.
+    """
     if isinstance(every[0], dict):
-        return {name: average([one[name] for one in every]) for name in every[0]}
+        names = [name for name in every[0] if all(name in one for one in every)]
+        return {name: average([one[name] for one in every]) for name in names}
+    if isinstance(every[0], str):
+        counts = Counter(every)
+        texts = [f"{text} ({count} of {len(every)} folds)" for text, count in counts.items()]
+        return every[0] if len(counts) == 1 else ", ".join(texts)
     return np.mean(every, axis=0).tolist()

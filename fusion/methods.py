@@ -9,7 +9,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from fusion.fitting import CLASSES, Fitted, LogitSet, fit_temperatures, logsumexp
+from fusion.fitting import Fitted, LogitSet, fit_temperature, logsumexp
+from fusion.metrics import CLASSES
 from fusion.stored import Linear, log_features, log_vote
 
 # Precisions of normal priors, chosen on simulated models and on out-of-fold rows of training
@@ -50,9 +51,8 @@ def vote_soft(logits: np.ndarray) -> np.ndarray:
 
 
 def vote_hard(logits: np.ndarray) -> np.ndarray:
-    """Return the label with most votes, (N,); of equals the one with most summed probability."""
-    votes = np.eye(CLASSES)[logits.argmax(axis=-1)].sum(axis=0)
-    return (votes + vote_soft(logits)).argmax(axis=-1)
+    """Count the models' votes for each label, (N, C); the mean probability decides a tie."""
+    return np.eye(CLASSES)[logits.argmax(axis=-1)].sum(axis=0) + vote_soft(logits)
 
 
 def fit_weighted_soft(rows: LogitSet) -> WeightedVote:
@@ -103,7 +103,7 @@ def fit_half_pool(rows: LogitSet) -> Linear:
 
     Where rows are few and the pool's assumption fails, soft voting does not.
     """
-    power = 1 / fit_temperatures(log_vote(rows.logits)[None], rows.truth)[0]
+    power = 1 / fit_temperature(log_vote(rows.logits), rows.truth)
     matrix = fit_log_pool(rows).matrix / 2
     matrix[-1 - CLASSES : -1] = np.eye(CLASSES) * power / 2
     return Linear(rows.temperatures, matrix)

@@ -99,21 +99,16 @@ class Estimate(NamedTuple):
         return Estimate(*(first - second for first, second in zip(self, other, strict=True)))
 
     @property
-    def errors(self) -> tuple[np.ndarray, np.ndarray]:
-        """The jackknife's standard errors, over groups and over rows, (...) each.
+    def errors(self) -> list[tuple[np.ndarray, int]]:
+        """The jackknife's standard errors (...), over groups and over rows, and their freedom.
 
         Around the score itself, not the mean of the others: where groups are few it errs upwards
         (MacKinnon, Nielsen and Webb, 2023, on jackknife methods for cluster-robust inference).
         """
-        return tuple(
-            np.sqrt((1 - 1 / len(without)) * np.square(without - self.value).sum(axis=0))
-            for without in (self.without_group, self.without_row)
-        )
-
-    @property
-    def freedom(self) -> tuple[int, int]:
-        """Degrees of freedom of the errors: one less than groups, than rows."""
-        return max(len(self.without_group) - 1, 1), max(len(self.without_row) - 1, 1)
+        return [
+            (np.sqrt((1 - 1 / len(w)) * np.square(w - self.value).sum(axis=0)), max(len(w) - 1, 1))
+            for w in (self.without_group, self.without_row)
+        ]
 
     @property
     def margin(self) -> np.ndarray:
@@ -121,8 +116,7 @@ class Estimate(NamedTuple):
 
         The larger one of groups and rows: that a few groups agree by chance makes no score certain.
         """
-        quantiles = stdtrit(self.freedom, 0.975)
-        return np.maximum(*(q * error for q, error in zip(quantiles, self.errors, strict=True)))
+        return np.maximum(*(stdtrit(freedom, 0.975) * error for error, freedom in self.errors))
 
     @property
     def p(self) -> float:
@@ -130,8 +124,8 @@ class Estimate(NamedTuple):
         if not self.value:
             return 1.0
         with np.errstate(divide="ignore"):
-            ratios = np.abs(self.value) / self.errors
-        return float(2 * stdtr(self.freedom, -ratios).max())
+            ps = [2 * stdtr(freedom, -np.abs(self.value) / e) for e, freedom in self.errors]
+        return float(max(ps))
 
 
 def estimate(score, truth: np.ndarray, pred: np.ndarray, groups: np.ndarray) -> dict:
@@ -179,14 +173,6 @@ def estimate_calibration(truth, pred, probabilities, groups: np.ndarray) -> Esti
     )
 
 
-def estimate_all(truth, pred, probabilities, groups: np.ndarray) -> dict:
-    """Return {name: Estimate} of every score; no `ece` without probabilities."""
-    estimates = estimate(score_matrices, truth, pred, groups)
-    if probabilities is None:
-        return estimates
-    return estimates | {"ece": estimate_calibration(truth, pred, probabilities, groups)}
-
-
 def share_interval(score: Estimate, rows: np.ndarray) -> np.ndarray:
     """Return the 95 % interval of a share of rows, or a mean of such shares, (..., 2).
 
@@ -194,7 +180,7 @@ def share_interval(score: Estimate, rows: np.ndarray) -> np.ndarray:
     Louis and Slud, 2019, on proportions in complex sample surveys). It stays within 0..1. Where all
     rows or none are right, and every error is 0, `rows` (...) of the share count as independent.
     """
-    share, quantile = score.value, stdtrit(score.freedom[0], 0.975)
+    share, quantile = score.value, stdtrit(score.errors[0][1], 0.975)
     spread = share * (1 - share)
     with np.errstate(divide="ignore", invalid="ignore"):
         excess = quantile**2 / np.maximum(rows, 1e-9)
@@ -209,15 +195,24 @@ def plain_interval(score: Estimate, lowest: float) -> list[float]:
 
 
 def measure(truth, pred, probabilities, groups: np.ndarray) -> dict:
-    """Return every score with its 95 % interval: {name: float, name_ci: [low, high]} or None."""
-    result = {f"{name}{end}": None for name in SCORES for end in ("", "_ci")}
-    for name, score in estimate_all(truth, pred, probabilities, groups).items():
-        bounds = plain_interval(score, 0) if name == "ece" else share_interval(score, len(pred))
-        result |= {name: float(score.value), f"{name}_ci": list(map(float, bounds))}
-    return result
+    """Return every score with its 95 % interval: {name: float, name_ci: [low, high]}.
+
+    probabilities: (N, C), or None: then the ECE and its interval are None.
+    """
+    result = {}
+    for name, score in estimate(score_matrices, truth, pred, groups).items():
+        bounds = share_interval(score, len(pred)).tolist()
+        result |= {name: float(score.value), f"{name}_ci": bounds}
+    if probabilities is None:
+        return result | {"ece": None, "ece_ci": None}
+    error = estimate_calibration(truth, pred, probabilities, groups)
+    return result | {"ece": float(error.value), "ece_ci": plain_interval(error, 0)}
+
+
+def show_score(value: float, bounds: list[float]) -> str:
+    return f"{value:.3f} ({bounds[0]:.2f}-{bounds[1]:.2f})"
 
 
 def with_interval(scores: dict, name: str) -> str:
     """Return a score of `measure` as text: 0.712 (0.65-0.77)."""
-    value, bounds = scores[name], scores[f"{name}_ci"]
-    return "-" if value is None else f"{value:.3f} ({bounds[0]:.2f}-{bounds[1]:.2f})"
+    return "-" if scores[name] is None else show_score(scores[name], scores[f"{name}_ci"])

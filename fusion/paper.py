@@ -3,15 +3,16 @@
 Shapes: M = 3 models (PAPER_MODELS), N rows, C = 7 labels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 from scipy.special import softmax
 
 from common.files import UserError
-from fusion.fitting import CLASSES, Fitted, LogitSet, cross_fit, to_logit_set
+from fusion.fitting import Fitted, Fold, LogitSet, cross_fit, to_logit_set
 from fusion.methods import fit_majority
+from fusion.metrics import CLASSES
 from fusion.predictions import Predictions
 
 PAPER_MODELS = ("text", "audio", "cmbert")
@@ -33,20 +34,12 @@ def load_lightgbm():
     return lightgbm
 
 
-def softmax_of_matrix(logits: np.ndarray) -> np.ndarray:
-    """Softmax over all entries of a model's matrix (..., N, C), as published, not over each row."""
-    return softmax(logits, axis=(-2, -1))
+def vote_soft(logits: np.ndarray, weights: Sequence[float] = (1, 1, 1)) -> np.ndarray:
+    """Return the label with the largest (weighted) sum of the published softmax, (N,).
 
-
-def vote_soft(logits: np.ndarray) -> np.ndarray:
-    """Return the label with the largest sum of the published softmax, (N,)."""
-    return softmax_of_matrix(logits).sum(axis=0).argmax(axis=-1)
-
-
-def vote_weighted_soft(logits: np.ndarray) -> np.ndarray:
-    """The same with the weights that the paper wrote by hand, (N,)."""
-    weights = [PUBLISHED_WEIGHTS[model] for model in PAPER_MODELS]
-    return np.tensordot(weights, softmax_of_matrix(logits), axes=1).argmax(axis=-1)
+    As published, it is taken over all entries of a model's matrix (N, C), not over each row.
+    """
+    return np.tensordot(weights, softmax(logits, axis=(-2, -1)), axes=1).argmax(axis=-1)
 
 
 def vote_hard(logits: np.ndarray) -> np.ndarray:
@@ -56,17 +49,14 @@ def vote_hard(logits: np.ndarray) -> np.ndarray:
     these weights the text model's label always wins: it scores .5 alone (against at most .4), .4
     with audio (against .3), 1.0 with CM-BERT and .6 with both.
     """
-    pred = dict(zip(PAPER_MODELS, logits.argmax(axis=-1), strict=True))
-    chosen, best = np.zeros(logits.shape[1], np.int64), np.zeros(logits.shape[1])
-    voted = np.zeros((logits.shape[1], CLASSES), bool)
-    every_row = np.arange(logits.shape[1])
-    for model, weight in PUBLISHED_VOTES.items():
-        votes = sum(pred[other] == pred[model] for other in PAPER_MODELS)
-        first = ~voted[every_row, pred[model]]
-        better = first & (votes * weight > best)
-        chosen[better], best[better] = pred[model][better], (votes * weight)[better]
-        voted[every_row, pred[model]] = True
-    return chosen
+    weights, pred = list(PUBLISHED_VOTES.values()), logits.argmax(axis=-1)
+    ordered = pred[[PAPER_MODELS.index(model) for model in PUBLISHED_VOTES]]
+    return np.array(
+        [
+            max(votes, key=lambda label: votes.count(label) * weights[votes.index(label)])
+            for votes in ordered.T.tolist()
+        ]
+    )
 
 
 def fit_stacking(rows: LogitSet, places: Sequence[int] = (0, 1, 2)) -> Fitted:
@@ -88,21 +78,23 @@ def fit_stacking(rows: LogitSet, places: Sequence[int] = (0, 1, 2)) -> Fitted:
     return Fitted(predict)
 
 
-def apply_rules(test: Predictions, learn: Callable, is_held_out: bool) -> dict[str, np.ndarray]:
+def apply_rules(test: Predictions, folds: list[Fold]) -> dict[str, np.ndarray]:
     """Return labels (N,) by the published rules; the first learns from the labels it is scored on.
 
-    learn: of `fitting.join_folds`.  {} where one of the paper's models is missing, which is said.
+    test: the test rows of all folds.  {} where one of the paper's models is missing, which is said.
     """
     if missing := [model for model in PAPER_MODELS if model not in test.models]:
         print(f"the paper's procedure is left out: no outputs of {', '.join(missing)}")
         return {}
-    logits, rows = test.select(PAPER_MODELS), to_logit_set(test)
-    fit = partial(fit_stacking, places=[test.models.index(m) for m in PAPER_MODELS])
+    places, rows = [test.models.index(model) for model in PAPER_MODELS], to_logit_set(test)
+    fit, logits = partial(fit_stacking, places=places), test.logits[places]
     rules = {
         "stacking_in_sample": fit(rows).predict(test.logits).argmax(-1),
         "stacking_cross_validated": cross_fit(fit, rows).argmax(-1),
     }
-    if is_held_out:
-        rules["stacking_honest"] = learn(fit)[0].argmax(-1)
+    if all(fold.is_held_out for fold in folds):
+        honest = [fold.learn(fit)[0].argmax(-1) for fold in folds]
+        rules["stacking_honest"] = np.concatenate(honest)
+    weights = [PUBLISHED_WEIGHTS[model] for model in PAPER_MODELS]
     rules["soft"], rules["hard"] = vote_soft(logits), vote_hard(logits)
-    return rules | {"weighted_soft": vote_weighted_soft(logits)}
+    return rules | {"weighted_soft": vote_soft(logits, weights)}

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from common.files import LABELS, naming, read_json
+from common.files import LABELS, RECORDS, UserError, naming, read_json, read_outputs, sha256
 from common.plots import class_names, save
 from fusion import metrics
 from fusion.predictions import script_of
@@ -20,9 +20,11 @@ def draw_all(
     folder: Path, results: dict, truth: np.ndarray, pred: dict, histories: dict[str, dict]
 ) -> dict[str, Path]:
     """Write every plot to a folder; return {title: its file}."""
+    fused = {"soft", "weighted_soft", "hard", "stacking", *results["test"]["models"]}
+    shown = {method: labels for method, labels in pred.items() if method in fused}
     figures = [
         ("Scores with 95 % intervals", draw_scores, results["rows"]),
-        ("Confusion matrices: rows, and share of the true class", draw_confusion, truth, pred),
+        ("Confusion matrices: rows, and share of the true class", draw_confusion, truth, shown),
     ]
     if learned := results["learned"]["dialogue"]:
         title = "Transitions of emotions: times as likely as on average"
@@ -36,17 +38,24 @@ def draw_all(
 
 
 def read_histories(outputs: Path, models: tuple[str, ...]) -> dict[str, dict]:
-    """Return the training curves of each model that left them, checked."""
-    histories = {}
+    """Return the training curves of each model that left them; damaged ones are refused."""
+    histories, shown = {}, ("epoch", *CURVES[0], *CURVES[1])
     for model in models:
         path, script = outputs / model / "history.json", script_of(model).replace("test", "train")
-        if path.is_file():
-            histories[model] = read_json(path, script)
-            with naming(path, script):
-                for entry in histories[model]["epochs"]:
-                    for name in ("epoch", *CURVES[0], *CURVES[1]):
-                        float(entry.get(name, 0))
-                int(histories[model]["best_epoch"] or 0)
+        if not path.is_file():
+            continue
+        outputs_of = read_outputs(outputs / model / RECORDS / f"{Path(script).stem}.json")
+        if outputs_of.get(path.name, sha256(path)) != sha256(path):
+            raise UserError(f"{path} has changed since {script} wrote it: run {script} again")
+        history = read_json(path, script)
+        with naming(path, script):
+            histories[model] = {
+                "epochs": [
+                    {"epoch": entry["epoch"]} | {n: float(entry[n]) for n in shown if n in entry}
+                    for entry in history["epochs"]
+                ],
+                "best_epoch": int(history["best_epoch"] or 0),
+            }
     return histories
 
 
@@ -123,7 +132,7 @@ def draw_training(histories: dict[str, dict]) -> Figure:
             if history["best_epoch"]:
                 axis.axvline(history["best_epoch"], color="#999999", linestyle=":", linewidth=1.5)
             axis.grid(alpha=0.25)
-            if axis.lines:
+            if axis.get_legend_handles_labels()[0]:
                 axis.legend(frameon=False, fontsize=8)
         axes[0, column].set_title(title_of(model))
         axes[1, column].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

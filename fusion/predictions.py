@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from common.files import LABELS, UserError, naming, read_array, read_bytes, read_json
+from fusion.metrics import choose_groups
 
 HELD_OUT = "heldout"  # folder below OUTPUTS: rows that the model was not trained on
 BASELINES = ("baseline_text", "baseline_audio", "baseline_both")
-FEWEST, MOST = 2, 10  # models to fuse
 # Who writes a model's files, and what the model needs of an utterance; others: {name}_test.py and
 # the field `inputs` of {name}_run.json.
 SCRIPTS = {"text": "text_test.py", "audio": "audio_test.py", "cmbert": "run_classifier.py"}
@@ -62,12 +62,14 @@ class Predictions:
 
     @property
     def tied(self) -> np.ndarray | None:
-        """Tell of every row whether its raters left several labels, (N,) bool; None if unknown."""
+        """Whether each row's raters left several labels, (N,) bool; None if unknown."""
         return None if self.facts is None else self.facts["labels"].str.contains(";").to_numpy()
 
-    def select(self, models: tuple[str, ...]) -> np.ndarray:
-        """Return the logits of these models, in this order."""
-        return self.logits[[self.models.index(model) for model in models]]
+    def resample(self, part: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, str]:
+        """Return the groups that the intervals of these rows leave out, (N,), and a caption."""
+        known = [self.groups(kind) for kind in ("session", "speaker")]
+        known = [None if names is None else names[part] for names in known]
+        return choose_groups(*known, len(self.truth[part]))
 
 
 def find_models(folder: Path) -> tuple[str, ...]:
@@ -81,44 +83,45 @@ def find_models(folder: Path) -> tuple[str, ...]:
 def load(folder: Path) -> Predictions:
     """Read and check the outputs of all models; a refusal names the file and the row."""
     models = find_models(folder)
-    if not FEWEST <= len(models) <= MOST:
+    if len(models) < 2:
         raise UserError(
             f"{folder} has the outputs (*_output.npy) of {', '.join(models) or 'no model'}: the "
-            f"ensemble fuses {FEWEST} to {MOST} models, run their test scripts first"
+            "ensemble fuses two models or more, run their test scripts first"
         )
+    has_index, has_run, has_facts = (
+        any((folder / f"{model}_{end}").exists() for model in models)
+        for end in ("index.npy", "run.json", "rows.tsv")
+    )
+    kinds = ["truth", "pred", "output", *["index"] * has_index]
     has_baselines = any((folder / f"{name}_output.npy").exists() for name in BASELINES)
     baselines = BASELINES if has_baselines else ()
-    kinds = ["truth", "pred", "output"]
-    kinds += ["index"] * any((folder / f"{model}_index.npy").exists() for model in models)
-    has_run = any((folder / f"{model}_run.json").exists() for model in models)
-    arrays, runs = {}, {}
+    arrays, runs, first = {}, {}, models[0]
     for name in (*models, *baselines):
         script = script_of(name)
         arrays[name] = {k: read_array(folder / f"{name}_{k}.npy", script) for k in kinds}
         check_arrays(folder, name, arrays[name])
+        check_same_rows(folder, first, name, arrays)
         runs[name] = read_json(folder / f"{name}_run.json", script) if has_run else {}
-        check_same_rows(folder, models[0], name, arrays)
-        paths = [folder / f"{model}_run.json" for model in (models[0], name)]
-        check_runs(paths[0], runs[models[0]], paths[1], runs[name], "data_hash")
+        check_same_run(folder, name, runs[name], folder / f"{first}_run.json", runs[first])
     norms = {runs[model].get("speaker_norm") for model in models} - {None}
     for name in baselines if norms else ():
-        if runs[name].get("speaker_norm") not in {None, *norms}:  # knows what no model knows
+        norm, path = runs[name].get("speaker_norm"), folder / f"{name}_run.json"
+        if norm not in {None, *norms}:  # the baseline knows what no model knows
             others = " or ".join(sorted(norms))
             raise UserError(
-                f"{folder / f'{name}_run.json'}: speaker_norm {runs[name]['speaker_norm']}, of the "
-                f"models {others}: run baseline.py --speaker-norm {others}"
+                f"{path}: speaker_norm {norm}, of the models {others}: run baseline.py "
+                f"--speaker-norm {others}"
             )
-    first = arrays[models[0]]
-    facts = None
-    if "index" in kinds and any((folder / f"{model}_rows.tsv").exists() for model in models):
-        facts = [read_facts(folder, model, arrays[model]["index"]) for model in models][0]
+    ids, facts = arrays[first].get("index"), None
+    if ids is not None and has_facts:
+        facts = [read_facts(folder, model, ids) for model in models][0]
     logits = {name: arrays[name]["output"].astype(np.float64) for name in arrays}
     return Predictions(
         folder=folder,
         models=models,
-        truth=first["truth"].astype(np.int64),
+        truth=arrays[first]["truth"].astype(np.int64),
         logits=np.stack([logits[model] for model in models]),
-        ids=first.get("index"),
+        ids=ids,
         facts=facts,
         runs={model: runs[model] for model in models},
         baselines={name: logits[name] for name in baselines},
@@ -146,25 +149,21 @@ def join(parts: list[Predictions]) -> Predictions:
             raise UserError(
                 f"{without.folder} has no baselines, {other.folder} has: run baseline.py for both"
             )
+        path = part.folder / f"{first.models[0]}_index.npy"
         for earlier in parts[:number] if part.ids is not None else ():
-            path, again = (
-                part.folder / f"{first.models[0]}_index.npy",
-                np.isin(part.ids, earlier.ids),
-            )
+            again = np.isin(part.ids, earlier.ids)
             refuse(path, again, "is a test row of an earlier folder too", part.ids)
-
-    def concatenate(every: list, axis: int = 0):
-        return None if any(one is None for one in every) else np.concatenate(every, axis)
-
+    has_ids = all(part.ids is not None for part in parts)
     has_facts = all(part.facts is not None for part in parts)
     return replace(
         first,
-        truth=concatenate([part.truth for part in parts]),
-        logits=concatenate([part.logits for part in parts], axis=1),
-        ids=concatenate([part.ids for part in parts]),
+        truth=np.concatenate([part.truth for part in parts]),
+        logits=np.concatenate([part.logits for part in parts], axis=1),
+        ids=np.concatenate([part.ids for part in parts]) if has_ids else None,
         facts=pd.concat([part.facts for part in parts], ignore_index=True) if has_facts else None,
         baselines={
-            name: concatenate([part.baselines[name] for part in parts]) for name in first.baselines
+            name: np.concatenate([part.baselines[name] for part in parts])
+            for name in first.baselines
         },
     )
 
@@ -185,27 +184,29 @@ def read_facts(folder: Path, model: str, ids: np.ndarray) -> pd.DataFrame:
 
 def check_arrays(folder: Path, model: str, arrays: dict) -> None:
     """Check shapes, types and values of one model's arrays (`index` may be absent)."""
-    paths = {name: folder / f"{model}_{name}.npy" for name in arrays}
-    output, ids, hint = arrays["output"], arrays.get("index"), again(model)
+    output, ids = arrays["output"], arrays.get("index")
     count = len(output) if output.ndim else 0
     for name, array in arrays.items():
         shape = (count, len(LABELS)) if name == "output" else (count,)
         is_kind = array.dtype.kind in {"output": "f", "index": "U"}.get(name, "iu")
         if array.shape != shape or count == 0 or not is_kind:
             raise UserError(
-                f"{paths[name]}: {array.dtype} of shape {array.shape}, where {shape} is expected "
-                f"from {paths['output'].name}{hint}"
+                f"{folder / f'{model}_{name}.npy'}: {array.dtype} of shape {array.shape}, where "
+                f"{shape} is expected from {model}_output.npy{again(model)}"
             )
-    refuse(paths["output"], ~np.isfinite(output).all(axis=1), "not a finite number" + hint, ids)
+
+    def check(name: str, wrong: np.ndarray, message: str) -> None:
+        refuse(folder / f"{model}_{name}.npy", wrong, message + again(model), ids)
+
+    check("output", ~np.isfinite(output).all(axis=1), "not a finite number")
     for name in ("truth", "pred"):
         wrong = (arrays[name] < 0) | (arrays[name] >= len(LABELS))
-        refuse(paths[name], wrong, f"not a label id of 0-{len(LABELS) - 1}" + hint, ids)
+        check(name, wrong, f"not a label id of 0-{len(LABELS) - 1}")
     chosen = output[np.arange(count), arrays["pred"]]
-    message = f"is not the largest column of {paths['output'].name}: files of two runs" + hint
-    refuse(paths["pred"], chosen != output.max(axis=1), message, ids)
+    message = f"is not the largest column of {model}_output.npy: files of two runs"
+    check("pred", chosen != output.max(axis=1), message)
     if ids is not None:
-        repeated = ~np.isin(np.arange(count), np.unique(ids, return_index=True)[1])
-        refuse(paths["index"], repeated, "the segment occurs twice" + hint, ids)
+        check("index", pd.Series(ids).duplicated(), "the segment occurs twice")
 
 
 def check_same_rows(folder: Path, first: str, model: str, arrays: dict) -> None:
@@ -215,35 +216,32 @@ def check_same_rows(folder: Path, first: str, model: str, arrays: dict) -> None:
         ours, theirs = arrays[model][kind], arrays[first][kind]
         path, other = folder / f"{model}_{kind}.npy", f"{first}_{kind}.npy"
         if len(ours) != len(theirs):
-            row = min(len(ours), len(theirs))
-            raise UserError(f"{path}, row {row}: {len(ours)} rows, {other} has {len(theirs)}{hint}")
-        for row in np.flatnonzero(ours != theirs)[:1]:
-            order = " (the same values in another order)" * (sorted(ours) == sorted(theirs))
-            raise UserError(
-                f"{path}, row {row}: '{ours[row]}' where {other} has '{theirs[row]}'{order}{hint}"
-            )
+            raise UserError(f"{path}: {len(ours)} rows, {other} has {len(theirs)}{hint}")
+        refuse(path, ours != theirs, f"not as in {other}{hint}", arrays[model].get("index"))
 
 
-def check_runs(first: Path, run: dict, path: Path, other: dict, *names: str) -> None:
-    """Refuse outputs whose run differs from the first one's in fields of {name}_run.json."""
-    for name in names:
-        if run and other and other.get(name) != run.get(name):
-            ours, theirs = (str(each.get(name))[:40] for each in (other, run))
-            model = path.name.removesuffix("_run.json")
-            raise UserError(f"{path}: {name} {ours}, in {first}: {theirs}{again(model)}")
+def check_same_run(
+    folder: Path, model: str, run: dict, first: Path, first_run: dict, field: str = "data_hash"
+) -> None:
+    """Refuse outputs whose run differs in a field of {name}_run.json from that of `first`."""
+    if run and first_run and run.get(field) != first_run.get(field):
+        ours, theirs = (str(each.get(field))[:40] for each in (run, first_run))
+        path = folder / f"{model}_run.json"
+        raise UserError(f"{path}: {field} {ours}, in {first}: {theirs}{again(model)}")
 
 
-def check_same_models(first: Predictions, other: Predictions, *names: str) -> None:
-    """Refuse outputs of other models, and runs that differ in these fields or in speaker_norm."""
+def check_same_models(first: Predictions, other: Predictions, field: str) -> None:
+    """Refuse outputs of other models, and runs that differ in this field or in speaker_norm."""
     if other.models != first.models:
         ours, theirs = ", ".join(other.models), ", ".join(first.models)
         raise UserError(
-            f"{other.folder} has the outputs of {ours}, {first.folder} of {theirs}: run the test "
-            "scripts of what is missing, or remove what is not wanted"
+            f"{other.folder} has the outputs of {ours}, {first.folder} of {theirs}: test what is "
+            "missing, or remove what is not wanted"
         )
     for model, run in first.runs.items():
-        paths = [part.folder / f"{model}_run.json" for part in (first, other)]
-        check_runs(paths[0], run, paths[1], other.runs[model], "speaker_norm", *names)
+        path = first.folder / f"{model}_run.json"
+        for name in ("speaker_norm", field):
+            check_same_run(other.folder, model, other.runs[model], path, run, name)
 
 
 def refuse(path: Path, wrong: np.ndarray, message: str, ids: np.ndarray | None) -> None:

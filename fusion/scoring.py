@@ -39,9 +39,7 @@ def evaluate(
     transcript is in the training rows, None if unknown.
     """
     every_row = np.ones(len(test.truth), bool)
-    groups, resampled = metrics.choose_groups(
-        test.groups("session"), test.groups("speaker"), len(test.truth)
-    )
+    groups, resampled = test.resample()
     best = max(test.models, key=lambda model: (pred[model] == test.truth).mean())
     pairs = dict.fromkeys([("stacking", best), *PAIRS])
     scored = score_part(test, every_row, pred, probabilities)["scores"]
@@ -77,16 +75,14 @@ def score_part(
     Within one session the intervals are over rows: they show what chance may do in it, and nothing
     of others.
     """
-    sessions, count = test.groups("session"), int(part.sum())
-    is_one = sessions is not None and len(np.unique(sessions[part])) == 1 and not part.all()
-    known = [test.groups(kind) for kind in ("session", "speaker")]
-    known = [None if is_one or names is None else names[part] for names in known]
-    groups, _ = metrics.choose_groups(*known, count)
+    groups, sessions = test.resample(part)[0], test.groups("session")
+    if sessions is not None and len(set(sessions[part])) == 1 and not part.all():
+        groups = np.arange(part.sum())
     scores = {}
     for method, labels in pred.items():
         values = probabilities[method][part] if method in probabilities else None
         scores[method] = metrics.measure(test.truth[part], labels[part], values, groups)
-    return {"rows": count, "scores": scores}
+    return {"rows": int(part.sum()), "scores": scores}
 
 
 def measure_classes(truth: np.ndarray, pred: np.ndarray, groups: np.ndarray) -> dict:
@@ -127,19 +123,12 @@ def find_parts(test: Predictions, seen: np.ndarray | None) -> dict[str, np.ndarr
         if (groups := test.groups(kind)) is not None:
             names = sorted(set(groups.tolist()), key=lambda name: (len(name), name))
             parts |= {f"{kind} {name}": groups == name for name in names if len(names) > 1}
-    if (share := share_of_votes(test)) is not None:
+    if test.facts is not None:
+        votes = test.facts[[f"votes_{label}" for label in LABELS]].to_numpy(np.float64)
+        with np.errstate(invalid="ignore"):  # rows without votes
+            share = votes[np.arange(len(votes)), test.truth] / votes.sum(axis=1)
         steps = zip((-1.0, *VOTE_SHARES), (*VOTE_SHARES, 1.0), strict=True)
         parts |= {f"votes to {high:g}": (low < share) & (share <= high) for low, high in steps}
     if seen is not None:
         parts |= {"transcript seen": seen, "transcript unseen": ~seen}
     return parts
-
-
-def share_of_votes(test: Predictions) -> np.ndarray | None:
-    """Return the share of the raters' votes that each row's label has, (N,), nan without votes."""
-    if test.facts is None:
-        return None
-    votes = test.facts[[f"votes_{label}" for label in LABELS]].to_numpy(np.float64)
-    total = votes.sum(axis=1)
-    share = votes[np.arange(len(votes)), test.truth] / np.maximum(total, 1)
-    return np.where(total > 0, share, np.nan)

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from common.files import LABELS, naming, read_json, write_json
-from fusion.dialogue import MOST_SPEAKERS, Dialogue, Turns
+from common.files import naming, read_json, write_json
+from fusion.dialogue import KINDS, MOST_SPEAKERS, Dialogue, Transitions, Turns
+from fusion.metrics import CLASSES
 
-CLASSES = len(LABELS)
 ALL_SUBSETS = 4  # models, up to which every set of them is fitted
 NOTES = ("winner", "temperatures", "speaker_norm", "synthetic", "fitted_on")
 
@@ -85,10 +85,9 @@ class Certainty(NamedTuple):
 class Fusion:
     """The content of OUTPUTS/fusion.json.
 
-    forms, certain: by set of models; in_dialogue: the same as certain, of turns that are read with
-    those before them, empty if none are. winner: how several models are fused; temperatures: of
-    each model; speaker_norm: each model's; synthetic: a notice or None; fitted_on: for people.
-    dialogue: how emotions follow one another, or None.
+    forms, certain: by set of models; in_dialogue: as certain, of turns that are read with those
+    before them, empty if none are. winner: how several models are fused; temperatures,
+    speaker_norm: of each model; synthetic: a notice or None; fitted_on: for people.
     """
 
     forms: dict[ModelSet, Linear]
@@ -107,8 +106,7 @@ class Fusion:
         Unknown names or none at all are a ValueError.
         """
         if not models or not set(models) <= set(self.temperatures):
-            known = ", ".join(self.temperatures)
-            raise ValueError(f"any of {known} can be fused, not {list(models)}")
+            raise ValueError(f"any of {', '.join(self.temperatures)} can be fused, not {[*models]}")
         return max((s for s in self.forms if set(s) <= set(models)), key=len)
 
     def predict(self, logits: dict[str, np.ndarray]) -> np.ndarray:
@@ -132,13 +130,8 @@ class Fusion:
 
         speakers: who spoke each turn; unless all have names it is not known who speaks to whom.
         """
-        return (
-            self.dialogue is not None
-            and self.dialogue.past
-            and len(speakers) > 1
-            and all(speakers)
-            and len(set(speakers)) <= MOST_SPEAKERS
-        )
+        is_used = self.dialogue is not None and self.dialogue.past
+        return is_used and len(speakers) > 1 and all(speakers) and len({*speakers}) <= MOST_SPEAKERS
 
     def threshold(self, models: Collection[str], speakers: Sequence[str] = ()) -> float:
         """Return the confidence below which a verdict of these models is uncertain.
@@ -164,7 +157,12 @@ class Fusion:
             for models, form in self.forms.items()
         }
         content = {name: getattr(self, name) for name in NOTES}
-        content["dialogue"] = self.dialogue and self.dialogue.to_json()
+        content["dialogue"] = self.dialogue and {
+            "own": self.dialogue.transitions.own.tolist(),
+            "other": self.dialogue.transitions.other.tolist(),
+            "base": self.dialogue.base.tolist(),
+            **{kind: getattr(self.dialogue, kind) for kind in KINDS},
+        }
         write_json(path, {**content, "fusions": fusions})
 
 
@@ -172,40 +170,47 @@ def load(path: Path | str) -> Fusion:
     """Read a fusion that ensemble.py wrote; a damaged file or another one is a UserError."""
     content = read_json(path, "ensemble.py")
     with naming(path, "ensemble.py"):
-        dialogue = content["dialogue"] and Dialogue.from_json(content["dialogue"])
+        dialogue = content["dialogue"] and read_dialogue(content["dialogue"])
         fusions = {tuple(name.split("+")): one for name, one in content["fusions"].items()}
-        temperatures = {m: float(value) for m, value in content["temperatures"].items()}
-        if {(model,) for model in temperatures} - fusions.keys() or not temperatures:
+        notes = {name: content[name] for name in NOTES}
+        singles = {(model,) for model in notes["temperatures"]}
+        if not singles or singles - fusions.keys():
             raise ValueError("a model has no calibration")
-        notes = {name: content[name] for name in NOTES} | {"temperatures": temperatures}
+        read_numbers(list(notes["temperatures"].values()), len(singles))
+        with_turns = fusions if dialogue and dialogue.past else {}
         return Fusion(
             forms={models: read_form(one, len(models)) for models, one in fusions.items()},
             certain={models: read_certainty(one["certain"]) for models, one in fusions.items()},
-            in_dialogue={
-                models: read_certainty(one["in_dialogue"])
-                for models, one in fusions.items()
-                if dialogue and dialogue.past
-            },
+            in_dialogue={m: read_certainty(one["in_dialogue"]) for m, one in with_turns.items()},
             dialogue=dialogue,
             **notes,
         )
 
 
+def read_numbers(values: list, *shape: int) -> np.ndarray:
+    """Return numbers of JSON as an array of this shape; anything odd is a ValueError."""
+    array = np.array(values)
+    if array.shape != shape or array.dtype.kind not in "if" or not np.isfinite(array).all():
+        raise ValueError(f"no numbers of shape {shape}")
+    return array.astype(float)
+
+
 def read_form(content: dict, models: int) -> Linear:
-    """Return the form that JSON describes; anything odd is a KeyError, TypeError or ValueError."""
-    form = Linear(*(np.array(content[name]) for name in ("temperatures", "matrix")))
-    shapes = form.temperatures.shape, form.matrix.shape
-    if shapes != ((models,), ((models + 1) * CLASSES + 1, CLASSES)):
-        raise ValueError(f"no fusion of {models} models")
-    for array in (form.temperatures, form.matrix):
-        if array.dtype.kind not in "if" or not np.isfinite(array).all():
-            raise ValueError("no numbers where numbers are expected")
-    return form
+    shape = (models + 1) * CLASSES + 1, CLASSES
+    temperatures = read_numbers(content["temperatures"], models)
+    return Linear(temperatures, read_numbers(content["matrix"], *shape))
 
 
 def read_certainty(content: dict) -> Certainty:
-    """Return the certainty that JSON describes; KeyError, TypeError or ValueError if it is odd."""
-    certainty = Certainty(*(float(content[name]) for name in Certainty._fields))
-    if not all(0 <= share <= 1 for share in certainty):
+    certainty = read_numbers([content[name] for name in Certainty._fields], 3)
+    if not ((certainty >= 0) & (certainty <= 1)).all():
         raise ValueError("a share is not between 0 and 1")
-    return certainty
+    return Certainty(*certainty.tolist())
+
+
+def read_dialogue(content: dict) -> Dialogue:
+    tables = [read_numbers(content[name], CLASSES + 1, CLASSES) for name in ("own", "other")]
+    base, used = read_numbers(content["base"], CLASSES), [content[kind] for kind in KINDS]
+    if not (base > 0).all() or not set(used) <= {True, False}:
+        raise ValueError("no model of a dialogue")
+    return Dialogue(Transitions(*tables), base, *used)

@@ -15,7 +15,7 @@ from tabulate import tabulate
 
 from common.files import LABELS, LABELS_KO
 from fusion.corpus import Corpus
-from fusion.metrics import SCORES, with_interval
+from fusion.metrics import SCORES, show_score, with_interval
 from fusion.predictions import Predictions
 
 TITLES = {
@@ -31,15 +31,8 @@ TITLES = {
     "dialogue_past": "Dialogue (past)",
     "dialogue_whole": "Dialogue (whole)",
 }
-HEADERS = {
-    "accuracy": "Accuracy",
-    "f1": "F1",
-    "precision": "Precision",
-    "recall": "Recall",
-    "macro_f1": "Macro F1",
-    "uar": "UAR",
-    "ece": "ECE",
-}
+NAMES = ("Accuracy", "F1", "Precision", "Recall", "Macro F1", "UAR", "ECE")
+HEADERS = dict(zip(SCORES, NAMES, strict=True))
 MAIN = ("accuracy", "macro_f1", "uar")
 # The published rules, and the accuracy that the paper reports for each on KEMDy19.
 PAPER = {
@@ -138,9 +131,9 @@ def tabulate_comparisons(results: dict, note: str) -> Table:
     for pair in results["comparisons"]:
         cells = [f"{title_of(pair['first'])} against {title_of(pair['second'])}"]
         for score in MAIN:
-            low, high = pair[f"{score}_ci"]
+            low, high, p = *pair[f"{score}_ci"], pair[f"{score}_p"]
             cells.append(f"{pair[score]:+.3f} ({low:+.3f} to {high:+.3f})")
-            cells.append(p_value(pair[f"{score}_p"]))
+            cells.append("< 0.001" if p < 0.001 else f"{p:.3f}")
         rows.append(cells)
     header = ["", *[cell for score in MAIN for cell in (HEADERS[score], "p")]]
     return Table("Who is better?", note, header, rows)
@@ -180,11 +173,11 @@ def tabulate_held_out(learned: dict, note: str) -> Table:
 
 
 def tabulate_classes(results: dict, score: str, note: str) -> Table:
-    names = [f"{LABELS[k]} ({count})" for k, count in enumerate(results["support"])]
+    names = [f"{label} ({n})" for label, n in zip(LABELS, results["support"], strict=True)]
     rows = []
-    for method, scores in results["per_class"].items():
-        pairs = zip(scores[score], scores[f"{score}_ci"], strict=True)
-        rows.append([title_of(method), *[f"{v:.3f} ({a:.2f}-{b:.2f})" for v, (a, b) in pairs]])
+    for method, of_class in results["per_class"].items():
+        pairs = zip(of_class[score], of_class[f"{score}_ci"], strict=True)
+        rows.append([title_of(method), *[show_score(*pair) for pair in pairs]])
     return Table(f"{HEADERS[score]} by class", note, ["", *names], rows)
 
 
@@ -226,16 +219,12 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def p_value(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def write_table(header: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table whose columns also line up on a screen.
 
     Nothing in a cell is markup: a transcript may hold tags, pipes and links.
     """
-    markup = {ord(sign): f"\\{sign}" for sign in "|<>`"}
+    markup = str.maketrans({sign: f"\\{sign}" for sign in "|<>`"})
     cells = [[cell.translate(markup).replace("](", "]\\(") for cell in row] for row in rows]
     align = ["left", *["right"] * (len(header) - 1)]
     return tabulate(cells, header, "pipe", disable_numparse=True, colalign=align)

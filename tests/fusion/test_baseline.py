@@ -86,16 +86,6 @@ def test_a_class_that_is_not_learned_is_not_predicted(data, fit):
         assert (found[:, LABELS.index("disgust")] > 0).all()
 
 
-def test_without_validation_rows_earlier_ones_are_removed(data, tmp_path, run_script):
-    rows = [row for row in make_rows() if row["split"] != "valid"]
-    for place in (data, write_data(tmp_path / "data", rows)):
-        done = run_script("baseline.py", "--data", place, "--outputs", tmp_path)
-        assert done.status == 0, done.stderr
-        (tmp_path / "heldout" / "text_output.npy").write_bytes(b"of another script")
-    assert [path.name for path in (tmp_path / "heldout").iterdir()] == ["text_output.npy"]
-    assert (tmp_path / "baseline_text_output.npy").exists()
-
-
 def test_one_session_is_too_few(tmp_path, run_script):
     data = write_data(tmp_path / "data", [row for row in make_rows() if row["session"] != 2])
     done = run_script("baseline.py", "--data", data, "--outputs", tmp_path)

@@ -91,28 +91,11 @@ def test_a_lead_and_its_margin_are_those_of_the_tables():
     assert both == pytest.approx(plain)
 
 
-@pytest.mark.parametrize(("sessions", "rightly"), [(2, 0), (4, 0), (8, 0.1)])
-def test_an_equal_candidate_is_hardly_ever_chosen_whatever_sessions_have_in_common(
-    sessions, rightly
-):
-    """As if rows were independent, it would be in 15 to 17 of 100 cases (should be 2.5)."""
-    random, chosen = np.random.default_rng(2), {"equal": 0, "better": 0}
-    for _ in range(150):
-        truth, groups, pred = draw_sessions(random, sessions, (0.4, 0.4))
-        deal = dict(zip((choice.DEFAULT, *chosen), np.eye(7)[pred], strict=True))
-        rows = LogitSet(np.zeros((1, len(truth), 7)), truth, groups)
-        found = choice.compare(rows, deal, TARGET)
-        for name in chosen:
-            chosen[name] += (found[name]["lead"] > found[name]["margin"]) / 150
-    assert chosen["equal"] < 0.06
-    assert chosen["better"] >= rightly
-
-
 @pytest.mark.parametrize("winner", [choice.DEFAULT, "logistic regression"])
 def test_four_of_five_verdicts_are_certain_of_every_set_of_models(winner):
     """Of fresh rows; those that were fitted on are surer than these where much is learned."""
     rows, fresh = simulate(800, (1.5, 1.2, 0.8)), simulate(4000, (1.5, 1.2, 0.8), seed=1)
-    stored = choice.fit_fusion(rows, winner, INPUTS, None, "simulated rows", NOTES)
+    stored = choice.fit_fusion(rows, winner, INPUTS, None, fitted_on="simulated rows", **NOTES)
     logits = dict(zip(MODELS, fresh.logits, strict=True))
     for models in stored.forms:
         probabilities = stored.predict({model: logits[model] for model in models})

@@ -51,7 +51,8 @@ def test_calibration_error_by_hand():
 def test_leaving_out_equals_scoring_the_rest():
     truth, pred, probabilities = draw(60, seed=3)
     groups = np.random.default_rng(4).integers(0, 5, 60)
-    found = metrics.estimate_all(truth, pred, probabilities, groups)
+    found = metrics.estimate(metrics.score_matrices, truth, pred, groups)
+    found["ece"] = metrics.estimate_calibration(truth, pred, probabilities, groups)
     classes = metrics.estimate(metrics.class_scores, truth, pred, groups)
     for each, kind in ((groups, "without_group"), (np.arange(60), "without_row")):
         for left_out in range(each.max() + 1):
@@ -76,7 +77,7 @@ def test_interval_by_hand():
     # Three sessions of 100 rows, 80, 60 and 70 right. Without one of them: .65, .75, .70, so that
     # the error is sqrt(2 / 3 * (.05 ** 2 + .05 ** 2)); t with 2 degrees of freedom reaches 4.303.
     truth, pred, groups = make_rows([80, 60, 70], 100)
-    accuracy = metrics.estimate_all(truth, pred, None, groups)["accuracy"]
+    accuracy = metrics.estimate(metrics.score_matrices, truth, pred, groups)["accuracy"]
     margin = 4.30265 * np.sqrt(2 / 3 * 0.005)
     assert accuracy.value == 0.7 and accuracy.margin == pytest.approx(margin, rel=1e-5)
     # Wilson's bounds are those true shares from which the score is just so far away.

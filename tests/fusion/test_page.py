@@ -9,7 +9,7 @@ import pytest
 from fusion_files import MODELS, write_data, write_models
 
 from common import plots as style
-from common.files import LABELS, LABELS_KO
+from common.files import LABELS, LABELS_KO, UserError
 from fusion import metrics, plots, predictions
 from fusion.corpus import Corpus
 from fusion.tables import tabulate_mistakes
@@ -92,6 +92,29 @@ def test_the_worst_mistakes_are_the_surest_wrong_rows(tmp_path):
     assert "no transcripts." in other.note and other.rows[0][0] == str(test.ids[41])
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "cannot be read"),
+        ('{"epochs": [{"loss": 1}], "best_epoch": 1}', "cannot be read"),
+        ('{"epochs": [{"epoch": 1, "loss": "much"}], "best_epoch": 1}', "cannot be read"),
+        ('{"epochs": [], "best_epoch": null}', "has changed since text_train.py wrote it"),
+    ],
+)
+def test_damaged_training_curves_end_in_one_line(content, said, tmp_path):
+    path = tmp_path / "text" / "history.json"
+    path.parent.mkdir()
+    path.write_text(content)
+    if "changed" in said:
+        assert plots.read_histories(tmp_path, MODELS)["text"]["epochs"] == []
+        record = path.parent / "records" / "text_train.json"
+        record.parent.mkdir()
+        record.write_text(json.dumps({"outputs": {"history.json": "another hash"}}))
+    with pytest.raises(UserError, match=rf"text/history.json {said}.*run text_train.py again"):
+        plots.read_histories(tmp_path, MODELS)
+
+
 @pytest.mark.parametrize("has_font", [True, False])
 def test_plots_have_korean_names_without_boxes_or_english_ones(has_font, tmp_path, monkeypatch):
     """A glyph that the font lacks is a warning, here an error."""
@@ -106,5 +129,5 @@ def test_plots_have_korean_names_without_boxes_or_english_ones(has_font, tmp_pat
     learned = {"dialogue": {name: random.normal(size=(8, 7)) for name in ("own", "other")}}
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        results = {"rows": rows, "learned": learned}
+        results = {"rows": rows, "learned": learned, "test": {"models": MODELS}}
         assert len(plots.draw_all(tmp_path, results, truth, pred, {})) == 3

@@ -19,7 +19,7 @@ FLAT = Dialogue(Transitions(*np.zeros((2, C + 1, C))), np.full(C, 1 / C), past=T
 
 def make_fusion(rows, name, inputs=INPUTS, dialogue=None):
     notes = {"speaker_norm": {"audio": "past"}, "synthetic": "SYNTHETIC"}
-    fusion = choice.fit_fusion(rows, name, inputs, None, "simulated rows", notes)
+    fusion = choice.fit_fusion(rows, name, inputs, None, fitted_on="simulated rows", **notes)
     return replace(fusion, dialogue=dialogue, in_dialogue=fusion.certain if dialogue else {})
 
 
