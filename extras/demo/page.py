@@ -70,7 +70,8 @@ def remarks_on(run: Run) -> list[str]:
     """Return what a visitor has to know of the models first."""
     missing = [BARS[model] for model in MODELS if model not in run.models]
     lacking = f"학습된 모델 없음 · no model of: {', '.join(missing)}" if missing else ""
-    synthetic = f"합성 데이터로 학습 · SYNTHETIC. {run.synthetic}" if run.synthetic else ""
+    notice = run.config["synthetic"]
+    synthetic = f"합성 데이터로 학습 · SYNTHETIC. {notice}" if notice else ""
     return [remark for remark in (synthetic, lacking) if remark]
 
 

@@ -19,10 +19,19 @@ from fusion.paper import PAPER_MODELS as MODELS
 from predicting.predicting import Run
 from predicting.utterances import NEEDS
 
+CARD = Path(__file__).with_name("card.md")
 TITLES = {"text": "words", "audio": "voice", "cmbert": "words and voice (CM-BERT)"}
 CHECKPOINTS = ("bert", "encoder", "audio", "_name_or_path")  # may be the path of a folder
 GIVEN = {"words and voice": (1, 1), "words": (0, 1), "voice": (1, 0)}  # as NEEDS: voice, words
 TURN = ", after other turns of a dialogue"
+OF_CORPUS = (
+    "The corpus is licensed by its owner, ETRI, for research under an agreement. Ask ETRI before "
+    "these weights, which were learned from it, are passed on or used for anything else. "
+)
+OF_SYNTHETIC = (
+    "The corpus was spoken by a speech synthesiser, so no licence of a recording touches these "
+    "weights. "
+)
 SCORES = {"accuracy": "accuracy", "macro_f1": "macro F1", "uar": "UAR"}
 
 
@@ -76,8 +85,8 @@ def write_card(run: Run, norms: str, scores: str, without: list[str]) -> str:
 
     norms, scores: of the test, for people.  without: models that have no graph.
     """
-    config = next(iter(run.configs.values()))
-    notice = f"**{run.synthetic}**\n\n" if run.synthetic else ""
+    config = run.config
+    notice = f"**{config['synthetic']}**\n\n" if config["synthetic"] else ""
     missing = [model for model in MODELS if model not in run.models]
     of_sessions = [
         f"{split}: {', '.join(map(str, sessions)) or 'none'}"
@@ -97,12 +106,12 @@ def write_card(run: Run, norms: str, scores: str, without: list[str]) -> str:
         ),
     }
     rows = "\n".join(f"| {name} | {fact} |" for name, fact in facts.items() if fact)
-    return CARD.format(
+    return CARD.read_text(encoding="utf-8").format(
         notice=notice,
         facts=rows,
         scores=scores,
         certain=write_certain(run),
-        licence=OF_SYNTHETIC if run.synthetic else OF_CORPUS,
+        licence=OF_SYNTHETIC if config["synthetic"] else OF_CORPUS,
     )
 
 
@@ -136,58 +145,3 @@ def write_certain(run: Run) -> str:
 
 def show_score(score: float, interval: list[float] | None) -> str:
     return f"{score:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
-
-
-OF_CORPUS = (
-    "The corpus is licensed by its owner, ETRI, for research under an agreement. Ask ETRI before "
-    "these weights, which were learned from it, are passed on or used for anything else. "
-)
-OF_SYNTHETIC = (
-    "The corpus was spoken by a speech synthesiser, so no licence of a recording touches these "
-    "weights. "
-)
-CARD = """\
-# Korean emotion recognition from words, voice, or both
-
-{notice}| | |
-|---|---|
-{facts}
-
-## Scores
-
-On the test sessions, whose speakers no model has met; in brackets 95 % intervals.
-
-{scores}
-
-A verdict of less confidence than this is called uncertain. The shares are of the rows that the
-fusion was fitted on, under cross-validation.
-
-{certain}
-
-## Use
-
-In a copy of the project's repository:
-
-```
-python predict.py recording.wav --text "what was said" --model THIS_FOLDER
-python predict.py recording.wav --text "what was said" --model THIS_FOLDER --onnx
-```
-
-`*/model.onnx` run in any language. Tokens are made by the tokenizer beside them; spectrograms,
-their normalisation by speaker and what CM-BERT gets over each token by `common/features.py` and
-`common/voice.py`, with the constants under `network` in `config.json`. `fusion.json` holds how
-logits become probabilities (`fusion/stored.py`).
-
-## Limits
-
-- Actors played these emotions; how people feel who do not act is another matter.
-- A verdict tells how an utterance would be labelled by the corpus' raters, and nothing about what
-  somebody feels. Do not decide about people by it.
-- Microphones, ages, dialects and topics unlike the corpus' make it worse; predict.py says so where
-  it notices.
-- The transcript is taken for what was said: where a recogniser errs, the emotion errs with it.
-
-## Licence
-
-{licence}The code is under the MIT licence.
-"""

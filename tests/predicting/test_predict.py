@@ -322,7 +322,7 @@ def test_any_name_is_answered_and_can_be_written(run_script, trained, talk, tmp_
     table = tmp_path / "answers.tsv"
     for form in ((), ("--json",), ("--tsv", table)):
         done = run_script("predict.py", folder, *form, "--model", trained.outputs)
-        assert done.status == 1 and "깨짐.wav: recording empty" in done.stderr
+        assert done.status == 1 and "깨짐.wav: recording unreadable" in done.stderr
         done.stdout.encode("utf-8")  # as the terminal has it
         if not form:
             paths = [line.partition(": ")[0] for line in done.stdout.splitlines()]

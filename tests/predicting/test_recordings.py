@@ -66,7 +66,6 @@ def stream_flac(path):
 
 
 BROKEN = {
-    "(0 bytes)": lambda path: path.touch(),
     "damaged": lambda path: path.write_bytes(b"RIFF no wave"),
     "no sound": lambda path: soundfile.write(path, np.zeros(0), RATE),
     "its end is": lambda path: (
@@ -142,9 +141,9 @@ def test_a_manifest_is_read_in_its_order(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("path\ttranscript\na.wav\tx\n", "the first row has path, transcript; give path or"),
-        ("speaker\tdialogue\nx\ty\n", "the first row has speaker, dialogue"),
-        ("", "the first row has nothing"),
+        ("path\ttranscript\na.wav\tx\n", "the first row is 'path\ttranscript': give path or"),
+        ("speaker\tdialogue\nx\ty\n", "the first row is 'speaker\tdialogue'"),
+        ("", "the first row is ''"),
         ("path\ttext\tspeaker\na.wav\tx\n\t\tMina\n", "line 3: neither a path nor a text"),
         ("path;text\n\n;;\n", "no row below its header"),
         ("path,path\na,b\n", "names a column twice"),
@@ -193,14 +192,21 @@ def test_a_list_is_read_however_it_was_saved(tmp_path, kind):
     assert last.text == "끝" and last.where.endswith("list, line 4")
 
 
-def test_marks_and_lines_within_cells(tmp_path):
+@pytest.mark.parametrize(
+    ("rows", "texts", "lines"),
+    [
+        ('"두\n줄"\tA\n끝\tB\n', ["두\n줄", "끝"], "24"),  # of a spreadsheet
+        ('"열린\tA\n"네"라고\tB\n닫힌"\tC\n', ['"열린', '"네"라고', '닫힌"'], "234"),
+        ('"열린\tA\n닫힌"\tB\n', ['"열린', '닫힌"'], "23"),
+    ],
+)
+def test_marks_and_lines_within_cells(tmp_path, rows, texts, lines):
     """A spreadsheet's cell may hold line ends; a mark that closes no cell swallows no rows."""
-    table = tmp_path / "list.tsv"
-    table.write_text('text\tspeaker\n"두\n줄"\tA\n"열린\tB\n"네"라고\tC\n닫힌"\tD\n끝\tE\n')
-    rows = read_manifest(str(table))
-    assert [row.text for row in rows] == ["두\n줄", '"열린', '"네"라고', '닫힌"', "끝"]
-    assert [row.speaker for row in rows] == list("ABCDE")
-    assert [row.where.rpartition(" ")[2] for row in rows] == ["2", "4", "5", "6", "7"]
+    (tmp_path / "list.tsv").write_text("text\tspeaker\n" + rows)
+    found = read_manifest(str(tmp_path / "list.tsv"))
+    assert [row.text for row in found] == texts
+    assert [row.speaker for row in found] == list("ABC"[: len(texts)])
+    assert [row.where[-1] for row in found] == list(lines)
 
 
 FORMS = {
