@@ -248,7 +248,7 @@ def test_heads_ask_whole_lines_and_bare_lines_apart():
 
 
 def masking(tokenizer, share=0.3):
-    return reading.Masking.of(tokenizer, hidden_share=share, bare_share=0.5)
+    return reading.Masking(tokenizer, hidden_share=share, bare_share=0.5)
 
 
 def test_words_are_hidden_whole_and_specials_never(tokenizer):
