@@ -39,14 +39,8 @@ def test_words_are_no_markup_on_the_page():
     with gradio.Blocks():
         table = page.show_turns()
     assert table.datatype == "str"  # and not "markdown" or "html"
-    own = SimpleNamespace(
-        emotion="sad",
-        confidence=0.5,
-        probabilities=(0.5,),
-        uncertain=False,
-        remarks=(),
-        text="<b>x</b>",
-    )
+    shown = {"emotion": "sad", "confidence": 0.5, "probabilities": (0.5,), "uncertain": False}
+    own = SimpleNamespace(text="<b>x</b>", remarks=(), **shown)
     assert own.text not in page.write_verdict(SimpleNamespace(answer=own))  # which is Markdown
 
 
