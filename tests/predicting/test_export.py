@@ -198,17 +198,16 @@ def test_configurations_that_name_code_run_none(sent, talk, tmp_path, onnx):
 
 
 def test_a_link_leads_no_voice_out_of_the_folder(sent, run_script, talk, tmp_path):
-    outside = tmp_path / "outside"
+    speakers, outside = sent / "speakers", tmp_path / "outside"
     outside.mkdir()
-    (sent / "speakers").symlink_to(outside)
-    done = run_script("predict.py", talk[0]["path"], "--speaker", "Mina", "--model", sent)
-    assert done.status == 2
-    assert "leads out of" in done.stderr
-    (sent / "speakers").unlink()
-    (sent / "speakers").mkdir()
-    (sent / "speakers" / "Mina.safetensors").symlink_to(outside / "file")
-    done = run_script("predict.py", talk[0]["path"], "--speaker", "Mina", "--model", sent)
-    assert done.status == 0, done.stderr
+    speakers.symlink_to(outside)
+    command = ("predict.py", talk[0]["path"], "--speaker", "Mina", "--model", sent)
+    done = run_script(*command)
+    assert done.status == 2 and "leads out of" in done.stderr
+    speakers.unlink()
+    speakers.mkdir()
+    (speakers / "Mina.safetensors").symlink_to(outside / "file")
+    assert run_script(*command).status == 0
     assert list(outside.iterdir()) == []  # the link was replaced, not followed
 
 

@@ -125,13 +125,6 @@ def test_without_words_a_voice_becomes_known_to_every_model(run, talk):
         assert np.abs(known.logits[model] - stranger.logits[model]).max() > 1e-4
 
 
-def test_what_comes_later_changes_nothing(run, talk):
-    recordings = recordings_of(talk, "past")
-    (first, *_) = predict(run, recordings)
-    (alone,) = predict(run, recordings[:1])
-    np.testing.assert_allclose(first.probabilities, alone.probabilities, atol=1e-6)
-
-
 def test_missing_models_leave_the_fusion_of_the_others(trained, talk, expected, tmp_path):
     outputs = shutil.copytree(trained.outputs, tmp_path / "outputs")
     shutil.rmtree(outputs / "audio")

@@ -97,18 +97,10 @@ def test_every_reason_has_its_own_remedy_before_anything_is_predicted(folder, wo
     assert remedies == [words]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_recording_that_may_not_be_read_says_so(folder):
-    (folder / "d.wav").chmod(0)
-    with pytest.raises(UserError, match="Permission denied"):
-        check(find_recordings([str(folder)]))
-
-
 def test_what_is_not_there_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"nope\.wav is missing"):
-        find_recordings([str(tmp_path / "nope.wav")])
-    with pytest.raises(UserError, match="has no recording in it"):
-        find_recordings([str(tmp_path)])
+    for name, words in (("nope.wav", r"nope\.wav is missing"), ("", "has no recording in it")):
+        with pytest.raises(UserError, match=words):
+            find_recordings([str(tmp_path / name)])
 
 
 def test_a_turn_is_read_from_its_start_to_its_end(tmp_path):
@@ -183,11 +175,8 @@ def test_a_list_is_read_however_it_was_saved(tmp_path, kind):
     mark = "\ufeff" if code == "utf-16-be" else ""
     (tmp_path / "list").write_bytes((mark + text.getvalue()).encode(code))
     first, last = read_manifest(str(tmp_path / "list"))
-    assert [first.path, first.text, first.speaker, first.start] == [
-        str(tmp_path / "a.wav"),
-        *WRITTEN[1:3],
-        1.5,
-    ]
+    found = [first.path, first.text, first.speaker, first.start]
+    assert found == [str(tmp_path / "a.wav"), *WRITTEN[1:3], 1.5]
     assert last.text == "끝" and last.where.endswith("list, line 4")
 
 
@@ -241,28 +230,24 @@ RTTM = """\
 SPEAKER talk 1 4.20 1.10 <NA> <NA> spk01 <NA> <NA>
 SPEAKER talk 1 0.50 2.00 <NA> <NA> spk00 <NA> <NA>
 SPEAKER other 1 0.00 1.00 <NA> <NA> spk00 <NA> <NA>
+SPEAKER talk 1 0.50
 """
 
 
 def test_the_turns_of_a_diariser_come_in_order_with_speakers(tmp_path):
     (tmp_path / "x.rttm").write_text(RTTM)
-    turns = read_turns(str(tmp_path / "x.rttm"), [Recording("a/talk.mp3"), Recording("other.wav")])
-    found = [(t.path, t.start, round(t.end, 2), t.speaker) for t in turns]
+    files, refused = [Recording(f"a/{name}.mp3") for name in ("talk", "other", "mine")], []
+    turns = read_turns(str(tmp_path / "x.rttm"), files, lambda error: refused.append(str(error)))
+    found = [(t.dialogue, t.start, round(t.end, 2), t.speaker) for t in turns]
     assert found == [
         ("a/talk.mp3", 0.5, 2.5, "talk/spk00"),
         ("a/talk.mp3", 4.2, 5.3, "talk/spk01"),
-        ("other.wav", 0.0, 1.0, "other/spk00"),
+        ("a/other.mp3", 0.0, 1.0, "other/spk00"),
     ]
-    assert [t.dialogue for t in turns] == ["a/talk.mp3", "a/talk.mp3", "other.wav"]
-
-
-def test_turns_of_another_file_are_one_line(tmp_path):
-    (tmp_path / "x.rttm").write_text(RTTM)
-    with pytest.raises(UserError, match="no turns of mine, only of talk, other"):
-        read_turns(str(tmp_path / "x.rttm"), [Recording("mine.wav")])
-    (tmp_path / "x.rttm").write_text("SPEAKER talk 1 0.50\n")
-    with pytest.raises(UserError, match=r"x\.rttm, line 1: no turn of an RTTM file"):
-        read_turns(str(tmp_path / "x.rttm"), [Recording("talk.wav")])
+    assert [turn.path for turn in turns] == [turn.dialogue for turn in turns]
+    broken, missing = refused
+    assert "x.rttm, line 5: no turn of an RTTM file: 'SPEAKER talk 1 0.50'" in broken
+    assert "no turns of mine, only of talk, other" in missing
 
 
 @pytest.mark.parametrize("end", ["", " <NA>", " 0.93 <NA>"])

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-from shutil import copy, copytree
 
 import numpy as np
 import pytest
@@ -82,18 +81,3 @@ def test_lines_objects_and_tables_say_it(run_script, trained, talk, silent):
     _, row = csv.DictReader(io.StringIO(printed), delimiter="\t")
     given = {name: cell for name, cell in row.items() if cell}
     assert given == {"path": silent, "remarks": "nobody speaks"}
-
-
-def test_no_voice_is_remembered_from_silence(run_script, trained, silent, talk, tmp_path):
-    model = copytree(trained.outputs, tmp_path / "outputs")
-    folder = tmp_path / "mina"
-    folder.mkdir()
-    copy(silent, folder / "a.wav")
-    enrol = ("predict.py", "--speaker", "Mina", "--enrol", folder, "--model", model)
-    done = run_script(*enrol)
-    assert done.status == 2 and f"{folder}/a.wav: nobody speaks in it" in done.stderr
-    assert not (model / "speakers").exists()
-    copy(talk[0]["path"], folder / "b.wav")
-    done = run_script(*enrol)
-    assert done.status == 1 and "a.wav: nobody speaks in it" in done.stderr
-    assert "Mina is known from 1 utterances" in done.stderr

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -306,10 +307,8 @@ def test_static_vectors_are_the_factors_of_pointwise_mutual_information():
 
 def test_steps_go_on_where_they_stopped():
     lengths = np.random.default_rng(1).integers(3, 40, 500)
-    unbroken = reading.steps_from(0, lengths, 200, seed=3)
-    steps = [next(unbroken) for _ in range(200)]
-    assert set(np.concatenate(steps[:40]).tolist()) < set(range(500))
+    steps = list(islice(reading.steps_from(0, lengths, 200, seed=3), 200))
     for start in (1, 63, 130):
         resumed = reading.steps_from(start, lengths, 200, seed=3)
-        for step in range(start, start + 50):
-            assert np.array_equal(next(resumed), steps[step])
+        for lines, same in zip(steps[start:], resumed, strict=False):
+            assert np.array_equal(lines, same)
