@@ -120,7 +120,9 @@ def run_here(folder: Path, jobs: dict[str, str]) -> tuple[str, int]:
             print(f"{name}: {command}")
         print(f"{len(free)} at a time: {free}")
         return "", 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no job outlives this
+    asked: list[int] = []  # signals, obeyed below: while a job starts, it would outlive this
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda sign, _: asked.append(sign))
     waiting, running = list(jobs), {}
     try:
         while waiting or running:
@@ -129,6 +131,8 @@ def run_here(folder: Path, jobs: dict[str, str]) -> tuple[str, int]:
                 running[name] = start(folder / f"{name}.log", jobs[name], place), place, time.time()
                 print(f"{name}: started, {place}, {folder / name}.log", flush=True)
             time.sleep(0.05)
+            if asked:
+                sys.exit(128 + asked[0])
             for name, (process, place, began) in list(running.items()):
                 if (status := process.poll()) is not None:
                     print(f"{name}: status {status} after {time.time() - began:.0f} s", flush=True)
