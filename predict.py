@@ -30,12 +30,14 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
-from common.files import UserError, remove, unwritable
-from predicting import Answer, History, Recording, Run, load_run, predict, recordings
+from common.files import UserError, unwritable
+from predicting import Answer, History, Recording, load_run, predict, recordings
 from predicting.answers import COLUMNS, MODELS, as_dict, as_line, as_row, one_line
 from predicting.recordings import Refuse
 from predicting.speakers import load_voice, save_voice
@@ -58,7 +60,7 @@ EXPORT = ""  # new folder to hand on: all that predicting needs, and a model car
 
 def main() -> None:
     if EXPORT:
-        hand_on()
+        export_run()
         return
     if hasattr(sys.stdout, "reconfigure"):  # names and words that a terminal's letters lack
         encoding = "utf-8" if JSON or TSV else None
@@ -80,30 +82,33 @@ def answer_all() -> None:
         failed.append(error)
         tqdm.write(f"predict.py: error: {one_line(error)}", file=sys.stderr)
 
-    files, enrolled = list_recordings(refuse), list_enrolled(refuse)
-    files, enrolled = (recordings.check(own, refuse) for own in (files, enrolled))
+    if ENROL and not SPEAKER:
+        raise UserError("--enrol needs --speaker NAME")
+    files = recordings.check(list_recordings(refuse), refuse)
+    enrolled = recordings.find_recordings([ENROL] if ENROL else [], refuse)
+    enrolled = recordings.check([replace(r, speaker=SPEAKER) for r in enrolled], refuse)
     if not files and not enrolled:
         sys.exit(2)
     run = load_run(MODEL, ONNX)
-    introduce(run)
+    if missing := [model for model in MODELS if model not in run.models]:
+        note(f"{MODEL} has no {' and no '.join(missing)} model: the fusion of the others")
+    if run.config["synthetic"]:
+        note(run.config["synthetic"])
     transcribe = None
     if ASR:
         from predicting.transcribing import load_recogniser  # here: takes seconds
 
         transcribe = load_recogniser(ASR)
-    voices = {} if ENROL or not SPEAKER else load_voice(run, SPEAKER)
-    history = History(voices)
-    learned = show_progress(predict(run, enrolled, history, transcribe, refuse), len(enrolled))
+    history = History({} if ENROL or not SPEAKER else load_voice(run, SPEAKER))
     count = 0
-    for answer in learned:
+    for answer in show_progress(predict(run, enrolled, history, transcribe, refuse), len(enrolled)):
         if answer.probabilities is None:
             refuse(UserError(f"{answer.recording.path}: nobody speaks in it: leave it out"))
         else:
             count += 1
     if ENROL and not count:  # what was kept of the voice stays
         sys.exit(2)
-    if files:
-        count += write(show_progress(predict(run, files, history, transcribe, refuse), len(files)))
+    count += write(show_progress(predict(run, files, history, transcribe, refuse), len(files)))
     if not count:
         sys.exit(2)
     if SPEAKER:
@@ -115,7 +120,7 @@ def answer_all() -> None:
         sys.exit(1)
 
 
-def hand_on() -> None:
+def export_run() -> None:
     """Write MODEL to the folder EXPORT."""
     if RECORDINGS or TEXT or MANIFEST or TURNS or ASR or SPEAKER or ENROL or JSON or TSV or ONNX:
         raise UserError("--export takes --model alone")
@@ -124,15 +129,6 @@ def hand_on() -> None:
     without = export(load_run(MODEL), EXPORT)
     graphs = f" (no ONNX graph of {', '.join(without)})" if without else ""
     print(f"wrote {EXPORT}{graphs}: look at {EXPORT}/README.md")
-
-
-def introduce(run: Run) -> None:
-    """Say what the answers rest on, where it is not all that it could be."""
-    missing = [model for model in MODELS if model not in run.models]
-    if missing:
-        note(f"{MODEL} has no {' and no '.join(missing)} model: the fusion of the others")
-    if run.synthetic:
-        note(run.synthetic)
 
 
 def list_recordings(refuse: Refuse) -> list[Recording]:
@@ -159,14 +155,6 @@ def list_recordings(refuse: Refuse) -> list[Recording]:
     return [replace(recording, text=TEXT, speaker=SPEAKER) for recording in files]
 
 
-def list_enrolled(refuse: Refuse) -> list[Recording]:
-    """Return the recordings to remember the speaker from."""
-    if ENROL and not SPEAKER:
-        raise UserError("--enrol needs --speaker NAME")
-    files = recordings.find_recordings([ENROL] if ENROL else [], refuse)
-    return [replace(recording, speaker=SPEAKER) for recording in files]
-
-
 def show_progress(answers: Iterator[Answer], total: int) -> Iterator[Answer]:
     """Yield the answers behind a bar, unless their lines are to be seen themselves."""
     seen = sys.stdout.isatty() and TSV in ("", "-")
@@ -174,48 +162,46 @@ def show_progress(answers: Iterator[Answer], total: int) -> Iterator[Answer]:
 
 
 def write(answers: Iterator[Answer]) -> int:
-    """Print the answers one by one, or write them to the table TSV; return how many."""
-    if TSV and TSV != "-":
-        return write_table(Path(TSV), answers)
-    if TSV:
-        print("\t".join(COLUMNS))
-    count = 0
-    for answer in answers:
-        if JSON:
-            print(json.dumps(as_dict(answer), ensure_ascii=False), flush=True)
-        else:
-            print(as_row(answer) if TSV else as_line(answer), flush=True)
-        count += 1
-    return count
+    """Print the answers one by one, or write them to the table TSV; return how many.
 
-
-def write_table(path: Path, answers: Iterator[Answer]) -> int:
-    """Write a table that spreadsheets open; return the number of its rows.
-
-    Until it is whole it stands under another name, row by row: whatever ends this program, what
-    was answered is kept there.
+    Until a table is whole it stands under another name, row by row: whatever ends this program,
+    what was answered is kept there.
     """
-    part, count = path.with_name(f"{path.name}.part"), 0
+    first = next(answers, None)
+    if first is None:  # a table that stands there stays
+        return 0
+    answers = chain([first], answers)
+    if TSV in ("", "-"):
+        return print_lines(answers, sys.stdout)
+    path = Path(TSV)
+    part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "w", encoding="utf-8-sig", newline="\n") as stream:
-            print("\t".join(COLUMNS), file=stream)
-            for answer in answers:
-                count += 1
-                print(as_row(answer), file=stream, flush=True)
+        with open(part, "w", encoding="utf-8-sig", newline="\n") as stream:  # as spreadsheets ask
+            count = print_lines(answers, stream)
             os.fsync(stream.fileno())
-        if count:
-            part.replace(path)
-            note(f"wrote {path}: {count} utterances")
-    except BrokenPipeError:
-        raise
+        part.replace(path)
     except OSError as error:
         raise unwritable(path, error.strerror) from None
     finally:
-        if not count:
-            remove(part)
-        elif part.exists():
+        if part.exists():
             note(f"{part} has what was answered until then")
+    note(f"wrote {path}: {count} utterances")
+    return count
+
+
+def print_lines(answers: Iterator[Answer], stream: TextIO) -> int:
+    """Print an answer a line, in the form that is asked for; return how many."""
+    if TSV:
+        print("\t".join(COLUMNS), file=stream)
+    count = 0
+    for answer in answers:
+        count += 1
+        if JSON:
+            line = json.dumps(as_dict(answer), ensure_ascii=False)
+        else:
+            line = as_row(answer) if TSV else as_line(answer)
+        print(line, file=stream, flush=True)
     return count
 
 

@@ -145,7 +145,7 @@ def pretrain(accelerator, texts: list[str], ratings: np.ndarray, stage: Stage) -
 
 def prepare_batches(accelerator, tokenizer, corpus: Corpus, held_out: np.ndarray) -> tuple:
     """Return the batches of held-out lines, and the function that makes a batch's tensors."""
-    masking = Masking.of(tokenizer, HIDDEN_SHARE, BARE_SHARE if MISSING_WEIGHT else 0.0)
+    masking = Masking(tokenizer, HIDDEN_SHARE, BARE_SHARE if MISSING_WEIGHT else 0.0)
     lengths = corpus.whole.lengths
     held_out = held_out[np.argsort(-lengths[held_out], kind="stable")]  # little is padded
     batches = [held_out[rows] for rows in cut_batches(lengths[held_out], BATCH_TOKENS, HELD_OUT)]

@@ -52,12 +52,8 @@ COMMANDS = {
     "ensemble.py": PLACES,
 }
 WORDS_OF_LINES = ("오늘", "기분이", "정말", "좋아요", "너무", "무서워서", "집에", "갔어", "아파")
-DATED = (
-    "ensemble.md",
-    "ensemble_details.json",
-    "report.html",
-    "records",
-)  # they name the date or the machine
+# What names the date or the machine.
+DATED = ("ensemble.md", "ensemble_details.json", "report.html", "records")
 ON_FILES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "fcntl.flock")
 
 
@@ -158,15 +154,10 @@ def list_files(folder: Path) -> list[Path]:
 
 def compare(whole: Path, parts: Path) -> list[str]:
     """Name the files that are missing, left over or different."""
-    expected, found = list_files(whole), list_files(parts)
-    differing = [
-        name for name in expected if name in found and not same(whole / name, parts / name)
-    ]
-    return [str(name) for name in {*expected} ^ {*found}] + [str(name) for name in differing]
-
-
-def same(first: Path, second: Path) -> bool:
-    return first.read_bytes() == second.read_bytes()
+    expected, found = set(list_files(whole)), set(list_files(parts))
+    both = expected & found
+    changed = {n for n in both if (whole / n).read_bytes() != (parts / n).read_bytes()}
+    return sorted(map(str, (expected ^ found) | changed))
 
 
 if __name__ == "__main__":

@@ -17,23 +17,8 @@ MEDIAN_SECONDS, P95_SECONDS = 4.2, 15.5  # of a recording
 SHORTEST, LONGEST = 0.26, 78.0  # seconds
 MEDIAN_CHARACTERS, P95_CHARACTERS = 22, 92  # of a transcript
 TAIL = 1.645  # deviations above the mean, where 5 % of a normal distribution lie beyond
-WORDS = [
-    "오늘은",
-    "정말",
-    "기분이",
-    "좋아요",
-    "왜",
-    "그렇게",
-    "화를",
-    "내는",
-    "거야",
-    "너무",
-    "무서워서",
-    "혼자",
-    "갈",
-    "수",
-    "없어",
-]
+SENTENCES = "오늘은 정말 기분이 좋아요 왜 그렇게 화를 내는 거야 너무 무서워서 혼자 갈 수 없어"
+WORDS = SENTENCES.split()
 SESSIONS, DIALOGUES = 20, 10
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from common.files import LABELS, LABELS_KO
 from fusion.paper import PAPER_MODELS as MODELS
 from predicting.predicting import Answer
-from predicting.recordings import readable
+from predicting.recordings import Recording, readable
 
 KOREAN = dict(zip(LABELS, LABELS_KO, strict=True))
 COLUMNS = (
@@ -33,27 +33,26 @@ def as_line(answer: Answer) -> str:
     """Return one readable line: where, verdict, what else it may be, each model's, remarks."""
     remarks = "".join(f"  [{remark}]" for remark in answer.remarks)
     if answer.probabilities is None:
-        return f"{place(answer)}: {NO_VERDICT}{remarks}"
-    order = np.argsort(-answer.probabilities, kind="stable")
-    likely = [show(LABELS[c], answer.probabilities[c]) for c in order[:3]]
-    verdict = f"{likely[0]}  ({', '.join(likely[1:])})"
+        return f"{place(answer.recording)}: {NO_VERDICT}{remarks}"
+
+    def show(c: int, probabilities: np.ndarray) -> str:
+        return f"{KOREAN[LABELS[c]]} {LABELS[c]} {probabilities[c]:.2f}"
+
+    order = np.argsort(-answer.probabilities, kind="stable")[:3]
+    first, *others = (show(c, answer.probabilities) for c in order)
     if answer.uncertain:
-        verdict = f"불확실 uncertain  ({', '.join(likely)})"
-    each = [f"{model} {show(LABELS[p.argmax()], p.max())}" for model, p in answer.models.items()]
-    return f"{place(answer)}: {verdict}  {', '.join(each)}{remarks}"
+        first, others = "불확실 uncertain", (first, *others)
+    each = [f"{model} {show(p.argmax(), p)}" for model, p in answer.models.items()]
+    verdict = f"{first}  ({', '.join(others)})  {', '.join(each)}"
+    return f"{place(answer.recording)}: {verdict}{remarks}"
 
 
-def show(label: str, probability: float) -> str:
-    return f"{KOREAN[label]} {label} {probability:.2f}"
-
-
-def place(answer: Answer) -> str:
+def place(recording: Recording) -> str:
     """Return whose and which utterance it is: path, times and speaker, or the words."""
-    recording = answer.recording
-    words = [readable(recording.path) or f"'{recording.text}'"]
+    words = [recording.path or f"'{recording.text}'", recording.speaker]
     if recording.end is not None:
-        words.append(f"{clock(recording.start or 0.0)}-{clock(recording.end)}")
-    return one_line(" ".join([*words, readable(recording.speaker)]))
+        words.insert(1, f"{clock(recording.start or 0.0)}-{clock(recording.end)}")
+    return one_line(" ".join(map(readable, words)))
 
 
 def clock(seconds: float) -> str:
@@ -67,14 +66,17 @@ def as_dict(answer: Answer) -> dict:
     Where nobody speaks there are no probabilities.
     """
     recording = answer.recording
-    names = ("path", "start", "end", "speaker", "dialogue")
     silent = answer.probabilities is None
 
     def by_label(values: np.ndarray) -> dict[str, float]:
         return dict(zip(LABELS, map(float, values), strict=True))
 
     return {
-        **{name: write_name(getattr(recording, name)) for name in names},
+        "path": readable(recording.path),
+        "start": recording.start,
+        "end": recording.end,
+        "speaker": readable(recording.speaker),
+        "dialogue": readable(recording.dialogue),
         "text": answer.text,
         "emotion": answer.emotion,
         "emotion_ko": KOREAN.get(answer.emotion),
@@ -88,15 +90,10 @@ def as_dict(answer: Answer) -> dict:
     }
 
 
-def write_name(value: str | float | None) -> str | float | None:
-    return readable(value) if isinstance(value, str) else value
-
-
 def as_row(answer: Answer) -> str:
     """Return the cells of COLUMNS with tabs between them; blank where a model had no part."""
     cells = as_dict(answer)
-    cells["remarks"] = "; ".join(answer.remarks)
-    cells |= cells["probabilities"]
+    cells |= cells["probabilities"] | {"remarks": "; ".join(answer.remarks)}
     for model, own in cells["models"].items():
         cells |= {f"{model}_{label}": value for label, value in own.items()}
     row = io.StringIO()

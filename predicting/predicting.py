@@ -49,25 +49,15 @@ class Run:
         return tuple(self.configs)
 
     @property
-    def text_style(self) -> str:
-        """How transcripts are cleaned: as those that the models were trained on."""
-        return next(iter(self.configs.values()))["text_style"]
-
-    @property
-    def reference_range(self) -> dict[str, list[float]]:
-        """How the recordings sound that the models were trained on."""
-        return next(iter(self.configs.values()))["reference_range"]
+    def config(self) -> dict:
+        """The configuration of any model: all were trained on the same data."""
+        return next(iter(self.configs.values()))
 
     @property
     def mel(self) -> Mel | None:
         """The spectrogram that speakers are normalised by; None if no model hears one."""
         found = [c["network"]["mel"] for c in self.configs.values() if "mel" in c["network"]]
         return Mel(**found[0]) if found else None
-
-    @property
-    def synthetic(self) -> str | None:
-        """What is to be said of models that no person's speech has trained; None else."""
-        return next(filter(None, (config["synthetic"] for config in self.configs.values())), None)
 
 
 @dataclass
@@ -127,7 +117,12 @@ def load_run(folder: Path | str = "outputs", onnx: bool = False) -> Run:
     for model in found:
         check_whole(folder / model, MADE_BY[model])
     configs = {model: read_config(folder / model / "config.json", model) for model in found}
-    check_together(folder, configs)
+    mels = [config["network"]["mel"] for config in configs.values() if "mel" in config["network"]]
+    if any(mel != mels[0] for mel in mels):
+        raise UserError(f"{folder}: its models hear different spectrograms: train them again")
+    if len({config["data_hash"] for config in configs.values()}) > 1:
+        names = ", ".join(configs)
+        raise UserError(f"{folder}: {names} were trained on different data: train them again")
     if onnx:  # each of the two is imported where it is used: torch takes seconds
         from predicting.runtime import load_model
     else:
@@ -148,16 +143,6 @@ def read_config(path: Path, model: str) -> dict:
             raise ValueError("does not say what the model was trained on")
         Mel(**config["network"].get("mel", {}))
     return config
-
-
-def check_together(folder: Path, configs: dict[str, dict]) -> None:
-    """Refuse models that do not belong together."""
-    mels = [config["network"]["mel"] for config in configs.values() if "mel" in config["network"]]
-    if any(mel != mels[0] for mel in mels):
-        raise UserError(f"{folder}: its models hear different spectrograms: train them again")
-    if len({config["data_hash"] for config in configs.values()}) > 1:
-        names = ", ".join(configs)
-        raise UserError(f"{folder}: {names} were trained on different data: train them again")
 
 
 def predict(
@@ -188,7 +173,7 @@ def read_all(
     """Yield the utterances of all recordings that can be used."""
     for recording in files:
         try:
-            yield from find_utterances([recording], run.text_style, run.reference_range, transcribe)
+            yield from find_utterances(recording, run.config, transcribe)
         except UserError as error:
             refuse(of_row(recording, error))
 
@@ -207,31 +192,28 @@ def answer(
             for place, output in zip(chosen, outputs, strict=True):
                 logits[place][model] = output
     for utterance, own in zip(utterances, logits, strict=True):
-        if utterance.is_silent:
-            yield Answer(utterance.recording, remarks=utterance.remarks)
-            continue
-        try:
-            check_logits(run, utterance, own)
-        except UserError as error:
-            refuse(of_row(utterance.recording, error))
-            continue
-        yield fuse(run.fusion, utterance, own, history)
+        recording = utterance.recording
+        if recording.has_voice and utterance.samples is None and not utterance.text:
+            yield Answer(recording, remarks=utterance.remarks)  # nobody speaks
+        elif problem := find_problem(run, utterance, own):
+            name = readable(recording.path) or f"'{recording.text}'"
+            refuse(of_row(recording, UserError(f"{name}: {problem}")))
+        else:
+            yield fuse(run.fusion, utterance, own, history)
 
 
-def check_logits(run: Run, utterance: Utterance, logits: dict[str, np.ndarray]) -> None:
-    """Refuse an utterance that no model can judge, and a model that is broken."""
-    recording = utterance.recording
-    name = readable(recording.path) or f"'{recording.text}'"
-    if recording.end is not None:
-        name += f" from {recording.start or 0.0:.1f} to {recording.end:.1f} s"
+def find_problem(run: Run, utterance: Utterance, logits: dict[str, np.ndarray]) -> str:
+    """Say why there is no answer: no model can judge the utterance, or one is broken; "" if none.
+
+    logits: model -> logits (C,).
+    """
     if not logits:
         missing = [MADE_BY[model] for model in MODELS if utterance.suits(model)]
         if not missing:
-            raise UserError(f"{name}: nothing was said in it: give its words, or leave it out")
-        raise UserError(f"{name}: no model for it in {run.folder}, run {' or '.join(missing)}")
-    for model, own in logits.items():
-        if not np.isfinite(own).all():
-            raise UserError(f"{name}: the output of {model} is no number: train it again")
+            return "nothing was said in it: give its words, or leave it out"
+        return f"no model for it in {run.folder}, run {' or '.join(missing)}"
+    broken = [model for model, own in logits.items() if not np.isfinite(own).all()]
+    return f"the output of {broken[0]} is no number: train it again" if broken else ""
 
 
 def fuse(

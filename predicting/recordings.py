@@ -11,7 +11,7 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from errno import ENAMETOOLONG, ENOENT, ENOTDIR
@@ -31,7 +31,7 @@ UNREAD = (".m4a", ".aac", ".webm", ".mp4", ".3gp", ".amr", ".wma", ".mov", ".mkv
 LONGEST = 3600 * SAMPLE_RATE  # of a file, in samples: so much still fits into the memory
 COLUMNS = ("path", "text", "speaker", "dialogue", "start", "end")
 SEPARATORS = "\t;,"  # between the cells of a list; Excel's commas are semicolons in some countries
-NUMBER = r"(-?[\d.]+(?:[eE]-?\d+)?)"
+NUMBER = r"(-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
 # Kind, file, channel, start, duration, two blanks, speaker, and up to two blanks or scores: what
 # stands around the names is known, as they may have blanks in them.
 RTTM_TURN = re.compile(
@@ -45,7 +45,7 @@ REMEDIES = {
     "recording empty": "it has a header and no sound: record it again, or leave it out",
     "recording longer": "cut it into shorter ones",
     "recording of too many samples": "convert it to 16 kHz and one channel",
-    "recording of unknown length": CONVERT,
+    "recording unreadable": f"damaged, or not {', '.join(SUFFIXES)}: copy it again",
 }
 
 Refuse = Callable[[UserError], None]
@@ -86,20 +86,22 @@ def of_row(recording: Recording, error: UserError) -> UserError:
 
 
 def readable(name: str) -> str:
-    """Return a name for people; bytes that are no UTF-8 are cp949, as in zip files of Windows."""
-    return "/".join(map(read_part, name.split("/")))
+    """Return a name for people; bytes that are no UTF-8 are cp949, as in zip files of Windows.
 
+    What neither code explains is escaped. Parts of a path may be in different codes.
+    """
 
-def read_part(name: str) -> str:
-    """Return a part of a path for people; what no code explains is escaped."""
-    for code in ("utf-8", "cp949"):
-        with suppress(UnicodeError):
-            return os.fsencode(name).decode(code)
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+    def decode(part: str) -> str:
+        for code in ("utf-8", "cp949"):
+            with suppress(UnicodeError):
+                return os.fsencode(part).decode(code)
+        return part.encode("utf-8", "backslashreplace").decode("utf-8")
+
+    return "/".join(map(decode, name.split("/")))
 
 
 def normal(name: str) -> str:
-    """Return a file's name as it is compared: composed, whatever its bytes are."""
+    """Return a name as it is compared: composed, whatever its bytes are."""
     return unicodedata.normalize("NFC", readable(name))
 
 
@@ -161,54 +163,50 @@ def read_manifest(path: str, refuse: Refuse = give_up) -> list[Recording]:
     table, text = read_list(path)
     path = readable(path)
     for separator in SEPARATORS:
-        rows = split_rows(text, separator)
-        names = [name.strip().lower() for name in next(rows, (0, []))[1]]
+        (_, header), *rows = split_rows(text, separator) or [(1, [])]
+        names = [name.strip().lower() for name in header]
         while names and not names[-1]:  # a spreadsheet's empty columns
             names.pop()
         if set(names) <= set(COLUMNS) and {"path", "text"} & set(names):
             break
     else:
-        first = ", ".join(re.split(r"\s*[\t;,]\s*", text.partition("\n")[0].strip()))
+        first = text.partition("\n")[0].strip()
         raise UserError(
-            f"{path}: the first row has {first or 'nothing'}; give path or text, and any of "
+            f"{path}: the first row is '{first}': give path or text, and any of "
             f"{', '.join(COLUMNS)}, with tabs, semicolons or commas between them"
         )
     if len(set(names)) < len(names):
         raise UserError(f"{path}: the first row names a column twice: {', '.join(names)}")
-    found, count = [], 0
+    rows = [(number, cells) for number, cells in rows if any(map(str.strip, cells))]
+    if not rows:
+        raise UserError(f"{path} has no row below its header: give a recording or a text a row")
+    found = []
     for number, cells in rows:
-        if not any(map(str.strip, cells)):
-            continue
-        count += 1
         try:
             found.append(read_row(names, cells, table, f"{path}, line {number}"))
         except UserError as error:
             refuse(error)
-    if not count:
-        raise UserError(f"{path} has no row below its header: give a recording or a text a row")
     return found
 
 
-def split_rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield every row's first line, from 1, and its cells, which may be in quotation marks.
+def split_rows(text: str, separator: str) -> list[tuple[int, list[str]]]:
+    """Return every row's first line, from 1, and its cells, which may be in quotation marks.
 
-    Where the marks close no cell they are letters, as in a table that no spreadsheet wrote.
+    In a table that no spreadsheet wrote the marks are letters: some close no cell, or other cells.
     """
     lines = io.StringIO(text, newline=None).readlines()
-    first = 0
-    while first < len(lines):
-        following = (lines[number] for number in range(first, len(lines)))
-        reader = csv.reader(following, delimiter=separator, strict=True)
-        try:
-            cells, count = next(reader), reader.line_num
-            plain = separator == "\t" and any("\t" in cell for cell in cells)  # two rows in one
-        except csv.Error:
-            plain = True
-        if plain:
-            line = lines[first].rstrip("\n")
-            cells, count = line.split(separator), 1
-        yield first + 1, cells
-        first += count
+    reader, rows, first = csv.reader(lines, delimiter=separator, strict=True), [], 1
+    try:
+        for cells in reader:
+            rows.append((first, cells))
+            first = reader.line_num + 1
+        swallowed = separator == "\t" and any("\t" in cell for _, cells in rows for cell in cells)
+    except csv.Error:
+        swallowed = True
+    if swallowed:
+        plain = (line.rstrip("\n").split(separator) for line in lines)
+        return list(enumerate(plain, start=1))
+    return rows
 
 
 def read_row(names: list[str], cells: list[str], table: Path, where: str) -> Recording:
@@ -219,19 +217,17 @@ def read_row(names: list[str], cells: list[str], table: Path, where: str) -> Rec
     if not row.get("path") and not row.get("text"):
         raise UserError(f"{where}: neither a path nor a text")
     for name in {"speaker", "dialogue"} & row.keys():  # one person is one, in either form
-        row[name] = unicodedata.normalize("NFC", row[name])
+        row[name] = normal(row[name])
     if row.get("path"):
         row["path"] = str(locate(table.parent / row["path"]))
     for name in {"start", "end"} & row.keys():
-        row[name] = read_seconds(row[name], where) if row[name] else None
+        try:
+            row[name] = float(row[name]) if row[name] else None
+        except ValueError:
+            raise UserError(
+                f"{where}: '{row[name]}' is not a number of seconds: write it as 83.5"
+            ) from None
     return Recording(**row, where=where)
-
-
-def read_seconds(text: str, where: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise UserError(f"{where}: '{text}' is not a number of seconds: write it as 83.5") from None
 
 
 def read_turns(path: str, files: list[Recording], refuse: Refuse = give_up) -> list[Recording]:
@@ -242,34 +238,26 @@ def read_turns(path: str, files: list[Recording], refuse: Refuse = give_up) -> l
     """
     lines, path = read_list(path)[1].splitlines(), readable(path)
     turns = {}
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}, line {number}"
-        try:
-            if line.split()[:1] == ["SPEAKER"]:
-                name, *turn = read_turn(line, where)
-                turns.setdefault(normal(name), []).append((*turn, where))
-        except UserError as error:
-            refuse(error)
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        if line.split()[:1] != ["SPEAKER"]:
+            continue
+        where, fields = f"{path}, line {number}", RTTM_TURN.fullmatch(line)
+        if not fields:
+            refuse(UserError(f"{where}: no turn of an RTTM file: '{line}'"))
+            continue
+        name, start, length, speaker = fields.groups()
+        turn = (float(start), float(start) + float(length), normal(speaker), where)
+        turns.setdefault(normal(name), []).append(turn)
     found = []
     for recording in files:
-        name = Path(recording.path).stem
-        if normal(name) not in turns:
+        name = normal(Path(recording.path).stem)
+        if name not in turns:
             known = ", ".join(turns) or "nothing"
-            refuse(UserError(f"{path} has no turns of {readable(name)}, only of {known}"))
-        for start, end, speaker, where in sorted(turns.get(normal(name), [])):
+            refuse(UserError(f"{path} has no turns of {name}, only of {known}"))
+        for start, end, speaker, where in sorted(turns.get(name, [])):
             own = {"start": start, "end": end, "dialogue": recording.path, "where": where}
-            found.append(replace(recording, speaker=f"{normal(name)}/{speaker}", **own))
+            found.append(replace(recording, speaker=f"{name}/{speaker}", **own))
     return found
-
-
-def read_turn(line: str, where: str) -> tuple[str, float, float, str]:
-    """Return file, start, end and speaker of one turn."""
-    fields = RTTM_TURN.fullmatch(line.strip())
-    if not fields:
-        raise UserError(f"{where}: no turn of an RTTM file: '{line.strip()}'")
-    name, start, length, speaker = fields.groups()
-    start, length = read_seconds(start, where), read_seconds(length, where)
-    return name, start, start + length, unicodedata.normalize("NFC", speaker)
 
 
 def check(files: Iterable[Recording], refuse: Refuse = give_up) -> list[Recording]:
@@ -287,9 +275,11 @@ def check(files: Iterable[Recording], refuse: Refuse = give_up) -> list[Recordin
 
 def measure(path: str) -> int:
     """Return how many samples a file promises to have; UserError for one that cannot be read."""
+    if os.path.isdir(path):
+        raise UserError(f"{readable(path)} is a folder: give the recordings in it, one a row")
+    if os.path.exists(path) and not os.path.isfile(path):  # it would wait
+        raise UserError(f"{readable(path)} is a device or a pipe: save the recording first")
     try:
-        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would wait
-            raise RecordingError("no recording")
         return recordings.measure(path, LONGEST)
     except RecordingError as error:
         raise unreadable(path, error) from None
@@ -324,27 +314,14 @@ def read_file(path: str) -> tuple[np.ndarray, list[str]]:
 
 def unreadable(path: str, error: RecordingError | OSError) -> UserError:
     """Return what is wrong with a recording, and what can be done about it."""
-    return UserError(f"{readable(path)}{explain(path, error)}")
-
-
-def explain(path: str, error: RecordingError | OSError) -> str:
-    """Return the reason and its remedy, by what the system or the decoder said."""
+    name, kind = readable(path), Path(path).suffix.lower()
     cause = error if isinstance(error, OSError) else error.__cause__
-    kind, formats = Path(path).suffix.lower(), ", ".join(own[1:].upper() for own in SUFFIXES)
     if isinstance(cause, OSError) and cause.errno in (ENOENT, ENOTDIR, ENAMETOOLONG):
-        return " is missing: correct its name, or leave it out"
-    if isinstance(cause, PermissionError):
-        return ": no permission to read it: change that (chmod +r), or copy it as its owner"
-    if os.path.isdir(path):
-        return " is a folder: give the recordings in it, one a row"
+        return UserError(f"{name} is missing: correct its name, or leave it out")
     if isinstance(cause, OSError):
-        return f" cannot be read ({cause.strerror}): look after the disk, or leave it out"
-    if not os.path.isfile(path):
-        return " is a device or a pipe: save the recording in a file first"
-    if os.path.getsize(path) == 0:
-        return ": recording empty (0 bytes): copy it again, or leave it out"
+        reason = f"{name} cannot be read ({cause.strerror})"
+        return UserError(f"{reason}: look after its disk and its permissions, or leave it out")
     if kind in UNREAD:
-        return f": {kind[1:].upper()} cannot be decoded here: {CONVERT}"
-    otherwise = f"damaged, or none of {formats}: copy it again, or {CONVERT}"
-    found = (remedy for start, remedy in REMEDIES.items() if str(error).startswith(start))
-    return f": {error}: {next(found, otherwise)}"
+        return UserError(f"{name}: {kind[1:].upper()} cannot be decoded here: {CONVERT}")
+    remedies = (what for start, what in REMEDIES.items() if str(error).startswith(start))
+    return UserError(f"{name}: {error}: {next(remedies, CONVERT)}")

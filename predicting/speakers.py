@@ -15,7 +15,6 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from common.features import Mel
 from common.files import UserError, write_bytes
 from predicting.predicting import Run
 
@@ -27,39 +26,31 @@ def load_voice(run: Run, name: str) -> dict[str, np.ndarray]:
     path = find_file(run, name)
     if run.mel is None or not path.is_file():
         return {}
+    again = "remove it, or make it again with --enrol"
     try:
         with safe_open(path, "np") as stream:
             stats, metadata = stream.get_tensor("stats"), stream.metadata()
-        if stats.dtype != np.float64 or stats.ndim != 1 or not np.isfinite(stats).all():
-            raise ValueError("not the sums of a speaker")
-        if metadata["sha256"] != digest(stats):
+        expected = describe(run, stats)
+        if metadata["sha256"] != expected["sha256"] or not np.isfinite(stats).all():
             raise ValueError("another checksum")
     except Exception as error:
-        raise UserError(
-            f"{path} is damaged, or no speaker's file ({error}): remove it, or make it again "
-            "with --enrol"
-        ) from None
-    if metadata["mel"] != describe(run.mel) or len(stats) != 2 + 2 * run.mel.bins:
-        raise UserError(
-            f"{path} is of another kind of spectrogram: remove it, or make it again with --enrol"
-        )
+        raise UserError(f"{path} is damaged, or no speaker's file ({error}): {again}") from None
+    if metadata["mel"] != expected["mel"] or stats.shape != (2 + 2 * run.mel.bins,):
+        raise UserError(f"{path} is of another kind of spectrogram: {again}")
     return {name: stats}
 
 
 def save_voice(run: Run, name: str, stats: np.ndarray) -> int:
     """Keep the statistics (K,) of a speaker; return of how many utterances they are."""
-    metadata = {"mel": describe(run.mel), "sha256": digest(stats)}
-    write_bytes(find_file(run, name), save({"stats": stats}, metadata=metadata))
+    content = save({"stats": stats}, metadata=describe(run, stats))
+    write_bytes(find_file(run, name), content)
     return int(stats[0])
 
 
-def describe(mel: Mel) -> str:
-    """Return the constants of a spectrogram as text."""
-    return json.dumps(asdict(mel), sort_keys=True)
-
-
-def digest(stats: np.ndarray) -> str:
-    return hashlib.sha256(stats.tobytes()).hexdigest()
+def describe(run: Run, stats: np.ndarray) -> dict[str, str]:
+    """Return what a voice's file says of its statistics: the spectrogram's constants and a hash."""
+    digest = hashlib.sha256(stats.tobytes()).hexdigest()
+    return {"mel": json.dumps(asdict(run.mel), sort_keys=True), "sha256": digest}
 
 
 def find_file(run: Run, name: str) -> Path:

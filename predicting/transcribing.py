@@ -40,11 +40,8 @@ def load_recogniser(name: str) -> Callable[[np.ndarray], str]:
         if all(word in (getattr(generation, table, 0) or ()) for table, word in KOREAN.items()):
             options["generate_kwargs"] = {"language": "korean", "task": "transcribe"}
         else:
-            tables = " and ".join(KOREAN)
-            print(
-                f"{name} chooses the language itself: its generation_config.json lacks {tables}",
-                file=sys.stderr,
-            )
+            lacks = f"its generation_config.json lacks {' and '.join(KOREAN)}"
+            print(f"{name} chooses the language itself: {lacks}", file=sys.stderr)
 
     def transcribe(samples: np.ndarray) -> str:
         voice = samples.astype(np.float32) / FULL_SCALE

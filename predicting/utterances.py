@@ -3,7 +3,7 @@
 Shapes: S samples (int16, 16 kHz).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,52 +37,45 @@ class Utterance:
         voice, words = NEEDS[model]
         return (self.samples is not None or not voice) and (bool(self.text) or not words)
 
-    @property
-    def is_silent(self) -> bool:
-        """Whether there is a recording, and nobody speaks in it, and no words are given."""
-        return self.recording.has_voice and self.samples is None and not self.text
-
 
 def find_utterances(
-    files: Iterable[Recording], style: str, reference_range: dict, transcribe: Transcribe | None
+    recording: Recording, config: dict, transcribe: Transcribe | None = None
 ) -> Iterator[Utterance]:
-    """Yield the utterances of recordings, in order.
+    """Yield the utterances of a recording, in order.
 
     Of a recording in which nobody speaks the words alone are left, if there are any. Where words
     or a turn's times are given, somebody has heard speech, and less has to be found.
-    style: how words are cleaned (corpora/transcripts.py).  reference_range: of how recordings sound
-    (common/sound.py).  transcribe: for recordings without transcript.
+    config: a model's: how words are cleaned (corpora/transcripts.py) and how the recordings sound
+    that it was trained on (common/sound.py).  transcribe: for recordings without transcript.
     """
-    for recording in files:
-        text = clean(recording.text, style)
-        remarks = ["nothing left of the transcript"] if recording.text and not text else []
-        if not recording.has_voice:
-            yield Utterance(recording, None, text, tuple(remarks))
-            continue
-        samples, found = recordings.read(recording)
-        remarks += found
-        speech = listen(recording, samples)
-        claimed = text or recording.start is not None or recording.end is not None
-        if not is_spoken(speech, CLAIMED if claimed else SPEECH):
-            remarks.append(f"{NOBODY}: the words alone are judged" if text else NOBODY)
-            yield Utterance(recording, None, text, tuple(remarks))
-            continue
-        is_long = len(samples) > LONG * SAMPLE_RATE and recording.end is None
-        if is_long and text:
+    style, reference_range = config["text_style"], config["reference_range"]
+    text = clean(recording.text, style)
+    remarks = ["nothing left of the transcript"] if recording.text and not text else []
+    if not recording.has_voice:
+        yield Utterance(recording, None, text, tuple(remarks))
+        return
+    samples, found = recordings.read(recording)
+    remarks += found
+    speech = find_speech_of(recording, samples)
+    claimed = text or recording.start is not None or recording.end is not None
+    if not is_spoken(speech, CLAIMED if claimed else SPEECH):
+        remarks.append(f"{NOBODY}: the words alone are judged" if text else NOBODY)
+        yield Utterance(recording, None, text, tuple(remarks))
+        return
+    pieces = [(recording, samples)]
+    if len(samples) > LONG * SAMPLE_RATE and recording.end is None:
+        if text:
             remarks.append(f"one verdict for {len(samples) / SAMPLE_RATE:.0f} s")
-        pieces = [(recording, samples)]
-        if is_long and not text:
+        else:
             pieces = cut_long(recording, samples, speech)
-        for piece, voice in pieces:
-            words = text or (clean(transcribe(voice), style) if transcribe else "")
-            strange = [
-                f"unlike the training: {how}" for how in find_unusual(voice, reference_range)
-            ]
-            silent = [] if words else ["voice alone, no transcript"]
-            yield Utterance(piece, voice, words, (*remarks, *strange, *silent))
+    for piece, voice in pieces:
+        words = text or (clean(transcribe(voice), style) if transcribe else "")
+        strange = [f"unlike the training: {how}" for how in find_unusual(voice, reference_range)]
+        silent = [] if words else ["voice alone, no transcript"]
+        yield Utterance(piece, voice, words, (*remarks, *strange, *silent))
 
 
-def listen(recording: Recording, samples: np.ndarray) -> np.ndarray:
+def find_speech_of(recording: Recording, samples: np.ndarray) -> np.ndarray:
     """Return how probable speech is in every frame (T,), a turn heard in its surroundings."""
     lead = min(LEAD, int((recording.start or 0.0) * SAMPLE_RATE) // FRAME)
     if lead:

@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from common.files import SAMPLE_RATE, UserError
-from corpora import recordings
 from corpora.annotation import read_annotation
-from corpora.recordings import RecordingError
 from corpora.transcripts import decode
 from predicting import Answer, History, Recording, Run
 from predicting.predicting import answer
-from predicting.recordings import explain
+from predicting.recordings import measure
 from predicting.utterances import find_utterances
 
 LETTERS = 500  # of a transcript; no model reads more than 128 tokens
@@ -61,7 +59,7 @@ def listen(
     """
     check(recording, longest)
     recording = replace(recording, dialogue="conversation")
-    for utterance in find_utterances([recording], run.text_style, run.reference_range, transcribe):
+    for utterance in find_utterances(recording, run.config, transcribe):
         with watch_attention(run) as seen:
             (own,) = answer(run, [utterance], talk.history)
         pieces, maps = [], {}
@@ -78,18 +76,18 @@ def check(recording: Recording, longest: float) -> None:
     """Refuse what is too long, and nothing at all."""
     if len(recording.text) > LETTERS:
         raise UserError(f"{len(recording.text)} letters: give at most {LETTERS}")
+    if not recording.path and not recording.text:
+        raise UserError("nothing to judge: speak, drop a recording, or type some words")
     if not recording.path:
-        if not recording.text:
-            raise UserError("nothing to judge: speak, drop a recording, or type some words")
         return
-    path = Path(recording.path)
+    name = Path(recording.path).name
     try:
-        seconds = recordings.measure(str(path)) / SAMPLE_RATE
-    except RecordingError as error:
-        raise UserError(f"{path.name}{explain(str(path), error)}") from None
+        seconds = measure(recording.path) / SAMPLE_RATE
+    except UserError as error:  # it names Gradio's folder
+        raise UserError(str(error).replace(recording.path, name)) from None
     if seconds > longest:
         raise UserError(
-            f"{path.name} is {seconds:.0f} s long: give at most {longest:g} s, or use predict.py"
+            f"{name} is {seconds:.0f} s long: give at most {longest:g} s, or use predict.py"
         )
 
 
@@ -111,25 +109,22 @@ def watch_attention(run: Run) -> Iterator[dict[str, np.ndarray]]:
 
 
 def find_examples(corpus: Path, count: int = 6) -> list[list[str]]:
-    """Return path, transcript and speaker of the last session's first utterances, turn by turn.
+    """Return path, transcript and speaker of the first turns of the last session's first dialogue.
 
-    corpus: in KEMDy19's layout; the last session is a test session unless told otherwise. The order
-    of time is that of the annotation's rows; without annotation it is taken from the names.
+    corpus: in KEMDy19's layout; the last session is a test session unless told otherwise.
     """
-    paths = list(corpus.glob("wav/*/*/*.wav"))
-    last = max((path.parts[-3] for path in paths), default="")
-    place: dict[str, int] = {}
-    for table in sorted(corpus.glob(f"annotation/{last}_[FM]_res.csv")):
-        for number, row in enumerate(read_annotation(table, "KEMDy19")[0]):
-            place.setdefault(row.id, number)  # a wrong ID of one file is right in the other
-    # Sess20_script01_F001: who speaks, and the how manieth utterance it is
-    turns = sorted(
-        (place.get(path.stem, len(place)), path.parts[-2], path.stem[-3:], path.stem[-4], path)
-        for path in paths
-        if path.parts[-3] == last and path.with_suffix(".txt").is_file()
-    )
-    return [
-        [str(path), decode(path.with_suffix(".txt").read_bytes()).strip(), who]
-        for _, dialogue, _, who, path in turns
-        if dialogue == turns[0][1]
-    ][:count]
+    last = max((p.name[:9] for p in corpus.glob("annotation/Session*_F_res.csv")), default="")
+    if not last:
+        return []
+    tables = [corpus / "annotation" / f"{last}_{letter}_res.csv" for letter in "FM"]
+    turns = zip(*(read_annotation(table, "KEMDy19")[0] for table in tables), strict=False)
+    # A wrong ID of one file is right in the other.
+    ids = dict.fromkeys(name for rows in turns for name in sorted({row.id for row in rows}))
+    examples: dict[str, list] = {}
+    for name in ids:
+        dialogue, _, turn = name.rpartition("_")
+        path = corpus / "wav" / last / dialogue / f"{name}.wav"
+        if path.is_file() and path.with_suffix(".txt").is_file():
+            words = decode(path.with_suffix(".txt").read_bytes()).strip()
+            examples.setdefault(dialogue, []).append([str(path), words, turn[0]])
+    return next(iter(examples.values()), [])[:count]

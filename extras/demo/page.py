@@ -23,6 +23,7 @@ BARS = {
     "text": "말 · words (KoBERT)",
     "audio": "목소리 · voice (AlexNet)",
 }
+NAMES = [f"{ko} {label}" for label, ko in KOREAN.items()]
 COLUMNS = ("차례 turn", "화자 speaker", "들은 발화 heard", "말 words", "판정 verdict", "확률 p")
 FORGET = 3600  # seconds after which Gradio's copies of recordings and pictures are deleted
 # The reader's own fonts: Gradio's theme would fetch some.
@@ -45,14 +46,22 @@ def make_page(
     """Build the page. A visitor's conversation lives in memory alone."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(FORGET, FORGET)) as page:
         gr.Markdown(f"# {TITLE}")
-        for remark in remarks_on(run):
-            gr.HTML(f"<div class=banner>{html.escape(remark)}</div>")
+        missing = [BARS[model] for model in MODELS if model not in run.models]
+        notice = run.config["synthetic"]
+        if notice:
+            show_banner(f"합성 데이터로 학습 · SYNTHETIC. {notice}")
+        if missing:
+            show_banner(f"학습된 모델 없음 · no model of: {', '.join(missing)}")
         talk = gr.State()
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 asked, judge, anew = ask(longest, asr, examples)
             with gr.Column(scale=3, min_width=420):
-                shown = [*show_verdict(), picture("스펙트로그램 · spectrogram (log-mel)")]
+                shown = [gr.Markdown(elem_id="verdict")]
+                for names in (("fusion", "cmbert"), ("text", "audio")):
+                    with gr.Row():
+                        shown += [gr.Label(label=BARS[n], show_heading=False) for n in names]
+                shown.append(picture("스펙트로그램 · spectrogram (log-mel)"))
         shown.append(picture("CM-BERT가 주목한 말 · what CM-BERT attends to"))
         shown.append(picture("대화 · conversation"))
         shown.append(table := show_turns())
@@ -66,12 +75,9 @@ def make_page(
     return page
 
 
-def remarks_on(run: Run) -> list[str]:
-    """Return what a visitor has to know of the models first."""
-    missing = [BARS[model] for model in MODELS if model not in run.models]
-    lacking = f"학습된 모델 없음 · no model of: {', '.join(missing)}" if missing else ""
-    synthetic = f"합성 데이터로 학습 · SYNTHETIC. {run.synthetic}" if run.synthetic else ""
-    return [remark for remark in (synthetic, lacking) if remark]
+def show_banner(remark: str) -> None:
+    """Lay out what a visitor has to know of the models first."""
+    gr.HTML(f"<div class=banner>{html.escape(remark)}</div>")
 
 
 def ask(longest: float, asr: str, examples: list) -> tuple[list, gr.Button, gr.Button]:
@@ -109,15 +115,6 @@ def ask(longest: float, asr: str, examples: list) -> tuple[list, gr.Button, gr.B
 def picture(label: str) -> gr.Image:
     """Lay out a picture, which stands below its label."""
     return gr.Image(label=label, buttons=["fullscreen"], interactive=False, elem_classes="picture")
-
-
-def show_verdict() -> list:
-    """Lay out a turn's verdict and the bars behind it."""
-    shown = [gr.Markdown(elem_id="verdict")]
-    for names in (("fusion", "cmbert"), ("text", "audio")):
-        with gr.Row():
-            shown += [gr.Label(label=BARS[name], show_heading=False) for name in names]
-    return shown
 
 
 def show_turns() -> gr.Dataframe:
@@ -173,13 +170,11 @@ def show(talk: Conversation, number: int = -1) -> list:
     ]
 
 
-def by_name(probabilities) -> dict[str, float] | None:
+def by_name(probabilities: np.ndarray | None) -> dict[str, float] | None:
     """Return probabilities (C,) by the name of their emotion."""
     if probabilities is None:
         return None
-    return {
-        f"{KOREAN[label]} {label}": float(p) for label, p in zip(LABELS, probabilities, strict=True)
-    }
+    return dict(zip(NAMES, probabilities.tolist(), strict=True))
 
 
 def write_verdict(turn: Turn) -> str:

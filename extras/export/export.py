@@ -19,10 +19,19 @@ from fusion.paper import PAPER_MODELS as MODELS
 from predicting.predicting import Run
 from predicting.utterances import NEEDS
 
+CARD = Path(__file__).with_name("card.md")
 TITLES = {"text": "words", "audio": "voice", "cmbert": "words and voice (CM-BERT)"}
 CHECKPOINTS = ("bert", "encoder", "audio", "_name_or_path")  # may be the path of a folder
 GIVEN = {"words and voice": (1, 1), "words": (0, 1), "voice": (1, 0)}  # as NEEDS: voice, words
 TURN = ", after other turns of a dialogue"
+OF_CORPUS = (
+    "The corpus is licensed by its owner, ETRI, for research under an agreement. Ask ETRI before "
+    "these weights, which were learned from it, are passed on or used for anything else. "
+)
+OF_SYNTHETIC = (
+    "The corpus was spoken by a speech synthesiser, so no licence of a recording touches these "
+    "weights. "
+)
 SCORES = {"accuracy": "accuracy", "macro_f1": "macro F1", "uar": "UAR"}
 
 
@@ -37,7 +46,7 @@ def export(run: Run, folder: Path | str) -> list[str]:
     path = run.folder / "ensemble.json"
     with naming(path, "ensemble.py"):  # before the graphs, which take time
         scores = read_json(path, "ensemble.py")
-        tested = describe_norms(scores), write_scores(scores)
+        score_table, norms = write_scores(scores), scores[-1].get("speaker_norm", {})
     without = []
     for name, config in run.configs.items():
         model, place = models[name], partial / name
@@ -49,7 +58,7 @@ def export(run: Run, folder: Path | str) -> list[str]:
         if not write_graph(name, model, place / "model.onnx"):
             without.append(name)
     run.fusion.write(partial / "fusion.json")
-    write_text(partial / "README.md", write_card(run, *tested, without))
+    write_text(partial / "README.md", write_card(run, norms, score_table, without))
     found = (path for path in sorted(partial.rglob("*")) if path.is_file())
     hashes = {path.relative_to(partial).as_posix(): sha256(path) for path in found}
     write_json(partial / RECORDS / "predict.json", {"outputs": hashes})  # a copy may be damaged
@@ -61,23 +70,24 @@ def without_paths(content: object) -> object:
     """Return a configuration in which of this machine's folders only the last name is left."""
     if not isinstance(content, dict):
         return content
+
+    def is_folder(value: object) -> bool:
+        return isinstance(value, str) and (Path(value).is_absolute() or Path(value).is_dir())
+
     return {
         key: Path(value).name if key in CHECKPOINTS and is_folder(value) else without_paths(value)
         for key, value in content.items()
     }
 
 
-def is_folder(value: object) -> bool:
-    return isinstance(value, str) and (Path(value).is_absolute() or Path(value).is_dir())
-
-
-def write_card(run: Run, norms: str, scores: str, without: list[str]) -> str:
+def write_card(run: Run, norms: dict, scores: str, without: list[str]) -> str:
     """Return the model card: what it is, on what it was trained, how good it is, its limits.
 
-    norms, scores: of the test, for people.  without: models that have no graph.
+    norms: each model's speaker normalisation in the test.  scores: the table of its results.
+    without: models that have no graph.
     """
-    config = next(iter(run.configs.values()))
-    notice = f"**{run.synthetic}**\n\n" if run.synthetic else ""
+    config = run.config
+    notice = f"**{config['synthetic']}**\n\n" if config["synthetic"] else ""
     missing = [model for model in MODELS if model not in run.models]
     of_sessions = [
         f"{split}: {', '.join(map(str, sessions)) or 'none'}"
@@ -90,33 +100,34 @@ def write_card(run: Run, norms: str, scores: str, without: list[str]) -> str:
         "not in this folder": ", ".join(TITLES[model] for model in missing),
         "fusion": f"{fused}, fitted on {run.fusion.fitted_on}",
         "corpus": f"{config['corpus']}, sessions by split: {'; '.join(of_sessions)}",
-        "speaker normalisation of the scores": norms,
+        "speaker normalisation of the scores": ", ".join(
+            f"{model}: {norm}" for model, norm in norms.items() if norm
+        ),
         "without ONNX graph": ", ".join(without),
         "made with": ", ".join(
             f"{name} {version}" for name, version in config["environment"].items()
         ),
     }
     rows = "\n".join(f"| {name} | {fact} |" for name, fact in facts.items() if fact)
-    return CARD.format(
+    return CARD.read_text(encoding="utf-8").format(
         notice=notice,
         facts=rows,
         scores=scores,
         certain=write_certain(run),
-        licence=OF_SYNTHETIC if run.synthetic else OF_CORPUS,
+        licence=OF_SYNTHETIC if config["synthetic"] else OF_CORPUS,
     )
-
-
-def describe_norms(scores: list[dict]) -> str:
-    norms = scores[-1].get("speaker_norm", {}).items()
-    return ", ".join(f"{model}: {norm}" for model, norm in norms if norm)
 
 
 def write_scores(scores: list[dict]) -> str:
     """Return the test scores as a table, each with its 95 % interval."""
     lines = [f"| | {' | '.join(SCORES.values())} |", "|---|" + "---|" * len(SCORES)]
     for row in scores:
-        cells = [show_score(row[name], row.get(f"{name}_ci")) for name in SCORES]
-        lines.append(f"| {row['method']} | {' | '.join(cells)} |")
+        cells = [row["method"]]
+        for name in SCORES:
+            low, high = row.get(f"{name}_ci") or (None, None)
+            interval = "" if low is None else f" ({low:.3f} to {high:.3f})"
+            cells.append(f"{row[name]:.3f}{interval}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -132,62 +143,3 @@ def write_certain(run: Run) -> str:
                 cells = [f"{threshold:.2f}", *[f"{share:.0%}" for share in shares]]
                 lines.append(f"| {title}{of} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def show_score(score: float, interval: list[float] | None) -> str:
-    return f"{score:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
-
-
-OF_CORPUS = (
-    "The corpus is licensed by its owner, ETRI, for research under an agreement. Ask ETRI before "
-    "these weights, which were learned from it, are passed on or used for anything else. "
-)
-OF_SYNTHETIC = (
-    "The corpus was spoken by a speech synthesiser, so no licence of a recording touches these "
-    "weights. "
-)
-CARD = """\
-# Korean emotion recognition from words, voice, or both
-
-{notice}| | |
-|---|---|
-{facts}
-
-## Scores
-
-On the test sessions, whose speakers no model has met; in brackets 95 % intervals.
-
-{scores}
-
-A verdict of less confidence than this is called uncertain. The shares are of the rows that the
-fusion was fitted on, under cross-validation.
-
-{certain}
-
-## Use
-
-In a copy of the project's repository:
-
-```
-python predict.py recording.wav --text "what was said" --model THIS_FOLDER
-python predict.py recording.wav --text "what was said" --model THIS_FOLDER --onnx
-```
-
-`*/model.onnx` run in any language. Tokens are made by the tokenizer beside them; spectrograms,
-their normalisation by speaker and what CM-BERT gets over each token by `common/features.py` and
-`common/voice.py`, with the constants under `network` in `config.json`. `fusion.json` holds how
-logits become probabilities (`fusion/stored.py`).
-
-## Limits
-
-- Actors played these emotions; how people feel who do not act is another matter.
-- A verdict tells how an utterance would be labelled by the corpus' raters, and nothing about what
-  somebody feels. Do not decide about people by it.
-- Microphones, ages, dialects and topics unlike the corpus' make it worse; predict.py says so where
-  it notices.
-- The transcript is taken for what was said: where a recogniser errs, the emotion errs with it.
-
-## Licence
-
-{licence}The code is under the MIT licence.
-"""

@@ -17,9 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import joblib
@@ -122,48 +120,42 @@ def run_here(folder: Path, jobs: dict[str, str]) -> tuple[str, int]:
             print(f"{name}: {command}")
         print(f"{len(free)} at a time: {free}")
         return "", 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no job outlives this
-    running: list[subprocess.Popen] = []
-    is_over, mine = threading.Event(), threading.local()
-
-    def work(name: str) -> int:
-        if is_over.is_set():
-            return 0
-        start = time.monotonic()
-        with open(folder / f"{name}.log", "wb") as log:
-            process = subprocess.Popen(
-                ["bash", "-c", jobs[name]],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=os.environ | mine.place,
-                start_new_session=True,  # a group of processes that can be ended together
-            )
-            running.append(process)
-            if is_over.is_set():
-                end(process)
-            print(f"{name}: started, {mine.place}, {folder / name}.log", flush=True)
-            if status := process.wait():
-                is_over.set()  # before this thread takes its next job
-        print(f"{name}: status {status} after {time.monotonic() - start:.0f} s", flush=True)
-        return status
-
-    # Every thread keeps the place that it takes when it starts.
-    pool = ThreadPoolExecutor(len(free), initializer=lambda: setattr(mine, "place", free.pop()))
+    asked: list[int] = []  # signals, obeyed below: while a job starts, it would outlive this
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda sign, _: asked.append(sign))
+    waiting, running = list(jobs), {}
     try:
-        futures = {pool.submit(work, name): name for name in jobs}
-        waiting = set(futures)
-        while waiting:  # a second at a time: Python may not notice a signal while it waits
-            done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
-            for future in done:
-                if status := future.result():
-                    return futures[future], status if status > 0 else 128 - status
+        while waiting or running:
+            while waiting and free:
+                name, place = waiting.pop(0), free.pop()
+                running[name] = start(folder / f"{name}.log", jobs[name], place), place, time.time()
+                print(f"{name}: started, {place}, {folder / name}.log", flush=True)
+            time.sleep(0.05)
+            if asked:
+                sys.exit(128 + asked[0])
+            for name, (process, place, began) in list(running.items()):
+                if (status := process.poll()) is not None:
+                    print(f"{name}: status {status} after {time.time() - began:.0f} s", flush=True)
+                    del running[name]
+                    free.append(place)
+                    if status:
+                        return name, status if status > 0 else 128 - status
     finally:
-        is_over.set()
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in running:
+        for process, *_ in running.values():
             end(process)
-        pool.shutdown()
     return "", 0
+
+
+def start(log: Path, command: str, place: dict[str, str]) -> subprocess.Popen:
+    """Start a job in a group of processes, which can be ended together."""
+    with open(log, "wb") as stream:
+        return subprocess.Popen(
+            ["bash", "-c", command],
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=os.environ | place,
+            start_new_session=True,
+        )
 
 
 def end(process: subprocess.Popen) -> None:

@@ -92,35 +92,25 @@ def encode_corpus(texts: Sequence[str], ratings: np.ndarray, tokenizer, max_leng
     )
 
 
-@dataclass
 class Masking:
-    """How a batch is made of lines: what is hidden, what is left bare."""
+    """How a batch is made of lines: what is hidden, what is left bare.
 
-    starts_word: torch.Tensor  # (V,) bool: the piece begins a word
-    special: torch.Tensor  # (V,) bool: never hidden
-    mask_id: int
-    pad_id: int
-    hidden_share: float  # of the words
-    bare_share: float  # of the lines
+    hidden_share: of the words.  bare_share: of the lines.
+    starts_word, special: (V,) bool: the piece begins a word, and is never hidden.
+    """
 
-    @classmethod
-    def of(cls, tokenizer, hidden_share: float, bare_share: float) -> "Masking":
+    def __init__(self, tokenizer, hidden_share: float, bare_share: float):
         if tokenizer.mask_id is None:
             raise UserError("the tokenizer of this BERT has no [MASK]: choose another")
+        self.hidden_share, self.bare_share = hidden_share, bare_share
+        self.mask_id, self.pad_id = tokenizer.mask_id, tokenizer.pad_id
         names = tokenizer.pieces(range(len(tokenizer)))
         wordpiece = any(name.startswith("##") for name in names)
         starts = [not n.startswith("##") if wordpiece else n.startswith("▁") for n in names]
-        special = torch.zeros(len(names), dtype=torch.bool)
-        ids = (tokenizer.unk_id, tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
-        special[[*ids, tokenizer.mask_id]] = True
-        return cls(
-            torch.tensor(starts) | special,
-            special,
-            tokenizer.mask_id,
-            tokenizer.pad_id,
-            hidden_share,
-            bare_share,
-        )
+        ids = [tokenizer.unk_id, tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id]
+        self.special = torch.zeros(len(names), dtype=torch.bool)
+        self.special[[*ids, tokenizer.mask_id]] = True
+        self.starts_word = torch.tensor(starts) | self.special
 
     def hide(self, ids: torch.Tensor, generator: torch.Generator) -> tuple:
         """Hide a share of the words of (B, L) ids -> (ids to read, bool mask of hidden places).

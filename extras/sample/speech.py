@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from scipy.signal import lfilter, resample_poly
@@ -23,6 +22,7 @@ from common.files import SAMPLE_RATE, UserError
 
 ESPEAK_RATE = 22050  # Hz
 LONGEST_PATH = 140  # bytes; eSpeak NG cuts the path of its data folder at 160, file names included
+REINSTALL = "reinstall espeakng-loader"
 
 # Constants of eSpeak NG's speak_lib.h.
 SYNCHRONOUS, DONT_EXIT, CHARACTERS, UTF8 = 2, 0x8000, 1, 1
@@ -175,7 +175,7 @@ def speak(
     with fresh_espeak() as library:
         library.espeak_SetSynthCallback(receiver)
         if library.espeak_SetVoiceByName(f"ko+{variant}".encode()) != 0:
-            raise UserError("eSpeak NG has no Korean voice: reinstall espeakng-loader")
+            raise UserError(f"eSpeak NG has no Korean voice: {REINSTALL}")
         for parameter, value in parameters.items():
             library.espeak_SetParameter(parameter, round(value), 0)
         data = text.encode("utf-8")
@@ -197,12 +197,10 @@ def fresh_espeak() -> Iterator[ctypes.CDLL]:
     try:
         library = ctypes.CDLL(path)
     except OSError as error:
-        raise UserError(
-            f"eSpeak NG cannot be loaded ({error}): reinstall espeakng-loader"
-        ) from None
+        raise UserError(f"eSpeak NG cannot be loaded ({error}): {REINSTALL}") from None
     try:
         if library.espeak_Initialize(SYNCHRONOUS, 0, os.fsencode(data), DONT_EXIT) != ESPEAK_RATE:
-            raise UserError(f"eSpeak NG cannot read its data in {data}: reinstall espeakng-loader")
+            raise UserError(f"eSpeak NG cannot read its data in {data}: {REINSTALL}")
         library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         yield library
         library.espeak_Terminate()
@@ -217,14 +215,13 @@ def espeak_paths() -> tuple[str, str]:
         import espeakng_loader
     except ImportError:
         raise UserError(
-            "the sample corpus needs the package espeakng-loader: "
-            "pip install -r requirements.txt, or give a corpus of your own"
+            "espeakng-loader is missing: pip install -r requirements.txt, or give another corpus"
         ) from None
     path, data = espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
     if len(os.fsencode(data)) > LONGEST_PATH:
         folder = tempfile.mkdtemp(prefix="espeak")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        link = Path(folder) / "espeak-ng-data"
-        link.symlink_to(data)
-        data = str(link)
+        link = os.path.join(folder, "espeak-ng-data")
+        os.symlink(data, link)
+        return path, link
     return path, data

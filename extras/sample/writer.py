@@ -167,7 +167,6 @@ def cell(value: float | str, digits: int) -> str:
 
 
 def write_table(path: Path, rows: list[list], style: Style) -> None:
-    """Write one annotation file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding=style.csv_encoding, newline="") as stream:
         csv.writer(stream, lineterminator=style.newline).writerows(rows)

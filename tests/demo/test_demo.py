@@ -39,14 +39,8 @@ def test_words_are_no_markup_on_the_page():
     with gradio.Blocks():
         table = page.show_turns()
     assert table.datatype == "str"  # and not "markdown" or "html"
-    own = SimpleNamespace(
-        emotion="sad",
-        confidence=0.5,
-        probabilities=(0.5,),
-        uncertain=False,
-        remarks=(),
-        text="<b>x</b>",
-    )
+    shown = {"emotion": "sad", "confidence": 0.5, "probabilities": (0.5,), "uncertain": False}
+    own = SimpleNamespace(text="<b>x</b>", remarks=(), **shown)
     assert own.text not in page.write_verdict(SimpleNamespace(answer=own))  # which is Markdown
 
 
@@ -70,7 +64,7 @@ def test_a_turn_in_which_nobody_speaks_is_shown_without_a_verdict(trained, talk)
 
     run, spoken = load_run(trained.outputs), Conversation()
     for recording in (Recording(samples=np.zeros(16_000, np.int16)), Recording(text="왜 그래")):
-        for utterance in find_utterances([recording], run.text_style, run.reference_range, None):
+        for utterance in find_utterances(recording, run.config):
             (own,) = answer(run, [utterance], spoken.history)
             spoken.turns.append(Turn(own, utterance.samples, 0, [], {}))
         *_, shown = page.show(spoken)
@@ -139,7 +133,7 @@ def test_a_recording_gets_its_verdict(page, trained, talk):
         wait_for_turns(page, turn)
         verdict = wait_for_text(page, "#verdict", f"{own.confidence:.0%}")
         assert f"{KOREAN[own.emotion]} {own.emotion}" in verdict
-        assert ("불확실 uncertain" in verdict) == answer.uncertain
+        assert ("불확실 uncertain" in verdict) == own.uncertain
     cells = [wait_for(page, f"#turns [data-testid='cell-1-{column}']").text for column in range(4)]
     assert cells == ["2", "Mina", "2", talk[1]["text"]]
     bars = [

@@ -54,22 +54,17 @@ def test_a_bit_that_was_lost_on_the_way_is_found(handed_on, talk, tmp_path, name
         list(predict(load_run(path.parents[1], onnx), recordings_of(talk[:1])))
 
 
-def test_it_predicts_as_the_run_does(trained, handed_on, talk, tmp_path):
-    moved = copytree(handed_on, tmp_path / "elsewhere")
-    before = predict(load_run(trained.outputs), recordings_of(talk))
-    assert_same(predict(load_run(moved), recordings_of(talk)), before, atol=0)
-
-
 @pytest.mark.parametrize("speaker", ["", "Mina"])
-def test_the_graphs_give_what_the_networks_give(handed_on, talk, speaker):
-    """Strangers in batches of different lengths; a known voice turn by turn."""
-    files = recordings_of(talk, speaker)
-    networks = list(predict(load_run(handed_on), files))
-    assert set(networks[0].logits) == set(MODELS)
-    assert_same(predict(load_run(handed_on, onnx=True), files), networks, atol=1e-4)
+def test_it_predicts_as_the_run_does(trained, handed_on, talk, tmp_path, speaker):
+    """Its graphs too: strangers in batches of different lengths; a known voice turn by turn."""
+    moved, files = copytree(handed_on, tmp_path / "elsewhere"), recordings_of(talk, speaker)
+    before = list(predict(load_run(trained.outputs), files))
+    assert set(before[0].logits) == set(MODELS)
+    assert_same(predict(load_run(moved), files), before, atol=0)
+    assert_same(predict(load_run(moved, onnx=True), files), before, atol=1e-4)
 
 
-@pytest.mark.parametrize("samples", [10, 700, 5000, 40_000, 960_000])
+@pytest.mark.parametrize("samples", [10, 5000, 960_000])
 @pytest.mark.parametrize("words", ["네", "오늘은 정말 기분이 좋아요 " * 40])
 def test_lengths_are_free(handed_on, samples, words):
     voice = (3000 * np.random.default_rng(0).standard_normal(samples)).astype(np.int16)
@@ -140,18 +135,14 @@ def test_no_path_of_this_machine_is_handed_on(handed_on, bert):
     assert settings["bert"] == bert.name
 
 
-def test_what_is_there_is_not_overwritten(trained, tmp_path):
-    (tmp_path / "mine").mkdir()
-    with pytest.raises(UserError, match="mine is there already"):
-        export(load_run(trained.outputs), tmp_path / "mine")
-
-
-def test_a_damaged_table_is_named_and_nothing_is_left(trained, tmp_path):
+def test_a_damaged_table_is_named_and_nothing_is_left_or_overwritten(trained, tmp_path):
     outputs = copytree(trained.outputs, tmp_path / "outputs")
     (outputs / "ensemble.json").write_text('[{"method": "text"}]')
     with pytest.raises(UserError, match=r"ensemble\.json cannot be read"):
         export(load_run(outputs), tmp_path / "sent")
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+    with pytest.raises(UserError, match="outputs is there already"):
+        export(load_run(trained.outputs), outputs)
 
 
 # --- a folder that a stranger sends
@@ -207,17 +198,16 @@ def test_configurations_that_name_code_run_none(sent, talk, tmp_path, onnx):
 
 
 def test_a_link_leads_no_voice_out_of_the_folder(sent, run_script, talk, tmp_path):
-    outside = tmp_path / "outside"
+    speakers, outside = sent / "speakers", tmp_path / "outside"
     outside.mkdir()
-    (sent / "speakers").symlink_to(outside)
-    done = run_script("predict.py", talk[0]["path"], "--speaker", "Mina", "--model", sent)
-    assert done.status == 2
-    assert "leads out of" in done.stderr
-    (sent / "speakers").unlink()
-    (sent / "speakers").mkdir()
-    (sent / "speakers" / "Mina.safetensors").symlink_to(outside / "file")
-    done = run_script("predict.py", talk[0]["path"], "--speaker", "Mina", "--model", sent)
-    assert done.status == 0, done.stderr
+    speakers.symlink_to(outside)
+    command = ("predict.py", talk[0]["path"], "--speaker", "Mina", "--model", sent)
+    done = run_script(*command)
+    assert done.status == 2 and "leads out of" in done.stderr
+    speakers.unlink()
+    speakers.mkdir()
+    (speakers / "Mina.safetensors").symlink_to(outside / "file")
+    assert run_script(*command).status == 0
     assert list(outside.iterdir()) == []  # the link was replaced, not followed
 
 

@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import re
 import unicodedata
 
 import numpy as np
@@ -34,19 +33,17 @@ def folder(tmp_path):
     soundfile.write(tmp_path / "a.flac", np.stack([tone(1, 44_100)] * 2, axis=1), 44_100)
     soundfile.write(tmp_path / "c.OGG", tone(1, 8000), 8000, format="OGG")
     soundfile.write(tmp_path / "b.mp3", tone(1, 48_000), 48_000)
+    soundfile.write(tmp_path / "e.opus", tone(1, 48_000), 48_000, format="OGG", subtype="OPUS")
+    soundfile.write(tmp_path / "f.aiff", tone(1, 48_000), 48_000)
     (tmp_path / "notes.txt").write_text("no recording")
     return tmp_path
 
 
-def test_a_folder_is_all_its_recordings_by_name(folder):
-    found = find_recordings([str(folder), str(folder / "d.wav")])
-    names = [recording.path.rpartition("/")[2] for recording in found]
-    assert names == ["a.flac", "b.mp3", "c.OGG", "d.wav", "d.wav"]
-
-
 def test_every_format_is_the_same_tone(folder):
-    files = find_recordings([str(folder)])
-    check(files)
+    """Of a folder all recordings are read, by name."""
+    files = check(find_recordings([str(folder), str(folder / "d.wav")]))
+    names = [recording.path.rpartition("/")[2] for recording in files]
+    assert names == ["a.flac", "b.mp3", "c.OGG", "d.wav", "e.opus", "f.aiff", "d.wav"]
     for recording in files:
         samples, _ = read(recording)
         assert samples.dtype == np.int16
@@ -66,7 +63,6 @@ def stream_flac(path):
 
 
 BROKEN = {
-    "(0 bytes)": lambda path: path.touch(),
     "damaged": lambda path: path.write_bytes(b"RIFF no wave"),
     "no sound": lambda path: soundfile.write(path, np.zeros(0), RATE),
     "its end is": lambda path: (
@@ -78,39 +74,33 @@ BROKEN = {
     "a pipe": os.mkfifo,
     "unknown length": stream_flac,
     "cut it": lambda path: soundfile.write(path, np.zeros(3601 * 100, np.int16), 100),
+    "AAC cannot be decoded here: convert it": lambda path: path.write_bytes(b"\0\0\0\x20ftypM4A"),
     "one channel": lambda path: soundfile.write(path, np.zeros((4000, 255), np.int16), 1000),
 }
 
 
+SUFFIX = {"unknown length": "x.flac", "AAC cannot be decoded here: convert it": "x.AAC"}
+
+
 @pytest.mark.parametrize("words", BROKEN)
 def test_every_reason_has_its_own_remedy_before_anything_is_predicted(folder, words, monkeypatch):
-    path = folder / ("x.flac" if words == "unknown length" else "x.wav")
+    path = folder / (SUFFIX.get(words, "x.wav"))
     BROKEN[words](path)
     if words == "one channel":  # what needs a gigabyte otherwise
         monkeypatch.setattr("predicting.recordings.LONGEST", 2 * RATE)
     refused = []
     good = check(find_recordings([str(folder)]), refused.append)
-    assert len(good) == 4
+    assert len(good) == 6
     (error,) = refused
     assert str(path) in str(error)
     remedies = [own for own in BROKEN if own in str(error)]
     assert remedies == [words]
-    with pytest.raises(UserError, match=re.escape(words)):
-        check(find_recordings([str(folder)]))
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_recording_that_may_not_be_read_says_so(folder):
-    (folder / "d.wav").chmod(0)
-    with pytest.raises(UserError, match="no permission to read it"):
-        check(find_recordings([str(folder)]))
 
 
 def test_what_is_not_there_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"nope\.wav is missing"):
-        find_recordings([str(tmp_path / "nope.wav")])
-    with pytest.raises(UserError, match="has no recording in it"):
-        find_recordings([str(tmp_path)])
+    for name, words in (("nope.wav", r"nope\.wav is missing"), ("", "has no recording in it")):
+        with pytest.raises(UserError, match=words):
+            find_recordings([str(tmp_path / name)])
 
 
 def test_a_turn_is_read_from_its_start_to_its_end(tmp_path):
@@ -142,9 +132,9 @@ def test_a_manifest_is_read_in_its_order(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("path\ttranscript\na.wav\tx\n", "the first row has path, transcript; give path or"),
-        ("speaker\tdialogue\nx\ty\n", "the first row has speaker, dialogue"),
-        ("", "the first row has nothing"),
+        ("path\ttranscript\na.wav\tx\n", "the first row is 'path\ttranscript': give path or"),
+        ("speaker\tdialogue\nx\ty\n", "the first row is 'speaker\tdialogue'"),
+        ("", "the first row is ''"),
         ("path\ttext\tspeaker\na.wav\tx\n\t\tMina\n", "line 3: neither a path nor a text"),
         ("path;text\n\n;;\n", "no row below its header"),
         ("path,path\na,b\n", "names a column twice"),
@@ -185,22 +175,26 @@ def test_a_list_is_read_however_it_was_saved(tmp_path, kind):
     mark = "\ufeff" if code == "utf-16-be" else ""
     (tmp_path / "list").write_bytes((mark + text.getvalue()).encode(code))
     first, last = read_manifest(str(tmp_path / "list"))
-    assert [first.path, first.text, first.speaker, first.start] == [
-        str(tmp_path / "a.wav"),
-        *WRITTEN[1:3],
-        1.5,
-    ]
+    found = [first.path, first.text, first.speaker, first.start]
+    assert found == [str(tmp_path / "a.wav"), *WRITTEN[1:3], 1.5]
     assert last.text == "끝" and last.where.endswith("list, line 4")
 
 
-def test_marks_and_lines_within_cells(tmp_path):
+@pytest.mark.parametrize(
+    ("rows", "texts", "lines"),
+    [
+        ('"두\n줄"\tA\n끝\tB\n', ["두\n줄", "끝"], "24"),  # of a spreadsheet
+        ('"열린\tA\n"네"라고\tB\n닫힌"\tC\n', ['"열린', '"네"라고', '닫힌"'], "234"),
+        ('"열린\tA\n닫힌"\tB\n', ['"열린', '닫힌"'], "23"),
+    ],
+)
+def test_marks_and_lines_within_cells(tmp_path, rows, texts, lines):
     """A spreadsheet's cell may hold line ends; a mark that closes no cell swallows no rows."""
-    table = tmp_path / "list.tsv"
-    table.write_text('text\tspeaker\n"두\n줄"\tA\n"열린\tB\n"네"라고\tC\n닫힌"\tD\n끝\tE\n')
-    rows = read_manifest(str(table))
-    assert [row.text for row in rows] == ["두\n줄", '"열린', '"네"라고', '닫힌"', "끝"]
-    assert [row.speaker for row in rows] == list("ABCDE")
-    assert [row.where.rpartition(" ")[2] for row in rows] == ["2", "4", "5", "6", "7"]
+    (tmp_path / "list.tsv").write_text("text\tspeaker\n" + rows)
+    found = read_manifest(str(tmp_path / "list.tsv"))
+    assert [row.text for row in found] == texts
+    assert [row.speaker for row in found] == list("ABC"[: len(texts)])
+    assert [row.where[-1] for row in found] == list(lines)
 
 
 FORMS = {
@@ -231,48 +225,33 @@ def test_a_name_is_found_in_every_form(tmp_path, on_disk, written):
     assert len(read(turn)[0]) == RATE / 2
 
 
-def test_the_exact_name_comes_first(tmp_path):
-    both = [unicodedata.normalize(form, "말.wav") for form in ("NFC", "NFD")]
-    for name in both:
-        (tmp_path / name).touch()
-    (tmp_path / "list.tsv").write_text("path\n" + "\n".join(both))
-    assert [row.path for row in read_manifest(str(tmp_path / "list.tsv"))] == [
-        str(tmp_path / name) for name in both
-    ]
-
-
 RTTM = """\
 ;; found by a diariser
 SPEAKER talk 1 4.20 1.10 <NA> <NA> spk01 <NA> <NA>
 SPEAKER talk 1 0.50 2.00 <NA> <NA> spk00 <NA> <NA>
 SPEAKER other 1 0.00 1.00 <NA> <NA> spk00 <NA> <NA>
+SPEAKER talk 1 0.50
 """
 
 
 def test_the_turns_of_a_diariser_come_in_order_with_speakers(tmp_path):
     (tmp_path / "x.rttm").write_text(RTTM)
-    turns = read_turns(str(tmp_path / "x.rttm"), [Recording("a/talk.mp3"), Recording("other.wav")])
-    found = [(t.path, t.start, round(t.end, 2), t.speaker) for t in turns]
+    files, refused = [Recording(f"a/{name}.mp3") for name in ("talk", "other", "mine")], []
+    turns = read_turns(str(tmp_path / "x.rttm"), files, lambda error: refused.append(str(error)))
+    found = [(t.dialogue, t.start, round(t.end, 2), t.speaker) for t in turns]
     assert found == [
         ("a/talk.mp3", 0.5, 2.5, "talk/spk00"),
         ("a/talk.mp3", 4.2, 5.3, "talk/spk01"),
-        ("other.wav", 0.0, 1.0, "other/spk00"),
+        ("a/other.mp3", 0.0, 1.0, "other/spk00"),
     ]
-    assert [t.dialogue for t in turns] == ["a/talk.mp3", "a/talk.mp3", "other.wav"]
+    assert [turn.path for turn in turns] == [turn.dialogue for turn in turns]
+    broken, missing = refused
+    assert "x.rttm, line 5: no turn of an RTTM file: 'SPEAKER talk 1 0.50'" in broken
+    assert "no turns of mine, only of talk, other" in missing
 
 
-def test_turns_of_another_file_are_one_line(tmp_path):
-    (tmp_path / "x.rttm").write_text(RTTM)
-    with pytest.raises(UserError, match="no turns of mine, only of talk, other"):
-        read_turns(str(tmp_path / "x.rttm"), [Recording("mine.wav")])
-    (tmp_path / "x.rttm").write_text("SPEAKER talk 1 0.50\n")
-    with pytest.raises(UserError, match=r"x\.rttm, line 1: no turn of an RTTM file"):
-        read_turns(str(tmp_path / "x.rttm"), [Recording("talk.wav")])
-
-
-@pytest.mark.parametrize("end", ["", " <NA>", " <NA> <NA>", " 0.93 <NA>"])
-@pytest.mark.parametrize("speaker", ["spk00", "화자 1", "Mina Kim 2"])
-@pytest.mark.parametrize("name", ["talk", "첫 모임", "talk 2024 05 01", "a  b 1 0.5 2.0"])
+@pytest.mark.parametrize("end", ["", " <NA>", " 0.93 <NA>"])
+@pytest.mark.parametrize(("name", "speaker"), [("talk", "A"), ("a  b 1 0.5 2.0", "Mina Kim 2")])
 def test_blanks_in_names_shift_no_field(tmp_path, name, speaker, end):
     (tmp_path / "x.rttm").write_text(f"SPEAKER {name} 1 0.50 2.00 <NA> <NA> {speaker}{end}\n")
     (turn,) = read_turns(str(tmp_path / "x.rttm"), [Recording(f"{name}.wav")])

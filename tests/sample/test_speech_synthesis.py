@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common import sound
 from common.files import UserError
 from extras.sample import speech
 
@@ -33,24 +34,7 @@ def say(voice=PLAIN, **delivery):
 
 
 def median_pitch(samples, rate):
-    """Median fundamental frequency of voiced 40 ms frames: the peak of the autocorrelation."""
-    length, pitches = int(0.04 * rate), []
-    for start in range(0, len(samples) - length, length // 2):
-        frame = samples[start : start + length].astype(float)
-        frame -= frame.mean()
-        spectrum = np.fft.rfft(frame, 2 * length)
-        correlation = np.fft.irfft(np.abs(spectrum) ** 2)[:length]
-        low, high = int(rate / 450), int(rate / 60)
-        lag = low + int(np.argmax(correlation[low:high]))
-        if correlation[lag] > 0.6 * correlation[0] > 0:
-            pitches.append(rate / lag)
-    return np.median(pitches)
-
-
-def loudness(samples):
-    """Level in dB of the samples that are not silence."""
-    loud = samples[np.abs(samples) > 0.05 * np.abs(samples).max()].astype(float)
-    return 10 * np.log10(np.mean(loud**2))
+    return sound.measure(samples)["pitch"] * rate / speech.SAMPLE_RATE
 
 
 def test_what_was_said_before_changes_no_sample():
@@ -90,29 +74,28 @@ def test_recording_is_16_khz_with_silence_around_the_speech():
 
 
 def test_level_is_in_decibels_and_loud_speech_does_not_wrap_round():
-    assert loudness(say(level=6)) - loudness(say(level=-6)) == pytest.approx(12, abs=0.7)
+    levels = [sound.measure(say(level=level))["level"] for level in (-6, 6)]
+    assert levels[1] - levels[0] == pytest.approx(12, abs=0.7)
     usual, shouted = say(), say(level=30)
     clear = np.abs(usual) > 1000
     assert np.array_equal(np.sign(shouted[clear]), np.sign(usual[clear]))
 
 
-def test_a_missing_package_is_named(monkeypatch, fresh_paths):
-    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(UserError, match="espeakng-loader"):
-        speak()
-
-
-def test_a_broken_library_is_one_line(monkeypatch, fresh_paths, tmp_path):
+def test_a_missing_or_broken_library_is_one_line(monkeypatch, fresh_paths, tmp_path):
     import espeakng_loader
 
     monkeypatch.setattr(espeakng_loader, "get_data_path", lambda: str(tmp_path))
     with pytest.raises(UserError, match="data"):
         speak()
-    speech.espeak_paths.cache_clear()
     broken = tmp_path / "libespeak-ng.so"
     broken.write_bytes(b"no library")
     monkeypatch.setattr(espeakng_loader, "get_library_path", lambda: str(broken))
+    speech.espeak_paths.cache_clear()
     with pytest.raises(UserError, match="cannot be loaded"):
+        speak()
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    speech.espeak_paths.cache_clear()
+    with pytest.raises(UserError, match="espeakng-loader is missing"):
         speak()
 
 
