@@ -81,6 +81,7 @@ def write_rows_of(
     folder: Path, name: str, kind: str, data: Dataset, logits: np.ndarray, run: dict
 ) -> None:
     """Write one set of predictions and print its scores."""
+    logits = logits.astype(np.float32)
     pred = logits.argmax(1)
     facts = [fact for fact in FACTS if fact in data.table]
     facts += [f"votes_{label}" for label in LABELS]

@@ -190,7 +190,7 @@ def check_ratings(rows: list[Row], columns: Columns, where: str, account: Accoun
             raise UserError(
                 f"{where}: {reason} in {len(wrong)} of {len(readable)} rows, so the columns are "
                 f"not those of the header or the releases; the first is {wrong[0].where}, "
-                f"{describe(wrong[0])}; correct the file's header, or take the file as it was released"
+                f"{describe(wrong[0])}; correct the header, or take the file as it was released"
             )
         for row in wrong:
             account.note(row.id, reason, f"{row.where}: {describe(row)}")

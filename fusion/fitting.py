@@ -118,7 +118,7 @@ def read_fold(outputs: Path) -> Fold:
         print(f"no held-out rows in {folder}: cross-validation on the test rows instead")
         note = "the test rows themselves, cross-validated: other test labels are learned from"
         return Fold(to_logit_set(test), test, False, note, test.facts)
-    held_out = predictions.load(folder)
+    held_out = predictions.load(folder, baselines=())  # theirs are the validation rows
     predictions.check_held_out(test, held_out)
     chose = ""
     if any(run.get("settings", {}).get("folds") == 0 for run in held_out.runs.values()):

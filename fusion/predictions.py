@@ -80,21 +80,24 @@ def find_models(folder: Path) -> tuple[str, ...]:
     return (*[name for name in INPUTS if name in names], *sorted(names - {*INPUTS}))
 
 
-def load(folder: Path) -> Predictions:
-    """Read and check the outputs of all models; a refusal names the file and the row."""
+def load(folder: Path, baselines: tuple[str, ...] = BASELINES) -> Predictions:
+    """Read and check the outputs of all models; a refusal names the file and the row.
+
+    baselines: which to read beside the models, if they are there.
+    """
     models = find_models(folder)
     if len(models) < 2:
         raise UserError(
             f"{folder} has the outputs (*_output.npy) of {', '.join(models) or 'no model'}: the "
-            "ensemble fuses two models or more, run their test scripts first"
+            "ensemble fuses two models or more, run their test scripts first (text_test.py ...)"
         )
     has_index, has_run, has_facts = (
         any((folder / f"{model}_{end}").exists() for model in models)
         for end in ("index.npy", "run.json", "rows.tsv")
     )
     kinds = ["truth", "pred", "output", *["index"] * has_index]
-    has_baselines = any((folder / f"{name}_output.npy").exists() for name in BASELINES)
-    baselines = BASELINES if has_baselines else ()
+    if not any((folder / f"{name}_output.npy").exists() for name in baselines):
+        baselines = ()
     arrays, runs, first = {}, {}, models[0]
     for name in (*models, *baselines):
         script = script_of(name)

@@ -114,9 +114,7 @@ def test_a_rater_in_the_place_of_the_total_is_found_out(tmp_path):
     hostile.write(root, "KEMDy19", [hostile.Change("", edit=mix_votes)])
     for path in (root / "annotation").iterdir():
         rewrite(root, path.name, lambda rows: [*rows[:2], *map(swap, rows[2:])])
-    with pytest.raises(
-        UserError, match="Session01_F_res.csv: label is not.*not those of the header"
-    ):
+    with pytest.raises(UserError, match="Session01_F_res.csv: label is not.*not those of"):
         read(root)
 
 

@@ -188,6 +188,16 @@ def test_baselines_are_not_fused_nor_are_theirs_the_held_out_rows(rerun, finishe
     assert fused[0] == fused[1]
 
 
+def test_with_folds_the_models_held_out_rows_are_more_than_the_baselines(rerun):
+    outputs, run = rerun
+    ids = np.load(outputs / "heldout" / "text_index.npy")
+    truth = np.load(outputs / "heldout" / "text_truth.npy")
+    sessions = range(int(ids[0][4:6]), int(ids[0][4:6]) + 1)
+    write_baselines(outputs / "heldout", sessions, 8, seed=3, right=truth[:8])
+    done = run()
+    assert done.status == 0, done.stderr
+
+
 def test_permuted_test_labels_change_no_prediction(rerun, finished):
     outputs, run = rerun
     truth = np.load(outputs / "text_truth.npy")
