@@ -14,7 +14,7 @@ Writes  a line for every utterance; MODEL/speakers/ with --speaker
 
 Without a transcript the voice alone is judged. A long recording without one is cut where nobody
 speaks, each utterance with its times; of a recording in which nobody speaks there is no verdict,
-or that of the words alone. Whoever has no name is a stranger, of whom nothing but the
+or that of the words alone. Of a speaker without a name nothing but the
 utterance is known; a named speaker is known better with every recording.
 
 The exit status is 0 where all is answered, 1 where some of several recordings or rows are not,

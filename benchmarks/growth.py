@@ -2,7 +2,7 @@
 
 A stage's own time is what it takes beyond its start: the slope between two sizes. The ratio is the
 slope from 4,000 to 16,000 over that from 1,000 to 4,000: 1 where time grows with the utterances.
-Training is one epoch of the small text encoder; ratios of the loop hold for every model.
+Training is one epoch of each model, with a small text encoder.
 """
 
 import tempfile

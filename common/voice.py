@@ -128,7 +128,7 @@ def norm_of_rows(
     if data.known_stats is not None:
         return norm.mean_and_std(data.known_stats)
     order, speakers = data.time_order, data.speakers
-    if speaker_norm != "all":  # whoever comes again in another session is a stranger there
+    if speaker_norm != "all":  # nothing is carried from one session to another
         names = zip(data.sessions, data.speakers, strict=True)
         speakers = np.array([f"{session} {speaker}" for session, speaker in names])
     mean, std = np.empty((2, *stats[:, 2 : 2 + len(norm.mean)].shape), np.float32)

@@ -64,7 +64,7 @@ def update_stats(
     """Return the statistics (N, K) that each utterance is normalised by, in the order of time.
 
     voices: speaker -> statistics (K,) of what was said before; brought up to date. Whoever has no
-    name is a stranger, of whom nothing but the utterance is known.
+    name is normalised by the utterance alone.
     """
     known = np.zeros((len(utterances), 2 + 2 * mel.bins))
     for row, utterance in enumerate(utterances):

@@ -27,8 +27,8 @@ torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 # The longest files, begun first: else one process has a long one left when the others have ended.
-LONGEST = ("export", "processes", "damage", "parallel", "testing", "runs", "preprocess", "kills")
-LONGEST += ("odd_splits", "inputs", "training", "stages", "ensemble", "matching")
+LONGEST = ("export", "stage", "damage", "parallel", "runs", "preprocess", "kills", "odd_splits")
+LONGEST += ("stages", "training", "ensemble", "matching")
 
 
 def pytest_collection_modifyitems(items):

@@ -26,7 +26,7 @@ class Turn:
     """An utterance of the conversation, and what was made of it.
 
     samples: (S,), or None of words alone.  known: utterances of the speaker that were heard until
-    then, this one among them; 0 of a stranger.  pieces, maps: CM-BERT's tokens (L) and attention
+    then, this one among them; 0 without a name.  pieces, maps: CM-BERT's tokens (L) and attention
     maps (L, L) by name; nothing where it had no part.
     """
 

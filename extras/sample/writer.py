@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-# The order in which KEMDy joins tied labels (not the order of the label ids in pipeline.labels).
+# The order in which KEMDy joins tied labels (not the order of the label ids in common/files.py).
 TIE_ORDER = ("neutral", "happy", "sad", "angry", "fear", "disgust", "surprise")
 RATERS = tuple(f"Eval{number:02d}{'MF'[number % 2]}" for number in range(1, 11))
 SENSORS = ("ECG", "E4-EDA", "E4-TEMP")

@@ -24,28 +24,28 @@ def run(trained):
     return load_run(trained.outputs)
 
 
-def recordings_of(talk, regime, **left_out):
-    speakers = [row["speaker"] if regime == "past" else "" for row in talk]
+def recordings_of(talk, speaker_norm, **left_out):
+    speakers = [row["speaker"] if speaker_norm == "past" else "" for row in talk]
     return [
         Recording(**{"path": row["path"], "text": row["text"], "speaker": speaker} | left_out)
         for row, speaker in zip(talk, speakers, strict=True)
     ]
 
 
-def assert_as_tested(answers, talk, expected, regime, models=MODELS, rtol=0):
+def assert_as_tested(answers, talk, expected, speaker_norm, models=MODELS, rtol=0):
     assert len(answers) == len(talk)
     for row, answer in zip(talk, answers, strict=True):
         assert set(answer.logits) == set(models)
         for model in models:
-            tested = expected[regime, model][row["id"]]
+            tested = expected[speaker_norm, model][row["id"]]
             np.testing.assert_allclose(answer.logits[model], tested, rtol=rtol, atol=1e-5)
 
 
-@pytest.mark.parametrize("regime", ["utterance", "past"])
-def test_the_test_rows_get_what_the_test_stage_gave_them(run, talk, expected, regime):
-    answers = list(predict(run, recordings_of(talk, regime)))
-    assert_as_tested(answers, talk, expected, regime)
-    of_row = {m: np.stack([expected[regime, m][row["id"]] for row in talk]) for m in MODELS}
+@pytest.mark.parametrize("speaker_norm", ["utterance", "past"])
+def test_the_test_rows_get_what_the_test_stage_gave_them(run, talk, expected, speaker_norm):
+    answers = list(predict(run, recordings_of(talk, speaker_norm)))
+    assert_as_tested(answers, talk, expected, speaker_norm)
+    of_row = {m: np.stack([expected[speaker_norm, m][row["id"]] for row in talk]) for m in MODELS}
     found = np.stack([answer.probabilities for answer in answers])
     np.testing.assert_allclose(found, run.fusion.predict(of_row), atol=1e-5)
     for model, temperature in run.fusion.temperatures.items():
