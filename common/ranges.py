@@ -70,108 +70,77 @@ def like(pattern: str, allowed: str) -> Rule:
 
 YES_OR_NO = Rule(bool, "yes or no (in the block True or False)")
 TEXT = Rule(str, "text in quotation marks")
-PLACE = like(r".*\S.*", "a path")
-BERT = like(r".*\S.*", "a folder, or a name on the hub")
+PLACE = like(r".*\S.*", "a path, or a name on the hub where one may be")
 SHARE = number("[0, 1]")
 PROBABILITY = number("[0, 1)")
 RATE = number("(0, 1]")
+POSITIVE = number(f"(0, {MOST}]")
 COUNT = whole(1)
 SEVERAL = Rule(
     tuple,
     'several words, "a,b" (in the block ("a", "b"))',
     lambda value: all(isinstance(each, str) and each for each in value),
 )
+TEMPOS = Rule(
+    tuple,
+    'one or several of 0.5 to 2, "1,.85" (in the block (1.0, 0.85))',
+    lambda tempos: tempos and all(type(t) in (int, float) and 0.5 <= t <= 2 for t in tempos),
+)
 SESSIONS = r"\s*([0-9]+(\s*-\s*[0-9]+)?\s*(,\s*|$))*"
-SCORES = "(accuracy|f1|macro_f1|uar)"
+SCORE = "(accuracy|f1|macro_f1|uar)"
 
-RULES = {
-    # places
-    **dict.fromkeys(("corpus", "data", "outputs", "model"), PLACE),
-    **dict.fromkeys(("text_pretrain.text", "parallel.jobs", "runs", "out", "picture"), PLACE),
-    **dict.fromkeys(("results", "examples", "manifest", "tsv", "enrol", "export"), TEXT),
-    "predict.turns": TEXT,
-    # all stages
-    "restart": YES_OR_NO,
-    "seed": whole(0, 2**32 - 1),
-    "precision": words("auto", "bf16", "float32"),
-    "deterministic": YES_OR_NO,
-    "speaker_norm": words("utterance", "past", "all"),
-    # the sample corpus, preprocessing
-    "sample_corpus.sessions": whole(1, 99),
-    "utterances": whole(20),
-    "test_sessions": like(SESSIONS, 'sessions such as "17-20" or "1,3,5-7", or nothing'),
-    "valid_sessions": like(
+NAMES = {
+    PLACE: "corpus data outputs model bert text_pretrain.text parallel.jobs runs out picture",
+    TEXT: "results examples manifest tsv enrol export predict.turns test_corpus text_pretrain.bert "
+    "attention predict.text asr speaker slurm",
+    YES_OR_NO: "restart deterministic follow_links shuffle train context json onnx dry_run",
+    SEVERAL: "frozen recordings",
+    TEMPOS: "tempos",
+    COUNT: "width layers heads feed_forward epochs steps warmup_steps decay_steps save_steps "
+    "batch_size batch_tokens batch_seconds held_out norm_batches picture.turns",
+    RATE: "learning_rate lr lr_encoder lr_head",
+    SHARE: "audio_train.lr_encoder token_mask_prob text_drop_prob hidden_share bare_share "
+    "weight_decay warmup",
+    PROBABILITY: "dropout attention_dropout beta2 label_smoothing",
+    number(): "rating_weight seen_weight missing_weight save_minutes",
+    POSITIVE: "clip most_seconds most_megabytes",
+    number("[0, 5]"): "augment",
+    number("[0, 2]"): "class_weights",
+    whole(0): "patience at_once",
+    whole(0, 2**32 - 1): "seed",
+    whole(2, also=0): "folds",
+    whole(0, also=-1): "pad_id",
+    whole(1, also=-1): "preprocess.jobs",
+    whole(1, 99): "sample_corpus.sessions",
+    whole(20): "utterances",
+    whole(3): "max_length",
+    whole(100): "vocabulary",
+    whole(1, 65535): "port",
+    words("auto", "bf16", "float32"): "precision",
+    words("utterance", "past", "all"): "speaker_norm",
+    words("first", "drop", "soft"): "ties",
+    words("spoken", "hangul"): "text_style",
+    words("mel", "paper"): "features",
+    words("mean", "pooler"): "text_train.pooling",
+    words("mean", "cls"): "run_classifier.pooling",
+    words("values", "weights"): "voice",
+    words("utterance", "batch"): "scale",
+    words("linear", "cosine"): "schedule",
+    checkpoint("alexnet"): "encoder",
+    checkpoint("aligned", "paper"): "audio",
+    like(SESSIONS, 'sessions such as "17-20" or "1,3,5-7", or nothing'): "test_sessions",
+    like(
         f"none|{SESSIONS}", 'none, sessions such as "15-16" or "1,3,5-7", or nothing'
-    ),
-    "test_corpus": TEXT,
-    "ties": words("first", "drop", "soft"),
-    "follow_links": YES_OR_NO,
-    "text_style": words("spoken", "hangul"),
-    "preprocess.jobs": whole(1, also=-1),
-    "cluster": like(
+    ): "valid_sessions",
+    like(
         r"|(\w+://)?[^\s/]+:[0-9]+/?", "an address such as tcp://host:8786, or nothing"
-    ),
-    # models
-    "bert": BERT,
-    "text_pretrain.bert": TEXT,
-    "encoder": checkpoint("alexnet"),
-    "audio_train.lr_encoder": SHARE,
-    "features": words("mel", "paper"),
-    "audio": checkpoint("aligned", "paper"),
-    "text_train.pooling": words("mean", "pooler"),
-    "run_classifier.pooling": words("mean", "cls"),
-    "tempos": Rule(
-        tuple,
-        'one or several of 0.5 to 2, "1,.85" (in the block (1.0, 0.85))',
-        lambda tempos: tempos and all(type(t) in (int, float) and 0.5 <= t <= 2 for t in tempos),
-    ),
-    "norm_batches": COUNT,
-    "voice": words("values", "weights"),
-    "scale": words("utterance", "batch"),
-    "max_length": whole(3),
-    **dict.fromkeys(("dropout", "attention_dropout"), PROBABILITY),
-    **dict.fromkeys(("token_mask_prob", "text_drop_prob", "hidden_share", "bare_share"), SHARE),
-    "augment": number("[0, 5]"),
-    "frozen": SEVERAL,
-    "pad_id": whole(0, also=-1),
-    **dict.fromkeys(("width", "layers", "heads", "feed_forward"), COUNT),
-    "vocabulary": whole(100),
-    # optimisation
-    **dict.fromkeys(("epochs", "steps", "warmup_steps", "decay_steps", "save_steps"), COUNT),
-    **dict.fromkeys(("batch_size", "batch_tokens", "batch_seconds", "held_out"), COUNT),
-    "folds": whole(2, also=0),
-    "patience": whole(0),
-    **dict.fromkeys(("learning_rate", "lr", "lr_encoder", "lr_head"), RATE),
-    **dict.fromkeys(("rating_weight", "seen_weight", "missing_weight"), number()),
-    "shuffle": YES_OR_NO,
-    "weight_decay": SHARE,
-    "beta2": PROBABILITY,
-    "schedule": words("linear", "cosine"),
-    "warmup": SHARE,
-    "clip": number(f"(0, {MOST}]"),
-    "class_weights": number("[0, 2]"),
-    "label_smoothing": PROBABILITY,
-    "save_minutes": number(),
-    # testing, fusing
-    "train": YES_OR_NO,
-    "attention": TEXT,
-    "context": YES_OR_NO,
-    "target": like(
-        rf"{SCORES}(\+{SCORES})*", "any of accuracy, f1, macro_f1, uar, joined by + without blanks"
-    ),
-    # predicting
-    "recordings": SEVERAL,
-    **dict.fromkeys(("predict.text", "asr", "speaker"), TEXT),
-    **dict.fromkeys(("json", "onnx"), YES_OR_NO),
-    "host": like(r"\S+", "a name or an address of this computer"),
-    "port": whole(1, 65535),
-    **dict.fromkeys(("most_seconds", "most_megabytes"), number(f"(0, {MOST}]")),
-    # runs/
-    "at_once": whole(0),
-    "slurm": TEXT,
-    "dry_run": YES_OR_NO,
-    "picture.turns": COUNT,
+    ): "cluster",
+    like(
+        rf"{SCORE}(\+{SCORE})*", "any of accuracy, f1, macro_f1, uar, joined by + without blanks"
+    ): "target",
+    like(r"\S+", "a name or an address of this computer"): "host",
 }
+RULES = {name: rule for rule, names in NAMES.items() for name in names.split()}
 
 # Settings that a trained CM-BERT does not read.
 TRAINING = "precision deterministic folds bert max_length audio voice pooling scale frozen pad_id "

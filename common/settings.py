@@ -20,10 +20,9 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
 
 from common.files import UserError, let_go
 from common.ranges import check_command, with_kinds
@@ -40,34 +39,27 @@ KINDS = {bool: "yes or no", int: "a whole number", float: "a number"}
 
 
 def read_block(script: str | Path) -> tuple[list[str], dict[str, object]]:
-    """Return the lines of a script's block, ruled lines included, and what it assigns by name.
+    """Return the lines of a script's block, ruled lines included, and its settings.
 
-    None stands for a value that is not written out.
+    Those are {lower-case name: value}, None for a value that is not written out.
     """
     source = Path(script).read_text(encoding="utf-8")
     lines = source.splitlines()
     rules = [number for number, line in enumerate(lines, 1) if line.startswith("# ---")]
     first, last = rules[0], rules[-1]
-    assigned = {}
+    found = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and first < node.lineno < last:
+            name = node.targets[0].id.lower()
+            found[name] = None
             with suppress(ValueError):
-                assigned[node.targets[0].id] = None
-                assigned[node.targets[0].id] = ast.literal_eval(node.value)
-    return lines[first - 1 : last], assigned
+                found[name] = ast.literal_eval(node.value)
+    return lines[first - 1 : last], found
 
 
 def read(namespace: dict) -> dict:
-    """Return the constants of a script's block as {lower-case name: value}, in their order.
-
-    `namespace` is the script's globals().
-    """
-    return {name.lower(): namespace[name] for name in read_block(namespace["__file__"])[1]}
-
-
-def read_stage(script: Path) -> dict:
-    """Return another script's settings as its block has them, {lower-case name: value}."""
-    return {name.lower(): value for name, value in read_block(script)[1].items()}
+    """Return the settings of a script, whose globals() these are: {lower-case name: value}."""
+    return {name: namespace[name.upper()] for name in read_block(namespace["__file__"])[1]}
 
 
 def convert(name: str, text: str, default: object) -> object:
@@ -77,89 +69,62 @@ def convert(name: str, text: str, default: object) -> object:
             return BOOLEANS[text.lower()]
         if isinstance(default, tuple):
             items = [item.strip() for item in text.strip("()[]").split(",") if item.strip()]
-            kind = default[0] if default else ""
-            return tuple(convert(name, item, kind) for item in items)
-        if isinstance(default, int):
-            return int(text)
-        if isinstance(default, float):
-            return float(text)
+            return tuple(convert(name, item, default[0] if default else "") for item in items)
+        return type(default)(text)
     except (KeyError, ValueError):
         raise UserError(f"--{name}: {text!r} is not {KINDS[type(default)]}") from None
-    return text
 
 
-def option_name(word: str) -> str:
-    """Return the setting that an argument --name or --name=value is of, in lower case."""
-    return word[2:].partition("=")[0].replace("-", "_").lower()
+def take_overrides(arguments: list[str], blocks: dict[str, dict], own: str, words: str) -> dict:
+    """Return a script's overrides {lower-case name: value} after the whole command was checked.
 
-
-def parse(
-    arguments: list[str],
-    defaults: dict,
-    elsewhere: Mapping[str, object] = MappingProxyType({}),
-    stage: str = "",
-    words: str = "",
-) -> dict:
-    """Return the overrides {lower-case name: converted value} that the arguments ask for.
-
-    elsewhere: defaults of other stages of the same command, by `name` and by `stage.name`, which
-    are passed over.  stage: this one's name.  words: the tuple that takes what has no name.
+    blocks: the settings of each stage of the command, by its name.  own: this script's.  words:
+    the setting, a tuple, that takes what has no name.
     """
-    overrides, waiting = {}, list(reversed(arguments))
+    kinds = {stage: with_kinds(stage, block) for stage, block in blocks.items()}
+    known = dict(kinds[own])
+    for stage, block in kinds.items():
+        known |= {f"{stage}.{name}": value for name, value in block.items()}
+        known = block | known
+    taken = {stage: {} for stage in blocks}
+    asked, waiting = set(), list(reversed(arguments))
     while waiting:
         word = waiting.pop()
         if not word.startswith("--"):
             if not words:
                 raise UserError(f"unexpected argument '{word}': settings are given as --name value")
-            overrides[words] = (*overrides.get(words, ()), word)
+            taken[own][words] = (*taken[own].get(words, ()), word)
             continue
         option, equals, text = word[2:].partition("=")
-        full_name = option_name(word)
-        name = full_name.removeprefix(f"{stage}.")
-        if name not in defaults and full_name not in elsewhere:
-            nearest = difflib.get_close_matches(full_name, [*defaults, *elsewhere], n=1, cutoff=0)
-            raise UserError(
-                f"unknown setting --{option}; did you mean --{nearest[0].replace('_', '-')}? "
-                "(--help lists them all)"
-            )
+        name = option.replace("-", "_").lower()
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0].replace("_", "-")
+            said = f"unknown setting --{option}; did you mean --{nearest}? (--help lists them all)"
+            raise UserError(said)
         if not equals:
             following = waiting[-1] if waiting else "--"
             is_word = bool(words) and following.lower() not in BOOLEANS
-            is_flag = isinstance(defaults.get(name, elsewhere.get(full_name)), bool)
-            if is_flag and (is_word or following.startswith("--")):
+            if isinstance(known[name], bool) and (is_word or following.startswith("--")):
                 text = "yes"
-            elif waiting:
-                text = waiting.pop()
-            else:
+            elif not waiting:
                 raise UserError(f"--{option} needs a value")
-        if name in defaults:
-            overrides[name] = convert(option, text, defaults[name])
-    return overrides
-
-
-def take_overrides(arguments: list[str], blocks: dict[str, dict], own: str, words: str) -> dict:
-    """Return a script's overrides, after all settings of the command have been checked.
-
-    blocks: the settings of each stage of the command, by its name.  own: this script's.
-    """
-    defaults = {stage: with_kinds(stage, block) for stage, block in blocks.items()}
-    every = {}
-    for stage, block in defaults.items() if len(blocks) > 1 else ():
-        every |= block | {f"{stage}.{name}": value for name, value in block.items()}
-    taken = {
-        stage: parse(arguments, block, every, stage, words if stage == own else "")
-        for stage, block in defaults.items()
-    }
-    asked = {option_name(word) for word in arguments if word.startswith("--")}
+            else:
+                text = waiting.pop()
+        asked.add(name)
+        for stage, block in kinds.items():
+            setting = name.removeprefix(f"{stage}.")
+            if setting in block:
+                taken[stage][setting] = convert(option, text, block[setting])
     check_command(blocks, taken, own, asked)
     return taken[own]
 
 
 def help_text(namespace: dict) -> str:
     """Return the script's docstring and its block of settings, comments included."""
-    block, _ = read_block(namespace["__file__"])
     title = "Settings (override with --name value):"
-    return "\n".join([namespace["__doc__"].strip(), "", title, "", *block])
+    return "\n".join(
+        [namespace["__doc__"].strip(), "", title, "", *read_block(namespace["__file__"])[0]]
+    )
 
 
 def answer_help() -> None:
@@ -192,7 +157,7 @@ def run(main: Callable[[], None], words: str = "") -> None:
         blocks = {script.stem: read(namespace)}
         stages = os.environ.get("STAGES", "").split()
         for stage in stages if script.name in stages else ():
-            blocks.setdefault(Path(stage).stem, read_stage(script.parent / stage))
+            blocks.setdefault(Path(stage).stem, read_block(script.parent / stage)[1])
         overrides = take_overrides(sys.argv[1:], blocks, script.stem, words)
         for name, value in overrides.items():
             if not words:
@@ -202,20 +167,22 @@ def run(main: Callable[[], None], words: str = "") -> None:
     except (UserError, ModelError) as error:
         if not is_first:
             time.sleep(GRACE)  # what the first process meets as well, it says, and all are ended
-        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        leave(f"error: {error}", 2)
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        print(f"{Path(sys.argv[0]).name}: error: {place}{error.strerror}", file=sys.stderr)
-        sys.exit(2)
+        leave(f"error: {place}{error.strerror}", 2)
     except KeyboardInterrupt as stop:
-        how = str(stop) or "the same command does this stage again"
-        print(f"{Path(sys.argv[0]).name}: interrupted; {how}", file=sys.stderr)
-        sys.exit(130)
+        leave(f"interrupted; {str(stop) or 'the same command does this stage again'}", 130)
     finally:
         let_go()
+
+
+def leave(said: str, status: int) -> None:
+    """End the program with one line on the standard error."""
+    print(f"{Path(sys.argv[0]).name}: {said}", file=sys.stderr)
+    sys.exit(status)
 
 
 answer_help()

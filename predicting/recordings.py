@@ -61,7 +61,7 @@ class Recording:
     """An utterance to be predicted, or a long recording of several: voice, words or both.
 
     path or samples (S,): the voice; neither: the words alone.  text: the transcript; "": none.
-    speaker: whoever has the same name is one person, known better turn by turn; "": nobody else's voice.
+    speaker: whoever has the same name is one person, known better turn by turn; "": nobody.
     dialogue: whose turns are given in order; "": none.  start, end: seconds within the file.
     where: list and line that ask for it, if any do.
     """

@@ -7,84 +7,87 @@ import pytest
 from conftest import ROOT
 
 from common.files import UserError
-from common.settings import parse
+from common.settings import take_overrides
 
 DEFAULTS = {
-    "epochs": 16,
-    "learning_rate": 5e-5,
-    "shuffle": True,
-    "bert": "folder",
+    "count": 16,
+    "small_rate": 5e-5,
+    "mixed": True,
+    "folder": "here",
     "sessions": (17, 18),
     "weights": (0.1, 0.9),
 }
 
 
+def take(arguments, own="stage", words="", block=DEFAULTS, **others):
+    return take_overrides(arguments, {own: block, **others}, own, words)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--epochs", "3"], {"epochs": 3}),
-        (["--learning-rate=1"], {"learning_rate": 1.0}),
-        (["--learning_rate", "3e-5"], {"learning_rate": 3e-5}),
-        (["--shuffle", "no"], {"shuffle": False}),
-        (["--shuffle", "--epochs", "3"], {"shuffle": True, "epochs": 3}),
-        (["--shuffle=TRUE"], {"shuffle": True}),
+        (["--count", "3"], {"count": 3}),
+        (["--small-rate=1"], {"small_rate": 1.0}),
+        (["--small_rate", "3e-5"], {"small_rate": 3e-5}),
+        (["--mixed", "no"], {"mixed": False}),
+        (["--mixed", "--count", "3"], {"mixed": True, "count": 3}),
+        (["--mixed=TRUE"], {"mixed": True}),
         (["--sessions", "1,2,3"], {"sessions": (1, 2, 3)}),
         (["--weights", "(1, .5)"], {"weights": (1.0, 0.5)}),
-        (["--bert", "--odd--name"], {"bert": "--odd--name"}),
-        (["--bert="], {"bert": ""}),
-        (["--epochs", "-1"], {"epochs": -1}),
+        (["--folder", "--odd--name"], {"folder": "--odd--name"}),
+        (["--folder="], {"folder": ""}),
+        (["--count", "-1"], {"count": -1}),
     ],
 )
 def test_conversion(arguments, expected):
-    assert parse(arguments, DEFAULTS) == expected
-    values = parse(arguments, DEFAULTS).values()
-    assert [type(v) for v in values] == [type(v) for v in expected.values()]
+    found = take(arguments)
+    assert found == expected
+    assert [type(v) for v in found.values()] == [type(v) for v in expected.values()]
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--epoch", "3"], "--epochs"),
-        (["--learnin-rate", "3"], "--learning-rate"),
-        (["--epochs"], "needs a value"),
-        (["--epochs", "2.5"], "not a whole number"),
-        (["--shuffle", "maybe"], "not yes or no"),
+        (["--cout", "3"], "--count"),
+        (["--smal-rate", "3"], "--small-rate"),
+        (["--count"], "needs a value"),
+        (["--count", "2.5"], "not a whole number"),
+        (["--mixed", "maybe"], "not yes or no"),
         (["3"], "unexpected argument '3'"),
     ],
 )
 def test_errors_say_what_to_do(arguments, words):
     with pytest.raises(UserError, match=words):
-        parse(arguments, DEFAULTS)
+        take(arguments)
 
 
 def test_words_without_a_name_go_to_one_setting():
-    arguments = ["a.wav", "--shuffle", "b c.wav", "--epochs", "3", "--shuffle=no", "-"]
-    expected = {"files": ("a.wav", "b c.wav", "-"), "shuffle": False, "epochs": 3}
-    assert parse(arguments, {**DEFAULTS, "files": ()}, words="files") == expected
-    assert parse(["--shuffle"], DEFAULTS) == {"shuffle": True}
+    arguments = ["a.wav", "--mixed", "b c.wav", "--count", "3", "--mixed=no", "-"]
+    expected = {"files": ("a.wav", "b c.wav", "-"), "mixed": False, "count": 3}
+    assert take(arguments, words="files", block={**DEFAULTS, "files": ()}) == expected
+    assert take(["--mixed"]) == {"mixed": True}
 
 
 def test_settings_of_other_stages_are_passed_over():
-    elsewhere = {"jobs": -1, "links": False, "stage.links": False}
-    assert parse(["--jobs", "2", "--epochs=3"], DEFAULTS, elsewhere) == {"epochs": 3}
-    with pytest.raises(UserError, match="--jobs"):
-        parse(["--job", "2"], DEFAULTS, elsewhere)
-    for flag in ("--links", "--stage.links", "--links=no", "--stage.LINKS"):
-        assert parse([flag, "--epochs", "3"], DEFAULTS, elsewhere) == {"epochs": 3}
-        assert parse(["--shuffle", flag, "--epochs", "3"], DEFAULTS, elsewhere)["epochs"] == 3
-        assert parse(["--epochs", "3", flag], DEFAULTS, elsewhere) == {"epochs": 3}
-    for flag in (["--links", "no"], ["--stage.links", "yes"]):
-        assert parse([*flag, "--epochs", "3"], DEFAULTS, elsewhere) == {"epochs": 3}
+    other = {"number": -1, "links": False}
+    assert take(["--number", "2", "--count=3"], other=other) == {"count": 3}
+    with pytest.raises(UserError, match="--number"):
+        take(["--numbr", "2"], other=other)
+    for flag in ("--links", "--other.links", "--links=no", "--other.LINKS"):
+        assert take([flag, "--count", "3"], other=other) == {"count": 3}
+        assert take(["--mixed", flag, "--count", "3"], other=other)["count"] == 3
+        assert take(["--count", "3", flag], other=other) == {"count": 3}
+    for flag in (["--links", "no"], ["--other.links", "yes"]):
+        assert take([*flag, "--count", "3"], other=other) == {"count": 3}
 
 
 def test_a_setting_can_be_meant_for_one_stage():
-    elsewhere = {"epochs": 1, "text.epochs": 1, "audio.epochs": 1}
-    arguments = ["--text.epochs", "3", "--audio.epochs=5"]
-    assert parse(arguments, DEFAULTS, elsewhere, "text") == {"epochs": 3}
-    assert parse(arguments, DEFAULTS, elsewhere, "audio") == {"epochs": 5}
-    assert parse(arguments, DEFAULTS, elsewhere, "ensemble") == {}
-    with pytest.raises(UserError, match="--text.epochs"):
-        parse(["--txt.epochs", "3"], DEFAULTS, elsewhere, "audio")
+    arguments = ["--text.count", "3", "--audio.count=5"]
+    assert take(arguments, "text", audio={"count": 1}) == {"count": 3}
+    assert take(arguments, "audio", text={"count": 1}) == {"count": 5}
+    assert take(arguments, block={}, text={"count": 1}, audio={"count": 1}) == {}
+    with pytest.raises(UserError, match="--text.count"):
+        take(["--txt.count", "3"], "audio", text={"count": 1})
 
 
 SCRIPT = '''"""A stage.

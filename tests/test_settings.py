@@ -19,7 +19,7 @@ SCRIPTS = [
     for path in sorted([*ROOT.glob("*.py"), *ROOT.glob("runs/*.py")])
     if "settings.run(main" in path.read_text(encoding="utf-8")
 ]
-BLOCKS = {path.stem: settings.read_stage(path) for path in SCRIPTS}
+BLOCKS = {path.stem: settings.read_block(path)[1] for path in SCRIPTS}
 EVERY = [(script, name) for script, block in BLOCKS.items() for name in block]
 STAGES = ("preprocess", "text_train", "audio_train", "run_classifier", "ensemble")
 
@@ -215,7 +215,7 @@ def test_a_bare_flag_of_another_stage_takes_nothing_with_it():
 def test_another_stages_block_may_hold_a_formula(tmp_path):
     path = tmp_path / "stage.py"
     path.write_text("# ---\nEPOCHS = 2 * 8\nPATIENCE = 3\n# ---\n")
-    other = settings.read_stage(path)
+    other = settings.read_block(path)[1]
     assert other == {"epochs": None, "patience": 3}
     blocks = {"preprocess": BLOCKS["preprocess"], "text_train": BLOCKS["text_train"] | other}
     assert settings.take_overrides(["--patience", "4"], blocks, "preprocess", "") == {}
