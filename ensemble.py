@@ -31,9 +31,11 @@ from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from common.files import (
+    RECORDS,
     Stage,
     read_bytes,
     read_json,
+    remove,
     write_array,
     write_bytes,
     write_json,
@@ -69,6 +71,8 @@ def main() -> None:
         for number, folder in enumerate(folders):
             fitted = read_bytes(place / name_fusion(folders, number), "ensemble.py")
             write_bytes(folder / "fusion.json", fitted)
+            if folder != place:  # an earlier fusion of this fold alone is no longer whole
+                remove(folder / RECORDS / "ensemble.json")
     show(read_json(place / "ensemble_details.json", "ensemble.py"), place)
 
 

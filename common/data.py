@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from tqdm import tqdm
 
 from common.files import (
@@ -24,6 +23,7 @@ from common.files import (
     read_array,
     read_recorded,
     sha256,
+    take_lock,
     write_array,
     write_rows,
 )
@@ -138,11 +138,13 @@ class Dataset:
         path = folder / f"{kind}-{key}.npy"
         starts = path.with_suffix(".starts.npy")
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):  # of several processes one computes
-            if not starts.is_file():  # written last
-                bar = tqdm(range(len(self)), kind, unit=" utt", disable=None, leave=False, delay=1)
-                counts = write_rows(path, (compute(self.samples(row)) for row in bar))
-                write_array(starts, np.cumsum([0, *counts]))
+        lock = take_lock(path.with_suffix(".lock"))  # of several processes one computes
+        if not starts.is_file():  # written last
+            bar = tqdm(range(len(self)), kind, unit=" utt", disable=None, leave=False, delay=1)
+            counts = write_rows(path, (compute(self.samples(row)) for row in bar))
+            write_array(starts, np.cumsum([0, *counts]))
+        if lock:
+            lock.release()
         return Cached(
             read_array(path, "the script again", mmap=True), read_array(starts, "the script again")
         )

@@ -333,30 +333,47 @@ class Stage:
 
 def hold(path: Path, folder: Path) -> None:
     """Keep other runs from a place until the process ends, however it ends, or lets go."""
-    with warnings.catch_warnings():  # which is said below
-        warnings.simplefilter("ignore")
-        from filelock import FileLock, SoftFileLock, Timeout  # here: only who writes waits for it
-
-    if path in HELD:
-        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         open(path, "a").close()
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror})") from None
-    lock = FileLock(path, blocking=False, fallback_to_soft=False)
-    try:
-        if isinstance(lock, SoftFileLock):  # a file that a killed process would leave behind
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        lock.acquire()
-        HELD[path] = lock
-    except Timeout:
+        if path not in HELD and (lock := take_lock(path, blocking=False)):
+            HELD[path] = lock
+    except TimeoutError:
         raise UserError(
             f"{folder}: another run of {path.stem}.py is writing there: wait until it ends, or "
             "give another --outputs"
         ) from None
     except OSError as error:
-        print(f"{folder}: no locks on this file system ({error.strerror}): start no second run")
+        raise UserError(f"{folder} cannot be written ({error.strerror})") from None
+
+
+def take_lock(path: Path, blocking: bool = True):
+    """Return a lock that has a `release`; None where the file system has none, which is said.
+
+    It ends with its process, however that ends. TimeoutError: another process has it, and it was
+    not to be waited for.
+    """
+    with warnings.catch_warnings():  # which is said below
+        warnings.simplefilter("ignore")
+        from filelock import FileLock, SoftFileLock  # here: only who writes waits for it
+
+    lock = FileLock(path, blocking=blocking, fallback_to_soft=False)
+    try:
+        if isinstance(lock, SoftFileLock):  # a file that a killed process would leave behind
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        lock.acquire()
+        return lock
+    except TimeoutError:
+        raise
+    except OSError as error:
+        say_no_locks(error.strerror)
+        return None
+
+
+@cache
+def say_no_locks(reason: str) -> None:
+    """Say it once."""
+    print(f"no locks on this file system ({reason}): start no second run beside this one")
 
 
 def let_go() -> None:

@@ -222,6 +222,11 @@ def check_command(
 
     One that is only edited in the block is named where a word has chosen another kind of model.
     """
+    # What it has a setting for may be meant for it alone: paper.sh gives each stage its own.
+    taken = {
+        stage: {n: v for n, v in given.items() if stage == own or n not in blocks[own]}
+        for stage, given in taken.items()
+    }
     now = {stage: block | taken[stage] for stage, block in blocks.items()}
     whose = {stage: "" if stage == own else f"{stage}.py's " for stage in blocks}
     idle = {}

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from common.files import naming, read_json, write_json
+from common.files import naming, read_recorded, write_json
 from fusion.dialogue import KINDS, MOST_SPEAKERS, Dialogue, Transitions, Turns
 from fusion.metrics import CLASSES
 
@@ -168,7 +168,7 @@ class Fusion:
 
 def load(path: Path | str) -> Fusion:
     """Read a fusion that ensemble.py wrote; a damaged file or another one is a UserError."""
-    content = read_json(path, "ensemble.py")
+    content = read_recorded(Path(path).parent, Path(path).name, "ensemble.py")
     with naming(path, "ensemble.py"):
         dialogue = content["dialogue"] and read_dialogue(content["dialogue"])
         fusions = {tuple(name.split("+")): one for name, one in content["fusions"].items()}

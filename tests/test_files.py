@@ -141,6 +141,7 @@ def test_nothing_of_the_process_is_changed_by_an_import():
 def locks():
     """No lock that another test of this process holds, and none left."""
     files.let_go()
+    files.say_no_locks.cache_clear()
     yield
     files.let_go()
 

@@ -8,7 +8,7 @@ from common.files import (
     RECORDS,
     UserError,
     naming,
-    read_json,
+    read_recorded,
     sha256,
     write_bytes,
     write_json,
@@ -45,7 +45,7 @@ def export(run: Run, folder: Path | str) -> list[str]:
     models = {name: run.load(name) for name in run.configs}
     path = run.folder / "ensemble.json"
     with naming(path, "ensemble.py"):  # before the graphs, which take time
-        scores = read_json(path, "ensemble.py")
+        scores = read_recorded(run.folder, path.name, "ensemble.py")
         score_table, norms = write_scores(scores), scores[-1].get("speaker_norm", {})
     without = []
     for name, config in run.configs.items():
