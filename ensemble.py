@@ -109,8 +109,10 @@ def fuse_and_score(folders: list[Path], place: Path) -> None:
     note = "; ".join(dict.fromkeys(fold.fitted_on for fold in folds))
     ablation = folders[0] / "cmbert_ablation.json"  # of several folds, the first one's
     rules = paper.apply_rules(test, folds)
+    berts = [run.get("settings", {}).get("bert") for run in test.runs.values()]
     results = {
         **notes,
+        "encoder": " and ".join(dict.fromkeys(filter(None, berts))) or "not on record",
         "test": {"rows": describe_rows(test), "models": test.models},
         "is_held_out": all(fold.is_held_out for fold in folds),
         "fitted_on": note if len(folds) == 1 else f"rows of the same fold, of {len(folds)}: {note}",
@@ -169,7 +171,7 @@ def write_predictions(
     place: Path, results: dict, test: Predictions, pred: dict, probabilities: dict
 ) -> None:
     """Write the fused predictions and their scores."""
-    notice = {name: results[name] for name in ("synthetic", "speaker_norm")}
+    notice = {name: results[name] for name in ("synthetic", "speaker_norm", "encoder")}
     rows = [{"untied": None} | row | notice for row in results["rows"]]
     for row in rows if results["untied"] else ():
         scores = results["untied"]["scores"][row["method"]]
