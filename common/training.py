@@ -20,8 +20,10 @@ from tqdm import tqdm
 from common.data import Dataset, MakeBatch, Training
 from common.files import LABELS, UserError
 
-# Batches are made by worker processes where a fork is cheap; elsewhere in the main process.
-WORKERS = min(4, max(1, (os.cpu_count() or 2) - 1)) if sys.platform == "linux" else 0
+# Batches are made by worker processes beside a GPU, where a fork is cheap. Beside a network on the
+# CPU they would take its cores: an epoch of two threads and a worker on two cores took 1.4 times as
+# long (runs/LOG.md).
+WORKERS = min(8, os.cpu_count() or 1) * (torch.cuda.is_available() and sys.platform == "linux")
 
 
 def start(deterministic: bool = False) -> Accelerator:
