@@ -138,7 +138,7 @@ def test_no_path_of_this_machine_is_handed_on(handed_on, bert):
 def test_a_damaged_table_is_named_and_nothing_is_left_or_overwritten(trained, tmp_path):
     outputs = copytree(trained.outputs, tmp_path / "outputs")
     (outputs / "ensemble.json").write_text('[{"method": "text"}]')
-    with pytest.raises(UserError, match=r"ensemble\.json cannot be read"):
+    with pytest.raises(UserError, match=r"ensemble\.json has changed"):
         export(load_run(outputs), tmp_path / "sent")
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
     with pytest.raises(UserError, match="outputs is there already"):
