@@ -24,6 +24,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+# Before numpy: the features' products are small, and its threads would take the cores from torch.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from common.files import UserError, let_go
 from common.ranges import check_command, with_kinds
 from models import ModelError
