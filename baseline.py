@@ -46,7 +46,7 @@ from common.files import (
 from common.testing import write_rows_of
 from common.voice import SpeakerNorm, clip_stats, norm_of_rows
 from fusion.fitting import fit_temperature
-from fusion.predictions import HELD_OUT
+from fusion.outputs import HELD_OUT
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote

@@ -45,7 +45,8 @@ from fusion import choice, dialogue, methods, paper, plots, predictions, scoring
 from fusion.corpus import describe, identify, read_corpus
 from fusion.fitting import Fold, average, read_fold
 from fusion.fitting import describe as describe_rows
-from fusion.predictions import INPUTS, Predictions
+from fusion.outputs import INPUTS
+from fusion.predictions import Predictions
 from fusion.stored import Fusion
 
 # ----------------------------------------------------------------------------------------------

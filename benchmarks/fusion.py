@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.measure import alternate, peak_memory, row, run_script
 from fusion import choice, methods, metrics
 from fusion.fitting import LogitSet, read_fold, to_logit_set
-from fusion.predictions import FACTS
+from fusion.outputs import FACTS
 from fusion.tables import title_of, write_table
 
 # ----------------------------------------------------------------------------------------------

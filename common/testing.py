@@ -25,7 +25,7 @@ from common.files import (
     write_text,
 )
 from fusion.metrics import choose_groups, measure, with_interval
-from fusion.predictions import FACTS, HELD_OUT, check_arrays
+from fusion.outputs import FACTS, HELD_OUT, check_arrays
 
 # rows, folder of the model that predicts them, title -> logits (N, 7)
 PredictRows = Callable[[Dataset, Path, str], np.ndarray]

@@ -23,7 +23,8 @@ from common.files import (
     read_json,
     sha256,
 )
-from fusion.predictions import BASELINES, HELD_OUT, Predictions, find_models, script_of
+from fusion.outputs import BASELINES, HELD_OUT, script_of
+from fusion.predictions import Predictions, find_models
 
 SPLITS = ("train", "valid", "test")
 PREDICTIONS = [f"*_{kind}.npy" for kind in ("truth", "pred", "output", "index")]

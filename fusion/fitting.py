@@ -18,7 +18,8 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 
 from fusion import predictions
-from fusion.predictions import HELD_OUT, Predictions
+from fusion.outputs import HELD_OUT
+from fusion.predictions import Predictions
 
 FOLDS = 5
 

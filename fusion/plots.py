@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from common.files import LABELS, RECORDS, UserError, naming, read_json, read_outputs, sha256
 from common.plots import class_names, save
 from fusion import metrics
-from fusion.predictions import script_of
+from fusion.outputs import script_of
 from fusion.tables import HEADERS, MAIN, title_of
 
 CURVES = ("loss", "valid_loss"), ("accuracy", "macro_f1", "uar")

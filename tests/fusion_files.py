@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from common.files import LABELS
 from fusion.fitting import LogitSet
-from fusion.predictions import BASELINES, HELD_OUT
+from fusion.outputs import BASELINES, HELD_OUT
 
 SHARES = np.array([0.4, 0.19, 0.15, 0.1, 0.08, 0.04, 0.04])
 STRENGTHS = {"text": 1.6, "audio": 1.1, "cmbert": 1.3}

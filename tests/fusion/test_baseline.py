@@ -7,7 +7,7 @@ from small_data import make_rows, write_data
 from baseline import AudioClassifier, TextClassifier, split_sessions
 from common.data import load_data
 from common.files import LABELS
-from fusion.predictions import BASELINES
+from fusion.outputs import BASELINES
 
 
 @pytest.fixture(scope="module")

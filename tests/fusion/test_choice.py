@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from fusion import choice, methods, metrics, scoring
 from fusion.fitting import LogitSet
-from fusion.predictions import INPUTS
+from fusion.outputs import INPUTS
 
 TARGET = "accuracy+macro_f1"
 NOTES = {"speaker_norm": {}, "synthetic": None}

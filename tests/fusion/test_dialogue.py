@@ -12,7 +12,8 @@ from scipy.special import softmax
 from fusion import choice, dialogue
 from fusion.dialogue import C, Transitions, Turns, cut_dialogues
 from fusion.fitting import Fold, LogitSet
-from fusion.predictions import INPUTS, Predictions
+from fusion.outputs import INPUTS
+from fusion.predictions import Predictions
 
 LENGTH = 20  # turns of a dialogue, two of which make a session
 

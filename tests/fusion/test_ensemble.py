@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from common.files import UserError
 from fusion import methods, paper, predictions, stored
-from fusion.predictions import BASELINES
+from fusion.outputs import BASELINES
 from runs import summarise
 
 DIALOGUE = ["dialogue_past", "dialogue_whole"]
@@ -108,7 +108,7 @@ import numpy as np
 from common.data import load_data
 from common.files import Stage, read_data_hash
 from common.testing import write_rows_of
-from fusion.predictions import HELD_OUT
+from fusion.outputs import HELD_OUT
 # -----
 DATA = ""
 OUTPUTS = ""

@@ -12,7 +12,7 @@ from common.files import UserError
 from fusion import choice, methods, stored
 from fusion.dialogue import C, Dialogue, Transitions, Turns
 from fusion.fitting import LogitSet
-from fusion.predictions import INPUTS
+from fusion.outputs import INPUTS
 
 FLAT = Dialogue(Transitions(*np.zeros((2, C + 1, C))), np.full(C, 1 / C), past=True, whole=False)
 

@@ -1,0 +1,71 @@
+"""The files of one model's predictions: who writes them, what is in them, and whether they fit.
+
+For each model `{name}_truth.npy` (int64, N), `{name}_pred.npy` (int64, N), `{name}_output.npy`
+(float32 logits, N x 7), `{name}_index.npy` (segment IDs, N), `{name}_rows.tsv` (FACTS of the rows)
+and `{name}_run.json` (data_hash, synthetic, speaker_norm, inputs, settings ...). The last three may
+be missing, for all models alike. Rows are counted from 0.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from common.files import LABELS, UserError
+
+HELD_OUT = "heldout"  # folder below OUTPUTS: rows that the model was not trained on
+BASELINES = ("baseline_text", "baseline_audio", "baseline_both")
+# Who writes a model's files, and what the model needs of an utterance; others: {name}_test.py and
+# the field `inputs` of {name}_run.json.
+SCRIPTS = {"text": "text_test.py", "audio": "audio_test.py", "cmbert": "run_classifier.py"}
+SCRIPTS |= dict.fromkeys(BASELINES, "baseline.py")
+INPUTS = {"text": "text", "audio": "audio", "cmbert": "text+audio"}
+
+# Of the table of preprocess.py. dialogue_number, turn: the place in the order of time of the
+# dialogue in its session and of the row in the dialogue; labels: all that are tied, joined by ";".
+# Tables of several corpora have `corpus`, too.
+FACTS = ("id", "session", "speaker", "scenario", "dialogue_number", "turn", "labels")
+FACTS += tuple(f"votes_{label}" for label in LABELS)
+
+
+def check_arrays(folder: Path, model: str, arrays: dict) -> None:
+    """Check shapes, types and values of one model's arrays (`index` may be absent)."""
+    output, ids = arrays["output"], arrays.get("index")
+    count = len(output) if output.ndim else 0
+    for name, array in arrays.items():
+        shape = (count, len(LABELS)) if name == "output" else (count,)
+        is_kind = array.dtype.kind in {"output": "f", "index": "U"}.get(name, "iu")
+        if array.shape != shape or count == 0 or not is_kind:
+            raise UserError(
+                f"{folder / f'{model}_{name}.npy'}: {array.dtype} of shape {array.shape}, where "
+                f"{shape} is expected from {model}_output.npy{again(model)}"
+            )
+
+    def check(name: str, wrong: np.ndarray, message: str) -> None:
+        refuse(folder / f"{model}_{name}.npy", wrong, message + again(model), ids)
+
+    check("output", ~np.isfinite(output).all(axis=1), "not a finite number")
+    for name in ("truth", "pred"):
+        wrong = (arrays[name] < 0) | (arrays[name] >= len(LABELS))
+        check(name, wrong, f"not a label id of 0-{len(LABELS) - 1}")
+    chosen = output[np.arange(count), arrays["pred"]]
+    message = f"is not the largest column of {model}_output.npy: files of two runs"
+    check("pred", chosen != output.max(axis=1), message)
+    if ids is not None:
+        check("index", pd.Series(ids).duplicated(), "the segment occurs twice")
+
+
+def refuse(path: Path, wrong: np.ndarray, message: str, ids: np.ndarray | None) -> None:
+    """Raise a UserError that names the first row where `wrong` is true, if there is one."""
+    for row in np.flatnonzero(wrong)[:1]:
+        segment = f" ({ids[row]})" if ids is not None else ""
+        raise UserError(f"{path}, row {row}{segment}: {message}")
+
+
+def script_of(model: str) -> str:
+    """Return the script that writes a model's files."""
+    return SCRIPTS.get(model, f"{model}_test.py")
+
+
+def again(model: str) -> str:
+    return f": run {script_of(model)} again"
