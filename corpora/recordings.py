@@ -1,14 +1,22 @@
-"""Recordings of any format, rate, width and number of channels -> 16 kHz mono int16."""
+"""Recordings of any format, rate, width and number of channels -> 16 kHz mono int16.
 
+An MP3 is decoded to its end, because the number of frames in its header is an estimate: libsndfile
+stops at the length that it reads in a Xing or Info tag, or reckons from the size of the file and
+the bit rate of the first frame. A stream or a hardware recorder writes no tag, and two files put
+together have the tag of the first.
+Shapes: S samples, C channels.
+"""
+
+import io
 import os
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import soundfile
 import soxr
 
 from common.files import FULL_SCALE, SAMPLE_RATE
-from corpora import mpeg
 
 CLIPPED_LEVEL = 32766 / FULL_SCALE
 CLIPPED_SAMPLES = 3  # so many samples at that level are reported as clipping
@@ -21,6 +29,13 @@ STREAMED = 0x7FFF0000
 UNKNOWN = 1 << 62  # frames, by libsndfile: a FLAC that was written into a pipe
 LONGEST = 600 * SAMPLE_RATE  # an utterance is no longer; a damaged header may promise terabytes
 MOST_VALUES = 12  # times the longest: two channels at 96 kHz; a header may promise 255 channels
+SYNC = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xef]")  # header of a layer III frame
+TAG = re.compile(rb"(?:Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f]")  # has a frame count
+HEAD = 4096  # bytes before which the tag, or the first frame of a stream, begins
+LONGER = 64  # times its size that a file claims to have: no two bit rates differ by more
+FRAME = 1152  # samples
+MARGIN = 5 * FRAME  # that encoders put before and behind what they are given
+BLOCK = 1 << 20  # samples that are decoded at once
 
 
 class RecordingError(Exception):
@@ -34,7 +49,7 @@ def measure(path: str, longest: int = LONGEST) -> int:
     `longest`.
     """
     try:
-        if mpeg.is_mpeg(path):
+        if is_mpeg(path):
             return measure_mpeg(path, longest)
         info = soundfile.info(name_of(path))
     except (soundfile.SoundFileError, OSError) as error:
@@ -49,15 +64,15 @@ def measure(path: str, longest: int = LONGEST) -> int:
 
 def measure_mpeg(path: str, longest: int) -> int:
     """Return the length in samples at 16 kHz of an MP3, by decoding it to its end."""
-    file, promised = mpeg.open_mpeg(path)
+    file, promised = open_mpeg(path)
     count = 0
     with file:
-        for block in mpeg.blocks(file):
+        for block in blocks(file):
             count += len(block)
             check_length(count, file, longest)
     if count < promised:
         raise RecordingError("recording truncated")
-    if mpeg.is_whole(count, promised):
+    if is_whole(count, promised):
         count = soundfile.info(name_of(path)).frames
     return check_length(count, file, longest)
 
@@ -85,7 +100,7 @@ def read(path: str, length: int | None = None) -> tuple[np.ndarray, list[str]]:
     Raises RecordingError if it is unreadable, or has not the `length` that `measure` returned.
     """
     try:
-        found = mpeg.read(path) if mpeg.is_mpeg(path) else None
+        found = read_mpeg(path) if is_mpeg(path) else None
         if found:
             samples, remarks = convert(*found)
         else:
@@ -139,3 +154,69 @@ def inspect(samples: np.ndarray, full_scale: int) -> list[str]:
 def name_of(path: str) -> str | bytes:
     """Return a path as soundfile takes it; its own encoding refuses names that are no UTF-8."""
     return path if os.name == "nt" else os.fsencode(path)
+
+
+class Endless(io.BytesIO):
+    """A file that claims to be longer than it is, so that libsndfile reads to its end."""
+
+    claimed = 0
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        self.claimed = LONGER * self.getbuffer().nbytes + place if whence == io.SEEK_END else 0
+        return self.claimed or super().seek(place, whence)
+
+    def tell(self) -> int:
+        return self.claimed or super().tell()
+
+
+def is_mpeg(path: str) -> bool:
+    """Tell whether a file is an MP3, or is called one and begins like no other recording."""
+    with open(path, "rb", buffering=0) as stream:
+        head = stream.read(4)
+    named = path.lower().endswith(".mp3") and head not in (b"RIFF", b"RF64", b"fLaC", b"OggS")
+    return named or head.startswith(b"ID3") or bool(SYNC.match(head))
+
+
+def open_mpeg(path: str) -> tuple[soundfile.SoundFile, int]:
+    """Open an MP3; return it, and how many samples its tag promises, 0 without one.
+
+    It is to be read by `blocks`: its own length is made up.
+    """
+    with open(path, "rb") as stream:
+        content = bytearray(stream.read())
+    while (label := content.find(b"APETAGEX")) >= 0:  # titles in the way of libsndfile
+        size = int.from_bytes(content[label + 12 : label + 16], "little")
+        del content[label : label + 32 + size]
+    start = 0
+    if content[:3] == b"ID3":  # titles and pictures, of a length in four times seven bits
+        start = 10 + sum(byte << 7 * (3 - place) for place, byte in enumerate(content[6:10]))
+    first = SYNC.search(content, start, start + HEAD)
+    if first is None:
+        raise soundfile.LibsndfileError(1)
+    promised, start = 0, first.start()
+    if tag := TAG.search(content, start, start + HEAD):
+        halved = not content[start + 1] & 8  # frames of 576 samples, below 32 kHz
+        promised = int.from_bytes(content[tag.end() : tag.end() + 4], "big") * FRAME >> halved
+        content[tag.start() : tag.start() + 4] = bytes(4)
+    return soundfile.SoundFile(Endless(content[start:])), promised
+
+
+def blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    """Yield (S, C) float32 until nothing is left; a LibsndfileError where something is."""
+    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        yield block
+    if len(file.name.getbuffer()) - file.name.tell() > HEAD:  # of another rate
+        raise soundfile.LibsndfileError(29)
+
+
+def is_whole(count: int, promised: int) -> bool:
+    """Tell whether the tag speaks of all samples: then it also says what the encoder added."""
+    return 0 < count - promised <= MARGIN and promised > 0
+
+
+def read_mpeg(path: str) -> tuple[np.ndarray, int] | None:
+    """Return all samples of an MP3, (S, C) float32, and its rate; None where its tag is right."""
+    file, promised = open_mpeg(path)
+    with file:
+        samples = np.concatenate([*blocks(file)])
+    return None if is_whole(len(samples), promised) else (samples, file.samplerate)

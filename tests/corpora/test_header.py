@@ -3,7 +3,7 @@
 import pytest
 
 from common.files import UserError
-from corpora.header import find_columns
+from corpora.annotation import find_columns
 
 FIELDS = ["Emotion", "Valence", "Arousal"]
 TOP = ["Numb", "Wav", "", "ECG", "", "E4-EDA", "", "E4-TEMP", "", "Segment ID"]

@@ -1,1 +1,0 @@
-"""A corpus on disk -> aligned files. No torch here."""
