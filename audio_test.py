@@ -18,11 +18,11 @@ import numpy as np
 
 from common.checkpoint import load_weights, read_config
 from common.data import Dataset, cut_batches
-from common.files import SAMPLE_RATE
+from common.files import LABELS, SAMPLE_RATE
 from common.testing import begin_test, write_predictions
-from common.training import predict, start
-from common.voice import audio_batches
-from models.alexnet import build_audio_network
+from common.training import load_batches, predict, start, to_device
+from common.voice import PRIOR_CLIPS, audio_batches
+from models.alexnet import adapt_batch_norm, build_audio_network
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -42,14 +42,29 @@ def main() -> None:
 
 
 def predict_rows(data: Dataset, folder: Path, title: str) -> np.ndarray:
-    """Return the logits (N, 7) of rows by the model in a folder."""
-    config = read_config(folder, "audio_train.py")["network"]
-    network = load_weights(build_audio_network(config), folder, "audio_train.py")
-    make_batch = audio_batches(data, config, [SPEAKER_NORM])
-    batches = cut_batches(data.sample_counts, BATCH_SECONDS * SAMPLE_RATE, BATCH_SIZE, 0)
+    """Return the logits (N, 7) of rows by the model in a folder.
+
+    Where all of a speaker's utterances are known, batch normalisation is adapted to them too.
+    """
     accelerator = start()
-    network.to(accelerator.device)
-    return predict(accelerator, network, batches, make_batch, data, title)
+    config = read_config(folder, "audio_train.py")["network"]
+    make_batch = audio_batches(data, config, [SPEAKER_NORM])
+    is_adapted = SPEAKER_NORM == "all" and config["kind"] == "ModifiedAlexNet"
+    voices = data.speakers if is_adapted else np.zeros(len(data))
+    logits = np.zeros((len(data), len(LABELS)), np.float32)
+    for voice in np.unique(voices):
+        network = load_weights(build_audio_network(config), folder, "audio_train.py")
+        network.to(accelerator.device)
+        rows = np.flatnonzero(voices == voice)
+        lengths = data.sample_counts[rows]
+        batches = cut_batches(lengths, BATCH_SECONDS * SAMPLE_RATE, BATCH_SIZE, 0)
+        batches = [rows[batch] for batch in batches]
+        if is_adapted:
+            heard = load_batches([(batch,) for batch in batches], make_batch)
+            on_device = (to_device(batch, accelerator.device) for batch in heard)
+            adapt_batch_norm(network, on_device, len(rows) / (len(rows) + PRIOR_CLIPS))
+        logits += predict(accelerator, network, batches, make_batch, data, title)
+    return logits
 
 
 if __name__ == "__main__":

@@ -186,6 +186,25 @@ def recompute_batch_norm(model: nn.Module, batches: Iterable[dict[str, Tensor]])
         norm.momentum = momentum
 
 
+@torch.no_grad()
+def adapt_batch_norm(model: nn.Module, batches: Iterable[dict[str, Tensor]], weight: float) -> None:
+    """Draw the running statistics of batch normalisation towards those of one speaker's batches.
+
+    The model's and the speaker's distributions are mixed, the speaker's with this weight (adaptive
+    batch normalisation: Li et al., "Revisiting Batch Normalization For Practical Domain
+    Adaptation", 2017).
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    trained = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
+    recompute_batch_norm(model, batches)
+    for norm, (mean, variance) in zip(norms, trained, strict=True):
+        mixed = weight * norm.running_mean + (1 - weight) * mean
+        between = weight * (norm.running_mean - mixed).square()
+        between += (1 - weight) * (mean - mixed).square()
+        norm.running_var.copy_(weight * norm.running_var + (1 - weight) * variance + between)
+        norm.running_mean.copy_(mixed)
+
+
 def build_audio_network(config: dict, dropout: float = 0.0) -> nn.Module:
     """Build the network of an audio model's configuration, with random weights."""
     if config["kind"] == "PaperAlexNet":

@@ -109,6 +109,26 @@ def test_recomputed_statistics_are_plain_means_over_the_batches(training):
         assert norm.momentum == 0.1 and norm.training == network.training == training
 
 
+def test_adapted_statistics_are_those_of_a_mixture_of_the_model_and_the_speaker():
+    def clips():
+        return (batch_of("one tempo", *lengths) for lengths in ([50, 51], [40, 90]))
+
+    def moments(network):
+        norms = network.convolutions.norms
+        return [(n.running_mean.clone(), n.running_var + n.running_mean.square()) for n in norms]
+
+    network, speaker = build("one tempo"), build("one tempo")
+    for norm in network.convolutions.norms:
+        norm.running_mean.normal_(generator=torch.Generator().manual_seed(0))
+        norm.running_var.uniform_(1, 2, generator=torch.Generator().manual_seed(1))
+    trained = moments(network)
+    alexnet.recompute_batch_norm(speaker, clips())
+    alexnet.adapt_batch_norm(network, clips(), 0.25)
+    for mixed, model, own in zip(moments(network), trained, moments(speaker), strict=True):
+        for found, ours, theirs in zip(mixed, model, own, strict=True):
+            torch.testing.assert_close(found, 0.75 * ours + 0.25 * theirs)
+
+
 @pytest.mark.parametrize("name", ["paper", "one tempo"])
 def test_dropout_is_before_the_classifier_and_for_learning_alone(name):
     network, batch = build(name, 0.5), batch_of(name, *[90] * 8)
