@@ -9,6 +9,9 @@ import pytest
 from conftest import run_in_process
 from small_encoder import make_small_encoder
 
+import audio_test
+from common.data import load_data
+
 MODELS = ("text", "audio", "cmbert")
 
 
@@ -93,6 +96,20 @@ def test_testing_again_gives_the_same_bytes(places):
         assert "nothing to do" in run(script, "--data", data, "--outputs", outputs)
         run(script, "--data", data, "--outputs", outputs, "--restart")
         assert (outputs / f"{model}_output.npy").read_bytes() == before
+
+
+def test_with_all_the_network_is_adapted_to_each_speaker_alone(places, monkeypatch):
+    _, data, outputs, _ = places
+    test, folder = load_data(data, "test"), outputs / "audio"
+    monkeypatch.setattr(audio_test, "SPEAKER_NORM", "all")
+    whole = audio_test.predict_rows(test, folder, "all speakers")
+    one = test.speakers == test.speakers[0]
+    assert 1 < one.sum() < len(test)
+    alone = audio_test.predict_rows(test.select(one), folder, "one speaker")
+    np.testing.assert_allclose(alone, whole[one], atol=1e-4)
+    monkeypatch.setattr(audio_test, "adapt_batch_norm", lambda *_: None)
+    plain = audio_test.predict_rows(test, folder, "not adapted")
+    assert np.abs(plain - whole).max() > 1e-2
 
 
 def test_folds_predict_every_training_row_unseen(places, tmp_path):
