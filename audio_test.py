@@ -60,9 +60,10 @@ def predict_rows(data: Dataset, folder: Path, title: str) -> np.ndarray:
         batches = cut_batches(lengths, BATCH_SECONDS * SAMPLE_RATE, BATCH_SIZE, 0)
         batches = [rows[batch] for batch in batches]
         if is_adapted:
-            heard = load_batches([(batch,) for batch in batches], make_batch)
-            on_device = (to_device(batch, accelerator.device) for batch in heard)
+            own = load_batches([(batch,) for batch in batches], make_batch)
+            on_device = (to_device(batch, accelerator.device) for batch in own)
             adapt_batch_norm(network, on_device, len(rows) / (len(rows) + PRIOR_CLIPS))
+        # Of all rows, zero but for those of the batches.
         logits += predict(accelerator, network, batches, make_batch, data, title)
     return logits
 

@@ -33,7 +33,6 @@ from threadpoolctl import threadpool_limits
 from common.files import (
     RECORDS,
     Stage,
-    read_bytes,
     read_json,
     remove,
     write_array,
@@ -70,8 +69,8 @@ def main() -> None:
         stage.publish()
     if len(folders) > 1 or folders[0] != place:  # each fold predicts by its own fusion
         for number, folder in enumerate(folders):
-            fitted = read_bytes(place / name_fusion(folders, number), "ensemble.py")
-            write_bytes(folder / "fusion.json", fitted)
+            fitted = place / name_fusion(folders, number)
+            write_bytes(folder / "fusion.json", fitted.read_bytes())
             if folder != place:  # an earlier fusion of this fold alone is no longer whole
                 remove(folder / RECORDS / "ensemble.json")
     show(read_json(place / "ensemble_details.json", "ensemble.py"), place)
@@ -152,7 +151,7 @@ def fuse(
     if has_context:
         reading = dialogue.read_fold(fold, chosen.cross_validated, values["stacking"], train_turns)
         values |= {f"dialogue_{kind}": read for kind, read in reading.probabilities.items()}
-    inputs = {m: run.get("inputs", INPUTS.get(m, "text+audio")) for m, run in test.runs.items()}
+    inputs = {model: INPUTS.get(model, "text+audio") for model in test.models}
     notes = notes | {"fitted_on": fold.fitted_on}
     fusion = choice.fit_fusion(rows, chosen.winner, inputs, reading, **notes)
     learned = {

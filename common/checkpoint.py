@@ -6,6 +6,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,10 @@ from common.files import (
     describe_machine,
     naming,
     read_json,
+    unwritable,
+    write_atomically,
     write_bytes,
     write_json,
-    write_tensors,
 )
 from common.training import WORKERS, load_batches, share, to_device
 
@@ -194,6 +196,16 @@ class Checkpoint:
                 setattr(self, name, content[name])
             vars(self).update({name: content["counters"][name] for name in COUNTERS})
         print(f"{self.path}: going on in epoch {self.epoch + 1} after batch {self.position}")
+
+
+@contextmanager
+def write_tensors(path: Path) -> Iterator[Path]:
+    """Yield a temporary path as `write_atomically` does, for writers whose errors are their own."""
+    try:
+        with write_atomically(path) as temporary:
+            yield temporary
+    except RuntimeError as error:  # torch.save's
+        raise unwritable(path, " ".join(str(error).split())[:200]) from None
 
 
 def write_state(path: Path, content: dict) -> None:

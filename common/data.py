@@ -4,7 +4,7 @@ Shapes: N utterances, S samples, C = 7 classes.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from common.files import (
     sha256,
     take_lock,
     write_array,
-    write_rows,
+    write_atomically,
 )
 
 Batch = dict[str, np.ndarray]  # a network's arguments
@@ -139,12 +139,14 @@ class Dataset:
         starts = path.with_suffix(".starts.npy")
         folder.mkdir(parents=True, exist_ok=True)
         lock = take_lock(path.with_suffix(".lock"))  # of several processes one computes
-        if not starts.is_file():  # written last
-            bar = tqdm(range(len(self)), kind, unit=" utt", disable=None, leave=False, delay=1)
-            counts = write_rows(path, (compute(self.samples(row)) for row in bar))
-            write_array(starts, np.cumsum([0, *counts]))
-        if lock:
-            lock.release()
+        try:
+            if not starts.is_file():  # written last
+                bar = tqdm(range(len(self)), kind, unit=" utt", disable=None, leave=False, delay=1)
+                counts = write_rows(path, (compute(self.samples(row)) for row in bar))
+                write_array(starts, np.cumsum([0, *counts]))
+        finally:
+            if lock:
+                lock.release()
         return Cached(
             read_array(path, "the script again", mmap=True), read_array(starts, "the script again")
         )
@@ -159,6 +161,27 @@ class Cached(NamedTuple):
     def read(self, row: int) -> np.ndarray:
         """Return one row's frames, (T, K)."""
         return np.array(self.frames[self.starts[row] : self.starts[row + 1]])
+
+
+def write_rows(path: Path, rows: Iterable[np.ndarray]) -> list[int]:
+    """Write arrays (T, K) one after another as one .npy, atomically; return each one's T.
+
+    The whole is never in memory.
+    """
+    counts = []
+    with write_atomically(path) as temporary, open(temporary, "wb") as stream:
+        for array in rows:
+            if not counts:
+                header = {"descr": array.dtype.str, "fortran_order": False}
+                np.lib.format.write_array_header_1_0(
+                    stream, header | {"shape": (0, array.shape[1])}
+                )
+            stream.write(np.ascontiguousarray(array))
+            counts.append(len(array))
+        stream.seek(0)  # numpy leaves room in the header for more rows
+        header["shape"] = (sum(counts), array.shape[1])
+        np.lib.format.write_array_header_1_0(stream, header)
+    return counts
 
 
 def load_data(folder: str | Path, *splits: str) -> Dataset:

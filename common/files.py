@@ -122,12 +122,6 @@ def write_json(path: Path | str, content: object) -> None:
     write_text(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
 
-def read_bytes(path: Path | str, made_by: str) -> bytes:
-    """Read a file that the stage `made_by` writes; a missing one is a UserError."""
-    with naming(path, made_by):
-        return Path(path).read_bytes()
-
-
 def read_json(path: Path | str, made_by: str) -> dict:
     """Read a JSON file that the stage `made_by` writes; missing or damaged is a UserError."""
     with naming(path, made_by):
@@ -193,37 +187,6 @@ def hash_data(files: dict[str, str]) -> str:
 def hash_json(content: object) -> str:
     """Return the SHA-256 of what JSON makes of a value."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def write_rows(path, rows):
-    """Write arrays (T, K) one after another as one .npy, atomically; return each one's T.
-
-    The whole is never in memory.
-    """
-    counts = []
-    with write_atomically(path) as temporary, open(temporary, "wb") as stream:
-        for array in rows:
-            if not counts:
-                header = {"descr": array.dtype.str, "fortran_order": False}
-                np.lib.format.write_array_header_1_0(
-                    stream, header | {"shape": (0, array.shape[1])}
-                )
-            stream.write(np.ascontiguousarray(array))
-            counts.append(len(array))
-        stream.seek(0)  # numpy leaves room in the header for more rows
-        header["shape"] = (sum(counts), array.shape[1])
-        np.lib.format.write_array_header_1_0(stream, header)
-    return counts
-
-
-@contextmanager
-def write_tensors(path: Path) -> Iterator[Path]:
-    """Yield a temporary path as `write_atomically` does, for writers whose errors are their own."""
-    try:
-        with write_atomically(path) as temporary:
-            yield temporary
-    except RuntimeError as error:  # torch.save's
-        raise unwritable(path, " ".join(str(error).split())[:200]) from None
 
 
 class Stage:
@@ -307,13 +270,11 @@ class Stage:
 
         What only an earlier run has on record is removed.
         """
-        files = sorted(p for p in self.unfinished.rglob("*") if p.is_file())
-        files = [
-            p
-            for p in files
-            if p.name not in (MARKER, RECORD) and not p.name.startswith(".partial-")
-        ]
-        outputs = {p.relative_to(self.unfinished).as_posix(): sha256(p) for p in files}
+        outputs = {
+            path.relative_to(self.unfinished).as_posix(): sha256(path)
+            for path in sorted(self.unfinished.rglob("*"))
+            if path.is_file() and not path.name.startswith((".partial-", MARKER, RECORD))
+        }
         content = {**self.made_of, **describe_machine(), "outputs": outputs}
         write_json(self.unfinished / RECORD, content)
         self.publish_files()

@@ -23,7 +23,9 @@ from common.files import LABELS, UserError
 # Batches are made by worker processes beside a GPU, where a fork is cheap. Beside a network on the
 # CPU they would take its cores: an epoch of two threads and a worker on two cores took 1.4 times as
 # long (runs/LOG.md).
-WORKERS = min(8, os.cpu_count() or 1) * (torch.cuda.is_available() and sys.platform == "linux")
+WORKERS = 0
+if torch.cuda.is_available() and sys.platform == "linux":
+    WORKERS = min(8, os.cpu_count() or 1)
 
 
 def start(deterministic: bool = False) -> Accelerator:

@@ -176,8 +176,8 @@ def read_dialogue(evidence: np.ndarray, turns: Turns, after: np.ndarray, whole: 
     belief[(C,) * speakers] = 1
     # A turn's axes, and P(label | own, partner) x evidence.
     steps = [
-        ((own, partner), (after if partner >= 0 else after[:, C:]) * heard)
-        for own, partner, heard in zip(turns.speaker, turns.partner, evidence, strict=True)
+        ((own, partner), (after if partner >= 0 else after[:, C:]) * likelihood)
+        for own, partner, likelihood in zip(turns.speaker, turns.partner, evidence, strict=True)
     ]
     beliefs = []
     for axes, table in steps:

@@ -2,7 +2,7 @@
 
 For each model `{name}_truth.npy` (int64, N), `{name}_pred.npy` (int64, N), `{name}_output.npy`
 (float32 logits, N x 7), `{name}_index.npy` (segment IDs, N), `{name}_rows.tsv` (FACTS of the rows)
-and `{name}_run.json` (data_hash, synthetic, speaker_norm, inputs, settings ...). The last three may
+and `{name}_run.json` (data_hash, synthetic, speaker_norm, settings ...). The last three may
 be missing, for all models alike. Rows are counted from 0.
 """
 
@@ -15,8 +15,8 @@ from common.files import LABELS, UserError
 
 HELD_OUT = "heldout"  # folder below OUTPUTS: rows that the model was not trained on
 BASELINES = ("baseline_text", "baseline_audio", "baseline_both")
-# Who writes a model's files, and what the model needs of an utterance; others: {name}_test.py and
-# the field `inputs` of {name}_run.json.
+# Who writes a model's files, and what the model needs of an utterance; others:
+# {name}_test.py, words and voice.
 SCRIPTS = {"text": "text_test.py", "audio": "audio_test.py", "cmbert": "run_classifier.py"}
 SCRIPTS |= dict.fromkeys(BASELINES, "baseline.py")
 INPUTS = {"text": "text", "audio": "audio", "cmbert": "text+audio"}

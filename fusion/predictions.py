@@ -3,14 +3,13 @@
 Shapes: M models, N rows, C = 7 labels.
 """
 
-import io
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from common.files import UserError, naming, read_array, read_bytes, read_json
+from common.files import UserError, naming, read_array, read_json
 from fusion.metrics import choose_groups
 from fusion.outputs import BASELINES, FACTS, INPUTS, again, check_arrays, refuse, script_of
 
@@ -158,9 +157,8 @@ def read_facts(folder: Path, model: str, ids: np.ndarray) -> pd.DataFrame:
     """Read and check one model's table of its rows."""
     path, script = folder / f"{model}_rows.tsv", script_of(model)
     types = {"id": str, "dialogue_number": np.int64, "turn": np.int64, "labels": str}
-    content = io.BytesIO(read_bytes(path, script))
     with naming(path, script):
-        table = pd.read_csv(content, sep="\t", quoting=3, keep_default_na=False, encoding="utf-8")
+        table = pd.read_csv(path, sep="\t", quoting=3, keep_default_na=False, encoding="utf-8")
         table = table[[*FACTS, *({"corpus"} & set(table))]].astype(types)
     if len(table) != len(ids):
         raise UserError(f"{path}: {len(table)} rows, {len(ids)} segments{again(model)}")

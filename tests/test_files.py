@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 
 from common import files, plots, settings
 from common.checkpoint import write_state
-from common.files import UserError, write_array, write_json, write_rows, write_text
+from common.data import write_rows
+from common.files import UserError, write_array, write_json, write_text
 
 NETWORK = torch.nn.Linear(64, 64)
 WRITERS = {

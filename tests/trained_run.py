@@ -11,14 +11,25 @@ import pytest
 import soundfile
 from filelock import FileLock
 from small_speech import save_checkpoint
-from stage_settings import PAPER
 
 TRAIN = ("text_train.py", "audio_train.py", "run_classifier.py")
+PAPER = {
+    "audio": {"features": "paper", "tempos": (1.0,)},
+    "cmbert": {
+        "audio": "paper",
+        "max_length": 100,
+        "voice": "weights",
+        "pooling": "cls",
+        "scale": "batch",
+        "pad_id": 0,
+        "frozen": ("encoder.embeddings", "classifier"),
+    },
+}
 
 
 @dataclass
 class Trained:
-    """A run's folder, the folder of its data, and of the same run tested in regime `alone`."""
+    """A run's folder, the folder of its data, and of the same run tested with `utterance`."""
 
     outputs: Path
     data: Path

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from common.files import write_bytes, write_json, write_tensors
+from common.checkpoint import write_tensors
+from common.files import write_bytes, write_json
 from extras.pretraining.lines import RATINGS, Lines
 from extras.pretraining.markers import MARKERS
 from models.kobert import mean_of_tokens

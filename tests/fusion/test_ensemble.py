@@ -122,7 +122,7 @@ def main():
         data = load_data(DATA, split)
         logits = np.eye(7)[data.labels] + np.random.default_rng(len(NAME)).normal(size=(10, 7))
         run = {"data_hash": data.data_hash, "synthetic": data.synthetic, "speaker_norm": None}
-        write_rows_of(folder, NAME, split, data, logits, run | {"inputs": "text"})
+        write_rows_of(folder, NAME, split, data, logits, run)
     stage.publish()
 settings.run(main)
 """
