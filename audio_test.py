@@ -1,7 +1,7 @@
 """Predict the test rows, and the rows held out of training, with the trained audio model.
 
-Reads   DATA/*.tsv, *_audio.npy (preprocess.py), OUTPUTS/audio/ (audio_train.py)
-Writes  OUTPUTS/audio_{truth,pred,output,index}.npy, _rows.tsv, _run.json;
+Reads   DATA/*.tsv, *_audio.npy (preprocess.py), OUTPUTS/NAME/ (audio_train.py)
+Writes  OUTPUTS/NAME_{truth,pred,output,index}.npy, _rows.tsv, _run.json;
         the same under OUTPUTS/heldout/
 
     python audio_test.py
@@ -27,6 +27,7 @@ from models.alexnet import adapt_batch_norm, build_audio_network
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
 OUTPUTS = "outputs"
+NAME = "audio"  # of the model that audio_train.py trained
 RESTART = False  # yes: also if an earlier run left all of this
 SPEAKER_NORM = "past"  # normalise by the speaker's past turns, this utterance, or all
 BATCH_SECONDS = 240  # seconds of audio in a batch; changes the speed, not the result
@@ -35,9 +36,9 @@ BATCH_SIZE = 32
 
 
 def main() -> None:
-    stage = begin_test("audio_test.py", "audio", "audio_train.py", settings.read(globals()))
+    stage = begin_test("audio_test.py", NAME, "audio_train.py", settings.read(globals()))
     if not stage.is_done():
-        write_predictions(stage, "audio", "audio_train.py", predict_rows, SPEAKER_NORM)
+        write_predictions(stage, NAME, "audio_train.py", predict_rows, SPEAKER_NORM)
         stage.publish()
 
 

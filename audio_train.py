@@ -1,8 +1,8 @@
 """Train the audio model: ModifiedAlexNet on log-mel spectrograms, or a pretrained speech encoder.
 
 Reads   DATA/{train,valid}.tsv, *_audio.npy, manifest.json (preprocess.py)
-Writes  OUTPUTS/audio/: model.safetensors, config.json, history.json;
-        with FOLDS = K also OUTPUTS/audio/fold0 ... fold{K-1}/
+Writes  OUTPUTS/NAME/: model.safetensors, config.json, history.json;
+        with FOLDS = K also OUTPUTS/NAME/fold0 ... fold{K-1}/
 
     python audio_train.py
     python audio_train.py --encoder facebook/wav2vec2-xls-r-300m --lr-encoder 1e-5
@@ -44,6 +44,7 @@ from models.speech import SpeechClassifier, load_speech_encoder
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
 OUTPUTS = "outputs"
+NAME = "audio"  # of the model: its folder in OUTPUTS; another beside AlexNet: speech ...
 RESTART = False  # yes: neither go on with an unfinished run nor leave alone what is done
 SEED = 1
 PRECISION = "auto"  # auto (bf16 where it is faster: GPU, AMX), bf16, float32
@@ -84,11 +85,11 @@ def main() -> None:
         inputs["encoder"] = identify(ENCODER)
     block = settings.read(globals())
     with accelerator.main_process_first():
-        stage = Stage("audio_train.py", Path(OUTPUTS) / "audio", block, inputs, resumable=True)
+        stage = Stage("audio_train.py", Path(OUTPUTS) / NAME, block, inputs, resumable=True)
         is_done = stage.is_done()
     if not is_done:
         for training in unfinished_trainings(stage, data, FOLDS):
-            accelerator.print(f"audio: {training}")
+            accelerator.print(f"{NAME}: {training}")
             train(accelerator, training, stage)
         leave_others(accelerator)
         stage.publish()

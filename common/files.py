@@ -205,9 +205,10 @@ class Stage:
         settings: dict,
         inputs: dict[str, str],
         resumable: bool = False,
+        name: str = "",
     ):
         self.script, self.folder, self.settings = script, folder, settings
-        name = Path(script).stem
+        name = name or Path(script).stem
         self.record = folder / RECORDS / f"{name}.json"
         self.unfinished = folder / f"unfinished-{name}"
         compared = {k: v for k, v in settings.items() if k not in (*PASSED_OVER, *inputs)}

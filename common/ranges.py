@@ -126,6 +126,10 @@ NAMES = {
     words("values", "weights"): "voice",
     words("utterance", "batch"): "scale",
     words("linear", "cosine"): "schedule",
+    like(
+        r"(?!(text|cmbert|heldout|records|speakers|fold\d+|(baseline|ensemble|unfinished).*)$)\w[\w-]*",
+        "a name of letters, digits, _ and - that no other part of the results has",
+    ): "name",
     checkpoint("alexnet"): "encoder",
     checkpoint("aligned", "paper"): "audio",
     like(SESSIONS, 'sessions such as "17-20" or "1,3,5-7", or nothing'): "test_sessions",

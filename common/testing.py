@@ -39,7 +39,9 @@ def begin_test(script: str, name: str, train_script: str, settings: dict) -> Sta
         "data": read_data_hash(settings["data"]),
         "model": check_whole(outputs / name, train_script),
     }
-    return Stage(script, outputs, settings, inputs)
+    # Of several models that one script tests, each has a record of its own.
+    record = f"{name}_test" if script.endswith("_test.py") else ""
+    return Stage(script, outputs, settings, inputs, name=record)
 
 
 def write_predictions(
