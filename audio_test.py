@@ -12,16 +12,18 @@ from common import settings  # first of all: it answers --help
 
 # isort: split
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from common.checkpoint import load_weights, read_config
+from common.checkpoint import load_frozen, load_weights, read_config
 from common.data import Dataset, cut_batches
 from common.files import LABELS, SAMPLE_RATE
+from common.speakers import PRIOR_CLIPS
 from common.testing import begin_test, write_predictions
 from common.training import load_batches, predict, start, to_device
-from common.voice import PRIOR_CLIPS, audio_batches
+from common.voice import audio_batches
 from models.alexnet import adapt_batch_norm, build_audio_network
 
 # --------------------------------------------------------------------------------------
@@ -49,7 +51,8 @@ def predict_rows(data: Dataset, folder: Path, title: str) -> np.ndarray:
     """
     accelerator = start()
     config = read_config(folder, "audio_train.py")["network"]
-    make_batch = audio_batches(data, config, [SPEAKER_NORM])
+    encoder = partial(load_frozen, config, folder, "audio_train.py", accelerator.device)
+    make_batch = audio_batches(data, config, [SPEAKER_NORM], encoder=encoder)
     is_adapted = SPEAKER_NORM == "all" and config["kind"] == "ModifiedAlexNet"
     voices = data.speakers if is_adapted else np.zeros(len(data))
     logits = np.zeros((len(data), len(LABELS)), np.float32)

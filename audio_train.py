@@ -1,11 +1,13 @@
 """Train the audio model: ModifiedAlexNet on log-mel spectrograms, or a pretrained speech encoder.
 
 Reads   DATA/{train,valid}.tsv, *_audio.npy, manifest.json (preprocess.py)
-Writes  OUTPUTS/NAME/: model.safetensors, config.json, history.json;
+Writes  OUTPUTS/NAME/: model.safetensors, config.json, history.json, of a frozen encoder
+        encoder.safetensors;
         with FOLDS = K also OUTPUTS/NAME/fold0 ... fold{K-1}/
 
     python audio_train.py
-    python audio_train.py --encoder facebook/wav2vec2-xls-r-300m --lr-encoder 1e-5
+    python audio_train.py --encoder openai/whisper-base --name speech
+    python audio_train.py --encoder facebook/wav2vec2-xls-r-300m --name xlsr --lora-rank 8
 
 Killed and started again with the same settings, it goes on where it stopped.
 """
@@ -20,10 +22,11 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from common.checkpoint import Checkpoint, save_model, unfinished_trainings
+from common.checkpoint import Checkpoint, save_frozen, save_model, unfinished_trainings
 from common.data import Dataset, Training, cut_batches, load_data
 from common.features import Mel, Paper
-from common.files import SAMPLE_RATE, Stage
+from common.files import SAMPLE_RATE, Stage, UserError
+from common.speakers import SPEAKER_NORMS, VALID_NORM, SpeakerNorm
 from common.training import (
     SoftCrossEntropy,
     autocast,
@@ -35,11 +38,12 @@ from common.training import (
     set_lr,
     start,
     to_device,
+    uses_bf16,
 )
-from common.voice import SPEAKER_NORMS, VALID_NORM, SpeakerNorm, audio_batches, collect_stats
+from common.voice import EncoderFrames, audio_batches, collect_stats
 from models import identify
 from models.alexnet import LAYERS, PAPER_LAYERS, build_audio_network, recompute_batch_norm
-from models.speech import SpeechClassifier, load_speech_encoder
+from models.speech import SpeechClassifier, SpeechEncoder, load_speech_encoder
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -51,8 +55,11 @@ PRECISION = "auto"  # auto (bf16 where it is faster: GPU, AMX), bf16, float32
 DETERMINISTIC = False  # yes: the same bits again on a GPU too, slower
 FOLDS = 0  # 0: validation sessions; K: out-of-fold outputs for all training rows, K + 1 trainings
 # model
-ENCODER = "alexnet"  # or a speech encoder of the hub or a folder: facebook/wav2vec2-xls-r-300m ...
-LR_ENCODER = 0.0  # learning rate of a speech encoder; 0: frozen (1e-5 fine-tunes)
+ENCODER = "alexnet"  # or a speech encoder of the hub or a folder: openai/whisper-base ...
+# for a speech encoder only
+LR_ENCODER = 0.0  # learning rate of its weights; 0: frozen (1e-5 trains all, 1e-4 with LORA_RANK)
+LORA_RANK = 0  # train low-rank adapters of its layers in place of all weights; 0: none
+LR_HEAD = 1e-4  # of the classifier over it; the weights of its layers learn 100 times as fast
 # for alexnet only
 FEATURES = "mel"  # log-mel normalised by speaker, deltas over time; "paper": linear, over frequency
 TEMPOS = (1.0, 0.85, 1.15)  # of each clip in testing; the logits are averaged; paper 1
@@ -64,7 +71,7 @@ PATIENCE = 20  # epochs without a better validation macro F1
 BATCH_SECONDS = 120  # seconds of audio in a batch, padding included
 BATCH_SIZE = 16  # clips in a batch; paper 1
 SHUFFLE = True  # paper: file order
-LR = 1e-3  # learning rate; paper 2e-4
+LR = 1e-3  # learning rate of alexnet; paper 2e-4
 WEIGHT_DECAY = 0.01  # not on biases and norms
 BETA2 = 0.99  # of AdamW; paper .999
 SCHEDULE = "cosine"  # or linear, the paper's
@@ -109,24 +116,57 @@ def choose_network(fit: Dataset) -> dict:
     }
 
 
+def choose_head(fit: Dataset, encoder: SpeechEncoder, contents: str) -> dict:
+    """Return the configuration of a classifier over a speech encoder."""
+    if LORA_RANK and not LR_ENCODER:
+        raise UserError("LORA_RANK: give LR_ENCODER as well, such as --lr-encoder 1e-4")
+    config = {
+        "kind": "SpeechClassifier",
+        "is_frozen": not LR_ENCODER,
+        "contents": contents,
+        "layers": encoder.layers,
+        "width": encoder.width,
+        "speech": encoder.to_json(),
+    }
+    frames = EncoderFrames(fit, config, lambda: encoder, is_bf16=uses_bf16(PRECISION))
+    # A trained encoder's frames move: they stay in units of the corpus, whoever speaks.
+    name = "speaker_norm" if config["is_frozen"] else "corpus_norm"
+    return config | {name: frames.fit_norm()}
+
+
+def build_head(encoder: SpeechEncoder, config: dict) -> SpeechClassifier:
+    """Build the classifier, and prepare a frozen encoder or one that is trained with it."""
+    if config["is_frozen"]:
+        encoder.requires_grad_(False)
+        return SpeechClassifier(encoder.layers, encoder.width, DROPOUT)
+    encoder.begin_training(LORA_RANK)
+    network = SpeechClassifier(encoder.layers, encoder.width, DROPOUT, encoder)
+    norm = config["corpus_norm"]
+    network.mean.copy_(torch.tensor(norm["mean"]).view_as(network.mean))
+    network.std.copy_(torch.tensor(norm["variance"]).sqrt().view_as(network.std))
+    return network
+
+
 def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     """Train a model on training.fit and write it to training.folder."""
-    fit, frozen = training.fit, None
+    fit = training.fit
     torch.manual_seed(SEED)
     if ENCODER == "alexnet":
-        config = choose_network(fit)
+        config, encoder, rates = choose_network(fit), None, {"": LR}
         network = build_audio_network(config, DROPOUT)
     else:
         encoder = load_speech_encoder(ENCODER).to(accelerator.device)
-        config = {"kind": "SpeechClassifier", "contents": stage.made_of["inputs"]["encoder"]}
-        config |= encoder.to_json()
-        frozen, trained = (None, encoder) if LR_ENCODER else (encoder, None)
-        network = SpeechClassifier(encoder.layers, encoder.width, trained, DROPOUT)
-    groups = parameter_groups(network, {"": LR, "encoder": LR_ENCODER}, WEIGHT_DECAY)
+        config = choose_head(fit, encoder, stage.made_of["inputs"]["encoder"])
+        network = build_head(encoder, config)
+        rates = {"": LR_HEAD, "layer_weights": 100 * LR_HEAD, "encoder": LR_ENCODER}
+    groups = parameter_groups(network, rates, WEIGHT_DECAY)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, BETA2), fused=True)
     model, optimizer = accelerator.prepare(network, optimizer)
     loss_function = SoftCrossEntropy(accelerator, fit.targets, CLASS_WEIGHTS, LABEL_SMOOTHING)
-    make_batch = audio_batches(fit, config, SPEAKER_NORMS, AUGMENT, SEED, frozen)
+    is_bf16 = uses_bf16(PRECISION)
+    make_batch = audio_batches(
+        fit, config, SPEAKER_NORMS, AUGMENT, SEED, lambda: encoder, is_bf16=is_bf16
+    )
     seconds = BATCH_SECONDS * SAMPLE_RATE
     plan = [
         cut_batches(
@@ -135,7 +175,9 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
         for epoch in range(EPOCHS)
     ]
     steps = sum(map(len, plan))
-    make_valid_batch = audio_batches(training.held_out, config, [VALID_NORM], encoder=frozen)
+    make_valid_batch = audio_batches(
+        training.held_out, config, [VALID_NORM], encoder=lambda: encoder
+    )
     valid_plan = cut_batches(training.held_out.sample_counts, seconds, BATCH_SIZE, 0)
 
     run = Checkpoint(training, stage.made_of, accelerator, network, optimizer, SAVE_MINUTES)
@@ -155,8 +197,10 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
         recompute_batch_norm(network, (to_device(batch, accelerator.device) for batch in some))
         run.end_epoch(evaluate(accelerator, network, training, valid_plan, make_valid_batch))
     run.take_best()
-    if frozen is not None:
-        network.encoder = frozen  # what is saved needs no other checkpoint
+    if LORA_RANK and encoder:
+        encoder.merge_adapters()
+    if encoder and config["is_frozen"]:
+        save_frozen(encoder, run, stage)
     save_model(run, stage, config, {})
 
 

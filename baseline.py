@@ -32,6 +32,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
+from common.cache import cached
 from common.data import Dataset, load_data
 from common.features import Mel, deltas, log_mel
 from common.files import (
@@ -43,8 +44,8 @@ from common.files import (
     describe_machine,
     read_data_hash,
 )
+from common.speakers import SpeakerNorm, SpeakerStats, clip_stats
 from common.testing import write_rows_of
-from common.voice import SpeakerNorm, clip_stats, norm_of_rows
 from fusion.fitting import fit_temperature
 from fusion.outputs import HELD_OUT
 
@@ -136,7 +137,8 @@ class AudioClassifier:
     def features(self, rows: Dataset) -> np.ndarray:
         """Return each row's statistics less the speaker's mean, over the speaker's deviation."""
         stats = collect_stats(rows)
-        mean, std = norm_of_rows(rows, stats, self.norm, self.speaker_norm)
+        heard = SpeakerStats(rows, lambda chosen: stats[chosen], self.speaker_norm)
+        mean, std = self.norm.mean_and_std(np.stack([heard.of(row) for row in range(len(rows))]))
         return (stats[:, 2 : 2 + STATISTICS] - mean) / std
 
     def predict(self, rows: Dataset) -> np.ndarray:
@@ -166,8 +168,10 @@ def to_all_classes(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray
 
 def collect_stats(rows: Dataset) -> np.ndarray:
     """Return each row's sufficient statistics, (N, K); describe_clip makes its one frame."""
-    described = rows.cached("statistics", {}, lambda samples: describe_clip(samples)[None])
-    return np.stack([clip_stats(frame[None]) for frame in described.frames])
+    described = cached(
+        rows, "statistics", {}, lambda clips: [describe_clip(c)[None] for c in clips]
+    )
+    return np.stack([clip_stats(frame[None]) for frame in described.read_all()])
 
 
 def describe_clip(samples: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ Writes  OUTPUTS/cmbert/: model.safetensors, config.json, history.json, tokenizer
     python run_classifier.py
     python run_classifier.py --train no --attention Sess17_script01_F001
     python run_classifier.py --bert skt/kobert-base-v1 --epochs 5 --lr-encoder 2e-5
-    python run_classifier.py --audio facebook/wav2vec2-xls-r-300m
+    python run_classifier.py --audio openai/whisper-base
 
 Killed and started again with the same settings, it goes on where it stopped.
 """
@@ -19,6 +19,7 @@ from common import settings  # first of all: it answers --help
 
 # isort: split
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +28,17 @@ from accelerate import Accelerator
 
 from common.checkpoint import (
     Checkpoint,
+    load_frozen,
     load_weights,
     read_config,
+    save_frozen,
     save_model,
     unfinished_trainings,
 )
 from common.data import Batch, Dataset, Training, cut_batches, load_data, token_batches
 from common.features import Paper
 from common.files import LABELS, Stage, UserError, write_json
+from common.speakers import SPEAKER_NORMS, VALID_NORM
 from common.testing import begin_test, show_scores, write_predictions
 from common.training import (
     SoftCrossEntropy,
@@ -46,8 +50,9 @@ from common.training import (
     seed_step,
     set_lr,
     start,
+    uses_bf16,
 )
-from common.voice import SPEAKER_NORMS, VALID_NORM, choose_voice, token_voice_batches
+from common.voice import EncoderFrames, choose_voice, token_voice_batches
 from models import identify
 from models.cmbert import CMBERT, PROJECTION, build_cmbert
 from models.kobert import check_positions, check_unknown_share, load_encoder, load_tokenizer
@@ -65,7 +70,7 @@ FOLDS = 0  # 0: validation sessions; K: out-of-fold outputs for all training row
 BERT = "models/kobert-mini"  # hub name or folder: skt/kobert-base-v1, klue/bert-base ...
 MAX_LENGTH = 128  # tokens, [CLS] and [SEP] included; paper 100
 AUDIO = "aligned"  # log-mel over each token's share of the clip; "paper": MFCC, not aligned;
-# or a frozen speech encoder's frames, a hub name or folder: facebook/wav2vec2-xls-r-300m ...
+# or a frozen speech encoder's frames, a hub name or folder: openai/whisper-base ...
 VOICE = "values"  # the voice is attended to; "weights": it only re-weights words, as published
 POOLING = "mean"  # classify the mean over real tokens; "cls": position 0, as published
 SCALE = "utterance"  # norm over an utterance's tokens; "batch": over the whole batch, as published
@@ -83,6 +88,7 @@ BATCH_SIZE = 24  # rows of a batch
 SHUFFLE = True
 LR_ENCODER = 1e-4  # 2e-5 for a BERT of 100 M parameters
 LR_HEAD = 2e-3  # of everything above the encoder; paper .01
+LR_LAYERS = 1e-2  # of the weights of a speech encoder's layers
 WEIGHT_DECAY = 0.01  # not on biases and norms
 BETA2 = 0.999  # of AdamW
 SCHEDULE = "linear"  # or cosine
@@ -156,8 +162,15 @@ def choose_network(fit: Dataset, encoder, tokenizer, speech) -> dict:
     }
     if speech is None:
         return config | choose_voice(AUDIO, fit)
-    known = {"audio": "encoder", "width": speech.width, "contents": identify(AUDIO)}
-    return config | known | {"speech": speech.to_json()}
+    voice = {
+        "audio": "encoder",
+        "width": speech.layers * speech.width,
+        "layers": speech.layers,
+        "contents": identify(AUDIO),
+        "speech": speech.to_json(),
+    }
+    frames = EncoderFrames(fit, voice, lambda: speech, is_bf16=uses_bf16(PRECISION))
+    return config | voice | {"speaker_norm": frames.fit_norm()}
 
 
 def freeze(network: CMBERT, prefixes: tuple[str, ...]) -> None:
@@ -184,19 +197,29 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     encoder = load_encoder(BERT)
     check_positions(encoder, MAX_LENGTH, BERT)
     speech = None if AUDIO in ("aligned", "paper") else load_speech_encoder(AUDIO)
+    speech = speech and speech.to(accelerator.device)
     config = choose_network(fit, encoder, tokenizer, speech)
     network = CMBERT(encoder, config, ATTENTION_DROPOUT, DROPOUT)
     freeze(network, FROZEN)
-    groups = parameter_groups(network, {"": LR_HEAD, "encoder": LR_ENCODER}, WEIGHT_DECAY)
+    rates = {"": LR_HEAD, "encoder": LR_ENCODER, "layer_weights": LR_LAYERS}
+    groups = parameter_groups(network, rates, WEIGHT_DECAY)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, BETA2), fused=True)
     model, optimizer = accelerator.prepare(network, optimizer)
     loss_function = SoftCrossEntropy(accelerator, fit.targets, CLASS_WEIGHTS, LABEL_SMOOTHING)
     tokens, valid_tokens = (token_batches(rows, tokenizer, config) for rows in (fit, held_out))
     make_batch = token_voice_batches(
-        fit, tokens, config, SPEAKER_NORMS, AUGMENT, TEXT_DROP_PROB, SEED, speech
+        fit,
+        tokens,
+        config,
+        SPEAKER_NORMS,
+        AUGMENT,
+        TEXT_DROP_PROB,
+        SEED,
+        lambda: speech,
+        uses_bf16(PRECISION),
     )
     make_valid_batch = token_voice_batches(
-        held_out, valid_tokens, config, [VALID_NORM], encoder=speech
+        held_out, valid_tokens, config, [VALID_NORM], encoder=lambda: speech
     )
     plan = [
         cut_batches(tokens[0], BATCH_TOKENS, BATCH_SIZE, 1000 * SEED + epoch if SHUFFLE else None)
@@ -220,7 +243,8 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
             run.end_step(loss, gradient, rows)
         run.end_epoch(evaluate(accelerator, network, training, valid_plan, make_valid_batch))
     run.take_best()
-    network.speech = speech  # what is saved needs no other checkpoint
+    if speech:
+        save_frozen(speech, run, stage)
     save_model(run, stage, config, tokenizer.files())
 
 
@@ -238,10 +262,11 @@ def predict_rows(
     config = read_config(folder, "run_classifier.py")["network"]
     network = load_weights(build_cmbert(config), folder, "run_classifier.py")
     tokens = token_batches(data, load_tokenizer(folder), config)
-    norms = [speaker_norm or SPEAKER_NORM]
-    make = token_voice_batches(data, tokens, config, norms, encoder=network.speech)
-    batches = cut_batches(tokens[0], BATCH_TOKENS, BATCH_SIZE, 0)
     accelerator = start()
+    encoder = partial(load_frozen, config, folder, "run_classifier.py", accelerator.device)
+    norms = [speaker_norm or SPEAKER_NORM]
+    make = token_voice_batches(data, tokens, config, norms, encoder=encoder)
+    batches = cut_batches(tokens[0], BATCH_TOKENS, BATCH_SIZE, 0)
     network.to(accelerator.device)
 
     def make_batch(rows: np.ndarray) -> Batch:
@@ -289,7 +314,8 @@ def plot_attention(stage: Stage) -> None:
     network = load_weights(build_cmbert(config), folder, "run_classifier.py").eval()
     tokenizer = load_tokenizer(folder)
     tokens = token_batches(test, tokenizer, config)
-    make_batch = token_voice_batches(test, tokens, config, [SPEAKER_NORM], encoder=network.speech)
+    encoder = partial(load_frozen, config, folder, "run_classifier.py", torch.device("cpu"))
+    make_batch = token_voice_batches(test, tokens, config, [SPEAKER_NORM], encoder=encoder)
     batch = make_batch(row)
     with torch.inference_mode():
         logits, maps = network.explain(**{n: torch.from_numpy(array) for n, array in batch.items()})

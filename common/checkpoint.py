@@ -33,6 +33,7 @@ from common.files import (
 from common.training import WORKERS, load_batches, share, to_device
 
 AVERAGED = 3  # epochs over which the validation score is averaged: one epoch's is mostly chance
+ENCODER = "encoder.safetensors"  # beside model.safetensors, where it is frozen
 SHOWN = 64  # rows of a batch that an error names
 COUNTERS = ("epoch", "position", "step", "best_epoch", "best_score")
 
@@ -151,17 +152,25 @@ class Checkpoint:
             score = sum(recent) / len(recent)
             if score > self.best_score:
                 self.best_epoch, self.best_score = self.epoch, score
-                weights = self.network.state_dict()
+                weights = self.own_weights()
                 self.best_weights = {n: w.detach().cpu().clone() for n, w in weights.items()}
         if self.accelerator.is_main_process:
             history = {"epochs": self.history, "best_epoch": self.best_epoch}
             write_json(self.training.folder / "history.json", history)
         self.save()
 
+    def own_weights(self) -> dict[str, Tensor]:
+        """Return the weights and the statistics that move in the training.
+
+        The frozen ones, which a large encoder has, come from its checkpoint again.
+        """
+        frozen = {n for n, p in self.network.named_parameters() if not p.requires_grad}
+        return {n: w for n, w in self.network.state_dict().items() if n not in frozen}
+
     def take_best(self) -> None:
         """Leave the network with the best epoch's weights, or the last epoch's."""
         if self.best_weights:
-            self.network.load_state_dict(self.best_weights)
+            self.network.load_state_dict(self.best_weights, strict=False)
             self.accelerator.print(
                 f"best epoch: {self.best_epoch} of {self.epoch} (validation macro F1)"
             )
@@ -170,7 +179,7 @@ class Checkpoint:
         """Write the state atomically; end the program if that was asked for."""
         content = {
             "identity": self.identity,
-            "network": self.network.state_dict(),
+            "network": self.own_weights(),
             "optimizer": self.optimizer.state_dict(),
             "sums": self.sums,
             "rows": self.rows,
@@ -190,7 +199,9 @@ class Checkpoint:
             return
         content = read_state(self.path, self.identity)
         with naming(self.path, "this script, with --restart,"):
-            self.network.load_state_dict(content["network"])
+            if content["network"].keys() != self.own_weights().keys():
+                raise ValueError("other weights")
+            self.network.load_state_dict(content["network"], strict=False)
             self.optimizer.load_state_dict(content["optimizer"])
             for name in ("sums", "rows", "history", "best_weights"):
                 setattr(self, name, content[name])
@@ -243,6 +254,17 @@ def unfinished_trainings(stage: Stage, data: Dataset, folds: int) -> Iterator[Tr
             yield training
 
 
+def write_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's weights, atomically."""
+    weights = {
+        # A copy of each: safetensors takes no tensor that two names share.
+        name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
+    with write_tensors(path) as temporary:
+        save_file(weights, temporary)
+
+
 def save_model(run: Checkpoint, stage: Stage, network: dict, files: dict[str, bytes]) -> None:
     """Write the weights, what belongs beside them by name and, last, config.json.
 
@@ -251,13 +273,7 @@ def save_model(run: Checkpoint, stage: Stage, network: dict, files: dict[str, by
     if not run.accelerator.is_main_process:
         return
     folder, data = run.training.folder, run.training.fit
-    weights = {
-        # A copy of each: safetensors takes no tensor that two names share.
-        name: tensor.cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in run.network.state_dict().items()
-    }
-    with write_tensors(folder / "model.safetensors") as path:
-        save_file(weights, path)
+    write_weights(run.network, folder / "model.safetensors")
     for name, content in files.items():
         write_bytes(folder / name, content)
     config = {
@@ -286,8 +302,27 @@ def read_config(folder: Path, script: str) -> dict:
     return read_json(path, script)
 
 
-def load_weights(network: nn.Module, folder: Path, script: str) -> nn.Module:
+def load_weights(
+    network: nn.Module, folder: Path, script: str, file: str = "model.safetensors"
+) -> nn.Module:
     """Return a network with the weights that a training left in its folder."""
-    with naming(folder / "model.safetensors", script):
-        network.load_state_dict(load_file(folder / "model.safetensors"))
+    with naming(folder / file, script):
+        network.load_state_dict(load_file(folder / file))
     return network
+
+
+def save_frozen(encoder: nn.Module, run: Checkpoint, stage: Stage) -> None:
+    """Write a frozen speech encoder, once for all trainings of a stage."""
+    if run.accelerator.is_main_process:
+        write_weights(encoder, stage.unfinished / ENCODER)
+
+
+def load_frozen(config: dict, folder: Path, script: str, device: torch.device) -> nn.Module:
+    """Load the frozen speech encoder of a network's configuration.
+
+    folder: of the model, or of one of its folds.
+    """
+    from models.speech import build_speech_encoder  # here: takes seconds
+
+    place = folder if (folder / ENCODER).is_file() else folder.parent
+    return load_weights(build_speech_encoder(config["speech"]), place, script, ENCODER).to(device)

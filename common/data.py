@@ -3,8 +3,7 @@
 Shapes: N utterances, S samples, C = 7 classes.
 """
 
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,20 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from common.files import (
     LABELS,
     UserError,
     hash_data,
-    hash_json,
     naming,
     read_array,
     read_recorded,
     sha256,
-    take_lock,
-    write_array,
-    write_atomically,
 )
 
 Batch = dict[str, np.ndarray]  # a network's arguments
@@ -38,13 +32,14 @@ NEEDED = ("session", "dialogue_number", "turn", "labels", "first_sample", "sampl
 class Dataset:
     """Rows of the tables that preprocess.py wrote, sorted by id, and their recordings.
 
-    table: one utterance a row.  folder: of the data.  data_hash: of its files.  manifest: what
+    table: one utterance a row.  folder: of the data, None for
+    utterances in memory.  data_hash: of its files.  manifest: what
     preprocess.py says of them.  known_stats (N, K): statistics that a voice is normalised by, where
     they are not to be taken from the rows (common/voice.py).
     """
 
     table: pd.DataFrame
-    folder: Path
+    folder: Path | None
     data_hash: str
     manifest: dict
     known_stats: np.ndarray | None = None
@@ -121,67 +116,6 @@ class Dataset:
         voice += ["speaker", "session", "dialogue_number", "turn"]  # whose it is, and when
         table = self.table.assign(**{name: self.table[name].to_numpy()[order] for name in voice})
         return replace(self, table=table)
-
-    def cached(
-        self, kind: str, settings: dict, compute: Callable[[np.ndarray], np.ndarray]
-    ) -> "Cached":
-        """Return `compute` of every recording, made once and kept on the disk.
-
-        Beside the data, or in the user's own cache where nothing may be written there.
-
-        kind, settings: what is computed.  compute: samples (S,) -> frames (T, K), T as it likes.
-        """
-        places = self.table[["split", "first_sample"]].to_numpy().tolist()
-        key = hash_json([self.data_hash, settings, places])[:24]
-        is_ours = os.access(self.folder, os.W_OK)
-        folder = self.folder / "cache" if is_ours else Path.home() / ".cache" / "kemdy"
-        path = folder / f"{kind}-{key}.npy"
-        starts = path.with_suffix(".starts.npy")
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = take_lock(path.with_suffix(".lock"))  # of several processes one computes
-        try:
-            if not starts.is_file():  # written last
-                bar = tqdm(range(len(self)), kind, unit=" utt", disable=None, leave=False, delay=1)
-                counts = write_rows(path, (compute(self.samples(row)) for row in bar))
-                write_array(starts, np.cumsum([0, *counts]))
-        finally:
-            if lock:
-                lock.release()
-        return Cached(
-            read_array(path, "the script again", mmap=True), read_array(starts, "the script again")
-        )
-
-
-class Cached(NamedTuple):
-    """Frames of all rows, one after another in a file: frames (sum of T, K), starts (N + 1,)."""
-
-    frames: np.ndarray
-    starts: np.ndarray
-
-    def read(self, row: int) -> np.ndarray:
-        """Return one row's frames, (T, K)."""
-        return np.array(self.frames[self.starts[row] : self.starts[row + 1]])
-
-
-def write_rows(path: Path, rows: Iterable[np.ndarray]) -> list[int]:
-    """Write arrays (T, K) one after another as one .npy, atomically; return each one's T.
-
-    The whole is never in memory.
-    """
-    counts = []
-    with write_atomically(path) as temporary, open(temporary, "wb") as stream:
-        for array in rows:
-            if not counts:
-                header = {"descr": array.dtype.str, "fortran_order": False}
-                np.lib.format.write_array_header_1_0(
-                    stream, header | {"shape": (0, array.shape[1])}
-                )
-            stream.write(np.ascontiguousarray(array))
-            counts.append(len(array))
-        stream.seek(0)  # numpy leaves room in the header for more rows
-        header["shape"] = (sum(counts), array.shape[1])
-        np.lib.format.write_array_header_1_0(stream, header)
-    return counts
 
 
 def load_data(folder: str | Path, *splits: str) -> Dataset:

@@ -98,7 +98,7 @@ NAMES = {
     TEMPOS: "tempos",
     COUNT: "width layers heads feed_forward epochs steps warmup_steps decay_steps save_steps "
     "batch_size batch_tokens batch_seconds held_out norm_batches picture.turns",
-    RATE: "learning_rate lr lr_encoder lr_head",
+    RATE: "learning_rate lr lr_encoder lr_head lr_layers",
     SHARE: "audio_train.lr_encoder token_mask_prob text_drop_prob hidden_share bare_share "
     "weight_decay warmup",
     PROBABILITY: "dropout attention_dropout beta2 label_smoothing",
@@ -106,7 +106,7 @@ NAMES = {
     POSITIVE: "clip most_seconds most_megabytes",
     number("[0, 5]"): "augment",
     number("[0, 2]"): "class_weights",
-    whole(0): "patience at_once",
+    whole(0): "patience at_once lora_rank",
     whole(0, 2**32 - 1): "seed",
     whole(2, also=0): "folds",
     whole(0, also=-1): "pad_id",
@@ -149,7 +149,9 @@ RULES = {name: rule for rule, names in NAMES.items() for name in names.split()}
 # Settings that a trained CM-BERT does not read.
 TRAINING = "precision deterministic folds bert max_length audio voice pooling scale frozen pad_id "
 TRAINING += "attention_dropout dropout augment text_drop_prob epochs patience shuffle lr_encoder "
-TRAINING += "lr_head weight_decay beta2 schedule warmup clip class_weights label_smoothing "
+TRAINING += (
+    "lr_head lr_layers weight_decay beta2 schedule warmup clip class_weights label_smoothing "
+)
 TRAINING += "save_minutes"
 PATIENT = (
     ("patience", lambda s: s["patience"] and s["folds"], "folds"),
@@ -163,8 +165,8 @@ IDLE = {
         *PATIENT,
         ("augment", lambda s: s["features"] == "paper" and s["augment"], "features"),
         ("tempos", lambda s: s["features"] == "paper" and s["tempos"] != (1.0,), "features"),
-        ("features tempos augment norm_batches", lambda s: s["encoder"] != "alexnet", "encoder"),
-        ("lr_encoder", lambda s: s["encoder"] == "alexnet", "encoder"),
+        ("features tempos augment norm_batches lr", lambda s: s["encoder"] != "alexnet", "encoder"),
+        ("lr_encoder lora_rank lr_head", lambda s: s["encoder"] == "alexnet", "encoder"),
     ),
     "run_classifier": (
         *PATIENT,
@@ -172,7 +174,7 @@ IDLE = {
         ("augment", lambda s: s["audio"] == "paper" and s["augment"], "audio"),
         ("augment", lambda s: s["audio"] not in ("aligned", "paper"), "audio"),
         ("text_drop_prob", lambda s: s["audio"] == "paper" and s["text_drop_prob"], "audio"),
-        ("speaker_norm", lambda s: s["train"] and s["audio"] != "aligned", "audio"),
+        ("speaker_norm", lambda s: s["train"] and s["audio"] == "paper", "audio"),
     ),
     "text_pretrain": (
         ("vocabulary width layers heads feed_forward", lambda s: s["bert"], "bert"),

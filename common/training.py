@@ -39,12 +39,13 @@ def start(deterministic: bool = False) -> Accelerator:
 
 
 def autocast(accelerator: Accelerator, precision: str) -> torch.autocast:
-    """Return the context of a training's forward pass: "float32", "bf16", or "auto".
+    """Return the context of a training's forward pass; predictions are always made in float32."""
+    return torch.autocast(accelerator.device.type, torch.bfloat16, enabled=uses_bf16(precision))
 
-    "auto" is bf16 where it is faster. Predictions are always made in float32.
-    """
-    is_bf16 = precision == "bf16" or (precision == "auto" and has_fast_bf16())
-    return torch.autocast(accelerator.device.type, torch.bfloat16, enabled=is_bf16)
+
+def uses_bf16(precision: str) -> bool:
+    """Tell whether "float32", "bf16", or "auto", bf16 where it is faster, is bf16."""
+    return precision == "bf16" or (precision == "auto" and has_fast_bf16())
 
 
 def has_fast_bf16() -> bool:

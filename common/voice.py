@@ -1,25 +1,19 @@
-"""What the networks hear: features of the voice, normalised by speaker, in batches.
+"""What the networks hear: spectrograms or a speech encoder's frames, normalised, in batches.
 
-Speaker normalisation: from every column of the features the speaker's mean is subtracted, and the
-difference is divided by the speaker's standard deviation. SPEAKER_NORM says which of the speaker's
-utterances they are taken from; no label is used.
-    utterance   this utterance alone
-    past        the speaker's earlier turns of the session and this utterance, nothing later
-    all         every utterance of the speaker in the data at hand (transductive)
-They are drawn towards those of the training corpus, which count as `prior_clips` utterances.
-Shapes: N utterances, B of a batch, T frames, F columns of the features, S samples, L tokens;
-K = 2 + 2 F numbers of the statistics: utterances, frames, each column's sum over the frames, each
-column's sum of squares.
+Shapes: N utterances, B of a batch, S samples, T frames, L tokens, F mel bins, W layers of an
+encoder, D their width, K statistics (common/speakers.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from common.cache import cached
 from common.data import Batch, Dataset, MakeBatch, pad, random_of
 from common.features import (
     Mel,
@@ -33,108 +27,15 @@ from common.features import (
     paper_spectrogram,
     stretch,
 )
+from common.speakers import SpeakerNorm, SpeakerStats, clip_stats
 
 if TYPE_CHECKING:  # else importing this would take torch
     from models.speech import SpeechEncoder
 
-SPEAKER_NORMS = ("utterance", "past", "all")
-VALID_NORM = "past"  # what a system in a conversation has: by it the epoch is chosen
-PRIOR_CLIPS = 10  # utterances that the training corpus counts as
-STD_FLOOR = 0.1  # a column that hardly moves is not blown up
+BLOCK = 10  # frames of an encoder, 0.2 s, of which CM-BERT hears the mean
+POOLED_FLOOR = 1e-3  # as STD_FLOOR, of what is pooled over a clip: it moves less than frames do
 
-
-def clip_stats(frames: np.ndarray) -> np.ndarray:
-    """Return the sufficient statistics (K,) float64 of one utterance's frames (T, F)."""
-    frames = frames.astype(np.float64)
-    return np.concatenate([[1, len(frames)], frames.sum(0), np.square(frames).sum(0)])
-
-
-def stats_so_far(
-    stats: np.ndarray, speakers: np.ndarray, speaker_norm: str, before: np.ndarray | float = 0
-) -> np.ndarray:
-    """Return the statistics (N, K) that each utterance is normalised by.
-
-    stats (N, K): each utterance's own, in the order of time.  speakers (N,): who speaks; "past"
-    adds up within a speaker, so whoever starts anew in every session needs a name for each session.
-    before (K,): of what was heard of the one speaker earlier.
-    """
-    if speaker_norm == "utterance":
-        return stats
-    found = np.empty_like(stats)
-    for speaker in np.unique(speakers):
-        rows = np.flatnonzero(speakers == speaker)
-        summed = stats[rows].cumsum(0) if speaker_norm == "past" else stats[rows].sum(0)
-        found[rows] = before + summed
-    return found
-
-
-@dataclass(frozen=True)
-class SpeakerNorm:
-    """Mean and variance (F,) of the training corpus, and how much they count for a speaker."""
-
-    mean: np.ndarray
-    variance: np.ndarray
-    prior_clips: float = PRIOR_CLIPS
-    std_floor: float = STD_FLOOR
-
-    @classmethod
-    def fit(cls, stats: np.ndarray) -> SpeakerNorm:
-        """Take mean and variance from the statistics (N, K) of the rows to learn from."""
-        total = stats.sum(0)
-        mean, squares = np.split(total[2:] / total[1], 2)
-        return cls(mean, np.maximum(squares - np.square(mean), 0))  # but for rounding
-
-    def mean_and_std(self, stats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and standard deviation (N, F) float32 by the statistics (N, K) so far.
-
-        The speaker's and the corpus' distributions are mixed, the speaker's with the weight
-        clips / (clips + prior_clips).
-        """
-        clips, frames, sums, squares = np.split(stats, [1, 2, 2 + len(self.mean)], axis=-1)
-        own_mean = sums / frames
-        own_variance = np.maximum(squares / frames - np.square(own_mean), 0)
-        weight = clips / (clips + self.prior_clips)
-        mean = weight * own_mean + (1 - weight) * self.mean
-        between = weight * np.square(own_mean - mean) + (1 - weight) * np.square(self.mean - mean)
-        variance = weight * own_variance + (1 - weight) * self.variance + between
-        std = np.maximum(np.sqrt(variance), self.std_floor)
-        return mean.astype(np.float32), std.astype(np.float32)
-
-    def to_json(self) -> dict:
-        return {
-            "mean": self.mean.tolist(),
-            "variance": self.variance.tolist(),
-            "prior_clips": self.prior_clips,
-            "std_floor": self.std_floor,
-        }
-
-    @classmethod
-    def from_json(cls, content: dict) -> SpeakerNorm:
-        return cls(
-            np.array(content["mean"]),
-            np.array(content["variance"]),
-            content["prior_clips"],
-            content["std_floor"],
-        )
-
-
-def norm_of_rows(
-    data: Dataset, stats: np.ndarray, norm: SpeakerNorm, speaker_norm: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation (N, F) by which each row is normalised.
-
-    stats (N, K): of the rows of `data`, each utterance's own.
-    """
-    if data.known_stats is not None:
-        return norm.mean_and_std(data.known_stats)
-    order, speakers = data.time_order, data.speakers
-    if speaker_norm != "all":  # nothing is carried from one session to another
-        names = zip(data.sessions, data.speakers, strict=True)
-        speakers = np.array([f"{session} {speaker}" for session, speaker in names])
-    mean, std = np.empty((2, *stats[:, 2 : 2 + len(norm.mean)].shape), np.float32)
-    found = stats_so_far(stats[order], speakers[order], speaker_norm)
-    mean[order], std[order] = norm.mean_and_std(found)
-    return mean, std
+FindEncoder = Callable[[], "SpeechEncoder"]  # it is loaded only if it is needed
 
 
 class Spectrograms:
@@ -146,14 +47,82 @@ class Spectrograms:
 
     def __init__(self, data: Dataset, config: dict, speaker_norms: Sequence[str]):
         self.data, self.mel = data, Mel(**config["mel"])
-        norm = SpeakerNorm.from_json(config["speaker_norm"])
-        stats = collect_stats(data, self.mel) if data.known_stats is None else data.known_stats
-        self.norms = [norm_of_rows(data, stats, norm, each) for each in speaker_norms]
+        self.norm = SpeakerNorm.from_json(config["speaker_norm"])
+        stats = None if data.known_stats is not None else collect_stats(data, self.mel)
+        self.stats = [SpeakerStats(data, lambda rows: stats[rows], norm) for norm in speaker_norms]
 
     def read(self, row: int, random: np.random.Generator | None = None) -> np.ndarray:
         """Return one row's normalised spectrogram (T, F); random: draws the normalisation."""
-        mean, std = self.norms[random.integers(len(self.norms)) if random else 0]
-        return (log_mel(self.data.samples(row), self.mel) - mean[row]) / std[row]
+        stats = self.stats[random.integers(len(self.stats)) if random else 0]
+        mean, std = self.norm.mean_and_std(stats.of(row))
+        return (log_mel(self.data.samples(row), self.mel) - mean) / std
+
+
+class EncoderFrames:
+    """What a frozen speech encoder makes of a dataset, normalised by speaker.
+
+    config: of the network: `contents`, and `speaker_norm` if it is known already.  encoder: asked
+    for what is not in the cache.  speaker_norms: see Spectrograms.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        config: dict,
+        encoder: FindEncoder,
+        speaker_norms: Sequence[str] = (),
+        is_bf16: bool = False,
+    ):
+        def compute(clips: list[np.ndarray]) -> list[np.ndarray]:
+            return [summarise(layers) for layers in encode(find_encoder(), clips, is_bf16)]
+
+        find_encoder = cache(encoder)
+        settings = {"encoder": config["contents"], "bf16": is_bf16}
+        self.cached = cached(data, "layers", settings, compute)
+        self.norm = SpeakerNorm.from_json(config["speaker_norm"]) if speaker_norms else None
+        self.stats = [SpeakerStats(data, self.own_stats, norm) for norm in speaker_norms]
+
+    def own_stats(self, rows: np.ndarray) -> np.ndarray:
+        """Return each row's own statistics, (n, K)."""
+        return np.stack([clip_stats(self.cached.read(row, 2).reshape(1, -1)) for row in rows])
+
+    def fit_norm(self) -> dict:
+        """Return the configuration of the normalisation that is fitted to all rows."""
+        stats = (self.own_stats([row])[0] for row in range(len(self.cached.arrays)))
+        return SpeakerNorm.fit(stats, POOLED_FLOOR).to_json()
+
+    def read(
+        self, row: int, random: np.random.Generator | None = None, count: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return a row's mean and deviation (2, W D), and its blocks (T, W D), normalised.
+
+        A block is normalised as the mean of all. count: 2 leaves the blocks out.
+        """
+        stats = self.stats[random.integers(len(self.stats)) if random else 0]
+        mean, std = (each.reshape(2, -1) for each in self.norm.mean_and_std(stats.of(row)))
+        found = self.cached.read(row, count).astype(np.float32)
+        return (found[:2] - mean) / std, (found[2:] - mean[0]) / std[0]
+
+
+def encode(encoder: SpeechEncoder, clips: list[np.ndarray], is_bf16: bool) -> list[np.ndarray]:
+    """Return every layer's frames (W, T, D) float32 of clips (S,) int16."""
+    import torch  # here: predicting may do without
+
+    if not isinstance(encoder, torch.nn.Module):  # a graph
+        return encoder(clips)
+    tensors = [torch.from_numpy(clip).to(encoder.device) for clip in clips]
+    with torch.inference_mode(), torch.autocast(encoder.device.type, torch.bfloat16, is_bf16):
+        return [layers.float().cpu().numpy() for layers in encoder.eval()(tensors)]
+
+
+def summarise(layers: np.ndarray) -> np.ndarray:
+    """Return mean and deviation over the frames (W, T, D), and blocks of frames, (2 + n, W D).
+
+    float16. A block is the mean of some BLOCK frames; n blocks share the clip's time evenly.
+    """
+    frames = layers.swapaxes(0, 1).reshape(layers.shape[1], -1)
+    blocks = average_over_tokens(frames, max(1, round(len(frames) / BLOCK)))
+    return np.concatenate([[frames.mean(0), frames.std(0)], blocks]).astype(np.float16)
 
 
 def choose_voice(audio: str, fit: Dataset) -> dict:
@@ -175,9 +144,11 @@ def choose_voice(audio: str, fit: Dataset) -> dict:
 
 def collect_stats(data: Dataset, mel: Mel) -> np.ndarray:
     """Return the statistics (N, K) of every row's log-mel spectrogram, from the data's cache."""
-    return data.cached(
-        "stats", asdict(mel), lambda samples: clip_stats(log_mel(samples, mel))[None]
-    ).frames
+
+    def compute(clips: list[np.ndarray]) -> list[np.ndarray]:
+        return [clip_stats(log_mel(samples, mel))[None] for samples in clips]
+
+    return cached(data, "stats", asdict(mel), compute).read_all()
 
 
 def frame_batch(clips: list[np.ndarray]) -> Batch:
@@ -200,24 +171,31 @@ def audio_batches(
     speaker_norms: Sequence[str],
     strength: float = 0,
     seed: int = -1,
-    encoder: SpeechEncoder | None = None,
+    encoder: FindEncoder | None = None,
+    is_bf16: bool = False,
 ) -> MakeBatch:
     """Return the function that makes an audio network's batches; config: the network's.
 
     speaker_norms: one of them is drawn for each clip.  seed: of a training, in which clips stand at
-    one tempo and are augmented with a strength; -1: to evaluate.  encoder: a frozen speech encoder,
-    of which each clip's layers are computed once.
+    one tempo and are augmented with a strength; -1: to evaluate.  encoder: the frozen one.
+    is_bf16: whether it encodes in bf16.
     """
     if config["kind"] == "PaperAlexNet":
         paper = Paper(**config["paper"])
         return lambda rows, step=0: frame_batch(
             [paper_spectrogram(data.samples(row), paper).transpose(1, 0, 2) for row in rows]
         )
-    if encoder is not None:
-        means = data.cached("layer-means", {"encoder": config["contents"]}, encoder.layer_means)
-        return lambda rows, step=0: {"layer_means": np.stack([means.read(row) for row in rows])}
-    if config["kind"] == "SpeechClassifier":
+    if config["kind"] == "SpeechClassifier" and not config["is_frozen"]:
         return lambda rows, step=0: sample_batch([data.samples(row) for row in rows])
+    if config["kind"] == "SpeechClassifier":
+        frames = EncoderFrames(data, config, encoder, speaker_norms, is_bf16)
+
+        def make_pooled_batch(rows: np.ndarray, step: int = 0) -> Batch:
+            randoms = [random_of(seed, step, row) if seed >= 0 else None for row in rows]
+            pooled = [frames.read(*each, 2)[0] for each in zip(rows, randoms, strict=True)]
+            return {"pooled": np.stack(pooled).reshape(len(rows), 2, config["layers"], -1)}
+
+        return make_pooled_batch
     spectrograms = Spectrograms(data, config, speaker_norms)
 
     def make_batch(rows: np.ndarray, step: int = 0) -> Batch:
@@ -247,13 +225,14 @@ def token_voice_batches(
     strength: float = 0,
     drop_text: float = 0,
     seed: int = -1,
-    encoder: SpeechEncoder | None = None,
+    encoder: FindEncoder | None = None,
+    is_bf16: bool = False,
 ) -> MakeBatch:
     """Return the function that makes CM-BERT's batches: tokens and the voice over each of them.
 
     tokens: of `token_batches`.  In a training (seed), in a share `drop_text` of the utterances all
     words are replaced by [MASK]: words are learned so fast that the voice would not be listened to.
-    encoder: whose frames are the voice, in place of log-mel.
+    encoder: whose frames are the voice, in place of log-mel.  is_bf16: see audio_batches.
     """
     counts, make_tokens = tokens
     if config["audio"] == "paper":
@@ -265,11 +244,11 @@ def token_voice_batches(
 
         return make_paper_batch
 
-    if encoder is not None:
-        frames = data.cached("frames", {"encoder": config["contents"]}, encoder.frames)
+    if config["audio"] == "encoder":
+        frames = EncoderFrames(data, config, encoder, speaker_norms, is_bf16)
 
         def read_voice(row: int, random: np.random.Generator | None) -> np.ndarray:
-            return frames.read(row)
+            return frames.read(row, random)[1]
     else:
         spectrograms = Spectrograms(data, config, speaker_norms)
 

@@ -212,6 +212,6 @@ def build_audio_network(config: dict, dropout: float = 0.0) -> nn.Module:
     if config["kind"] == "SpeechClassifier":
         from models.speech import SpeechClassifier, build_speech_encoder  # takes seconds
 
-        encoder = build_speech_encoder(config)
-        return SpeechClassifier(encoder.layers, encoder.width, encoder, dropout)
+        encoder = None if config["is_frozen"] else build_speech_encoder(config["speech"])
+        return SpeechClassifier(config["layers"], config["width"], dropout, encoder)
     return ModifiedAlexNet(config["mel"]["bins"], dropout, config["tempos"], config["layers"])

@@ -5,11 +5,12 @@ section 3.3 (masked multimodal attention), as adapted in 2023 to seven emotions.
 Shapes: B utterances, L tokens, D width of the encoder, d audio features per token, P projection.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from models.kobert import build_encoder, mean_of_tokens
-from models.speech import build_speech_encoder
 
 PROJECTION = 30  # the article's common width of text and audio
 MASKED = -10_000.0
@@ -72,7 +73,8 @@ def scale_utterance(projected: Tensor, real: Tensor) -> Tensor:
 class CMBERT(nn.Module):
     """Logits of the emotions from tokens and the voice over each token.
 
-    config: `width` d of what is heard over a token; `scale`, `voice`, `projection` of the
+    config: `width` d of what is heard over a token, of a speech encoder `layers` of it, each with a
+        learned weight; `scale`, `voice`, `projection` of the
         attention; `pooling`.
     pooling: "cls" classifies position 0, as published; where no voice is laid over [CLS] (a zero
         vector, article and default), its similarity in voice to every token is 0, and the voice has
@@ -95,8 +97,9 @@ class CMBERT(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(width, classes)
-        # A frozen speech encoder, which the network does not call: its frames are the voice.
-        self.speech = None
+        self.layer_weights = None
+        if "layers" in config:
+            self.layer_weights = nn.Parameter(torch.zeros(config["layers"]))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, audio: Tensor) -> Tensor:
         """Token ids (B, L), mask (B, L), audio features per token (B, L, d) -> logits (B, C)."""
@@ -107,6 +110,10 @@ class CMBERT(nn.Module):
     ) -> tuple[Tensor, dict]:
         """Return logits (B, C) and the attention maps (B, L, L) behind them."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
+        if self.layer_weights is not None:
+            weights = self.layer_weights.softmax(0) * math.sqrt(len(self.layer_weights))
+            layers = audio.unflatten(-1, (len(weights), -1)) * weights[:, None]
+            audio = layers.flatten(-2)
         attended, maps = self.attention(hidden, audio, attention_mask)
         fused = self.norm(self.dropout(self.dense(attended + hidden)))
         is_cls = self.pooling == "cls"
@@ -116,7 +123,4 @@ class CMBERT(nn.Module):
 
 def build_cmbert(config: dict) -> CMBERT:
     """Build the network of a trained model's configuration, with random weights."""
-    network = CMBERT(build_encoder(config["encoder"]), config)
-    if config["audio"] == "encoder":
-        network.speech = build_speech_encoder(config["speech"])
-    return network
+    return CMBERT(build_encoder(config["encoder"]), config)

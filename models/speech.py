@@ -1,146 +1,301 @@
-"""A pretrained speech encoder (wav2vec 2.0, HuBERT, WavLM ...) and a classifier of its layers.
+"""Pretrained speech encoders of the hub, frozen or trained, and a classifier of their layers.
 
-Layer-weighted sum and mean pooling follow SUPERB (Yang et al., Interspeech 2021).
-Shapes: B clips, S samples (padding included), T frames of 20 ms, D width, K layers, C classes.
+wav2vec 2.0, HuBERT, WavLM, UniSpeech, data2vec-audio, SEW and wav2vec2-conformer read samples,
+w2v-BERT 2.0 filter banks, Whisper (its encoder alone) a log-mel spectrogram.
+Shapes: B clips, S samples (16 kHz), T frames of 20 ms (SEW: 40 ms), K layers, D width, C classes.
 """
 
-import numpy as np
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoFeatureExtractor, AutoModel
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
+)
+from transformers.audio_utils import mel_filter_bank
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from models import ModelError, hide_bars_in_files, read_sizes, unreachable
+from models import ModelError, first_line, hide_bars_in_files, read_sizes, unreachable
+
+SAMPLE_RATE = 16_000
+LONGEST = 30 * SAMPLE_RATE  # samples; a longer clip is encoded in windows, as Whisper has to be
+SHORTEST = SAMPLE_RATE // 10  # samples; a shorter clip is padded with zeros: SEW needs 720
+# Of these padding is masked in every layer, so that a clip is the same in any company. The others
+# take each clip alone: their convolutions over time, or the group norm in front, hear the padding.
+MASKED = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "wav2vec2-bert", "whisper")
+SAMPLES = ("data2vec-audio", "sew", "sew-d", "wav2vec2-conformer", *MASKED[:5])  # what they read
+WHISPER = {"n_fft": 400, "hop": 160, "range": 8.0}  # samples, samples, powers of ten
+LARGE = 200_000_000  # parameters, from which layers are computed again instead of kept in training
+# The linear layers of every family that hold most weights. Attention's are left out: WavLM takes
+# them past any adapter.
+LORA_LAYERS = r".*\.(intermediate_dense|output_dense|fc1|fc2)"
 
 
 class SpeechEncoder(nn.Module):
-    """An encoder of the hub that reads samples; a batch gives what each clip gives alone.
+    """An encoder of the hub: a batch of clips gives what each clip gives alone.
 
-    normalise: whether it wants each clip with mean 0 and variance 1.
+    inputs: what it reads: {"kind": "samples", "normalise": whether a clip has mean 0 and variance
+        1}, {"kind": "whisper"}, or {"kind": "filter banks", "extractor": its settings}.
     """
 
-    def __init__(self, encoder: nn.Module, normalise: bool):
+    def __init__(self, encoder: nn.Module, inputs: dict):
         super().__init__()
+        config = encoder.config
         # Masked frames and dropped layers belong to pretraining; the mixture needs every layer.
-        encoder.config.apply_spec_augment, encoder.config.layerdrop = False, 0.0
+        config.apply_spec_augment, config.layerdrop = False, 0.0
         if getattr(encoder, "masked_spec_embed", None) is not None:
             encoder.masked_spec_embed.requires_grad = False
-        self.encoder, self.normalise = encoder, normalise
-        self.layers, self.width = encoder.config.num_hidden_layers + 1, encoder.config.hidden_size
-        # A group norm in front runs over time: padding would leak in, so clips pass one by one.
-        self.one_by_one = encoder.config.feat_extract_norm == "group"
+        self.encoder, self.inputs = encoder, inputs
+        self.layers, self.width = config.num_hidden_layers + 1, config.hidden_size
+        has_group_norm = getattr(config, "feat_extract_norm", "layer") == "group"
+        self.one_by_one = config.model_type not in MASKED or has_group_norm
+        self.longest = LONGEST
+        if inputs["kind"] == "whisper":
+            encoder.layerdrop = 0.0
+            self.longest = 2 * WHISPER["hop"] * config.max_source_positions
+            self.log_mel = WhisperSpectrogram(config.num_mel_bins)
+        if inputs["kind"] == "filter banks":
+            self.extractor = SeamlessM4TFeatureExtractor(**inputs["extractor"])
 
     def to_json(self) -> dict:
         """Return what `build_speech_encoder` builds it from."""
-        return {"encoder": self.encoder.config.to_dict(), "normalise": self.normalise}
+        return {"encoder": self.encoder.config.to_dict(), "inputs": self.inputs}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
 
     def forward(self, clips: list[Tensor]) -> list[Tensor]:
-        """Return every layer's frames (K, T, D) of each clip (S,) int16."""
-        clips = [self.prepare(clip) for clip in clips]
-        groups = [[clip] for clip in clips] if self.one_by_one else [clips]
-        return [frames for group in groups for frames in self.encode(group)]
+        """Return every layer's frames (K, T, D) of each clip (S,) int16, normalised.
 
-    def encode(self, clips: list[Tensor]) -> list[Tensor]:
-        counts = torch.tensor([len(clip) for clip in clips], device=clips[0].device)
-        samples = nn.utils.rnn.pad_sequence(clips, batch_first=True)
-        mask = torch.arange(samples.shape[1], device=samples.device) < counts[:, None]
-        output = self.encoder(samples, attention_mask=mask.long(), output_hidden_states=True)
-        layers = torch.stack(output.hidden_states, dim=1)
-        frames = self.encoder._get_feat_extract_output_lengths(counts)
-        return [clip[:, :count] for clip, count in zip(layers, frames, strict=True)]
+        Each frame of each layer has mean 0 and variance 1: in some encoders the upper layers are
+        many times larger than the lower.
+        """
+        windows = [clip.tensor_split(math.ceil(len(clip) / self.longest)) for clip in clips]
+        inputs = [self.prepare(window) for clip in windows for window in clip]
+        groups = [[each] for each in inputs] if self.one_by_one else [inputs]
+        layers = iter([layers for group in groups for layers in self.encode(group)])
+        found = [torch.cat([next(layers) for _ in clip], dim=1) for clip in windows]
+        return [functional.layer_norm(each, each.shape[-1:]) for each in found]
 
     def prepare(self, clip: Tensor) -> Tensor:
-        """Return a clip (S,) int16 as float32 in [-1, 1), or with mean 0 and variance 1."""
+        """Return what the encoder reads of a clip (S,) int16: samples (S,) or frames (T, F)."""
         clip = clip.float() / 32_768
-        if self.normalise:
+        clip = functional.pad(clip, (0, max(0, SHORTEST - len(clip))))
+        if self.inputs["kind"] == "whisper":
+            return self.log_mel(clip)
+        if self.inputs["kind"] == "filter banks":
+            found = self.extractor(clip.cpu().numpy(), sampling_rate=SAMPLE_RATE, padding=False)
+            return torch.as_tensor(found["input_features"][0], device=clip.device)
+        if self.inputs["normalise"]:
             clip = (clip - clip.mean()) / torch.sqrt(clip.var(unbiased=False) + 1e-7)
-        return functional.pad(clip, (0, max(0, self.receptive_field() - len(clip))))
+        return clip
 
-    def receptive_field(self) -> int:
-        """Return how many samples the first frame hears, 400 of wav2vec 2.0's."""
-        samples, config = 1, self.encoder.config
-        for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
-            samples = (samples - 1) * stride + kernel
-        return samples
+    def encode(self, inputs: list[Tensor]) -> list[Tensor]:
+        """Return the layers (K, T, D) of what `prepare` returned."""
+        counts = torch.tensor([len(each) for each in inputs], device=inputs[0].device)
+        padded = pad_sequence(inputs, batch_first=True)
+        mask = torch.arange(padded.shape[1], device=padded.device) < counts[:, None]
+        if self.inputs["kind"] == "whisper":
+            layers, counts = self.encode_spectrogram(padded, counts)
+        else:
+            output = self.encoder(padded, attention_mask=mask.long(), output_hidden_states=True)
+            layers, last = list(output.hidden_states), output.last_hidden_state
+            if last.shape == layers[-1].shape:
+                layers[-1] = last  # behind the final norm, which some families have
+            if self.inputs["kind"] == "samples":
+                counts = self.encoder._get_feat_extract_output_lengths(counts)
+        layers = torch.stack(layers, dim=1)
+        if self.one_by_one:
+            return list(layers)
+        return [clip[:, :count] for clip, count in zip(layers, counts.tolist(), strict=True)]
 
-    @torch.inference_mode()
-    def layer_means(self, samples: np.ndarray) -> np.ndarray:
-        """Return every layer's mean over one clip (S,) int16, (K, D) float32."""
-        return self.eval()([self.to_clip(samples)])[0].mean(1).cpu().numpy()
+    def encode_spectrogram(self, frames: Tensor, counts: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return Whisper's layers (B, T / 2, D) of (B, T, F), and how many frames are each clip's.
 
-    @torch.inference_mode()
-    def frames(self, samples: np.ndarray) -> np.ndarray:
-        """Return the mean of the layers of one clip (S,) int16, (T, D) float16.
-
-        The last layer tells what pretraining had to predict, emotion is told best somewhere below:
-        all count alike. For that each is normalised, as the upper ones are many times larger in
-        some encoders.
+        transformers' own forward takes 30 seconds at a time, most of them silence.
         """
-        layers = self.eval()([self.to_clip(samples)])[0]
-        return functional.layer_norm(layers, layers.shape[-1:]).mean(0).half().cpu().numpy()
+        encoder = self.encoder
+        hidden = functional.gelu(encoder.conv1(frames.transpose(1, 2)))
+        own = torch.arange(hidden.shape[2], device=hidden.device) < counts[:, None]
+        hidden = functional.gelu(encoder.conv2(hidden * own[:, None])).transpose(1, 2)
+        hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
+        hidden = functional.dropout(hidden, encoder.dropout, self.training)
+        counts = (counts + 1) // 2
+        own = torch.arange(hidden.shape[1], device=hidden.device) < counts[:, None]
+        mask = torch.zeros_like(own, dtype=hidden.dtype)
+        mask = mask.masked_fill(~own, torch.finfo(hidden.dtype).min)[:, None, None]
+        layers = [hidden]
+        for layer in encoder.layers:
+            layers.append(layer(layers[-1], mask))
+        return [*layers[:-1], encoder.layer_norm(layers[-1])], counts
 
-    def to_clip(self, samples: np.ndarray) -> Tensor:
-        return torch.from_numpy(samples).to(next(self.parameters()).device)
+    def begin_training(self, rank: int) -> None:
+        """Prepare for a training of all weights, or of low-rank adapters beside frozen ones.
+
+        Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.
+        """
+        if sum(parameter.numel() for parameter in self.parameters()) >= LARGE:
+            self.encoder.gradient_checkpointing_enable()
+        if rank:
+            from peft import LoraConfig, inject_adapter_in_model  # here: takes seconds
+
+            options = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LORA_LAYERS)
+            self.encoder.requires_grad_(False)
+            inject_adapter_in_model(options, self.encoder)
+
+    def merge_adapters(self) -> None:
+        """Add what low-rank adapters have learned to the weights beside them."""
+        from peft.tuners.lora import LoraLayer
+
+        for name, module in list(self.encoder.named_modules()):
+            if isinstance(module, LoraLayer):
+                module.merge()
+                parent, _, own = name.rpartition(".")
+                setattr(self.encoder.get_submodule(parent), own, module.get_base_layer())
+
+
+class WhisperSpectrogram(nn.Module):
+    """Whisper's log-mel spectrogram of a clip's own samples: (S,) in [-1, 1) -> (T, bins)."""
+
+    def __init__(self, bins: int):
+        super().__init__()
+        size = WHISPER["n_fft"]
+        filters = mel_filter_bank(
+            size // 2 + 1,
+            bins,
+            0.0,
+            SAMPLE_RATE / 2,
+            SAMPLE_RATE,
+            norm="slaney",
+            mel_scale="slaney",
+        )
+        # The Fourier transform as a convolution: ONNX has no complex numbers.
+        angles = torch.arange(size // 2 + 1)[:, None] * torch.arange(size) % size
+        angles = angles.double() * (2 * math.pi / size)
+        waves = torch.cat([angles.cos(), angles.sin()]) * torch.hann_window(size).double()
+        self.register_buffer("filters", torch.tensor(filters).float(), persistent=False)
+        self.register_buffer("waves", waves[:, None].float(), persistent=False)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        around = WHISPER["n_fft"] // 2
+        padded = functional.pad(clip[None, None], (around, around), mode="reflect")
+        real, imaginary = functional.conv1d(padded, self.waves, stride=WHISPER["hop"])[0].chunk(2)
+        power = (real.square() + imaginary.square())[:, :-1]  # the last frame belongs to nobody
+        levels = (power.T @ self.filters).clamp(min=1e-10).log10()
+        return (torch.maximum(levels, levels.max() - WHISPER["range"]) + 4) / 4
 
 
 def load_speech_encoder(name: str) -> SpeechEncoder:
     """Load a pretrained speech encoder by hub name or folder; ModelError for what is none."""
     hide_bars_in_files()
     try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # of a damaged file each library has its own
+        raise unreachable(name, "speech encoder", error) from None
+    kind = config.model_type
+    if kind not in (*SAMPLES, *MASKED):
+        raise ModelError(
+            f"{name} is a {kind}: give a speech encoder of these kinds: whisper, "
+            f"{', '.join(sorted({*SAMPLES, *MASKED} - {'whisper'}))}. emotion2vec and SenseVoice "
+            "need FunASR: take openai/whisper-small or team-lucid/hubert-base-korean instead"
+        )
+    try:
         encoder, report = AutoModel.from_pretrained(
             name, trust_remote_code=False, output_loading_info=True, dtype=torch.float32
         )
-        extractor = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
-    except Exception as error:  # of a damaged file each library has its own
+    except Exception as error:
         raise unreachable(name, "speech encoder", error) from None
-    if not hasattr(encoder.config, "feat_extract_norm"):
-        raise ModelError(
-            f"{name} is a {encoder.config.model_type}: a speech encoder must read samples, as "
-            "wav2vec2, hubert and wavlm do"
-        )
+    missing = set(report["missing_keys"])
+    if kind == "whisper":
+        encoder = encoder.encoder
+        missing = {name for name in missing if name.startswith("encoder.")}
     # Only pretraining masks frames; its embedding is missing from fine-tuned checkpoints.
-    missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
+    missing = sorted(missing - {"masked_spec_embed"})
     if missing:
         raise ModelError(f"{len(missing)} weights are missing from {name}, the first: {missing[0]}")
-    return SpeechEncoder(encoder, extractor.do_normalize)
+    return SpeechEncoder(encoder, choose_inputs(name, kind))
+
+
+def choose_inputs(name: str, kind: str) -> dict:
+    """Return what an encoder reads, by its preprocessor_config.json or as its family does."""
+    try:
+        extractor = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:
+        family = (
+            SeamlessM4TFeatureExtractor if kind == "wav2vec2-bert" else Wav2Vec2FeatureExtractor
+        )
+        extractor = family()
+        print(f"{name}: no preprocessor_config.json ({first_line(error)[:80]}): {kind}'s default")
+    rate = extractor.sampling_rate
+    if rate != SAMPLE_RATE:
+        raise ModelError(
+            f"{name} reads {rate} samples a second, the recordings have {SAMPLE_RATE}: give another"
+        )
+    if kind == "whisper":
+        return {"kind": "whisper"}
+    if kind == "wav2vec2-bert":
+        names = ("feature_size", "num_mel_bins", "padding_value", "stride")
+        settings = {each: getattr(extractor, each) for each in names}
+        return {"kind": "filter banks", "extractor": settings}
+    return {"kind": "samples", "normalise": extractor.do_normalize}
 
 
 def build_speech_encoder(config: dict) -> SpeechEncoder:
     """Build an encoder with random weights from another's `to_json()`."""
-    return SpeechEncoder(AutoModel.from_config(read_sizes(config["encoder"])), config["normalise"])
+    sizes = read_sizes(config["encoder"])
+    is_whisper = config["inputs"]["kind"] == "whisper"
+    encoder = WhisperEncoder(sizes) if is_whisper else AutoModel.from_config(sizes)
+    return SpeechEncoder(encoder, config["inputs"])
 
 
 class SpeechClassifier(nn.Module):
-    """Logits of the emotions from a speech encoder's layers.
+    """Logits of the emotions from mean and deviation of every layer over the clip.
 
-    The layers' means over the clip are mixed by learned weights and classified. encoder: None where
-    it is frozen, in training: what it makes of each clip is then computed once, and handed in.
+    They come in units of the speaker; every layer has a learned weight, all are laid side by side
+    and classified. encoder: which is trained as well, None for a frozen one, of which each clip's
+    `pooled` is computed once.
     """
 
     def __init__(
         self,
         layers: int,
         width: int,
-        encoder: SpeechEncoder | None,
-        dropout: float = 0.3,
+        dropout: float = 0.5,
+        encoder: SpeechEncoder | None = None,
         classes: int = 7,
     ):
         super().__init__()
         self.encoder = encoder
         self.layer_weights = nn.Parameter(torch.zeros(layers))
-        self.hidden = nn.Linear(width, 256)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(256, classes)
+        self.classifier = nn.Linear(2 * layers * width, classes)
+        if encoder is not None:  # whose frames move: in units of the corpus before the training
+            self.register_buffer("mean", torch.zeros(2, layers, width))
+            self.register_buffer("std", torch.ones(2, layers, width))
 
     def forward(
         self,
         samples: Tensor | None = None,
         sample_counts: Tensor | None = None,
-        layer_means: Tensor | None = None,
+        pooled: Tensor | None = None,
     ) -> Tensor:
-        """samples (B, S) int16, sample_counts (B,), or layer_means (B, K, D) of them -> (B, C)."""
-        if layer_means is None:
+        """samples (B, S) int16, sample_counts (B,), or pooled (B, 2, K, D) of them -> (B, C)."""
+        if pooled is None:
             clips = [clip[:count] for clip, count in zip(samples, sample_counts, strict=True)]
-            layer_means = torch.stack([layers.mean(1) for layers in self.encoder(clips)])
-        mixed = (self.layer_weights.softmax(0)[:, None] * layer_means).sum(1)
-        return self.classifier(self.dropout(torch.relu(self.hidden(mixed))))
+            pooled = torch.stack([pool(layers) for layers in self.encoder(clips)])
+            pooled = (pooled - self.mean) / self.std
+        weights = self.layer_weights.softmax(0) * math.sqrt(len(self.layer_weights))
+        return self.classifier(self.dropout((pooled * weights[:, None]).flatten(1)))
+
+
+def pool(layers: Tensor) -> Tensor:
+    """Return mean and deviation of (K, T, D) over the frames, (2, K, D)."""
+    variance = layers.var(1, unbiased=False)
+    return torch.stack([layers.mean(1), variance.clamp(min=1e-8).sqrt()])

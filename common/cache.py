@@ -1,0 +1,114 @@
+"""What is computed of every recording, once: on the disk, shared by folds, seeds and models.
+
+Shapes: N utterances, S samples, T frames, K columns.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from common.data import Dataset, cut_batches, read_table
+from common.files import (
+    SAMPLE_RATE,
+    hash_json,
+    read_array,
+    take_lock,
+    write_array,
+)
+
+ROWS = 256  # of a file; whoever is stopped goes on behind the last whole one
+BATCH_SAMPLES, BATCH_ROWS = 40 * SAMPLE_RATE, 16  # computed at once
+
+Compute = Callable[[list[np.ndarray]], list[np.ndarray]]  # recordings (S,) -> of each (T, K)
+
+
+class Cached:
+    """Arrays (T, K) of the rows of a dataset; arrays: where they are, or what they are."""
+
+    def __init__(self, arrays: list):
+        self.arrays = arrays
+
+    def read(self, row: int, count: int | None = None) -> np.ndarray:
+        """Return one row's array (T, K), or the first `count` of its T.
+
+        From the disk it is read when it is asked for: of a mapped file, all that was ever touched
+        would count as memory of the process.
+        """
+        if isinstance(self.arrays[row], np.ndarray):
+            return self.arrays[row][:count]
+        path, start, end = self.arrays[row]
+        whole = read_array(path, "the script again", mmap=True)
+        end = end if count is None else start + count
+        offset = whole.offset + start * whole.strides[0]
+        found = np.fromfile(path, whole.dtype, (end - start) * whole.shape[1], offset=offset)
+        return found.reshape(-1, whole.shape[1])
+
+    def read_all(self) -> np.ndarray:
+        """Return the arrays of all rows, one after another, (sum of T, K)."""
+        return np.concatenate([self.read(row) for row in range(len(self.arrays))])
+
+
+def cached(data: Dataset, kind: str, settings: dict, compute: Compute) -> Cached:
+    """Return `compute` of every recording.
+
+    It is kept beside the data, or in the user's own cache where nothing may be written there; of
+    data without a folder, in memory.  All rows of a split are computed, whichever are asked for.
+
+    kind, settings: what is computed.  compute: gets recordings of like length.
+    """
+    if data.folder is None:
+        return Cached(compute_rows(data, np.arange(len(data)), compute))
+    is_ours = os.access(data.folder, os.W_OK)
+    folder = data.folder / "cache" if is_ours else Path.home() / ".cache" / "kemdy"
+    folder = folder / f"{kind}-{hash_json([data.data_hash, settings])[:24]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = np.empty(len(data), object)
+    for split in np.unique(data.table["split"]):
+        whole = replace(data, table=read_table(data.folder / f"{split}.tsv").assign(split=split))
+        lock = take_lock(folder / f"{split}.lock")  # of several processes one computes
+        try:
+            places = compute_split(whole, folder / split, compute)
+        finally:
+            if lock:
+                lock.release()
+        rows = np.flatnonzero(data.table["split"] == split)
+        # By the recording: words and voices of rows may have been shuffled.
+        numbers = pd.Index(whole.first_samples).get_indexer(data.first_samples[rows])
+        for row, number in zip(rows, numbers, strict=True):
+            arrays[row] = places[number]
+    return Cached(arrays.tolist())
+
+
+def compute_split(whole: Dataset, path: Path, compute: Compute) -> list[tuple[Path, int, int]]:
+    """Compute what is missing of a split; return each row's file, and where in it the row is."""
+    places = []
+    title = path.parent.name.rpartition("-")[0]
+    with tqdm(total=len(whole), desc=title, unit=" utt", disable=None, leave=False, delay=1) as bar:
+        for first in range(0, len(whole), ROWS):
+            rows = np.arange(first, min(first + ROWS, len(whole)))
+            part = path.with_name(f"{path.name}-{first}.npy")
+            starts = part.with_suffix(".starts.npy")
+            if not starts.is_file():  # written last
+                arrays = compute_rows(whole, rows, compute)
+                write_array(part, np.concatenate(arrays))
+                write_array(starts, np.cumsum([0, *map(len, arrays)]))
+            borders = read_array(starts, "the script again").tolist()
+            places += [(part, *pair) for pair in zip(borders[:-1], borders[1:], strict=True)]
+            bar.update(len(rows))
+    return places
+
+
+def compute_rows(data: Dataset, rows: np.ndarray, compute: Compute) -> list[np.ndarray]:
+    """Return `compute` of rows, which gets them in batches of like length."""
+    order = rows[np.argsort(data.sample_counts[rows], kind="stable")]
+    found = {}
+    for batch in cut_batches(data.sample_counts[order], BATCH_SAMPLES, BATCH_ROWS):
+        chosen = order[batch]
+        results = compute([data.samples(row) for row in chosen])
+        found.update(zip(chosen.tolist(), results, strict=True))
+    return [found[row] for row in rows.tolist()]
