@@ -14,6 +14,8 @@ from models.kobert import build_encoder, mean_of_tokens
 
 PROJECTION = 30  # the article's common width of text and audio
 MASKED = -10_000.0
+# A speech encoder's frames come in units of what is pooled over a clip, which moves less than they.
+LAYER_SCALE = 0.2
 
 
 class MaskedMultimodalAttention(nn.Module):
@@ -112,7 +114,7 @@ class CMBERT(nn.Module):
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
         if self.layer_weights is not None:
             weights = self.layer_weights.softmax(0) * math.sqrt(len(self.layer_weights))
-            layers = audio.unflatten(-1, (len(weights), -1)) * weights[:, None]
+            layers = audio.unflatten(-1, (len(weights), -1)) * weights[:, None] * LAYER_SCALE
             audio = layers.flatten(-2)
         attended, maps = self.attention(hidden, audio, attention_mask)
         fused = self.norm(self.dropout(self.dense(attended + hidden)))

@@ -79,10 +79,10 @@ class SpeechEncoder(nn.Module):
         """
         windows = [clip.tensor_split(math.ceil(len(clip) / self.longest)) for clip in clips]
         inputs = [self.prepare(window) for clip in windows for window in clip]
-        groups = [[each] for each in inputs] if self.one_by_one else [inputs]
-        layers = iter([layers for group in groups for layers in self.encode(group)])
+        alone = self.one_by_one or len(inputs) == 1
+        layers = iter([*map(self.encode_alone, inputs)] if alone else self.encode(inputs))
         found = [torch.cat([next(layers) for _ in clip], dim=1) for clip in windows]
-        return [functional.layer_norm(each, each.shape[-1:]) for each in found]
+        return [normalise(each) for each in found]
 
     def prepare(self, clip: Tensor) -> Tensor:
         """Return what the encoder reads of a clip (S,) int16: samples (S,) or frames (T, F)."""
@@ -103,38 +103,46 @@ class SpeechEncoder(nn.Module):
         padded = pad_sequence(inputs, batch_first=True)
         mask = torch.arange(padded.shape[1], device=padded.device) < counts[:, None]
         if self.inputs["kind"] == "whisper":
-            layers, counts = self.encode_spectrogram(padded, counts)
+            layers, counts = self.encode_spectrogram(padded, mask), (counts + 1) // 2
         else:
-            output = self.encoder(padded, attention_mask=mask.long(), output_hidden_states=True)
-            layers, last = list(output.hidden_states), output.last_hidden_state
-            if last.shape == layers[-1].shape:
-                layers[-1] = last  # behind the final norm, which some families have
+            layers = self.encode_samples(padded, mask)
             if self.inputs["kind"] == "samples":
                 counts = self.encoder._get_feat_extract_output_lengths(counts)
-        layers = torch.stack(layers, dim=1)
-        if self.one_by_one:
-            return list(layers)
         return [clip[:, :count] for clip, count in zip(layers, counts.tolist(), strict=True)]
 
-    def encode_spectrogram(self, frames: Tensor, counts: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return Whisper's layers (B, T / 2, D) of (B, T, F), and how many frames are each clip's.
+    def encode_alone(self, clip: Tensor) -> Tensor:
+        """Return the layers (K, T, D) of one clip that `prepare` returned, without any mask."""
+        if self.inputs["kind"] == "whisper":
+            return self.encode_spectrogram(clip[None], None)[0]
+        return self.encode_samples(clip[None], None)[0]
 
-        transformers' own forward takes 30 seconds at a time, most of them silence.
+    def encode_samples(self, padded: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the layers (B, K, T, D) of samples (B, S) or filter banks (B, T, F)."""
+        mask = None if mask is None else mask.long()
+        output = self.encoder(padded, attention_mask=mask, output_hidden_states=True)
+        layers, last = list(output.hidden_states), output.last_hidden_state
+        if last.shape == layers[-1].shape:
+            layers[-1] = last  # behind the final norm, which some families have
+        return torch.stack(layers, dim=1)
+
+    def encode_spectrogram(self, frames: Tensor, mask: Tensor | None) -> Tensor:
+        """Return Whisper's layers (B, K, T / 2, D) of spectrograms (B, T, F).
+
+        mask (B, T): which frames are a clip's own. transformers' own forward takes 30 seconds at a
+        time, most of them silence.
         """
-        encoder = self.encoder
+        encoder, attended = self.encoder, None
         hidden = functional.gelu(encoder.conv1(frames.transpose(1, 2)))
-        own = torch.arange(hidden.shape[2], device=hidden.device) < counts[:, None]
-        hidden = functional.gelu(encoder.conv2(hidden * own[:, None])).transpose(1, 2)
+        if mask is not None:
+            hidden = hidden * mask[:, None]
+            ignored = torch.finfo(hidden.dtype).min
+            attended = torch.where(mask[:, None, None, ::2], 0.0, ignored).to(hidden.dtype)
+        hidden = functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
         hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
-        hidden = functional.dropout(hidden, encoder.dropout, self.training)
-        counts = (counts + 1) // 2
-        own = torch.arange(hidden.shape[1], device=hidden.device) < counts[:, None]
-        mask = torch.zeros_like(own, dtype=hidden.dtype)
-        mask = mask.masked_fill(~own, torch.finfo(hidden.dtype).min)[:, None, None]
-        layers = [hidden]
+        layers = [functional.dropout(hidden, encoder.dropout, self.training)]
         for layer in encoder.layers:
-            layers.append(layer(layers[-1], mask))
-        return [*layers[:-1], encoder.layer_norm(layers[-1])], counts
+            layers.append(layer(layers[-1], attended))
+        return torch.stack([*layers[:-1], encoder.layer_norm(layers[-1])], dim=1)
 
     def begin_training(self, rank: int) -> None:
         """Prepare for a training of all weights, or of low-rank adapters beside frozen ones.
@@ -293,6 +301,11 @@ class SpeechClassifier(nn.Module):
             pooled = (pooled - self.mean) / self.std
         weights = self.layer_weights.softmax(0) * math.sqrt(len(self.layer_weights))
         return self.classifier(self.dropout((pooled * weights[:, None]).flatten(1)))
+
+
+def normalise(layers: Tensor) -> Tensor:
+    """Return layers (K, T, D) with mean 0 and variance 1 in each frame of each."""
+    return functional.layer_norm(layers, layers.shape[-1:])
 
 
 def pool(layers: Tensor) -> Tensor:
