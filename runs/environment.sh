@@ -1,8 +1,9 @@
 # Sourced by run_all.sh, test.sh and runs/*.sh: goes to the project's folder, makes .venv if need be,
 # and defines what those scripts share.
 
-# take_corpus "$@": an optional CORPUS (or several, a,b) as first word -> $corpus (absolute), the rest
-# -> ${overrides[@]}, for the scripts of $STAGES: each passes over what only another one knows
+# take_corpus "$@": an optional CORPUS (or several, a,b) as first word -> $corpus (absolute),
+# --speech ENCODER -> $speech, the rest -> ${overrides[@]}, for the scripts of $STAGES: each passes
+# over what only another one knows
 take_corpus() {
   corpus=""
   local folder folders
@@ -11,7 +12,16 @@ take_corpus() {
     for folder in "${folders[@]}"; do corpus+=${corpus:+,}$(cd "$folder" && pwd) || exit 2; done
     shift
   fi
-  overrides=("$@")
+  overrides=() speech=""
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --speech) speech=${2:?--speech needs a value: openai/whisper-base ...}; shift ;;
+      --speech=*) speech=${1#*=} ;;
+      *) overrides+=("$1") ;;
+    esac
+    shift
+  done
+  [ ! -d "$speech" ] || speech=$(cd "$speech" && pwd)
   export STAGES="sample_corpus.py preprocess.py baseline.py text_train.py text_test.py
     audio_train.py audio_test.py run_classifier.py ensemble.py"
 }
@@ -31,7 +41,10 @@ take_parallel() {
 }
 
 # job NAME COMMAND...: a line for side_by_side, with the overrides
-job() { printf '%s' "$1"; shift; printf ' %q' "$@" ${overrides[@]+"${overrides[@]}"}; echo; }
+job() {
+  printf '%s' "$1"; shift
+  printf ' %q' "$@" ${speech:+--speech "$speech"} ${overrides[@]+"${overrides[@]}"}; echo
+}
 
 # side_by_side FOLDER: run the jobs of FOLDER/jobs.txt; after a dry run there is nothing more to do
 side_by_side() {
@@ -60,12 +73,44 @@ find_corpus() {
 # stage SCRIPT [ARGUMENTS]: say what runs, run it with the overrides that it has a setting for
 stage() { echo; echo "== python $*"; python "$@" ${overrides[@]+"${overrides[@]}"}; }
 
-# run_models [ARGUMENTS]: every stage behind preprocess.py, with these arguments where they apply
+# run_models [ARGUMENTS]: every stage behind preprocess.py, with these arguments where they apply;
+# with $speech also a second voice, the speech encoder, and CM-BERT hears its frames
 run_models() {
   local script
-  for script in baseline text_train text_test audio_train audio_test run_classifier ensemble; do
-    stage $script.py "$@"
+  check_speech
+  for script in baseline text_train text_test audio_train audio_test; do stage $script.py "$@"; done
+  if [ -n "$speech" ]; then
+    speech_stage audio_train.py "$@" --name speech --encoder "$speech"
+    speech_stage audio_test.py "$@" --name speech
+  fi
+  stage run_classifier.py "$@" ${speech:+--audio "$speech"}
+  stage ensemble.py "$@"
+}
+
+# check_speech: what only a later stage would meet is said before hours are spent
+check_speech() {
+  [ -z "$speech" ] || python - "$speech" <<'PYTHON'
+import sys
+from models import identify
+
+if not identify(sys.argv[1]):
+    print(f"error: --speech {sys.argv[1]}: no folder here, and the hub has not given it", file=sys.stderr)
+    sys.exit(2)
+PYTHON
+}
+
+# speech_stage SCRIPT [ARGUMENTS]: as stage, without the overrides that are AlexNet's alone
+speech_stage() {
+  local given=(${overrides[@]+"${overrides[@]}"}) overrides=() place=0
+  while [ $place -lt ${#given[@]} ]; do
+    case ${given[place]} in
+      --lr=* | --features=* | --tempos=* | --augment=* | --norm-batches=*) ;;
+      --lr | --features | --tempos | --augment | --norm-batches) place=$((place + 1)) ;;
+      *) overrides+=("${given[place]}") ;;
+    esac
+    place=$((place + 1))
   done
+  stage "$@"
 }
 
 make_environment() {
