@@ -1,7 +1,7 @@
 """Predict the test rows, and the rows held out of training, with the trained text model.
 
-Reads   DATA/*.tsv (preprocess.py), OUTPUTS/text/ (text_train.py)
-Writes  OUTPUTS/text_{truth,pred,output,index}.npy, _rows.tsv, _run.json;
+Reads   DATA/*.tsv (preprocess.py), OUTPUTS/NAME/ (text_train.py)
+Writes  OUTPUTS/NAME_{truth,pred,output,index}.npy, _rows.tsv, _run.json;
         the same under OUTPUTS/heldout/
 
     python text_test.py
@@ -24,6 +24,7 @@ from models.kobert import build_text_network, load_tokenizer
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
 OUTPUTS = "outputs"
+NAME = "text"  # of the model that text_train.py trained
 RESTART = False  # yes: also if an earlier run left all of this
 BATCH_TOKENS = 4096  # padded tokens of a batch; changes the speed, not the result
 BATCH_SIZE = 64
@@ -31,9 +32,9 @@ BATCH_SIZE = 64
 
 
 def main() -> None:
-    stage = begin_test("text_test.py", "text", "text_train.py", settings.read(globals()))
+    stage = begin_test("text_test.py", NAME, "text_train.py", settings.read(globals()))
     if not stage.is_done():
-        write_predictions(stage, "text", "text_train.py", predict_rows, None)
+        write_predictions(stage, NAME, "text_train.py", predict_rows, None)
         stage.publish()
 
 

@@ -1,8 +1,8 @@
 """Train the text model: a pretrained Korean BERT and a classifier of seven emotions.
 
 Reads   DATA/{train,valid}.tsv, manifest.json (preprocess.py) and the checkpoint BERT
-Writes  OUTPUTS/text/: model.safetensors, config.json, history.json, tokenizer files;
-        with FOLDS = K also OUTPUTS/text/fold0 ... fold{K-1}/
+Writes  OUTPUTS/NAME/: model.safetensors, config.json, history.json, tokenizer files;
+        with FOLDS = K also OUTPUTS/NAME/fold0 ... fold{K-1}/
 
     python text_train.py
     python text_train.py --bert skt/kobert-base-v1 --epochs 5 --lr-encoder 5e-5
@@ -52,6 +52,7 @@ from models.kobert import (
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
 OUTPUTS = "outputs"
+NAME = "text"  # of the model: its folder in OUTPUTS; another for a second encoder
 RESTART = False  # yes: neither go on with an unfinished run nor leave alone what is done
 SEED = 1
 PRECISION = "auto"  # auto (bf16 where it is faster: GPU, AMX), bf16, float32
@@ -88,7 +89,7 @@ def main() -> None:
     inputs = {"data": data.data_hash, "bert": identify(BERT)}
     block = settings.read(globals())
     with accelerator.main_process_first():
-        stage = Stage("text_train.py", Path(OUTPUTS) / "text", block, inputs, resumable=True)
+        stage = Stage("text_train.py", Path(OUTPUTS) / NAME, block, inputs, resumable=True)
         is_done = stage.is_done()
     if not is_done:
         tokenizer = load_tokenizer(BERT)
@@ -105,7 +106,7 @@ def train(accelerator: Accelerator, training: Training, tokenizer, stage: Stage)
     lengths, make_tokens = token_batches(fit, tokenizer, config)
     valid_lengths, make_valid_batch = token_batches(training.held_out, tokenizer, config)
     unknown = check_unknown_share(fit.table["text"], tokenizer, BERT)
-    accelerator.print(f"text: {training}; {unknown:.2%} of tokens unknown")
+    accelerator.print(f"{NAME}: {training}; {unknown:.2%} of tokens unknown")
 
     torch.manual_seed(SEED)
     encoder = load_encoder(BERT, POOLING == "pooler")

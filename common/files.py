@@ -193,8 +193,9 @@ class Stage:
     """One run of a script in a folder: `is_done`, or write to `unfinished` and `publish`.
 
     settings: the script's block.  inputs: what it reads -> a hash; a setting of the same name is
-    compared by that hash.  resumable: whether the stage goes on with what an unfinished run of the
-    same settings and inputs left, and refuses that of another; otherwise it begins anew.
+    compared by that hash.  resumable: whether the stage has the folder to itself, goes on with what
+    an unfinished run of the same settings and inputs left, and refuses that of another; otherwise
+    it begins anew.  name: of the record, by default the script's.
     Of several processes the first one alone writes.
     """
 
@@ -215,6 +216,9 @@ class Stage:
         self.made_of = json.loads(json.dumps({"settings": compared, "inputs": inputs}))
         self.restart, self.resumable = settings["restart"], resumable
         self.is_main = os.environ.get("RANK", "0") == "0"
+        others = (folder / RECORDS).glob("*.json") if resumable else ()
+        for other in [path.stem for path in others if path != self.record]:
+            raise UserError(f"{folder} has what {other}.py has made: give another --name")
         if self.is_main:
             hold(folder / RECORDS / f"{name}.lock", folder)
             if self.restart:

@@ -68,6 +68,15 @@ def like(pattern: str, allowed: str) -> Rule:
     return Rule(str, allowed, lambda value: bool(re.fullmatch(pattern, value, re.DOTALL)))
 
 
+def model_name(other: str) -> Rule:
+    """Return the rule of a model's name, which no other part of the results has."""
+    taken = rf"{other}|cmbert|heldout|records|speakers|plots|encoder|fold\d+"
+    return like(
+        rf"(?!({taken}|(baseline|ensemble|unfinished).*)$)\w[\w-]*",
+        f"a name of letters, digits, _ and - other than those of other results ({other} ...)",
+    )
+
+
 YES_OR_NO = Rule(bool, "yes or no (in the block True or False)")
 TEXT = Rule(str, "text in quotation marks")
 PLACE = like(r".*\S.*", "a path, or a name on the hub where one may be")
@@ -126,10 +135,8 @@ NAMES = {
     words("values", "weights"): "voice",
     words("utterance", "batch"): "scale",
     words("linear", "cosine"): "schedule",
-    like(
-        r"(?!(text|cmbert|heldout|records|speakers|fold\d+|(baseline|ensemble|unfinished).*)$)\w[\w-]*",
-        "a name of letters, digits, _ and - that no other part of the results has",
-    ): "name",
+    model_name("audio"): "text_train.name text_test.name",
+    model_name("text"): "audio_train.name audio_test.name",
     checkpoint("alexnet"): "encoder",
     checkpoint("aligned", "paper"): "audio",
     like(SESSIONS, 'sessions such as "17-20" or "1,3,5-7", or nothing'): "test_sessions",

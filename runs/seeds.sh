@@ -14,7 +14,7 @@ find_corpus
 
 stage preprocess.py --corpus "$corpus" --data data/seeds --outputs outputs/seeds
 for seed in $(seq "$seeds"); do
-  job seed$seed runs/models.sh --data data/seeds --outputs outputs/seeds/seed$seed --seed $seed
+  job seed$seed ${MODELS:-runs/models.sh} --data data/seeds --outputs outputs/seeds/seed$seed --seed $seed
 done > outputs/seeds/jobs.txt
 side_by_side outputs/seeds
 python -m runs.summarise --runs 'outputs/seeds/seed*/ensemble.json' --out outputs/seeds
