@@ -26,7 +26,7 @@ from common.checkpoint import Checkpoint, save_frozen, save_model, unfinished_tr
 from common.data import Dataset, Training, cut_batches, load_data
 from common.features import Mel, Paper
 from common.files import SAMPLE_RATE, Stage, UserError
-from common.speakers import SPEAKER_NORMS, VALID_NORM, SpeakerNorm
+from common.speakers import FIXED, PRIOR_CLIPS, SPEAKER_NORMS, VALID_NORM, SpeakerNorm
 from common.training import (
     SoftCrossEntropy,
     autocast,
@@ -118,33 +118,43 @@ def choose_network(fit: Dataset) -> dict:
 
 def choose_head(fit: Dataset, encoder: SpeechEncoder, contents: str) -> dict:
     """Return the configuration of a classifier over a speech encoder."""
-    if LORA_RANK and not LR_ENCODER:
-        raise UserError("LORA_RANK: give LR_ENCODER as well, such as --lr-encoder 1e-4")
     config = {
         "kind": "SpeechClassifier",
-        "is_frozen": not LR_ENCODER,
         "contents": contents,
         "layers": encoder.layers,
         "width": encoder.width,
         "speech": encoder.to_json(),
     }
     frames = EncoderFrames(fit, config, lambda: encoder, is_bf16=uses_bf16(PRECISION))
-    # A trained encoder's frames move: they stay in units of the corpus, whoever speaks.
-    name = "speaker_norm" if config["is_frozen"] else "corpus_norm"
-    return config | {name: frames.fit_norm()}
+    return config | {"speaker_norm": frames.fit_norm(FIXED if LR_ENCODER else PRIOR_CLIPS)}
 
 
 def build_head(encoder: SpeechEncoder, config: dict) -> SpeechClassifier:
-    """Build the classifier, and prepare a frozen encoder or one that is trained with it."""
-    if config["is_frozen"]:
+    """Build the classifier, with the encoder if that is trained as well."""
+    if LORA_RANK and not LR_ENCODER:
+        raise UserError("LORA_RANK: give LR_ENCODER as well, such as --lr-encoder 1e-4")
+    if not LR_ENCODER:
         encoder.requires_grad_(False)
         return SpeechClassifier(encoder.layers, encoder.width, DROPOUT)
     encoder.begin_training(LORA_RANK)
-    network = SpeechClassifier(encoder.layers, encoder.width, DROPOUT, encoder)
-    norm = config["corpus_norm"]
-    network.mean.copy_(torch.tensor(norm["mean"]).view_as(network.mean))
-    network.std.copy_(torch.tensor(norm["variance"]).sqrt().view_as(network.std))
-    return network
+    mean, std = SpeakerNorm.from_json(config["speaker_norm"]).of_corpus()
+    return SpeechClassifier(encoder.layers, encoder.width, DROPOUT, encoder, mean, std)
+
+
+def save_encoder(
+    encoder: SpeechEncoder, network: SpeechClassifier, run: Checkpoint, stage: Stage
+) -> str:
+    """Write a speech encoder beside the classifier; return what tells its contents.
+
+    A frozen one is written once for all folds. One that was trained is as good as frozen now.
+    """
+    if not LR_ENCODER:
+        save_frozen(encoder, run, stage.unfinished)
+        return stage.made_of["inputs"]["encoder"]
+    if LORA_RANK:
+        encoder.merge_adapters()
+    network.encoder = None
+    return save_frozen(encoder, run, run.training.folder)
 
 
 def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
@@ -163,9 +173,9 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     optimizer = torch.optim.AdamW(groups, betas=(0.9, BETA2), fused=True)
     model, optimizer = accelerator.prepare(network, optimizer)
     loss_function = SoftCrossEntropy(accelerator, fit.targets, CLASS_WEIGHTS, LABEL_SMOOTHING)
-    is_bf16 = uses_bf16(PRECISION)
+    frozen = None if LR_ENCODER else lambda: encoder
     make_batch = audio_batches(
-        fit, config, SPEAKER_NORMS, AUGMENT, SEED, lambda: encoder, is_bf16=is_bf16
+        fit, config, SPEAKER_NORMS, AUGMENT, SEED, frozen, uses_bf16(PRECISION)
     )
     seconds = BATCH_SECONDS * SAMPLE_RATE
     plan = [
@@ -175,9 +185,7 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
         for epoch in range(EPOCHS)
     ]
     steps = sum(map(len, plan))
-    make_valid_batch = audio_batches(
-        training.held_out, config, [VALID_NORM], encoder=lambda: encoder
-    )
+    make_valid_batch = audio_batches(training.held_out, config, [VALID_NORM], encoder=frozen)
     valid_plan = cut_batches(training.held_out.sample_counts, seconds, BATCH_SIZE, 0)
 
     run = Checkpoint(training, stage.made_of, accelerator, network, optimizer, SAVE_MINUTES)
@@ -197,10 +205,8 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
         recompute_batch_norm(network, (to_device(batch, accelerator.device) for batch in some))
         run.end_epoch(evaluate(accelerator, network, training, valid_plan, make_valid_batch))
     run.take_best()
-    if LORA_RANK and encoder:
-        encoder.merge_adapters()
-    if encoder and config["is_frozen"]:
-        save_frozen(encoder, run, stage)
+    if encoder:
+        config["contents"] = save_encoder(encoder, network, run, stage)
     save_model(run, stage, config, {})
 
 

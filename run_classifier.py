@@ -244,7 +244,7 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
         run.end_epoch(evaluate(accelerator, network, training, valid_plan, make_valid_batch))
     run.take_best()
     if speech:
-        save_frozen(speech, run, stage)
+        save_frozen(speech, run, stage.unfinished)
     save_model(run, stage, config, tokenizer.files())
 
 

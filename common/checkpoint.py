@@ -25,6 +25,7 @@ from common.files import (
     describe_machine,
     naming,
     read_json,
+    sha256,
     unwritable,
     write_atomically,
     write_bytes,
@@ -311,10 +312,12 @@ def load_weights(
     return network
 
 
-def save_frozen(encoder: nn.Module, run: Checkpoint, stage: Stage) -> None:
-    """Write a frozen speech encoder, once for all trainings of a stage."""
-    if run.accelerator.is_main_process:
-        write_weights(encoder, stage.unfinished / ENCODER)
+def save_frozen(encoder: nn.Module, run: Checkpoint, folder: Path) -> str:
+    """Write a speech encoder that is frozen from now on; return the hash of its weights."""
+    if not run.accelerator.is_main_process:
+        return ""
+    write_weights(encoder, folder / ENCODER)
+    return sha256(folder / ENCODER)
 
 
 def load_frozen(config: dict, folder: Path, script: str, device: torch.device) -> nn.Module:

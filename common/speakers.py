@@ -27,6 +27,7 @@ SPEAKER_NORMS = ("utterance", "past", "all")
 VALID_NORM = "past"  # what a system in a conversation has: by it the epoch is chosen
 PRIOR_CLIPS = 10  # utterances that the training corpus counts as
 STD_FLOOR = 0.1  # a column that hardly moves is not blown up
+FIXED = 10**9  # so many that nothing of the speaker counts
 SUMMED = 16  # turns of a speaker
 
 
@@ -78,12 +79,17 @@ class SpeakerNorm:
     std_floor: float = STD_FLOOR
 
     @classmethod
-    def fit(cls, stats: Iterable[np.ndarray], std_floor: float = STD_FLOOR) -> SpeakerNorm:
+    def fit(
+        cls,
+        stats: Iterable[np.ndarray],
+        prior_clips: float = PRIOR_CLIPS,
+        std_floor: float = STD_FLOOR,
+    ) -> SpeakerNorm:
         """Take mean and variance from the statistics (K,) of the rows to learn from."""
         total = sum(stats)
         mean, squares = np.split(total[2:] / total[1], 2)
         variance = np.maximum(squares - np.square(mean), 0)  # but for rounding
-        return cls(mean, variance, std_floor=std_floor)
+        return cls(mean, variance, prior_clips, std_floor)
 
     def mean_and_std(self, stats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation (N, F) float32 by the statistics (N, K) so far.
@@ -100,6 +106,10 @@ class SpeakerNorm:
         variance = weight * own_variance + (1 - weight) * self.variance + between
         std = np.maximum(np.sqrt(variance), self.std_floor)
         return mean.astype(np.float32), std.astype(np.float32)
+
+    def of_corpus(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation (F,) float32 of the training corpus itself."""
+        return self.mean_and_std(np.concatenate([[0, 1], self.mean, self.mean]))
 
     def to_json(self) -> dict:
         return {

@@ -27,7 +27,7 @@ from common.features import (
     paper_spectrogram,
     stretch,
 )
-from common.speakers import SpeakerNorm, SpeakerStats, clip_stats
+from common.speakers import PRIOR_CLIPS, SpeakerNorm, SpeakerStats, clip_stats
 
 if TYPE_CHECKING:  # else importing this would take torch
     from models.speech import SpeechEncoder
@@ -86,10 +86,10 @@ class EncoderFrames:
         """Return each row's own statistics, (n, K)."""
         return np.stack([clip_stats(self.cached.read(row, 2).reshape(1, -1)) for row in rows])
 
-    def fit_norm(self) -> dict:
+    def fit_norm(self, prior_clips: float = PRIOR_CLIPS) -> dict:
         """Return the configuration of the normalisation that is fitted to all rows."""
         stats = (self.own_stats([row])[0] for row in range(len(self.cached.arrays)))
-        return SpeakerNorm.fit(stats, POOLED_FLOOR).to_json()
+        return SpeakerNorm.fit(stats, prior_clips, POOLED_FLOOR).to_json()
 
     def read(
         self, row: int, random: np.random.Generator | None = None, count: int | None = None
@@ -177,15 +177,15 @@ def audio_batches(
     """Return the function that makes an audio network's batches; config: the network's.
 
     speaker_norms: one of them is drawn for each clip.  seed: of a training, in which clips stand at
-    one tempo and are augmented with a strength; -1: to evaluate.  encoder: the frozen one.
-    is_bf16: whether it encodes in bf16.
+    one tempo and are augmented with a strength; -1: to evaluate.  encoder: a frozen one, None while
+    it is trained.  is_bf16: whether it encodes in bf16.
     """
     if config["kind"] == "PaperAlexNet":
         paper = Paper(**config["paper"])
         return lambda rows, step=0: frame_batch(
             [paper_spectrogram(data.samples(row), paper).transpose(1, 0, 2) for row in rows]
         )
-    if config["kind"] == "SpeechClassifier" and not config["is_frozen"]:
+    if config["kind"] == "SpeechClassifier" and encoder is None:
         return lambda rows, step=0: sample_batch([data.samples(row) for row in rows])
     if config["kind"] == "SpeechClassifier":
         frames = EncoderFrames(data, config, encoder, speaker_norms, is_bf16)

@@ -210,8 +210,7 @@ def build_audio_network(config: dict, dropout: float = 0.0) -> nn.Module:
     if config["kind"] == "PaperAlexNet":
         return PaperAlexNet(dropout, config["layers"])
     if config["kind"] == "SpeechClassifier":
-        from models.speech import SpeechClassifier, build_speech_encoder  # takes seconds
+        from models.speech import SpeechClassifier  # takes seconds
 
-        encoder = None if config["is_frozen"] else build_speech_encoder(config["speech"])
-        return SpeechClassifier(config["layers"], config["width"], dropout, encoder)
+        return SpeechClassifier(config["layers"], config["width"], dropout)
     return ModifiedAlexNet(config["mel"]["bins"], dropout, config["tempos"], config["layers"])

@@ -6,6 +6,8 @@ Shapes: B clips, S samples (16 kHz), T frames of 20 ms (SEW: 40 ms), K layers, D
 """
 
 import math
+import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,9 @@ from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from models import ModelError, first_line, hide_bars_in_files, read_sizes, unreachable
+
+# WavLM's own masks, which it hands to torch.
+warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
 
 SAMPLE_RATE = 16_000
 LONGEST = 30 * SAMPLE_RATE  # samples; a longer clip is encoded in windows, as Whisper has to be
@@ -267,8 +272,8 @@ class SpeechClassifier(nn.Module):
     """Logits of the emotions from mean and deviation of every layer over the clip.
 
     They come in units of the speaker; every layer has a learned weight, all are laid side by side
-    and classified. encoder: which is trained as well, None for a frozen one, of which each clip's
-    `pooled` is computed once.
+    and classified. encoder: which is trained as well, with mean and std (2 K D,) of its training
+    corpus for units; None for a frozen one, of which each clip's `pooled` is computed once.
     """
 
     def __init__(
@@ -277,16 +282,17 @@ class SpeechClassifier(nn.Module):
         width: int,
         dropout: float = 0.5,
         encoder: SpeechEncoder | None = None,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
         classes: int = 7,
     ):
         super().__init__()
         self.encoder = encoder
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("std", torch.tensor(std), persistent=False)
         self.layer_weights = nn.Parameter(torch.zeros(layers))
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(2 * layers * width, classes)
-        if encoder is not None:  # whose frames move: in units of the corpus before the training
-            self.register_buffer("mean", torch.zeros(2, layers, width))
-            self.register_buffer("std", torch.ones(2, layers, width))
 
     def forward(
         self,
@@ -298,7 +304,7 @@ class SpeechClassifier(nn.Module):
         if pooled is None:
             clips = [clip[:count] for clip, count in zip(samples, sample_counts, strict=True)]
             pooled = torch.stack([pool(layers) for layers in self.encoder(clips)])
-            pooled = (pooled - self.mean) / self.std
+            pooled = (pooled - self.mean.view_as(pooled[0])) / self.std.view_as(pooled[0])
         weights = self.layer_weights.softmax(0) * math.sqrt(len(self.layer_weights))
         return self.classifier(self.dropout((pooled * weights[:, None]).flatten(1)))
 

@@ -32,8 +32,8 @@ if [ "${1-}" = one-seed ]; then
   stage audio_train.py
   stage audio_test.py
   for voice in hubert=team-lucid/hubert-base-korean whisper=openai/whisper-small; do
-    stage audio_train.py --name ${voice%=*} --encoder ${voice#*=}
-    stage audio_test.py --name ${voice%=*}
+    speech_stage audio_train.py --name ${voice%=*} --encoder ${voice#*=}
+    speech_stage audio_test.py --name ${voice%=*}
   done
   stage run_classifier.py --bert skt/kobert-base-v1 --audio openai/whisper-small \
     --lr-encoder 2e-5 --lr-head 1e-3
