@@ -127,7 +127,9 @@ NAMES = {
     words("utterance", "batch"): "scale",
     words("linear", "cosine"): "schedule",
     like(
-        r"(?!(text|cmbert|heldout|records|speakers|fold\d+|(baseline|ensemble|unfinished).*)$)\w[\w-]*",
+        r"(?!(text|cmbert|heldout|records|speakers|plots|corpus|encoder|paper|seeds|folds|fold\d+|"
+        r"majority|soft|weighted_soft|hard|stacking|(dialogue|baseline|ensemble|unfinished).*)$)"
+        r"\w[\w-]*",
         "a name of letters, digits, _ and - that no other part of the results has",
     ): "name",
     checkpoint("alexnet"): "encoder",
