@@ -151,7 +151,8 @@ def fuse(
     if has_context:
         reading = dialogue.read_fold(fold, chosen.cross_validated, values["stacking"], train_turns)
         values |= {f"dialogue_{kind}": read for kind, read in reading.probabilities.items()}
-    inputs = {model: INPUTS.get(model, "text+audio") for model in test.models}
+    said = {model: run.get("input", "text+audio") for model, run in test.runs.items()}
+    inputs = {model: INPUTS.get(model, said[model]) for model in test.models}
     notes = notes | {"fitted_on": fold.fitted_on}
     fusion = choice.fit_fusion(rows, chosen.winner, inputs, reading, **notes)
     learned = {

@@ -38,7 +38,7 @@ from tqdm import tqdm
 
 from common.files import UserError, unwritable
 from predicting import Answer, History, Recording, load_run, predict, recordings
-from predicting.answers import COLUMNS, MODELS, as_dict, as_line, as_row, one_line
+from predicting.answers import as_dict, as_line, as_row, list_columns, one_line
 from predicting.recordings import Refuse
 from predicting.speakers import load_voice, save_voice
 
@@ -90,8 +90,8 @@ def answer_all() -> None:
     if not files and not enrolled:
         sys.exit(2)
     run = load_run(MODEL, ONNX)
-    if missing := [model for model in MODELS if model not in run.models]:
-        note(f"{MODEL} has no {' and no '.join(missing)} model: the fusion of the others")
+    for remark in run.remarks:
+        note(one_line(remark))
     if run.config["synthetic"]:
         note(run.config["synthetic"])
     transcribe = None
@@ -108,7 +108,8 @@ def answer_all() -> None:
             count += 1
     if ENROL and not count:  # what was kept of the voice stays
         sys.exit(2)
-    count += write(show_progress(predict(run, files, history, transcribe, refuse), len(files)))
+    answers = show_progress(predict(run, files, history, transcribe, refuse), len(files))
+    count += write(answers, list_columns(run.models))
     if not count:
         sys.exit(2)
     if SPEAKER:
@@ -126,7 +127,10 @@ def export_run() -> None:
         raise UserError("--export takes --model alone")
     from extras.export.export import export  # here: onnx takes seconds
 
-    without = export(load_run(MODEL), EXPORT)
+    run = load_run(MODEL)
+    for remark in run.remarks:
+        note(one_line(remark))
+    without = export(run, EXPORT)
     graphs = f" (no ONNX graph of {', '.join(without)})" if without else ""
     print(f"wrote {EXPORT}{graphs}: look at {EXPORT}/README.md")
 
@@ -161,8 +165,10 @@ def show_progress(answers: Iterator[Answer], total: int) -> Iterator[Answer]:
     yield from tqdm(answers, total=total, unit=" utt", disable=True if seen else None, delay=1)
 
 
-def write(answers: Iterator[Answer]) -> int:
+def write(answers: Iterator[Answer], columns: tuple[str, ...]) -> int:
     """Print the answers one by one, or write them to the table TSV; return how many.
+
+    columns: of the table.
 
     Until a table is whole it stands under another name, row by row: whatever ends this program,
     what was answered is kept there.
@@ -172,13 +178,13 @@ def write(answers: Iterator[Answer]) -> int:
         return 0
     answers = chain([first], answers)
     if TSV in ("", "-"):
-        return print_lines(answers, sys.stdout)
+        return print_lines(answers, columns, sys.stdout)
     path = Path(TSV)
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "w", encoding="utf-8-sig", newline="\n") as stream:  # as spreadsheets ask
-            count = print_lines(answers, stream)
+            count = print_lines(answers, columns, stream)
             os.fsync(stream.fileno())
         part.replace(path)
     except OSError as error:
@@ -190,17 +196,17 @@ def write(answers: Iterator[Answer]) -> int:
     return count
 
 
-def print_lines(answers: Iterator[Answer], stream: TextIO) -> int:
+def print_lines(answers: Iterator[Answer], columns: tuple[str, ...], stream: TextIO) -> int:
     """Print an answer a line, in the form that is asked for; return how many."""
     if TSV:
-        print("\t".join(COLUMNS), file=stream)
+        print("\t".join(columns), file=stream)
     count = 0
     for answer in answers:
         count += 1
         if JSON:
             line = json.dumps(as_dict(answer), ensure_ascii=False)
         else:
-            line = as_row(answer) if TSV else as_line(answer)
+            line = as_row(answer, columns) if TSV else as_line(answer)
         print(line, file=stream, flush=True)
     return count
 

@@ -278,6 +278,7 @@ def save_model(run: Checkpoint, stage: Stage, network: dict, files: dict[str, by
     for name, content in files.items():
         write_bytes(folder / name, content)
     config = {
+        "script": stage.script,
         "network": network,
         "settings": {k: v for k, v in stage.settings.items() if k not in PASSED_OVER},
         "inputs": stage.made_of["inputs"],

@@ -220,7 +220,7 @@ class Stage:
         for other in [path.stem for path in others if path != self.record]:
             raise UserError(f"{folder} has what {other}.py has made: give another --name")
         if self.is_main:
-            hold(folder / RECORDS / f"{name}.lock", folder)
+            hold(folder / RECORDS / f"{name}.lock", folder, script)
             if self.restart:
                 shutil.rmtree(self.unfinished, ignore_errors=True)
             elif (self.unfinished / RECORD).is_file():  # killed while it was published
@@ -297,7 +297,7 @@ class Stage:
         shutil.rmtree(self.unfinished)
 
 
-def hold(path: Path, folder: Path) -> None:
+def hold(path: Path, folder: Path, script: str) -> None:
     """Keep other runs from a place until the process ends, however it ends, or lets go."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -306,7 +306,7 @@ def hold(path: Path, folder: Path) -> None:
             HELD[path] = lock
     except TimeoutError:
         raise UserError(
-            f"{folder}: another run of {path.stem}.py is writing there: wait until it ends, or "
+            f"{folder}: another run of {script} is writing there: wait until it ends, or "
             "give another --outputs"
         ) from None
     except OSError as error:
@@ -382,9 +382,12 @@ def find_damage(record: Path) -> str:
     return ""
 
 
-def check_whole(folder: Path, script: str) -> str:
-    """Refuse results of a script that are not as on record; return one hash of them all."""
-    record = folder / RECORDS / f"{Path(script).stem}.json"
+def check_whole(folder: Path, script: str, record: str = "") -> str:
+    """Refuse results of a script that are not as on record; return one hash of them all.
+
+    script: as it is started.  record: the record's name, where it is not the script's.
+    """
+    record = folder / RECORDS / f"{record or Path(script).stem}.json"
     damage = find_damage(record)
     if damage:
         raise UserError(f"{damage} since {script} wrote it: run {script} again")

@@ -70,9 +70,11 @@ def like(pattern: str, allowed: str) -> Rule:
 
 def model_name(other: str) -> Rule:
     """Return the rule of a model's name, which no other part of the results has."""
-    taken = rf"{other}|cmbert|heldout|records|speakers|plots|encoder|fold\d+"
+    taken = f"{other}|cmbert|heldout|records|speakers|plots|corpus|encoder|paper|seeds|folds|"
+    taken += r"fold\d+|majority|soft|weighted_soft|hard|stacking|"
+    taken += "(dialogue|baseline|ensemble|unfinished).*"
     return like(
-        rf"(?!({taken}|(baseline|ensemble|unfinished).*)$)\w[\w-]*",
+        rf"(?!({taken})$)\w[\w-]*",
         f"a name of letters, digits, _ and - other than those of other results ({other} ...)",
     )
 

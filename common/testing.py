@@ -24,8 +24,9 @@ from common.files import (
     write_json,
     write_text,
 )
+from common.speakers import FIXED
 from fusion.metrics import choose_groups, measure, with_interval
-from fusion.outputs import FACTS, HELD_OUT, check_arrays
+from fusion.outputs import FACTS, HELD_OUT, INPUTS, check_arrays, command
 
 # rows, folder of the model that predicts them, title -> logits (N, 7)
 PredictRows = Callable[[Dataset, Path, str], np.ndarray]
@@ -33,11 +34,11 @@ PredictRows = Callable[[Dataset, Path, str], np.ndarray]
 
 def begin_test(script: str, name: str, train_script: str, settings: dict) -> Stage:
     """Return the stage that tests the model in OUTPUTS/{name}, which train_script trained."""
-    outputs = Path(settings["outputs"])
-    read_config(outputs / name, train_script)
+    outputs, trained_by = Path(settings["outputs"]), command(train_script, name)
+    read_config(outputs / name, trained_by)
     inputs = {
         "data": read_data_hash(settings["data"]),
-        "model": check_whole(outputs / name, train_script),
+        "model": check_whole(outputs / name, trained_by),
     }
     # Of several models that one script tests, each has a record of its own.
     record = f"{name}_test" if script.endswith("_test.py") else ""
@@ -53,6 +54,7 @@ def write_predictions(
     speaker; None for a model of text.
     """
     folder, data = stage.folder / name, stage.settings["data"]
+    train_script = command(train_script, name)
     config = read_config(folder, train_script)
     test, others = load_data(data, "test"), load_data(data, "train", "valid")
     if config["data_hash"] != test.data_hash:
@@ -60,7 +62,10 @@ def write_predictions(
             f"{folder} was trained on other preprocessed data: run {train_script} again"
         )
     run = {key: config[key] for key in ("data_hash", "synthetic", "settings", "environment")}
-    has_norm = "speaker_norm" in config["network"]
+    run["script"] = stage.script
+    run["input"] = INPUTS.get(stage.script.removesuffix("_test.py"), "text+audio")
+    norm = config["network"].get("speaker_norm")
+    has_norm = norm is not None and norm["prior_clips"] < FIXED
     run["speaker_norm"] = speaker_norm and (speaker_norm if has_norm else "utterance")
     logits = predict_rows(test, folder, f"test {name}")
     write_rows_of(stage.unfinished, name, "test", test, logits, run)
@@ -88,12 +93,12 @@ def write_rows_of(
     facts = [fact for fact in FACTS if fact in data.table]
     facts += [f"votes_{label}" for label in LABELS]
     arrays = {"truth": data.labels, "pred": pred, "output": logits, "index": data.ids}
+    write_json(folder / f"{name}_run.json", run)  # first: refusals name the script that it says
     check_arrays(folder, name, arrays)
     for kind_of_file, array in arrays.items():
         write_array(folder / f"{name}_{kind_of_file}.npy", array)
     rows = data.table[facts].to_csv(sep="\t", index=False, lineterminator="\n", quoting=3)
     write_text(folder / f"{name}_rows.tsv", rows)
-    write_json(folder / f"{name}_run.json", run)
     norm = f", SPEAKER_NORM {run['speaker_norm']}" if run["speaker_norm"] else ""
     show_scores(f"{kind}: {data}{norm}", data, logits)
 

@@ -23,7 +23,7 @@ from common.files import (
     read_json,
     sha256,
 )
-from fusion.outputs import BASELINES, HELD_OUT, script_of
+from fusion.outputs import BASELINES, HELD_OUT, SCRIPTS, script_of
 from fusion.predictions import Predictions, find_models
 
 SPLITS = ("train", "valid", "test")
@@ -115,8 +115,9 @@ def identify(folders: list[Path], data: str) -> dict[str, str]:
     A file that has changed since its script wrote it is refused.
     """
     for folder in folders:
-        for script in {script_of(name) for name in (*find_models(folder), *BASELINES)}:
-            check_whole(folder, script)
+        for name in (*find_models(folder), *BASELINES):
+            record = Path(SCRIPTS.get(name, f"{name}_test.py")).stem
+            check_whole(folder, script_of(folder, name), record)
     places = [place for folder in folders for place in (folder, folder / HELD_OUT)]
     kinds = {
         "predictions": (places, PREDICTIONS),

@@ -2,23 +2,23 @@
 
 For each model `{name}_truth.npy` (int64, N), `{name}_pred.npy` (int64, N), `{name}_output.npy`
 (float32 logits, N x 7), `{name}_index.npy` (segment IDs, N), `{name}_rows.tsv` (FACTS of the rows)
-and `{name}_run.json` (data_hash, synthetic, speaker_norm, settings ...). The last three may
-be missing, for all models alike. Rows are counted from 0.
+and `{name}_run.json` (data_hash, synthetic, speaker_norm, script, input, settings ...). The last
+three may be missing, for all models alike. Rows are counted from 0.
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from common.files import LABELS, UserError
+from common.files import LABELS, UserError, read_json
 
 HELD_OUT = "heldout"  # folder below OUTPUTS: rows that the model was not trained on
 BASELINES = ("baseline_text", "baseline_audio", "baseline_both")
-# Who writes a model's files, and what the model needs of an utterance; others:
-# {name}_test.py, words and voice.
-SCRIPTS = {"text": "text_test.py", "audio": "audio_test.py", "cmbert": "run_classifier.py"}
-SCRIPTS |= dict.fromkeys(BASELINES, "baseline.py")
+SCRIPTS = {"cmbert": "run_classifier.py"} | dict.fromkeys(BASELINES, "baseline.py")
+# What a model needs of an utterance; of others {name}_run.json says it, or they need both.
 INPUTS = {"text": "text", "audio": "audio", "cmbert": "text+audio"}
 
 # Of the table of preprocess.py. dialogue_number, turn: the place in the order of time of the
@@ -38,11 +38,11 @@ def check_arrays(folder: Path, model: str, arrays: dict) -> None:
         if array.shape != shape or count == 0 or not is_kind:
             raise UserError(
                 f"{folder / f'{model}_{name}.npy'}: {array.dtype} of shape {array.shape}, where "
-                f"{shape} is expected from {model}_output.npy{again(model)}"
+                f"{shape} is expected from {model}_output.npy{again(folder, model)}"
             )
 
     def check(name: str, wrong: np.ndarray, message: str) -> None:
-        refuse(folder / f"{model}_{name}.npy", wrong, message + again(model), ids)
+        refuse(folder / f"{model}_{name}.npy", wrong, message + again(folder, model), ids)
 
     check("output", ~np.isfinite(output).all(axis=1), "not a finite number")
     for name in ("truth", "pred"):
@@ -62,10 +62,34 @@ def refuse(path: Path, wrong: np.ndarray, message: str, ids: np.ndarray | None) 
         raise UserError(f"{path}, row {row}{segment}: {message}")
 
 
-def script_of(model: str) -> str:
-    """Return the script that writes a model's files."""
-    return SCRIPTS.get(model, f"{model}_test.py")
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return models as they are always listed: text, audio, cmbert, then by name."""
+    names = {*names}
+    return (*[name for name in INPUTS if name in names], *sorted(names - {*INPUTS}))
 
 
-def again(model: str) -> str:
-    return f": run {script_of(model)} again"
+def command(script: str, model: str) -> str:
+    """Return how a script is started for a model: `audio_test.py --name speech`."""
+    takes_name = script.startswith("audio_") and model != "audio"
+    return f"{script} --name {model}" if takes_name else script
+
+
+def script_of(folder: Path, model: str, kind: str = "test") -> str:
+    """Return what writes a model's files in a folder; kind "train": what trains the model.
+
+    Of a model of another name, its _run.json files and its config.json tell whether it is the audio
+    scripts'; one of them may be damaged or missing.
+    """
+    own = SCRIPTS.get(model, f"{model}_{kind}.py")
+    if model in INPUTS or model in BASELINES:
+        return own
+    run = f"{model}_run.json"
+    for path in (run, f"{HELD_OUT}/{run}", f"../{run}", f"{model}/config.json"):
+        with suppress(UserError, LookupError, TypeError, AttributeError):
+            if read_json(folder / path, "")["script"].startswith("audio_"):
+                return command(f"audio_{kind}.py", model)
+    return own
+
+
+def again(folder: Path, model: str) -> str:
+    return f": run {script_of(folder, model)} again"

@@ -41,7 +41,7 @@ def read_histories(outputs: Path, models: tuple[str, ...]) -> dict[str, dict]:
     """Return the training curves of each model that left them; damaged ones are refused."""
     histories, shown = {}, ("epoch", *CURVES[0], *CURVES[1])
     for model in models:
-        path, script = outputs / model / "history.json", script_of(model).replace("test", "train")
+        path, script = outputs / model / "history.json", script_of(outputs, model, "train")
         if not path.is_file():
             continue
         outputs_of = read_outputs(outputs / model / RECORDS / f"{Path(script).stem}.json")

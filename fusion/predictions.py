@@ -11,7 +11,7 @@ import pandas as pd
 
 from common.files import UserError, naming, read_array, read_json
 from fusion.metrics import choose_groups
-from fusion.outputs import BASELINES, FACTS, INPUTS, again, check_arrays, refuse, script_of
+from fusion.outputs import BASELINES, FACTS, again, check_arrays, in_order, refuse, script_of
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ def find_models(folder: Path) -> tuple[str, ...]:
     """Return the models that have files in a folder: text, audio, cmbert, then by name."""
     ends = ("_output.npy", "_truth.npy")
     names = {p.name.removesuffix(end) for end in ends for p in folder.glob(f"*{end}")}
-    names = {name for name in names if not name.startswith(("ensemble_", "baseline_"))}
-    return (*[name for name in INPUTS if name in names], *sorted(names - {*INPUTS}))
+    return in_order(name for name in names if not name.startswith(("ensemble_", "baseline_")))
 
 
 def load(folder: Path, baselines: tuple[str, ...] = BASELINES) -> Predictions:
@@ -82,7 +81,7 @@ def load(folder: Path, baselines: tuple[str, ...] = BASELINES) -> Predictions:
         baselines = ()
     arrays, runs, first = {}, {}, models[0]
     for name in (*models, *baselines):
-        script = script_of(name)
+        script = script_of(folder, name)
         arrays[name] = {k: read_array(folder / f"{name}_{k}.npy", script) for k in kinds}
         check_arrays(folder, name, arrays[name])
         check_same_rows(folder, first, name, arrays)
@@ -155,20 +154,21 @@ def join(parts: list[Predictions]) -> Predictions:
 
 def read_facts(folder: Path, model: str, ids: np.ndarray) -> pd.DataFrame:
     """Read and check one model's table of its rows."""
-    path, script = folder / f"{model}_rows.tsv", script_of(model)
+    path, script = folder / f"{model}_rows.tsv", script_of(folder, model)
     types = {"id": str, "dialogue_number": np.int64, "turn": np.int64, "labels": str}
     with naming(path, script):
         table = pd.read_csv(path, sep="\t", quoting=3, keep_default_na=False, encoding="utf-8")
         table = table[[*FACTS, *({"corpus"} & set(table))]].astype(types)
     if len(table) != len(ids):
-        raise UserError(f"{path}: {len(table)} rows, {len(ids)} segments{again(model)}")
-    refuse(path, table["id"] != ids, "another segment than in the index" + again(model), ids)
+        raise UserError(f"{path}: {len(table)} rows, {len(ids)} segments{again(folder, model)}")
+    message = "another segment than in the index" + again(folder, model)
+    refuse(path, table["id"] != ids, message, ids)
     return table
 
 
 def check_same_rows(folder: Path, first: str, model: str, arrays: dict) -> None:
     """Refuse a model whose IDs or truth differ from those of the first model."""
-    hint = f": {first} and {model} must be tested on the same data{again(model)}"
+    hint = f": {first} and {model} must be tested on the same data{again(folder, model)}"
     for kind in [kind for kind in ("index", "truth") if kind in arrays[first]]:
         ours, theirs = arrays[model][kind], arrays[first][kind]
         path, other = folder / f"{model}_{kind}.npy", f"{first}_{kind}.npy"
@@ -184,7 +184,7 @@ def check_same_run(
     if run and first_run and run.get(field) != first_run.get(field):
         ours, theirs = (str(each.get(field))[:40] for each in (run, first_run))
         path = folder / f"{model}_run.json"
-        raise UserError(f"{path}: {field} {ours}, in {first}: {theirs}{again(model)}")
+        raise UserError(f"{path}: {field} {ours}, in {first}: {theirs}{again(folder, model)}")
 
 
 def check_same_models(first: Predictions, other: Predictions, field: str) -> None:

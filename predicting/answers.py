@@ -3,11 +3,12 @@
 import csv
 import io
 import re
+from collections.abc import Iterable
 
 import numpy as np
 
 from common.files import LABELS, LABELS_KO
-from fusion.paper import PAPER_MODELS as MODELS
+from fusion.outputs import INPUTS, in_order
 from predicting.predicting import Answer
 from predicting.recordings import Recording, readable
 
@@ -16,7 +17,6 @@ COLUMNS = (
     *("path", "start", "end", "speaker", "dialogue", "text"),
     *("emotion", "emotion_ko", "confidence", "uncertain", "method", "remarks"),
     *LABELS,
-    *(f"{model}_{label}" for model in MODELS for label in LABELS),
 )
 
 NO_VERDICT = "말소리 없음 no verdict"
@@ -90,15 +90,21 @@ def as_dict(answer: Answer) -> dict:
     }
 
 
-def as_row(answer: Answer) -> str:
-    """Return the cells of COLUMNS with tabs between them; blank where a model had no part."""
+def list_columns(models: Iterable[str]) -> tuple[str, ...]:
+    """Return a table's columns; text, audio and cmbert have theirs in every table."""
+    every = in_order([*INPUTS, *models])
+    return (*COLUMNS, *(f"{model}_{label}" for model in every for label in LABELS))
+
+
+def as_row(answer: Answer, columns: Iterable[str]) -> str:
+    """Return the cells of the columns with tabs between them; blank where a model had no part."""
     cells = as_dict(answer)
     cells |= cells["probabilities"] | {"remarks": "; ".join(answer.remarks)}
     for model, own in cells["models"].items():
         cells |= {f"{model}_{label}": value for label, value in own.items()}
     row = io.StringIO()
     csv.writer(row, "excel-tab", lineterminator="").writerow(
-        write_cell(cells.get(column)) for column in COLUMNS
+        write_cell(cells.get(column)) for column in columns
     )
     return row.getvalue()
 

@@ -17,18 +17,19 @@ from common.files import LABELS, SAMPLE_RATE
 from common.voice import audio_batches, clip_stats, token_voice_batches
 from predicting.utterances import Utterance
 
-MADE_BY = {"text": "text_train.py", "audio": "audio_train.py", "cmbert": "run_classifier.py"}
 # Tokens or samples, and utterances, of a batch: the speed depends on them, not the result.
-LIMITS = {"text": (4096, 32), "audio": (40 * SAMPLE_RATE, 8), "cmbert": (4096, 32)}
+LIMITS = {"text": (4096, 32), "audio": (40 * SAMPLE_RATE, 8), "text+audio": (4096, 32)}
 
 
 class Model(NamedTuple):
     """A trained model.
 
-    network: torch's, or a session of onnxruntime.  config: its network's.  tokenizer: None without
-    words.  forward: batch -> logits (B, C).  encoder: CM-BERT's speech encoder, if it has one.
+    needed: of an utterance (utterances.NEEDED).  network: torch's, or a session of onnxruntime.
+    config: its network's.  tokenizer: None without words.  forward: batch -> logits (B, C).
+    encoder: CM-BERT's speech encoder, if it has one.
     """
 
+    needed: str
     network: object
     config: dict
     tokenizer: object
@@ -76,18 +77,18 @@ def update_stats(
     return known
 
 
-def predict_logits(name: str, model: Model, talk: Talk) -> np.ndarray:
-    """Return the logits (N, C) of text, audio or cmbert."""
+def predict_logits(model: Model, talk: Talk) -> np.ndarray:
+    """Return a model's logits (N, C)."""
     lengths = talk.sample_counts
-    if name == "audio":
+    if model.needed == "audio":
         make_batch = audio_batches(talk, model.config, ["past"])
     else:
         lengths, make_batch = tokens = token_batches(talk, model.tokenizer, model.config)
-    if name == "cmbert":
+    if model.needed == "text+audio":
         make_batch = token_voice_batches(
             talk, tokens, model.config, ["past"], encoder=model.encoder
         )
     logits = np.empty((len(talk), len(LABELS)), np.float32)
-    for rows in cut_batches(lengths, *LIMITS[name], seed=0):
+    for rows in cut_batches(lengths, *LIMITS[model.needed], seed=0):
         logits[rows] = model.forward(make_batch(rows))
     return logits

@@ -5,24 +5,29 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.checkpoint import load_weights, read_config
+from common.checkpoint import load_weights
 from common.data import Batch
 from common.files import naming
+from fusion.outputs import command
 from models.alexnet import build_audio_network
 from models.cmbert import build_cmbert
 from models.kobert import build_text_network, load_tokenizer
-from predicting.batches import MADE_BY, Model
+from predicting.batches import Model
+from predicting.utterances import NEEDED
 
-BUILD = {"text": build_text_network, "audio": build_audio_network, "cmbert": build_cmbert}
+BUILD = {"text": build_text_network, "audio": build_audio_network, "text+audio": build_cmbert}
 
 
-def load_model(folder: Path, name: str) -> Model:
-    """Load the model in folder/name, ready to predict; UserError for a damaged one."""
-    folder, script = folder / name, MADE_BY[name]
-    with naming(folder / "config.json", script):
-        config = read_config(folder, script)["network"]
-        network = BUILD[name](config)
-    load_weights(network, folder, script)
+def load_model(folder: Path, content: dict) -> Model:
+    """Load the model in a folder, ready to predict; UserError for a damaged one.
+
+    content: of its config.json.
+    """
+    config, needed = content["network"], NEEDED[content["script"]]
+    made_by = command(content["script"], folder.name)
+    with naming(folder / "config.json", made_by):
+        network = BUILD[needed](config)
+    load_weights(network, folder, made_by)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network.to(device).eval()
 
@@ -31,5 +36,5 @@ def load_model(folder: Path, name: str) -> Model:
         tensors = {n: torch.from_numpy(array).to(device) for n, array in batch.items()}
         return network(**tensors).float().cpu().numpy()
 
-    tokenizer = None if name == "audio" else load_tokenizer(str(folder))
-    return Model(network, config, tokenizer, forward, getattr(network, "speech", None))
+    tokenizer = load_tokenizer(str(folder)) if "text" in needed else None
+    return Model(needed, network, config, tokenizer, forward, getattr(network, "speech", None))

@@ -11,9 +11,10 @@ Shapes: N utterances, S samples (int16, 16 kHz), C = 7 classes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -24,12 +25,13 @@ from common.features import Mel
 from common.files import LABELS, UserError, check_whole, naming, read_json
 from corpora.transcripts import STYLES
 from fusion import stored as fusion
-from fusion.paper import PAPER_MODELS as MODELS
-from predicting.batches import MADE_BY, Model, Talk, predict_logits, update_stats
+from fusion.outputs import command, in_order, script_of
+from predicting.batches import Model, Talk, predict_logits, update_stats
 from predicting.recordings import Recording, Refuse, give_up, of_row, readable
-from predicting.utterances import Transcribe, Utterance, find_utterances
+from predicting.utterances import NEEDED, Transcribe, Utterance, find_utterances
 
 TOGETHER = 32  # utterances that go through the networks at once
+NAME = re.compile(r"\w[\w-]*")  # of a model's folder: it is printed, and stands in tables
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,22 @@ class Run:
     """Trained models that predict, and the fusion of them.
 
     configs: model -> its config.json.  load: loads a model by its name when it is first needed.
+    remarks: for people, of models that have no part.
     """
 
     folder: Path
     configs: dict[str, dict]
     load: Callable[[str], Model]
     fusion: fusion.Fusion
+    remarks: tuple[str, ...] = ()
 
     @property
     def models(self) -> tuple[str, ...]:
         return tuple(self.configs)
+
+    def needed(self, model: str) -> str:
+        """Return what a model needs of an utterance, one of NEEDED."""
+        return NEEDED[self.configs[model]["script"]]
 
     @property
     def config(self) -> dict:
@@ -109,14 +117,24 @@ def load_run(folder: Path | str = "outputs", onnx: bool = False) -> Run:
     onnx: run the graphs of an exported folder, without torch.
     """
     folder = Path(folder)
-    found = [model for model in MODELS if (folder / model / "config.json").is_file()]
-    if not found:
-        scripts = ", ".join(MADE_BY.values())
-        raise UserError(f"{folder} has no trained model: run {scripts} and ensemble.py first")
     check_whole(folder, "predict.py")  # of an exported run
-    for model in found:
-        check_whole(folder / model, MADE_BY[model])
-    configs = {model: read_config(folder / model / "config.json", model) for model in found}
+    found = find_models(folder)
+    if not found:
+        raise UserError(f"{folder} has no trained model: run {', '.join(NEEDED)} and ensemble.py")
+    fitted = fusion.load(folder / "fusion.json")
+    configs = {name: config for name, config in found.items() if name in fitted.temperatures}
+    remarks = [
+        f"{folder}/{name} has no part until {script_of(folder, name)} and ensemble.py are run"
+        for name in found
+        if name not in configs
+    ]
+    if not configs:
+        raise UserError(f"{folder}: no model of fusion.json is there, {'; '.join(remarks)}")
+    if missing := [name for name in fitted.temperatures if name not in configs]:
+        missing = " and no ".join(missing)
+        remarks.append(f"{folder} has no {missing} model: the fusion of the others")
+    for name, config in configs.items():
+        check_whole(folder / name, command(config["script"], name))
     mels = [config["network"]["mel"] for config in configs.values() if "mel" in config["network"]]
     if any(mel != mels[0] for mel in mels):
         raise UserError(f"{folder}: its models hear different spectrograms: train them again")
@@ -127,22 +145,34 @@ def load_run(folder: Path | str = "outputs", onnx: bool = False) -> Run:
         from predicting.runtime import load_model
     else:
         from predicting.networks import load_model
-    load = cache(partial(load_model, folder))
-    return Run(folder, configs, load, fusion.load(folder / "fusion.json"))
+    load = cache(lambda name: load_model(folder / name, configs[name]))
+    return Run(folder, configs, load, fitted, tuple(remarks))
 
 
-def read_config(path: Path, model: str) -> dict:
-    """Return a config.json; one without what predicting asks of it is a UserError."""
-    config = read_json(path, MADE_BY[model])
-    with naming(path, MADE_BY[model]):
-        if config["labels"] != list(LABELS) or config["text_style"] not in STYLES:
-            raise ValueError("does not say which emotions the model knows or how it reads words")
-        words = config["data_hash"], config["synthetic"] or ""
-        pairs = map(len, config["reference_range"].values())
-        if not all(isinstance(word, str) for word in words) or {*pairs} - {2}:
-            raise ValueError("does not say what the model was trained on")
-        Mel(**config["network"].get("mel", {}))
-    return config
+def find_models(folder: Path) -> dict[str, dict]:
+    """Return the config.json of every model in a folder that a script of NEEDED has trained."""
+    found = {}
+    names = [path.parent.name for path in folder.glob("*/config.json")]
+    for name in in_order(name for name in names if NAME.fullmatch(name)):
+        path, script = folder / name / "config.json", script_of(folder, name, "train")
+        config = read_json(path, script)
+        with naming(path, script):
+            config.setdefault("script", script)  # of before it was said: text, audio, cmbert
+            if config["script"] in NEEDED:
+                check_config(config)
+                found[name] = config
+    return found
+
+
+def check_config(config: dict) -> None:
+    """Refuse a config.json without what predicting asks of it, by a ValueError or the like."""
+    if config["labels"] != list(LABELS) or config["text_style"] not in STYLES:
+        raise ValueError("does not say which emotions the model knows or how it reads words")
+    words = config["data_hash"], config["synthetic"] or ""
+    pairs = map(len, config["reference_range"].values())
+    if not all(isinstance(word, str) for word in words) or {*pairs} - {2}:
+        raise ValueError("does not say what the model was trained on")
+    Mel(**config["network"].get("mel", {}))
 
 
 def predict(
@@ -185,10 +215,10 @@ def answer(
     logits = [{} for _ in utterances]
     known = update_stats(utterances, history.voices, run.mel) if run.mel else None
     for model in run.models:
-        chosen = [place for place, u in enumerate(utterances) if u.suits(model)]
+        chosen = [place for place, u in enumerate(utterances) if u.suits(run.needed(model))]
         if chosen:
             talk = Talk([utterances[k] for k in chosen], None if known is None else known[chosen])
-            outputs = predict_logits(model, run.load(model), talk)
+            outputs = predict_logits(run.load(model), talk)
             for place, output in zip(chosen, outputs, strict=True):
                 logits[place][model] = output
     for utterance, own in zip(utterances, logits, strict=True):
@@ -208,7 +238,7 @@ def find_problem(run: Run, utterance: Utterance, logits: dict[str, np.ndarray]) 
     logits: model -> logits (C,).
     """
     if not logits:
-        missing = [MADE_BY[model] for model in MODELS if utterance.suits(model)]
+        missing = [script for script, needed in NEEDED.items() if utterance.suits(needed)]
         if not missing:
             return "nothing was said in it: give its words, or leave it out"
         return f"no model for it in {run.folder}, run {' or '.join(missing)}"

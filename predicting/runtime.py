@@ -7,11 +7,10 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from common.data import Batch
-from common.files import UserError, naming, read_json
+from common.files import UserError
 from models.tokenizer import KoBERTTokenizer
 from predicting.batches import Model
-
-EXPORT = "predict.py --export"
+from predicting.utterances import NEEDED
 
 
 class PlainTokenizer:
@@ -26,21 +25,23 @@ class PlainTokenizer:
         return self.tokenizer.encode(text).ids
 
 
-def load_model(folder: Path, name: str) -> Model:
-    """Load the graph in folder/name; UserError for one that is missing or damaged."""
-    folder = folder / name
+def load_model(folder: Path, content: dict) -> Model:
+    """Load the graph in a folder; UserError for one that is missing or damaged.
+
+    content: of its config.json.
+    """
     path = folder / "model.onnx"
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"{path} cannot be read ({reason}): make it with {EXPORT}, or leave --onnx out"
+            f"{path} cannot be read ({reason}): make it with predict.py --export, or leave --onnx "
+            "out"
         ) from None
-    with naming(folder / "config.json", EXPORT):
-        config = read_json(folder / "config.json", EXPORT)["network"]
-    tokenizer = None if name == "audio" else load_tokenizer(folder)
-    return Model(session, config, tokenizer, partial(forward, session))
+    needed = NEEDED[content["script"]]
+    tokenizer = load_tokenizer(folder) if "text" in needed else None
+    return Model(needed, session, content["network"], tokenizer, partial(forward, session))
 
 
 def forward(session: onnxruntime.InferenceSession, batch: Batch):

@@ -15,7 +15,8 @@ from predicting import recordings
 from predicting.cutting import CLAIMED, FRAME, SPEECH, cut, find_speech, is_spoken
 from predicting.recordings import Recording
 
-NEEDS = {"text": (False, True), "audio": (True, False), "cmbert": (True, True)}  # voice, words
+# The scripts whose models predict.py can run, and what those need of an utterance.
+NEEDED = {"text_train.py": "text", "audio_train.py": "audio", "run_classifier.py": "text+audio"}
 LONG = 20.0  # seconds from which a recording without transcript is cut where nobody speaks
 LEAD = 32  # frames before a turn, one second, that the detector of speech hears as well
 NOBODY = "nobody speaks"
@@ -32,10 +33,10 @@ class Utterance:
     text: str
     remarks: tuple[str, ...]
 
-    def suits(self, model: str) -> bool:
-        """Tell whether the utterance has what a model needs."""
-        voice, words = NEEDS[model]
-        return (self.samples is not None or not voice) and (bool(self.text) or not words)
+    def suits(self, needed: str) -> bool:
+        """Tell whether the utterance has what a model needs, one of NEEDED."""
+        has_voice, has_words = self.samples is not None, bool(self.text)
+        return (has_voice or "audio" not in needed) and (has_words or "text" not in needed)
 
 
 def find_utterances(

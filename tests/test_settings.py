@@ -81,6 +81,7 @@ def test_what_a_rule_refuses_is_refused_edited_or_given(script, name):
         ("text_train", "pooling", ("cls", "", "Mean")),
         ("text_train", "max_length", (2,)),
         ("text_train", "bert", ("", "  ")),
+        ("audio_train", "name", ("text", "soft", "a/b", "")),
         ("audio_train", "encoder", ("alexnt", "")),
         ("audio_train", "augment", (9.0, 5.5)),
         ("audio_train", "beta2", (1.0,)),

@@ -105,18 +105,24 @@ def of_the_paper(data, bert, run_script, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def of_encoders(data, bert, run_script, tmp_path_factory):
-    """The outputs of the two models on the frames of a tiny speech encoder, an epoch of each."""
+def of_encoders(trained, data, bert, run_script, tmp_path_factory):
+    """The trained run with a fourth model, speech; CM-BERT hears a tiny speech encoder's frames.
+
+    An epoch of each; the four are fused.
+    """
 
     def train(folder):
-        speech = save_checkpoint(folder / "speech")
-        both = ("--data", data, "--outputs", folder)
-        run(run_script, "audio_train.py", *both, "--encoder", speech, "--epochs", 1)
-        run(run_script, "audio_test.py", *both)
-        words = ("--audio", speech, "--bert", bert, "--batch-size", 8)
+        outputs, encoder = folder / "outputs", save_checkpoint(folder / "encoder")
+        shutil.copytree(trained.outputs, outputs)
+        both = ("--data", data, "--outputs", outputs)
+        speech = (*both, "--name", "speech")
+        run(run_script, "audio_train.py", *speech, "--encoder", encoder, "--epochs", 1)
+        run(run_script, "audio_test.py", *speech)
+        words = ("--audio", encoder, "--bert", bert, "--batch-size", 8)
         run(run_script, "run_classifier.py", *both, *words, "--epochs", 1)
+        run(run_script, "ensemble.py", "--data", folder / "none", "--outputs", outputs)
 
-    return make_once(tmp_path_factory, "of_encoders", train)
+    return make_once(tmp_path_factory, "of_encoders", train) / "outputs"
 
 
 def run(run_script, *command):

@@ -12,17 +12,12 @@ from common.files import LABELS, UserError
 from common.plots import draw_attention, paint
 from extras.demo.conversation import LETTERS, Conversation, Turn, listen
 from extras.demo.pictures import draw_spectrogram, draw_turns
-from fusion.paper import PAPER_MODELS as MODELS
 from predicting import Recording, Run
 from predicting.answers import KOREAN, NO_VERDICT, clock
 
 TITLE = "한국어 음성 감정 인식 · Korean emotion recognition"
-BARS = {
-    "fusion": "융합 · fusion",
-    "cmbert": "둘 다 · both (CM-BERT)",
-    "text": "말 · words (KoBERT)",
-    "audio": "목소리 · voice (AlexNet)",
-}
+HEARD = {"text": "말 · words", "audio": "목소리 · voice", "text+audio": "둘 다 · both"}
+NETWORKS = {"text": "KoBERT", "audio": "AlexNet", "cmbert": "CM-BERT"}
 NAMES = [f"{ko} {label}" for label, ko in KOREAN.items()]
 COLUMNS = ("차례 turn", "화자 speaker", "들은 발화 heard", "말 words", "판정 verdict", "확률 p")
 FORGET = 3600  # seconds after which Gradio's copies of recordings and pictures are deleted
@@ -46,21 +41,22 @@ def make_page(
     """Build the page. A visitor's conversation lives in memory alone."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(FORGET, FORGET)) as page:
         gr.Markdown(f"# {TITLE}")
-        missing = [BARS[model] for model in MODELS if model not in run.models]
         notice = run.config["synthetic"]
         if notice:
             show_banner(f"합성 데이터로 학습 · SYNTHETIC. {notice}")
-        if missing:
-            show_banner(f"학습된 모델 없음 · no model of: {', '.join(missing)}")
+        for remark in run.remarks:
+            show_banner(f"없는 모델 · missing: {remark}")
         talk = gr.State()
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 asked, judge, anew = ask(longest, asr, examples)
             with gr.Column(scale=3, min_width=420):
                 shown = [gr.Markdown(elem_id="verdict")]
-                for names in (("fusion", "cmbert"), ("text", "audio")):
+                bars = [*name_bars(run).values()]
+                for first in range(0, len(bars), 2):
                     with gr.Row():
-                        shown += [gr.Label(label=BARS[n], show_heading=False) for n in names]
+                        for title in bars[first : first + 2]:
+                            shown.append(gr.Label(label=title, show_heading=False))
                 shown.append(picture("스펙트로그램 · spectrogram (log-mel)"))
         shown.append(picture("CM-BERT가 주목한 말 · what CM-BERT attends to"))
         shown.append(picture("대화 · conversation"))
@@ -69,10 +65,24 @@ def make_page(
         quiet = {"api_visibility": "private", "concurrency_id": "models", "concurrency_limit": 1}
         outputs = [talk, *shown]
         speak = partial(hear, run, longest, transcribe)
+
+        def look_back(talk: Conversation, chosen: gr.SelectData) -> list:
+            return show(run, talk, chosen.index[0])
+
         judge.click(speak, [talk, *asked], outputs, **quiet)
         table.select(look_back, [talk], outputs, show_progress="hidden", **quiet)
-        anew.click(lambda: show(Conversation()), None, outputs, **quiet)
+        anew.click(lambda: show(run, Conversation()), None, outputs, **quiet)
     return page
+
+
+def name_bars(run: Run) -> dict[str, str]:
+    """Return the titles of the bars, of the fusion and of each model: those of both come first."""
+    bars = {"fusion": "융합 · fusion"}
+    for model in sorted(run.models, key=lambda model: run.needed(model) != "text+audio"):
+        is_encoder = run.configs[model]["network"].get("kind") == "SpeechClassifier"
+        name = model if is_encoder else NETWORKS.get(model, model)
+        bars[model] = f"{HEARD[run.needed(model)]} ({name})"
+    return bars
 
 
 def show_banner(remark: str) -> None:
@@ -136,18 +146,14 @@ def hear(run: Run, longest: float, transcribe, talk, path, words, speaker) -> li
         listen(run, talk, recording, longest, transcribe)
     except UserError as error:
         raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from None
-    return show(talk)
+    return show(run, talk)
 
 
-def look_back(talk: Conversation, chosen: gr.SelectData) -> list:
-    """Show the turn of a row again."""
-    return show(talk, chosen.index[0])
-
-
-def show(talk: Conversation, number: int = -1) -> list:
+def show(run: Run, talk: Conversation, number: int = -1) -> list:
     """Return what the page shows of a conversation, with one turn in full."""
+    names = name_bars(run)
     if not talk.turns:
-        return [talk, *[None] * 9]
+        return [talk, *[None] * (5 + len(names))]  # verdict, bars, three pictures, table
     turn = talk.turns[number]
     own = turn.answer
     bars = {"fusion": own.probabilities, **own.models}
@@ -162,7 +168,7 @@ def show(talk: Conversation, number: int = -1) -> list:
     return [
         talk,
         write_verdict(turn),
-        *(by_name(bars.get(name)) for name in BARS),
+        *(by_name(bars.get(name)) for name in names),
         voice,
         attention,
         turns,

@@ -1,7 +1,6 @@
 """A trained run as one folder to hand on: weights, configurations, fusion, ONNX graphs, a card."""
 
 import shutil
-from operator import ge
 from pathlib import Path
 
 from common.files import (
@@ -15,14 +14,13 @@ from common.files import (
     write_text,
 )
 from extras.export.graphs import write_graph
-from fusion.paper import PAPER_MODELS as MODELS
+from fusion.outputs import INPUTS
 from predicting.predicting import Run
-from predicting.utterances import NEEDS
 
 CARD = Path(__file__).with_name("card.md")
-TITLES = {"text": "words", "audio": "voice", "cmbert": "words and voice (CM-BERT)"}
+TITLES = {"text": "words", "audio": "voice", "text+audio": "words and voice (CM-BERT)"}
 CHECKPOINTS = ("bert", "encoder", "audio", "_name_or_path")  # may be the path of a folder
-GIVEN = {"words and voice": (1, 1), "words": (0, 1), "voice": (1, 0)}  # as NEEDS: voice, words
+GIVEN = {"words and voice": "text+audio", "words": "text", "voice": "audio"}
 TURN = ", after other turns of a dialogue"
 OF_CORPUS = (
     "The corpus is licensed by its owner, ETRI, for research under an agreement. Ask ETRI before "
@@ -55,7 +53,7 @@ def export(run: Run, folder: Path | str) -> list[str]:
         for file, content in (model.tokenizer.files() if model.tokenizer else {}).items():
             write_bytes(place / file, content)
         write_json(place / "config.json", without_paths(config))
-        if not write_graph(name, model, place / "model.onnx"):
+        if not write_graph(model, place / "model.onnx"):
             without.append(name)
     run.fusion.write(partial / "fusion.json")
     write_text(partial / "README.md", write_card(run, norms, score_table, without))
@@ -88,7 +86,7 @@ def write_card(run: Run, norms: dict, scores: str, without: list[str]) -> str:
     """
     config = run.config
     notice = f"**{config['synthetic']}**\n\n" if config["synthetic"] else ""
-    missing = [model for model in MODELS if model not in run.models]
+    missing = [model for model in run.fusion.temperatures if model not in run.models]
     of_sessions = [
         f"{split}: {', '.join(map(str, sessions)) or 'none'}"
         for split, sessions in config["sessions"].items()
@@ -96,8 +94,8 @@ def write_card(run: Run, norms: dict, scores: str, without: list[str]) -> str:
     fused = run.fusion.method(run.models)
     facts = {
         "emotions": ", ".join(config["labels"]),
-        "models": ", ".join(TITLES[model] for model in run.models),
-        "not in this folder": ", ".join(TITLES[model] for model in missing),
+        "models": ", ".join(title_of(run, model) for model in run.models),
+        "not in this folder": ", ".join(missing),
         "fusion": f"{fused}, fitted on {run.fusion.fitted_on}",
         "corpus": f"{config['corpus']}, sessions by split: {'; '.join(of_sessions)}",
         "speaker normalisation of the scores": ", ".join(
@@ -118,6 +116,12 @@ def write_card(run: Run, norms: dict, scores: str, without: list[str]) -> str:
     )
 
 
+def title_of(run: Run, model: str) -> str:
+    """Return what a model judges, and its name where that says more."""
+    title = TITLES[run.needed(model)]
+    return title if model in INPUTS else f"{title} ({model})"
+
+
 def write_scores(scores: list[dict]) -> str:
     """Return the test scores as a table, each with its 95 % interval."""
     lines = [f"| | {' | '.join(SCORES.values())} |", "|---|" + "---|" * len(SCORES)]
@@ -135,11 +139,10 @@ def write_certain(run: Run) -> str:
     """Return as a table which verdicts are certain, by what an utterance has; turns apart."""
     lines = ["| | certain from | share certain | right of these |", "|---|---|---|---|"]
     for title, given in GIVEN.items():
-        needs = {model: NEEDS[model] for model in run.models}
-        models = tuple(m for m, need in needs.items() if all(map(ge, given, need)))
+        models = [model for model in run.models if run.needed(model) in given]
         for of, certain in (("", run.fusion.certain), (TURN, run.fusion.in_dialogue)):
             if models and certain:
-                threshold, *shares = certain[models]
+                threshold, *shares = certain[run.fusion.find_set(models)]
                 cells = [f"{threshold:.2f}", *[f"{share:.0%}" for share in shares]]
                 lines.append(f"| {title}{of} | {' | '.join(cells)} |")
     return "\n".join(lines)

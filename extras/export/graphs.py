@@ -1,4 +1,4 @@
-"""The three networks as ONNX graphs: what a batch has (common/data.py, voice.py) -> logits.
+"""The networks as ONNX graphs: what a batch has (common/data.py, voice.py) -> logits.
 
 Shapes: B utterances, L tokens, T frames (padding included), F mel bins.
 """
@@ -22,19 +22,20 @@ B, L, T = Dim("B"), Dim("L", min=3), Dim("T", min=2)
 TOKENS = {"input_ids": {0: B, 1: L}, "attention_mask": {0: B, 1: L}}
 
 
-def make_example(name: str, config: dict) -> tuple[dict[str, Tensor], dict[str, dict]] | None:
+def make_example(model: Model) -> tuple[dict[str, Tensor], dict[str, dict]] | None:
     """Return an example of a network's arguments and which of their sizes are free.
 
     None for what has no graph: the paper's features, speech encoders.
     """
+    config = model.config
     ids = torch.randint(5, 50, (2, LENGTH))
     words = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if name == "text":
+    if model.needed == "text":
         return words, TOKENS
-    if name == "cmbert" and config["audio"] == "aligned":
+    if model.needed == "text+audio" and config["audio"] == "aligned":
         audio = torch.randn(2, LENGTH, config["width"])
         return {**words, "audio": audio}, {**TOKENS, "audio": {0: B, 1: L}}
-    if name == "audio" and config["kind"] == "ModifiedAlexNet":
+    if model.needed == "audio" and config["kind"] == "ModifiedAlexNet":
         tempos = len(config["tempos"])
         clips = tempos * B if tempos > 1 else B  # a clip stands there at every tempo
         counts = torch.tensor([FRAMES, FRAMES - 10]).repeat(tempos)
@@ -44,9 +45,9 @@ def make_example(name: str, config: dict) -> tuple[dict[str, Tensor], dict[str, 
     return None
 
 
-def write_graph(name: str, model: Model, path: Path) -> bool:
+def write_graph(model: Model, path: Path) -> bool:
     """Write a model's graph as ONNX, batch and lengths free; tell whether it has one."""
-    made = make_example(name, model.config)
+    made = make_example(model)
     if made is None:
         return False
     example, axes = made

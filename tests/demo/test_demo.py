@@ -15,7 +15,7 @@ import soundfile
 from conftest import ROOT
 
 from common.files import LABELS
-from extras.demo.conversation import Conversation, Turn
+from extras.demo.conversation import Conversation, Turn, listen
 from predicting import Recording, load_run, predict
 from predicting.answers import KOREAN, NO_VERDICT
 from predicting.predicting import answer
@@ -58,6 +58,25 @@ def test_a_recording_reaches_the_models_as_it_came(tmp_path, monkeypatch, suffix
     assert recording.preprocess(given) == given.path
 
 
+def test_every_model_of_the_run_has_its_bars(trained, of_encoders, talk):
+    pytest.importorskip("gradio")
+    from extras.demo import page
+
+    run, spoken = load_run(of_encoders), Conversation()
+    titles = ["fusion", "both (CM-BERT)", "words (KoBERT)", "voice (AlexNet)", "voice (speech)"]
+    assert [title.partition(" · ")[2] for title in page.name_bars(run).values()] == titles
+    assert len(page.name_bars(load_run(trained.outputs))) == 4
+    page.make_page(run, 60, None, "", [])
+    nothing = page.show(run, spoken)
+    listen(run, spoken, Recording(talk[0]["path"]), 60)
+    _, _, fusion, both, words, voice, speech, *rest = page.show(run, spoken)
+    assert both is words is None and len(rest) == 4 and len(nothing) == 11
+    own = spoken.turns[0].answer
+    for bars, values in ((fusion, own.probabilities), (speech, own.models["speech"])):
+        assert list(bars.values()) == values.tolist()
+    assert voice != speech
+
+
 def test_a_turn_in_which_nobody_speaks_is_shown_without_a_verdict(trained, talk):
     pytest.importorskip("gradio")
     from extras.demo import page
@@ -67,7 +86,7 @@ def test_a_turn_in_which_nobody_speaks_is_shown_without_a_verdict(trained, talk)
         for utterance in find_utterances(recording, run.config):
             (own,) = answer(run, [utterance], spoken.history)
             spoken.turns.append(Turn(own, utterance.samples, 0, [], {}))
-        *_, shown = page.show(spoken)
+        *_, shown = page.show(run, spoken)
         assert NO_VERDICT in shown[0] and shown[0][-1] == ""
     verdict = page.write_verdict(spoken.turns[0])
     assert NO_VERDICT in verdict and "nobody speaks" in verdict

@@ -13,7 +13,7 @@ from fusion_files import MODELS, NOTICE, change_run, write_baselines, write_mode
 from sklearn.metrics import accuracy_score, f1_score
 
 from common.files import UserError
-from fusion import methods, paper, predictions, stored
+from fusion import methods, paper, plots, predictions, stored
 from fusion.outputs import BASELINES
 from runs import summarise
 
@@ -113,16 +113,16 @@ from fusion.outputs import HELD_OUT
 DATA = ""
 OUTPUTS = ""
 RESTART = False
-NAME = "speech_large"
+MINE = "speech_large"
 # -----
 def main():
     inputs = {"data": read_data_hash(DATA)}
-    stage = Stage(f"{NAME}_test.py", Path(OUTPUTS), settings.read(globals()), inputs)
+    stage = Stage(f"{MINE}_test.py", Path(OUTPUTS), settings.read(globals()), inputs)
     for split, folder in (("test", stage.unfinished), ("valid", stage.unfinished / HELD_OUT)):
         data = load_data(DATA, split)
-        logits = np.eye(7)[data.labels] + np.random.default_rng(len(NAME)).normal(size=(10, 7))
+        logits = np.eye(7)[data.labels] + np.random.default_rng(len(MINE)).normal(size=(10, 7))
         run = {"data_hash": data.data_hash, "synthetic": data.synthetic, "speaker_norm": None}
-        write_rows_of(folder, NAME, split, data, logits, run)
+        write_rows_of(folder, MINE, split, data, logits, run)
     stage.publish()
 settings.run(main)
 """
@@ -134,7 +134,7 @@ def test_a_fourth_model_is_added_by_a_script_of_its_own(tmp_path, data, run_scri
     script.write_text(OWN_MODEL)
     names = (*MODELS, "speech_large")
     for name in names:
-        done = run_script(script, "--name", name, "--data", data, "--outputs", outputs)
+        done = run_script(script, "--mine", name, "--data", data, "--outputs", outputs)
         assert done.status == 0, done.stderr
     done = run_script("ensemble.py", "--data", data, "--outputs", outputs)
     assert done.status == 0, done.stderr
@@ -153,6 +153,27 @@ def test_a_fourth_model_is_added_by_a_script_of_its_own(tmp_path, data, run_scri
     done = run_script("ensemble.py", "--data", data, "--outputs", outputs)
     assert done.status == 2 and done.stderr.count("\n") == 1
     assert "speech_large_output.npy has changed since speech_large_test.py wrote" in done.stderr
+
+
+def test_refusals_name_the_command_of_a_model_of_another_name(
+    of_encoders, data, tmp_path, run_script
+):
+    outputs = shutil.copytree(of_encoders, tmp_path / "outputs")
+    run = read_json(outputs / "speech_run.json")
+    assert (run["script"], run["input"]) == ("audio_test.py", "audio")
+    (outputs / "speech" / "history.json").write_text("{")
+    with pytest.raises(
+        UserError, match=r"history\.json .* run audio_train\.py --name speech again"
+    ):
+        plots.read_histories(outputs, ("speech",))
+    both = ("--outputs", outputs, "--data", data)
+    done = run_script("audio_test.py", "--name", "speech", *both)
+    assert done.status == 2 and "run audio_train.py --name speech again" in done.stderr
+    (outputs / "speech_run.json").write_text("{")  # who tests it the other files tell
+    done = run_script("ensemble.py", *both)
+    assert done.status == 2 and done.stderr.count("\n") == 1
+    said = "speech_run.json has changed since audio_test.py --name speech wrote it: run audio_test"
+    assert said in done.stderr
 
 
 def test_two_models_are_enough_and_the_papers_block_is_left_out_with_a_line(rerun):

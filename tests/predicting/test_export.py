@@ -12,6 +12,7 @@ import torch
 from conftest import ROOT
 
 from common.files import UserError
+from extras.export import graphs
 from extras.export.export import export
 from fusion import stored as fusion
 from predicting import Recording, load_run, predict
@@ -126,6 +127,23 @@ def test_the_card_says_what_it_is(handed_on, trained):
     for title, models in (("words and voice", MODELS), ("words", MODELS[:1]), ("voice", ["audio"])):
         threshold, coverage, accuracy = stored.certain[tuple(models)]
         assert f"| {title} | {threshold:.2f} | {coverage:.0%} | {accuracy:.0%} |" in card
+
+
+def test_a_model_of_another_name_is_handed_on(of_encoders, talk, tmp_path, monkeypatch):
+    def has_graph(model, path):  # tracing takes seconds
+        return graphs.make_example(model) is not None
+
+    monkeypatch.setattr("extras.export.export.write_graph", has_graph)
+    run = load_run(of_encoders)
+    assert export(run, tmp_path / "sent") == ["cmbert", "speech"]
+    files = recordings_of(talk[:2])
+    assert_same(predict(load_run(tmp_path / "sent"), files), predict(run, files), atol=0)
+    card = (tmp_path / "sent" / "README.md").read_text(encoding="utf-8")
+    assert "words, voice, words and voice (CM-BERT), voice (speech) |" in card
+    threshold, coverage, accuracy = run.fusion.certain["audio", "speech"]
+    assert f"| voice | {threshold:.2f} | {coverage:.0%} | {accuracy:.0%} |" in card
+    for path in tmp_path.rglob("*.json"):
+        assert str(of_encoders.parent) not in path.read_text()
 
 
 def test_no_path_of_this_machine_is_handed_on(handed_on, bert):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,6 +72,20 @@ def test_json_and_tables_say_the_same(ask, talk, tmp_path):
         assert float(row["audio_sad"]) == pytest.approx(answer["models"]["audio"]["sad"], rel=1e-5)
         assert row["text_sad"] == ""  # no words, no part of the text model
         assert row["remarks"] == "voice alone, no transcript"
+
+
+def test_a_fourth_model_is_in_every_form_of_the_answer(run_script, of_encoders, talk):
+    command = ("predict.py", talk[0]["path"], "--text", talk[0]["text"], "--model", of_encoders)
+    line, printed, table = (
+        run_script(*command, *form).stdout for form in ((), ("--json",), ("--tsv", "-"))
+    )
+    answer = json.loads(printed)
+    assert list(answer["models"]) == ["text", "audio", "cmbert", "speech"]
+    (row,) = csv.DictReader(io.StringIO(table), delimiter="\t")
+    assert list(row)[-7:] == [f"speech_{label}" for label in LABELS]
+    for label, value in answer["models"]["speech"].items():
+        assert float(row[f"speech_{label}"]) == pytest.approx(value, rel=1e-5)
+    assert re.search(r", cmbert \S+ \w+ 0\.\d\d, speech \S+ \w+ 0\.\d\d", line)
 
 
 def test_a_kept_voice_is_known_the_better_the_more_was_heard(run_script, trained, talk, tmp_path):

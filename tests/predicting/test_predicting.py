@@ -53,13 +53,20 @@ def test_the_test_rows_get_what_the_test_stage_gave_them(run, talk, expected, sp
         np.testing.assert_allclose(found, softmax(of_row[model] / temperature, -1), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["of_the_paper", "of_encoders"])
-def test_models_of_every_kind_predict_as_they_were_tested(trained, talk, tmp_path, request, kind):
+@pytest.mark.parametrize(
+    ("kind", "models"),
+    [("of_the_paper", ("audio", "cmbert")), ("of_encoders", ("text", "audio", "cmbert", "speech"))],
+)
+def test_models_of_every_kind_predict_as_they_were_tested(
+    trained, talk, tmp_path, request, kind, models
+):
     outputs = shutil.copytree(request.getfixturevalue(kind), tmp_path / "outputs")
-    shutil.copy(trained.outputs / "fusion.json", outputs)
+    if kind == "of_the_paper":
+        shutil.copy(trained.outputs / "fusion.json", outputs)
     run = load_run(outputs)
+    assert run.models == models
     answers = list(predict(run, recordings_of(talk, "past")))
-    for model in ("audio", "cmbert"):
+    for model in models:
         ids = np.load(outputs / f"{model}_index.npy").tolist()
         tested = np.load(outputs / f"{model}_output.npy")[[ids.index(row["id"]) for row in talk]]
         found = np.stack([answer.logits[model] for answer in answers])
@@ -134,6 +141,32 @@ def test_missing_models_leave_the_fusion_of_the_others(trained, talk, expected, 
     assert answers[0].method == run.fusion.method(["text", "cmbert"])
     with pytest.raises(UserError, match=r"no model for it in .*, run audio_train.py"):
         list(predict(run, recordings_of(talk, "utterance", text="")))
+
+
+def test_models_that_the_fusion_does_not_know_have_no_part(trained, of_encoders, talk, tmp_path):
+    """Trained after the ensemble was run, or removed from the folder since."""
+    outputs = shutil.copytree(of_encoders, tmp_path / "outputs", ignore=RECORDS)
+    remark = f"{outputs}/speech has no part until audio_test.py --name speech and ensemble.py are"
+    fitted = (outputs / "fusion.json").read_bytes()
+    shutil.copy(trained.outputs / "fusion.json", outputs)
+    run = load_run(outputs)
+    assert run.models == MODELS and run.remarks[0].startswith(remark)
+    for model in MODELS:
+        (outputs / model).rename(tmp_path / model)
+    with pytest.raises(UserError, match=r"no model of fusion\.json is there, .*--name speech"):
+        load_run(outputs)
+    (outputs / "fusion.json").write_bytes(fitted)
+    run = load_run(outputs)  # of the voice alone
+    assert run.remarks == (
+        f"{outputs} has no text and no audio and no cmbert model: the fusion of the others",
+    )
+    answers = list(predict(run, recordings_of(talk, "past")))
+    assert {tuple(answer.logits) for answer in answers} == {("speech",)}
+    config = json.loads((outputs / "speech" / "config.json").read_text())
+    config["script"] = "speech_train.py"  # a stranger's, whose network is not known here
+    (outputs / "speech" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"no trained model: run text_train.py"):
+        load_run(outputs)
 
 
 def refit(outputs, certain, in_dialogue=0.0):
