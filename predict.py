@@ -9,6 +9,7 @@ Writes  a line for every utterance; MODEL/speakers/ with --speaker
     python predict.py --manifest list.tsv --tsv answers.tsv
     python predict.py meeting.mp3 --turns meeting.rttm --asr openai/whisper-small --json
     python predict.py --speaker Mina --enrol recordings_of_mina/
+    python predict.py recordings/ --embeddings voices.npy
     python predict.py --export handed_on/
     python predict.py talk.wav --model handed_on/ --onnx
 
@@ -16,6 +17,9 @@ Without a transcript the voice alone is judged. A long recording without one is 
 speaks, each utterance with its times; of a recording in which nobody speaks there is no verdict,
 or that of the words alone. Of a speaker without a name nothing but the
 utterance is known; a named speaker is known better with every recording.
+
+--embeddings writes mean and deviation over the utterance of every layer of the encoder, float32, as
+(answers, 2 x layers x width), nan without a voice, and beside it, voices_index.npy, what each row is.
 
 The exit status is 0 where all is answered, 1 where some of several recordings or rows are not,
 each said with its reason, and 2 where nothing is.
@@ -34,9 +38,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 from tqdm import tqdm
 
-from common.files import UserError, unwritable
+from common.files import UserError, unwritable, write_array
 from predicting import Answer, History, Recording, load_run, predict, recordings
 from predicting.answers import as_dict, as_line, as_row, list_columns, one_line
 from predicting.recordings import Refuse
@@ -53,6 +58,7 @@ SPEAKER = ""  # who speaks in all recordings: remembered in MODEL/speakers
 ENROL = ""  # folder of recordings from which SPEAKER is remembered anew, first of all
 JSON = False  # one object a line instead of readable lines
 TSV = ""  # file for a table instead, as spreadsheets open it; - for the standard output
+EMBEDDINGS = ""  # file.npy: what a run's speech encoder makes of each utterance, a row an answer
 ONNX = False  # run an exported folder without torch
 EXPORT = ""  # new folder to hand on: all that predicting needs, and a model card
 # --------------------------------------------------------------------------------------
@@ -92,6 +98,10 @@ def answer_all() -> None:
     run = load_run(MODEL, ONNX)
     for remark in run.remarks:
         note(one_line(remark))
+    if EMBEDDINGS and not any("speech" in c["network"] for c in run.configs.values()):
+        raise UserError(
+            f"{MODEL} has no speech encoder: audio_train.py --encoder NAME trains with one"
+        )
     if run.config["synthetic"]:
         note(run.config["synthetic"])
     transcribe = None
@@ -131,7 +141,8 @@ def export_run() -> None:
     for remark in run.remarks:
         note(one_line(remark))
     without = export(run, EXPORT)
-    graphs = f" (no ONNX graph of {', '.join(without)})" if without else ""
+    reasons = ", ".join(f"{model}: {why}" for model, why in without.items())
+    graphs = f" (no ONNX graph of {reasons})" if without else ""
     print(f"wrote {EXPORT}{graphs}: look at {EXPORT}/README.md")
 
 

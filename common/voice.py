@@ -27,6 +27,7 @@ from common.features import (
     paper_spectrogram,
     stretch,
 )
+from common.files import hash_json
 from common.speakers import PRIOR_CLIPS, SpeakerNorm, SpeakerStats, clip_stats
 
 if TYPE_CHECKING:  # else importing this would take torch
@@ -36,6 +37,17 @@ BLOCK = 10  # frames of an encoder, 0.2 s, of which CM-BERT hears the mean
 POOLED_FLOOR = 1e-3  # as STD_FLOOR, of what is pooled over a clip: it moves less than frames do
 
 FindEncoder = Callable[[], "SpeechEncoder"]  # it is loaded only if it is needed
+
+
+def name_voice(config: dict) -> str:
+    """Return what tells which features a network's voices are normalised by; "" if by none.
+
+    It is of the spectrogram's constants or of the speech encoder's contents.
+    """
+    if "speaker_norm" not in config:
+        return ""
+    kind = "contents" if "contents" in config else "mel"
+    return f"{kind}-{hash_json(config[kind])[:24]}"
 
 
 class Spectrograms:
@@ -104,12 +116,14 @@ class EncoderFrames:
         return (found[:2] - mean) / std, (found[2:] - mean[0]) / std[0]
 
 
-def encode(encoder: SpeechEncoder, clips: list[np.ndarray], is_bf16: bool) -> list[np.ndarray]:
+def encode(
+    encoder: SpeechEncoder, clips: list[np.ndarray], is_bf16: bool = False
+) -> list[np.ndarray]:
     """Return every layer's frames (W, T, D) float32 of clips (S,) int16."""
+    if not hasattr(encoder, "parameters"):  # a function that does so
+        return encoder(clips)
     import torch  # here: predicting may do without
 
-    if not isinstance(encoder, torch.nn.Module):  # a graph
-        return encoder(clips)
     tensors = [torch.from_numpy(clip).to(encoder.device) for clip in clips]
     with torch.inference_mode(), torch.autocast(encoder.device.type, torch.bfloat16, is_bf16):
         return [layers.float().cpu().numpy() for layers in encoder.eval()(tensors)]

@@ -70,7 +70,8 @@ class SpeechEncoder(nn.Module):
 
     def to_json(self) -> dict:
         """Return what `build_speech_encoder` builds it from."""
-        return {"encoder": self.encoder.config.to_dict(), "inputs": self.inputs}
+        window = [SHORTEST, self.longest]  # samples
+        return {"encoder": self.encoder.config.to_dict(), "inputs": self.inputs, "window": window}
 
     @property
     def device(self) -> torch.device:
@@ -93,6 +94,10 @@ class SpeechEncoder(nn.Module):
         """Return what the encoder reads of a clip (S,) int16: samples (S,) or frames (T, F)."""
         clip = clip.float() / 32_768
         clip = functional.pad(clip, (0, max(0, SHORTEST - len(clip))))
+        return self.prepare_samples(clip)
+
+    def prepare_samples(self, clip: Tensor) -> Tensor:
+        """Return what the encoder reads of samples (S,) in [-1, 1), at least SHORTEST."""
         if self.inputs["kind"] == "whisper":
             return self.log_mel(clip)
         if self.inputs["kind"] == "filter banks":

@@ -1,24 +1,51 @@
 """Utterances in memory -> a model's logits: batches are made as in training and testing.
 
 Shapes: N utterances, B of a batch, S samples (int16, 16 kHz), C = 7 classes, K statistics of a
-speaker (common/voice.py).
+speaker (common/speakers.py).
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from common.data import Batch, Cached, Dataset, cut_batches, token_batches
-from common.features import Mel, log_mel
+from common.data import Batch, Dataset, cut_batches, token_batches
+from common.features import Mel
 from common.files import LABELS, SAMPLE_RATE
-from common.voice import audio_batches, clip_stats, token_voice_batches
+from common.voice import (
+    EncoderFrames,
+    audio_batches,
+    collect_stats,
+    name_voice,
+    token_voice_batches,
+)
 from predicting.utterances import Utterance
 
 # Tokens or samples, and utterances, of a batch: the speed depends on them, not the result.
 LIMITS = {"text": (4096, 32), "audio": (40 * SAMPLE_RATE, 8), "text+audio": (4096, 32)}
+
+
+KEPT = 64  # clips
+
+
+class Encoder:
+    """A frozen speech encoder that hears each clip once, whichever models of a run ask.
+
+    network: torch's, or a session of onnxruntime.  encode: clips (S,) -> their layers (W, T, D).
+    """
+
+    def __init__(self, network: object, encode: Callable[[list[np.ndarray]], list[np.ndarray]]):
+        self.network, self.encode = network, encode
+        self.heard = {}  # id of a clip -> clip, which keeps the id its own, and layers
+
+    def __call__(self, clips: list[np.ndarray]) -> list[np.ndarray]:
+        new = [clip for clip in clips if id(clip) not in self.heard]
+        self.heard |= {id(c): (c, layers) for c, layers in zip(new, self.encode(new), strict=True)}
+        found = [self.heard[id(clip)][1] for clip in clips]
+        for name in list(self.heard)[:-KEPT]:
+            del self.heard[name]
+        return found
 
 
 class Model(NamedTuple):
@@ -26,7 +53,7 @@ class Model(NamedTuple):
 
     needed: of an utterance (utterances.NEEDED).  network: torch's, or a session of onnxruntime.
     config: its network's.  tokenizer: None without words.  forward: batch -> logits (B, C).
-    encoder: CM-BERT's speech encoder, if it has one.
+    encoder: the speech encoder whose frames it gets, if it does.
     """
 
     needed: str
@@ -34,7 +61,7 @@ class Model(NamedTuple):
     config: dict
     tokenizer: object
     forward: Callable[[Batch], np.ndarray]
-    encoder: object = None
+    encoder: Encoder | None = None
 
 
 class Talk(Dataset):
@@ -48,46 +75,51 @@ class Talk(Dataset):
         counts = [0 if u.samples is None else len(u.samples) for u in utterances]
         names = [u.recording.path or u.text for u in utterances]
         columns = {"id": names, "text": [u.text for u in utterances], "sample_count": counts}
-        super().__init__(pd.DataFrame(columns), Path(), "", {}, known_stats)
+        super().__init__(pd.DataFrame(columns), None, "", {}, known_stats)
 
     def samples(self, row: int) -> np.ndarray:
         return self.utterances[row].samples
 
-    def cached(self, kind: str, settings: dict, compute: Callable) -> Cached:
-        """Return `compute` of every recording; see Dataset.cached."""
-        frames = [compute(self.samples(row)) for row in range(len(self))]
-        return Cached(np.concatenate(frames), np.cumsum([0, *map(len, frames)]))
-
 
 def update_stats(
-    utterances: Sequence[Utterance], voices: dict[str, np.ndarray], mel: Mel
-) -> np.ndarray:
-    """Return the statistics (N, K) that each utterance is normalised by, in the order of time.
+    utterances: Sequence[Utterance], voices: dict[str, dict[str, np.ndarray]], model: Model
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the statistics (N, K) that each utterance is normalised by, and those of its own.
 
-    voices: speaker -> statistics (K,) of what was said before; brought up to date. Whoever has no
-    name is normalised by the utterance alone.
+    utterances: in the order of time.  voices: speaker -> name_voice -> statistics (K,) of what was
+    said before; brought up to date. Whoever has no name is normalised by the utterance alone.
     """
-    known = np.zeros((len(utterances), 2 + 2 * mel.bins))
-    for row, utterance in enumerate(utterances):
-        if utterance.samples is not None:
-            known[row] = clip_stats(log_mel(utterance.samples, mel))
-            if speaker := utterance.recording.speaker:
-                known[row] += voices.get(speaker, 0)
-                voices[speaker] = known[row]
-    return known
+    spoken = [place for place, each in enumerate(utterances) if each.samples is not None]
+    talk, name = Talk([utterances[place] for place in spoken], None), name_voice(model.config)
+    if model.encoder is None:
+        stats = collect_stats(talk, Mel(**model.config["mel"]))
+    else:
+        frames = EncoderFrames(talk, model.config, lambda: model.encoder)
+        stats = frames.own_stats(np.arange(len(talk)))
+    own = np.full((len(utterances), stats.shape[1]), np.nan)
+    own[spoken] = stats
+    known = own.copy()
+    for place in spoken:
+        if speaker := utterances[place].recording.speaker:
+            voice = voices.setdefault(speaker, {})
+            known[place] += voice.get(name, 0)
+            voice[name] = known[place]
+    return known, own
 
 
 def predict_logits(model: Model, talk: Talk) -> np.ndarray:
     """Return a model's logits (N, C)."""
     lengths = talk.sample_counts
+
+    def find_encoder() -> Encoder:
+        return model.encoder
+
     if model.needed == "audio":
-        make_batch = audio_batches(talk, model.config, ["past"])
+        make_batch = audio_batches(talk, model.config, ["past"], encoder=find_encoder)
     else:
         lengths, make_batch = tokens = token_batches(talk, model.tokenizer, model.config)
     if model.needed == "text+audio":
-        make_batch = token_voice_batches(
-            talk, tokens, model.config, ["past"], encoder=model.encoder
-        )
+        make_batch = token_voice_batches(talk, tokens, model.config, ["past"], encoder=find_encoder)
     logits = np.empty((len(talk), len(LABELS)), np.float32)
     for rows in cut_batches(lengths, *LIMITS[model.needed], seed=0):
         logits[rows] = model.forward(make_batch(rows))

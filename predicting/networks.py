@@ -1,27 +1,29 @@
 """The trained networks of a run, on torch."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from common.checkpoint import load_weights
+from common.checkpoint import load_frozen, load_weights
 from common.data import Batch
 from common.files import naming
+from common.voice import encode
 from fusion.outputs import command
 from models.alexnet import build_audio_network
 from models.cmbert import build_cmbert
 from models.kobert import build_text_network, load_tokenizer
-from predicting.batches import Model
+from predicting.batches import Encoder, Model
 from predicting.utterances import NEEDED
 
 BUILD = {"text": build_text_network, "audio": build_audio_network, "text+audio": build_cmbert}
 
 
-def load_model(folder: Path, content: dict) -> Model:
+def load_model(folder: Path, content: dict, encoders: dict[str, Encoder]) -> Model:
     """Load the model in a folder, ready to predict; UserError for a damaged one.
 
-    content: of its config.json.
+    content: of its config.json.  encoders: contents -> speech encoders that are loaded already.
     """
     config, needed = content["network"], NEEDED[content["script"]]
     made_by = command(content["script"], folder.name)
@@ -36,5 +38,10 @@ def load_model(folder: Path, content: dict) -> Model:
         tensors = {n: torch.from_numpy(array).to(device) for n, array in batch.items()}
         return network(**tensors).float().cpu().numpy()
 
-    tokenizer = load_tokenizer(str(folder)) if "text" in needed else None
-    return Model(needed, network, config, tokenizer, forward, getattr(network, "speech", None))
+    tokenizer, encoder = load_tokenizer(str(folder)) if "text" in needed else None, None
+    if "speech" in config:
+        encoder = encoders.get(config["contents"])
+        if encoder is None:
+            speech = load_frozen(config, folder, made_by, torch.device(device)).eval()
+            encoder = encoders[config["contents"]] = Encoder(speech, partial(encode, speech))
+    return Model(needed, network, config, tokenizer, forward, encoder)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from scipy.special import softmax
 
 from common.features import Mel
 from common.files import LABELS, UserError, check_whole, naming, read_json
+from common.voice import name_voice
 from corpora.transcripts import STYLES
 from fusion import stored as fusion
 from fusion.outputs import command, in_order, script_of
@@ -61,18 +62,12 @@ class Run:
         """The configuration of any model: all were trained on the same data."""
         return next(iter(self.configs.values()))
 
-    @property
-    def mel(self) -> Mel | None:
-        """The spectrogram that speakers are normalised by; None if no model hears one."""
-        found = [c["network"]["mel"] for c in self.configs.values() if "mel" in c["network"]]
-        return Mel(**found[0]) if found else None
-
 
 @dataclass
 class History:
     """What was said so far: by every speaker, and in every dialogue.
 
-    voices: speaker -> statistics (K,) of the spectrograms (common/voice.py).
+    voices: speaker -> kind of features (common/voice.name_voice) -> statistics (K,).
     turns: dialogue -> each turn's speaker and its probabilities (C,) by itself.
     """
 
@@ -88,7 +83,8 @@ class Answer:
     read them.  logits, models: model -> logits (C,) and its calibrated probabilities (C,).
     probabilities (C,): of the fusion, which `method` names, and of the dialogue's turns until then,
     if its speakers are named; None where nobody speaks, of which there is no verdict.  uncertain:
-    whether they are below the threshold of these models.
+    whether they are below the threshold of these models.  embedding (2 W D,): mean and deviation of
+    every layer of a speech encoder over the clip; None without an encoder or a voice.
     """
 
     recording: Recording
@@ -99,6 +95,7 @@ class Answer:
     method: str = ""
     uncertain: bool = False
     remarks: tuple[str, ...] = ()
+    embedding: np.ndarray | None = None
 
     @property
     def emotion(self) -> str | None:
@@ -135,9 +132,6 @@ def load_run(folder: Path | str = "outputs", onnx: bool = False) -> Run:
         remarks.append(f"{folder} has no {missing} model: the fusion of the others")
     for name, config in configs.items():
         check_whole(folder / name, command(config["script"], name))
-    mels = [config["network"]["mel"] for config in configs.values() if "mel" in config["network"]]
-    if any(mel != mels[0] for mel in mels):
-        raise UserError(f"{folder}: its models hear different spectrograms: train them again")
     if len({config["data_hash"] for config in configs.values()}) > 1:
         names = ", ".join(configs)
         raise UserError(f"{folder}: {names} were trained on different data: train them again")
@@ -145,7 +139,8 @@ def load_run(folder: Path | str = "outputs", onnx: bool = False) -> Run:
         from predicting.runtime import load_model
     else:
         from predicting.networks import load_model
-    load = cache(lambda name: load_model(folder / name, configs[name]))
+    encoders = {}
+    load = cache(lambda name: load_model(folder / name, configs[name], encoders))
     return Run(folder, configs, load, fitted, tuple(remarks))
 
 
@@ -213,15 +208,18 @@ def answer(
 ) -> Iterator[Answer]:
     """Yield the answers to utterances, which go through each network together."""
     logits = [{} for _ in utterances]
-    known = update_stats(utterances, history.voices, run.mel) if run.mel else None
-    for model in run.models:
-        chosen = [place for place, u in enumerate(utterances) if u.suits(run.needed(model))]
+    known, embeddings = normalise(run, utterances, history)
+    for name in run.models:
+        chosen = [place for place, u in enumerate(utterances) if u.suits(run.needed(name))]
         if chosen:
-            talk = Talk([utterances[k] for k in chosen], None if known is None else known[chosen])
-            outputs = predict_logits(run.load(model), talk)
-            for place, output in zip(chosen, outputs, strict=True):
-                logits[place][model] = output
-    for utterance, own in zip(utterances, logits, strict=True):
+            model = run.load(name)
+            stats = known.get(name_voice(model.config))
+            talk = Talk(
+                [utterances[place] for place in chosen], None if stats is None else stats[chosen]
+            )
+            for place, output in zip(chosen, predict_logits(model, talk), strict=True):
+                logits[place][name] = output
+    for utterance, own, embedding in zip(utterances, logits, embeddings, strict=True):
         recording = utterance.recording
         if recording.has_voice and utterance.samples is None and not utterance.text:
             yield Answer(recording, remarks=utterance.remarks)  # nobody speaks
@@ -229,7 +227,29 @@ def answer(
             name = readable(recording.path) or f"'{recording.text}'"
             refuse(of_row(recording, UserError(f"{name}: {problem}")))
         else:
-            yield fuse(run.fusion, utterance, own, history)
+            yield replace(fuse(run.fusion, utterance, own, history), embedding=embedding)
+
+
+def normalise(
+    run: Run, utterances: list[Utterance], history: History
+) -> tuple[dict[str, np.ndarray], list[np.ndarray | None]]:
+    """Return what each utterance is normalised by, and what a speech encoder makes of it.
+
+    That is kind of features -> statistics (N, K), and pooled layers (2 W D,) or None.
+    """
+    known, embeddings = {}, [None] * len(utterances)
+    if any(utterance.samples is not None for utterance in utterances):
+        for name in run.models:
+            kind = name_voice(run.configs[name]["network"])
+            if kind and kind not in known:
+                model = run.load(name)
+                known[kind], own = update_stats(utterances, history.voices, model)
+                if model.encoder:
+                    embeddings = [
+                        None if np.isnan(stats[0]) else stats[2 : 2 + (len(stats) - 2) // 2]
+                        for stats in own
+                    ]
+    return known, embeddings
 
 
 def find_problem(run: Run, utterance: Utterance, logits: dict[str, np.ndarray]) -> str:

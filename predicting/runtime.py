@@ -3,13 +3,14 @@
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
 from common.data import Batch
 from common.files import UserError
 from models.tokenizer import KoBERTTokenizer
-from predicting.batches import Model
+from predicting.batches import Encoder, Model
 from predicting.utterances import NEEDED
 
 
@@ -25,23 +26,50 @@ class PlainTokenizer:
         return self.tokenizer.encode(text).ids
 
 
-def load_model(folder: Path, content: dict) -> Model:
-    """Load the graph in a folder; UserError for one that is missing or damaged.
+def load_model(folder: Path, content: dict, encoders: dict[str, Encoder]) -> Model:
+    """Load the graphs in a folder; UserError for one that is missing or damaged.
 
-    content: of its config.json.
+    content: of its config.json.  encoders: contents -> speech encoders that are loaded already.
     """
-    path = folder / "model.onnx"
+    needed, config = NEEDED[content["script"]], content["network"]
+    session, encoder = load_graph(folder / "model.onnx"), None
+    if "speech" in config:
+        encoder = encoders.get(config["contents"])
+        if encoder is None:
+            speech = load_graph(folder / "encoder.onnx")
+            run = partial(encode, speech, config["speech"]["window"])
+            encoder = encoders[config["contents"]] = Encoder(speech, run)
+    tokenizer = load_tokenizer(folder) if "text" in needed else None
+    return Model(needed, session, config, tokenizer, partial(forward, session), encoder)
+
+
+def load_graph(path: Path) -> onnxruntime.InferenceSession:
+    """Load an ONNX graph; UserError for one that is missing or damaged."""
     try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{path} cannot be read ({reason}): make it with predict.py --export, or leave --onnx "
             "out"
         ) from None
-    needed = NEEDED[content["script"]]
-    tokenizer = load_tokenizer(folder) if "text" in needed else None
-    return Model(needed, session, content["network"], tokenizer, partial(forward, session))
+
+
+def encode(
+    session: onnxruntime.InferenceSession, window: tuple[int, int], clips: list[np.ndarray]
+) -> list[np.ndarray]:
+    """Return every layer's frames (W, T, D) of clips (S,) int16.
+
+    window: samples that the encoder takes at least and at most.
+    """
+    least, most = window
+    found = []
+    for clip in clips:
+        parts = np.array_split(clip.astype(np.float32) / 32_768, -(-len(clip) // most))
+        padded = [np.pad(part, (0, max(0, least - len(part)))) for part in parts]
+        layers = [session.run(["layers"], {"samples": part})[0] for part in padded]
+        found.append(np.concatenate(layers, axis=1))
+    return found
 
 
 def forward(session: onnxruntime.InferenceSession, batch: Batch):

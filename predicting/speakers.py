@@ -1,14 +1,12 @@
-"""Voices that are kept between calls, MODEL/speakers/NAME.safetensors: sums of a spectrogram.
+"""Voices that are kept between calls, MODEL/speakers/NAME.safetensors: sums of features.
 
 No label, no recording and no word is in them. They hold for every model that hears a spectrogram of
-the same constants.
+the same constants, or the same speech encoder.
 """
 
 import hashlib
-import json
 import re
 import unicodedata
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,41 +14,51 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from common.files import UserError, write_bytes
+from common.voice import name_voice
 from predicting.predicting import Run
 
 NAME = re.compile(r"\w[\w .-]{0,63}")  # a file's name and never a path
 
 
-def load_voice(run: Run, name: str) -> dict[str, np.ndarray]:
-    """Return {name: statistics (K,)} of what was kept of a speaker; {} for a new one."""
-    path = find_file(run, name)
-    if run.mel is None or not path.is_file():
+def load_voice(run: Run, name: str) -> dict[str, dict[str, np.ndarray]]:
+    """Return {name: kind of features -> statistics (K,)} of a speaker; {} for a new one."""
+    path, kinds = find_file(run, name), find_kinds(run)
+    if not kinds or not path.is_file():
         return {}
     again = "remove it, or make it again with --enrol"
     try:
         with safe_open(path, "np") as stream:
-            stats, metadata = stream.get_tensor("stats"), stream.metadata()
-        expected = describe(run, stats)
-        if metadata["sha256"] != expected["sha256"] or not np.isfinite(stats).all():
+            voice = {kind: stream.get_tensor(kind) for kind in stream.keys()}  # noqa: SIM118
+            metadata = stream.metadata()
+        is_finite = all(np.isfinite(stats).all() for stats in voice.values())
+        if metadata["sha256"] != digest(voice) or not is_finite:
             raise ValueError("another checksum")
     except Exception as error:
         raise UserError(f"{path} is damaged, or no speaker's file ({error}): {again}") from None
-    if metadata["mel"] != expected["mel"] or stats.shape != (2 + 2 * run.mel.bins,):
-        raise UserError(f"{path} is of another kind of spectrogram: {again}")
-    return {name: stats}
+    if {kind: stats.shape for kind, stats in voice.items()} != kinds:
+        raise UserError(f"{path} is of models that hear other features: {again}")
+    return {name: voice}
 
 
-def save_voice(run: Run, name: str, stats: np.ndarray) -> int:
-    """Keep the statistics (K,) of a speaker; return of how many utterances they are."""
-    content = save({"stats": stats}, metadata=describe(run, stats))
-    write_bytes(find_file(run, name), content)
-    return int(stats[0])
+def save_voice(run: Run, name: str, voice: dict[str, np.ndarray]) -> int:
+    """Keep the statistics (K,) of a speaker by kind; return of how many utterances they are."""
+    write_bytes(find_file(run, name), save(voice, metadata={"sha256": digest(voice)}))
+    return int(next(iter(voice.values()))[0])
 
 
-def describe(run: Run, stats: np.ndarray) -> dict[str, str]:
-    """Return what a voice's file says of its statistics: the spectrogram's constants and a hash."""
-    digest = hashlib.sha256(stats.tobytes()).hexdigest()
-    return {"mel": json.dumps(asdict(run.mel), sort_keys=True), "sha256": digest}
+def find_kinds(run: Run) -> dict[str, tuple[int]]:
+    """Return the kinds of features that a run's speakers are normalised by, and the shape (K,)."""
+    networks = [config["network"] for config in run.configs.values()]
+    kinds = {name_voice(config): config for config in networks if name_voice(config)}
+    return {kind: (2 + 2 * len(config["speaker_norm"]["mean"]),) for kind, config in kinds.items()}
+
+
+def digest(voice: dict[str, np.ndarray]) -> str:
+    """Return a hash of a speaker's statistics."""
+    content = hashlib.sha256()
+    for kind in sorted(voice):
+        content.update(kind.encode() + voice[kind].tobytes())
+    return content.hexdigest()
 
 
 def find_file(run: Run, name: str) -> Path:

@@ -68,7 +68,8 @@ def listen(
             ids = model.tokenizer.encode(own.text, model.config["max_length"])
             pieces = model.tokenizer.pieces(ids)
             maps = {name: whole[: len(ids), : len(ids)] for name, whole in seen.items()}
-        known = int(talk.history.voices.get(recording.speaker, [0])[0])
+        voice = talk.history.voices.get(recording.speaker, {})
+        known = int(next(iter(voice.values()), [0])[0])
         talk.turns.append(Turn(own, utterance.samples, known, pieces, maps))
 
 

@@ -13,7 +13,7 @@ from common.files import (
     write_json,
     write_text,
 )
-from extras.export.graphs import write_graph
+from extras.export.graphs import write_graphs
 from fusion.outputs import INPUTS
 from predicting.predicting import Run
 
@@ -33,8 +33,8 @@ OF_SYNTHETIC = (
 SCORES = {"accuracy": "accuracy", "macro_f1": "macro F1", "uar": "UAR"}
 
 
-def export(run: Run, folder: Path | str) -> list[str]:
-    """Write all that predict.py needs to a new folder; return the models that have no graph."""
+def export(run: Run, folder: Path | str) -> dict[str, str]:
+    """Write all that predict.py needs to a new folder; return model -> why it has no graph."""
     folder = Path(folder)
     if folder.exists():
         raise UserError(f"{folder} is there already: give a new folder, or remove it")
@@ -45,16 +45,17 @@ def export(run: Run, folder: Path | str) -> list[str]:
     with naming(path, "ensemble.py"):  # before the graphs, which take time
         scores = read_recorded(run.folder, path.name, "ensemble.py")
         score_table, norms = write_scores(scores), scores[-1].get("speaker_norm", {})
-    without = []
+    without = {}
     for name, config in run.configs.items():
         model, place = models[name], partial / name
         place.mkdir(parents=True)
-        shutil.copyfile(run.folder / name / "model.safetensors", place / "model.safetensors")
+        for path in (run.folder / name).glob("*.safetensors"):
+            shutil.copyfile(path, place / path.name)
         for file, content in (model.tokenizer.files() if model.tokenizer else {}).items():
             write_bytes(place / file, content)
         write_json(place / "config.json", without_paths(config))
-        if not write_graph(model, place / "model.onnx"):
-            without.append(name)
+        if reason := write_graphs(model, place):
+            without[name] = reason
     run.fusion.write(partial / "fusion.json")
     write_text(partial / "README.md", write_card(run, norms, score_table, without))
     found = (path for path in sorted(partial.rglob("*")) if path.is_file())
@@ -78,11 +79,11 @@ def without_paths(content: object) -> object:
     }
 
 
-def write_card(run: Run, norms: dict, scores: str, without: list[str]) -> str:
+def write_card(run: Run, norms: dict, scores: str, without: dict[str, str]) -> str:
     """Return the model card: what it is, on what it was trained, how good it is, its limits.
 
     norms: each model's speaker normalisation in the test.  scores: the table of its results.
-    without: models that have no graph.
+    without: model -> why it has no graph.
     """
     config = run.config
     notice = f"**{config['synthetic']}**\n\n" if config["synthetic"] else ""
@@ -101,7 +102,7 @@ def write_card(run: Run, norms: dict, scores: str, without: list[str]) -> str:
         "speaker normalisation of the scores": ", ".join(
             f"{model}: {norm}" for model, norm in norms.items() if norm
         ),
-        "without ONNX graph": ", ".join(without),
+        "without ONNX graph": ", ".join(f"{name} ({why})" for name, why in without.items()),
         "made with": ", ".join(
             f"{name} {version}" for name, version in config["environment"].items()
         ),
