@@ -18,8 +18,8 @@ speaks, each utterance with its times; of a recording in which nobody speaks the
 or that of the words alone. Of a speaker without a name nothing but the
 utterance is known; a named speaker is known better with every recording.
 
---embeddings writes mean and deviation over the utterance of every layer of the encoder, float32, as
-(answers, 2 x layers x width), nan without a voice, and beside it, voices_index.npy, what each row is.
+--embeddings writes mean and deviation over the utterance of every layer of a run's speech encoder,
+float32 (answers, 2 x layers x width), nan without a voice; voices_index.npy says what each row is.
 
 The exit status is 0 where all is answered, 1 where some of several recordings or rows are not,
 each said with its reason, and 2 where nothing is.
@@ -43,7 +43,7 @@ from tqdm import tqdm
 
 from common.files import UserError, unwritable, write_array
 from predicting import Answer, History, Recording, load_run, predict, recordings
-from predicting.answers import as_dict, as_line, as_row, list_columns, one_line
+from predicting.answers import as_dict, as_line, as_row, list_columns, one_line, place
 from predicting.recordings import Refuse
 from predicting.speakers import load_voice, save_voice
 
@@ -119,9 +119,14 @@ def answer_all() -> None:
     if ENROL and not count:  # what was kept of the voice stays
         sys.exit(2)
     answers = show_progress(predict(run, files, history, transcribe, refuse), len(files))
-    count += write(answers, list_columns(run.models))
+    rows = []
+    count += write(
+        keep_embeddings(answers, rows) if EMBEDDINGS else answers, list_columns(run.models)
+    )
     if not count:
         sys.exit(2)
+    if rows:
+        write_embeddings(rows)
     if SPEAKER:
         known = history.voices.get(SPEAKER)
         known = 0 if known is None else save_voice(run, SPEAKER, known)
@@ -174,6 +179,26 @@ def show_progress(answers: Iterator[Answer], total: int) -> Iterator[Answer]:
     """Yield the answers behind a bar, unless their lines are to be seen themselves."""
     seen = sys.stdout.isatty() and TSV in ("", "-")
     yield from tqdm(answers, total=total, unit=" utt", disable=True if seen else None, delay=1)
+
+
+def keep_embeddings(answers: Iterator[Answer], rows: list) -> Iterator[Answer]:
+    """Yield the answers, and add to `rows` what each of them is and its embedding."""
+    for answer in answers:
+        rows.append((place(answer.recording), answer.embedding))
+        yield answer
+
+
+def write_embeddings(rows: list[tuple[str, np.ndarray | None]]) -> None:
+    """Write EMBEDDINGS, and beside it what each row is."""
+    width = max((len(embedding) for _, embedding in rows if embedding is not None), default=0)
+    array = np.full((len(rows), width), np.nan, np.float32)
+    for row, (_, embedding) in zip(array, rows, strict=True):
+        if embedding is not None:
+            row[:] = embedding
+    path = Path(EMBEDDINGS)
+    write_array(path, array)
+    write_array(path.with_name(f"{path.stem}_index.npy"), np.array([name for name, _ in rows]))
+    note(f"wrote {path}: {len(rows)} rows of {width} numbers")
 
 
 def write(answers: Iterator[Answer], columns: tuple[str, ...]) -> int:

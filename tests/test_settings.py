@@ -10,7 +10,7 @@ from conftest import ROOT
 
 from common import ranges, settings
 from common.files import UserError
-from common.voice import SPEAKER_NORMS
+from common.speakers import SPEAKER_NORMS
 from corpora.transcripts import STYLES
 from fusion.choice import TARGETS
 
