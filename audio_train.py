@@ -40,7 +40,7 @@ from common.training import (
     to_device,
     uses_bf16,
 )
-from common.voice import EncoderFrames, audio_batches, collect_stats
+from common.voice import EncoderFrames, audio_batches, collect_stats, describe_encoder
 from models import identify
 from models.alexnet import LAYERS, PAPER_LAYERS, build_audio_network, recompute_batch_norm
 from models.speech import SpeechClassifier, SpeechEncoder, load_speech_encoder
@@ -118,13 +118,7 @@ def choose_network(fit: Dataset) -> dict:
 
 def choose_head(fit: Dataset, encoder: SpeechEncoder, contents: str) -> dict:
     """Return the configuration of a classifier over a speech encoder."""
-    config = {
-        "kind": "SpeechClassifier",
-        "contents": contents,
-        "layers": encoder.layers,
-        "width": encoder.width,
-        "speech": encoder.to_json(),
-    }
+    config = {"kind": "SpeechClassifier", **describe_encoder(encoder, contents)}
     frames = EncoderFrames(fit, config, lambda: encoder, is_bf16=uses_bf16(PRECISION))
     return config | {"speaker_norm": frames.fit_norm(FIXED if LR_ENCODER else PRIOR_CLIPS)}
 

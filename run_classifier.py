@@ -52,9 +52,9 @@ from common.training import (
     start,
     uses_bf16,
 )
-from common.voice import EncoderFrames, choose_voice, token_voice_batches
+from common.voice import EncoderFrames, choose_voice, describe_encoder, token_voice_batches
 from models import identify
-from models.cmbert import CMBERT, PROJECTION, build_cmbert
+from models.cmbert import CMBERT, LAYER_SCALE, PROJECTION, build_cmbert
 from models.kobert import check_positions, check_unknown_share, load_encoder, load_tokenizer
 from models.speech import load_speech_encoder
 
@@ -162,13 +162,8 @@ def choose_network(fit: Dataset, encoder, tokenizer, speech) -> dict:
     }
     if speech is None:
         return config | choose_voice(AUDIO, fit)
-    voice = {
-        "audio": "encoder",
-        "width": speech.layers * speech.width,
-        "layers": speech.layers,
-        "contents": identify(AUDIO),
-        "speech": speech.to_json(),
-    }
+    voice = {"audio": "encoder", "layer_scale": LAYER_SCALE}
+    voice |= describe_encoder(speech, identify(AUDIO))
     frames = EncoderFrames(fit, voice, lambda: speech, is_bf16=uses_bf16(PRECISION))
     return config | voice | {"speaker_norm": frames.fit_norm()}
 

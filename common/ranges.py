@@ -162,6 +162,7 @@ TRAINING += (
     "lr_head lr_layers weight_decay beta2 schedule warmup clip class_weights label_smoothing "
 )
 TRAINING += "save_minutes"
+SPECTRAL = ("aligned", "paper")  # no speech encoder
 PATIENT = (
     ("patience", lambda s: s["patience"] and s["folds"], "folds"),
 )  # no fold has a validation
@@ -174,14 +175,17 @@ IDLE = {
         *PATIENT,
         ("augment", lambda s: s["features"] == "paper" and s["augment"], "features"),
         ("tempos", lambda s: s["features"] == "paper" and s["tempos"] != (1.0,), "features"),
-        ("features tempos augment norm_batches lr", lambda s: s["encoder"] != "alexnet", "encoder"),
-        ("lr_encoder lora_rank lr_head", lambda s: s["encoder"] == "alexnet", "encoder"),
+        ("features tempos augment norm_batches", lambda s: s["encoder"] != "alexnet", "encoder"),
+        ("lr", lambda s: s["encoder"] != "alexnet" and s["lr"] != 1e-3, "encoder"),
+        ("lr_encoder lora_rank", lambda s: s["encoder"] == "alexnet", "encoder"),
+        ("lr_head", lambda s: s["encoder"] == "alexnet" and s["lr_head"] != 1e-4, "encoder"),
     ),
     "run_classifier": (
         *PATIENT,
         (TRAINING, lambda s: not s["train"], "train"),
         ("augment", lambda s: s["audio"] == "paper" and s["augment"], "audio"),
-        ("augment", lambda s: s["audio"] not in ("aligned", "paper"), "audio"),
+        ("augment", lambda s: s["audio"] not in SPECTRAL, "audio"),
+        ("lr_layers", lambda s: s["audio"] in SPECTRAL and s["lr_layers"] != 1e-2, "audio"),
         ("text_drop_prob", lambda s: s["audio"] == "paper" and s["text_drop_prob"], "audio"),
         ("speaker_norm", lambda s: s["train"] and s["audio"] == "paper", "audio"),
     ),

@@ -50,6 +50,17 @@ def name_voice(config: dict) -> str:
     return f"{kind}-{hash_json(config[kind])[:24]}"
 
 
+def describe_encoder(encoder: SpeechEncoder, contents: str) -> dict:
+    """Return what a network's configuration says of a frozen speech encoder; see EncoderFrames."""
+    return {
+        "contents": contents,
+        "layers": encoder.layers,
+        "width": encoder.width,
+        "block": BLOCK,
+        "speech": encoder.to_json(),
+    }
+
+
 class Spectrograms:
     """The log-mel spectrograms of a dataset, each normalised by its speaker.
 
@@ -73,7 +84,7 @@ class Spectrograms:
 class EncoderFrames:
     """What a frozen speech encoder makes of a dataset, normalised by speaker.
 
-    config: of the network: `contents`, and `speaker_norm` if it is known already.  encoder: asked
+    config: of the network: `contents`, `block`, and `speaker_norm` if it is known already.  encoder: asked
     for what is not in the cache.  speaker_norms: see Spectrograms.
     """
 
@@ -86,10 +97,11 @@ class EncoderFrames:
         is_bf16: bool = False,
     ):
         def compute(clips: list[np.ndarray]) -> list[np.ndarray]:
-            return [summarise(layers) for layers in encode(find_encoder(), clips, is_bf16)]
+            found = encode(find_encoder(), clips, is_bf16)
+            return [summarise(layers, config["block"]) for layers in found]
 
         find_encoder = cache(encoder)
-        settings = {"encoder": config["contents"], "bf16": is_bf16}
+        settings = {name: config[name] for name in ("contents", "block")} | {"bf16": is_bf16}
         self.cached = cached(data, "layers", settings, compute)
         self.norm = SpeakerNorm.from_json(config["speaker_norm"]) if speaker_norms else None
         self.stats = [SpeakerStats(data, self.own_stats, norm) for norm in speaker_norms]
@@ -129,13 +141,13 @@ def encode(
         return [layers.float().cpu().numpy() for layers in encoder.eval()(tensors)]
 
 
-def summarise(layers: np.ndarray) -> np.ndarray:
+def summarise(layers: np.ndarray, block: int) -> np.ndarray:
     """Return mean and deviation over the frames (W, T, D), and blocks of frames, (2 + n, W D).
 
-    float16. A block is the mean of some BLOCK frames; n blocks share the clip's time evenly.
+    float16. A block is the mean of some `block` frames; n blocks share the clip's time evenly.
     """
     frames = layers.swapaxes(0, 1).reshape(layers.shape[1], -1)
-    blocks = average_over_tokens(frames, max(1, round(len(frames) / BLOCK)))
+    blocks = average_over_tokens(frames, max(1, round(len(frames) / block)))
     return np.concatenate([[frames.mean(0), frames.std(0)], blocks]).astype(np.float16)
 
 

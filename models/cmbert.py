@@ -30,7 +30,7 @@ class MaskedMultimodalAttention(nn.Module):
     def __init__(self, width: int, config: dict, dropout: float):
         super().__init__()
         self.scale, self.voice = config["scale"], config["voice"]
-        audio_width, projection = config["width"], config["projection"]
+        audio_width, projection = config["width"] * config.get("layers", 1), config["projection"]
         self.project_text = nn.Linear(width, projection, bias=False)
         self.project_audio = nn.Linear(audio_width, projection, bias=False)
         self.text_weight = nn.Parameter(torch.ones(()))
@@ -76,7 +76,7 @@ class CMBERT(nn.Module):
     """Logits of the emotions from tokens and the voice over each token.
 
     config: `width` d of what is heard over a token, of a speech encoder `layers` of it, each with a
-        learned weight; `scale`, `voice`, `projection` of the
+        learned weight, times `layer_scale`; `scale`, `voice`, `projection` of the
         attention; `pooling`.
     pooling: "cls" classifies position 0, as published; where no voice is laid over [CLS] (a zero
         vector, article and default), its similarity in voice to every token is 0, and the voice has
@@ -100,6 +100,7 @@ class CMBERT(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(width, classes)
         self.layer_weights = None
+        self.layer_scale = config.get("layer_scale")
         if "layers" in config:
             self.layer_weights = nn.Parameter(torch.zeros(config["layers"]))
 
@@ -114,7 +115,7 @@ class CMBERT(nn.Module):
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
         if self.layer_weights is not None:
             weights = self.layer_weights.softmax(0) * math.sqrt(len(self.layer_weights))
-            layers = audio.unflatten(-1, (len(weights), -1)) * weights[:, None] * LAYER_SCALE
+            layers = audio.unflatten(-1, (len(weights), -1)) * weights[:, None] * self.layer_scale
             audio = layers.flatten(-2)
         attended, maps = self.attention(hidden, audio, attention_mask)
         fused = self.norm(self.dropout(self.dense(attended + hidden)))

@@ -47,9 +47,10 @@ class SpeechEncoder(nn.Module):
 
     inputs: what it reads: {"kind": "samples", "normalise": whether a clip has mean 0 and variance
         1}, {"kind": "whisper"}, or {"kind": "filter banks", "extractor": its settings}.
+    window: samples to which a shorter clip is padded, and that are encoded at once.
     """
 
-    def __init__(self, encoder: nn.Module, inputs: dict):
+    def __init__(self, encoder: nn.Module, inputs: dict, window: Sequence[int]):
         super().__init__()
         config = encoder.config
         # Masked frames and dropped layers belong to pretraining; the mixture needs every layer.
@@ -60,17 +61,16 @@ class SpeechEncoder(nn.Module):
         self.layers, self.width = config.num_hidden_layers + 1, config.hidden_size
         has_group_norm = getattr(config, "feat_extract_norm", "layer") == "group"
         self.one_by_one = config.model_type not in MASKED or has_group_norm
-        self.longest = LONGEST
+        self.shortest, self.longest = window
         if inputs["kind"] == "whisper":
             encoder.layerdrop = 0.0
-            self.longest = 2 * WHISPER["hop"] * config.max_source_positions
             self.log_mel = WhisperSpectrogram(config.num_mel_bins)
         if inputs["kind"] == "filter banks":
             self.extractor = SeamlessM4TFeatureExtractor(**inputs["extractor"])
 
     def to_json(self) -> dict:
         """Return what `build_speech_encoder` builds it from."""
-        window = [SHORTEST, self.longest]  # samples
+        window = [self.shortest, self.longest]
         return {"encoder": self.encoder.config.to_dict(), "inputs": self.inputs, "window": window}
 
     @property
@@ -93,11 +93,11 @@ class SpeechEncoder(nn.Module):
     def prepare(self, clip: Tensor) -> Tensor:
         """Return what the encoder reads of a clip (S,) int16: samples (S,) or frames (T, F)."""
         clip = clip.float() / 32_768
-        clip = functional.pad(clip, (0, max(0, SHORTEST - len(clip))))
+        clip = functional.pad(clip, (0, max(0, self.shortest - len(clip))))
         return self.prepare_samples(clip)
 
     def prepare_samples(self, clip: Tensor) -> Tensor:
-        """Return what the encoder reads of samples (S,) in [-1, 1), at least SHORTEST."""
+        """Return what the encoder reads of samples (S,) in [-1, 1), no shorter than the window."""
         if self.inputs["kind"] == "whisper":
             return self.log_mel(clip)
         if self.inputs["kind"] == "filter banks":
@@ -238,7 +238,10 @@ def load_speech_encoder(name: str) -> SpeechEncoder:
     missing = sorted(missing - {"masked_spec_embed"})
     if missing:
         raise ModelError(f"{len(missing)} weights are missing from {name}, the first: {missing[0]}")
-    return SpeechEncoder(encoder, choose_inputs(name, kind))
+    longest = LONGEST
+    if kind == "whisper":
+        longest = 2 * WHISPER["hop"] * config.max_source_positions
+    return SpeechEncoder(encoder, choose_inputs(name, kind), (SHORTEST, longest))
 
 
 def choose_inputs(name: str, kind: str) -> dict:
@@ -270,7 +273,7 @@ def build_speech_encoder(config: dict) -> SpeechEncoder:
     sizes = read_sizes(config["encoder"])
     is_whisper = config["inputs"]["kind"] == "whisper"
     encoder = WhisperEncoder(sizes) if is_whisper else AutoModel.from_config(sizes)
-    return SpeechEncoder(encoder, config["inputs"])
+    return SpeechEncoder(encoder, config["inputs"], config["window"])
 
 
 class SpeechClassifier(nn.Module):

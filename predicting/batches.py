@@ -41,7 +41,8 @@ class Encoder:
 
     def __call__(self, clips: list[np.ndarray]) -> list[np.ndarray]:
         new = [clip for clip in clips if id(clip) not in self.heard]
-        self.heard |= {id(c): (c, layers) for c, layers in zip(new, self.encode(new), strict=True)}
+        layers = self.encode(new) if new else []
+        self.heard |= {id(clip): (clip, own) for clip, own in zip(new, layers, strict=True)}
         found = [self.heard[id(clip)][1] for clip in clips]
         for name in list(self.heard)[:-KEPT]:
             del self.heard[name]

@@ -136,7 +136,7 @@ def test_a_whole_number_in_the_block_takes_a_fraction_from_the_command_line():
         ("text_train", "--folds 5 --patience 3", "PATIENCE", "FOLDS = 5"),
         ("run_classifier", "--audio paper --text-drop-prob .5", "TEXT_DROP_PROB", "AUDIO"),
         ("run_classifier", "--audio a/b --augment 0", "AUGMENT", "AUDIO"),
-        ("run_classifier", "--audio a/b --speaker-norm all", "SPEAKER_NORM", "AUDIO"),
+        ("run_classifier", "--audio paper --speaker-norm all", "SPEAKER_NORM", "AUDIO"),
         ("run_classifier", "--train no --lr-encoder .1", "LR_ENCODER", "TRAIN = False"),
         ("text_pretrain", "--bert a/b --layers 3", "LAYERS", "BERT"),
         ("text_pretrain", "--missing-weight 0 --bare-share .5", "BARE_SHARE", "MISSING_WEIGHT"),
