@@ -84,8 +84,8 @@ class Spectrograms:
 class EncoderFrames:
     """What a frozen speech encoder makes of a dataset, normalised by speaker.
 
-    config: of the network: `contents`, `block`, and `speaker_norm` if it is known already.  encoder: asked
-    for what is not in the cache.  speaker_norms: see Spectrograms.
+    config: of the network: `contents`, `block`, and `speaker_norm` if it is known already.
+    encoder: asked for what is not in the cache.  speaker_norms: see Spectrograms.
     """
 
     def __init__(

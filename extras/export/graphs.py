@@ -37,7 +37,7 @@ def make_example(model: Model) -> tuple[dict[str, Tensor], dict[str, dict]] | No
     if model.needed == "text":
         return words, TOKENS
     if model.needed == "text+audio" and config["audio"] != "paper":
-        audio = torch.randn(2, LENGTH, config["width"])
+        audio = torch.randn(2, LENGTH, config["width"] * config.get("layers", 1))
         return {**words, "audio": audio}, {**TOKENS, "audio": {0: B, 1: L}}
     if model.needed == "audio" and config["kind"] == "SpeechClassifier":
         pooled = torch.randn(2, 2, config["layers"], config["width"])

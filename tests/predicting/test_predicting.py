@@ -124,7 +124,7 @@ def test_without_words_a_voice_becomes_known_to_every_model(run, talk):
     heard = History()
     first = [Recording(row["path"], speaker="Mina") for row in mine[:-1]]
     list(predict(run, first, heard))
-    assert heard.voices["Mina"][0] == len(mine) - 1
+    assert [stats[0] for stats in heard.voices["Mina"].values()] == [len(mine) - 1]
     last = Recording(mine[-1]["path"], mine[-1]["text"], "Mina")
     (known,) = predict(run, [last], heard)
     (stranger,) = predict(run, [Recording(last.path, last.text)])
@@ -218,7 +218,6 @@ def test_turns_read_with_those_before_them_have_another_threshold(trained, talk,
     ("change", "words"),
     [
         (lambda config: config.update(data_hash="another"), "trained on different data"),
-        (lambda config: config["network"]["mel"].update(hop=160), "hear different spectrograms"),
         (lambda config: config["labels"].reverse(), "cannot be read .* run audio_train.py again"),
         (lambda config: config.pop("reference_range"), "cannot be read .* run audio_train.py"),
     ],
