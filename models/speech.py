@@ -51,6 +51,8 @@ class SpeechEncoder(nn.Module):
         config.apply_spec_augment, config.layerdrop = False, 0.0
         if getattr(encoder, "masked_spec_embed", None) is not None:
             encoder.masked_spec_embed.requires_grad = False
+        if getattr(encoder, "adapter", None) is not None:  # a translator's: it thins out the frames
+            encoder.adapter, config.add_adapter = None, False
         self.encoder, self.inputs = encoder, inputs
         self.layers, self.width = config.num_hidden_layers + 1, config.hidden_size
         has_group_norm = getattr(config, "feat_extract_norm", "layer") == "group"
