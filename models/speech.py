@@ -80,7 +80,8 @@ class SpeechEncoder(nn.Module):
         many times larger than the lower.
         """
         windows = [clip.tensor_split(math.ceil(len(clip) / self.longest)) for clip in clips]
-        inputs = [self.prepare(window) for clip in windows for window in clip]
+        with torch.autocast(self.device.type, enabled=False):  # a spectrogram needs all its bits
+            inputs = [self.prepare(window) for clip in windows for window in clip]
         alone = self.one_by_one or len(inputs) == 1
         layers = iter([*map(self.encode_alone, inputs)] if alone else self.encode(inputs))
         found = [torch.cat([next(layers) for _ in clip], dim=1) for clip in windows]
