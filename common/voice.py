@@ -111,7 +111,8 @@ def encode(encoder: SpeechEncoder, clips: list[np.ndarray], is_bf16: bool) -> li
     if not isinstance(encoder, torch.nn.Module):  # a graph
         return encoder(clips)
     tensors = [torch.from_numpy(clip).to(encoder.device) for clip in clips]
-    with torch.inference_mode(), torch.autocast(encoder.device.type, torch.bfloat16, is_bf16):
+    # No inference mode: some encoders keep positions, which a training could not use then.
+    with torch.no_grad(), torch.autocast(encoder.device.type, torch.bfloat16, is_bf16):
         return [layers.float().cpu().numpy() for layers in encoder.eval()(tensors)]
 
 
