@@ -31,6 +31,10 @@ SHORTEST = SAMPLE_RATE // 10  # samples; a shorter clip is padded with zeros: SE
 MASKED = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "wav2vec2-bert", "whisper")
 SAMPLES = ("data2vec-audio", "sew", "sew-d", "wav2vec2-conformer", *MASKED[:5])  # what they read
 WHISPER = {"n_fft": 400, "hop": 160, "range": 8.0}  # samples, samples, powers of ten
+INSTEAD = (
+    "emotion2vec and SenseVoice need FunASR: take openai/whisper-small or "
+    "team-lucid/hubert-base-korean in their place"
+)
 LARGE = 200_000_000  # parameters, from which layers are computed again instead of kept in training
 # The linear layers of every family that hold most weights. Attention's are left out: WavLM takes
 # them past any adapter.
@@ -209,14 +213,11 @@ def load_speech_encoder(name: str) -> SpeechEncoder:
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # of a damaged file each library has its own
-        raise unreachable(name, "speech encoder", error) from None
+        raise ModelError(f"{unreachable(name, 'speech encoder', error)}; {INSTEAD}") from None
     kind = config.model_type
     if kind not in (*SAMPLES, *MASKED):
-        raise ModelError(
-            f"{name} is a {kind}: give a speech encoder of these kinds: whisper, "
-            f"{', '.join(sorted({*SAMPLES, *MASKED} - {'whisper'}))}. emotion2vec and SenseVoice "
-            "need FunASR: take openai/whisper-small or team-lucid/hubert-base-korean instead"
-        )
+        kinds = ", ".join(sorted({*SAMPLES, *MASKED}))
+        raise ModelError(f"{name} is a {kind}, not one of {kinds}; {INSTEAD}")
     try:
         encoder, report = AutoModel.from_pretrained(
             name, trust_remote_code=False, output_loading_info=True, dtype=torch.float32
