@@ -35,6 +35,12 @@ INSTEAD = (
     "emotion2vec and SenseVoice need FunASR: take openai/whisper-small or "
     "team-lucid/hubert-base-korean in their place"
 )
+# Weights that transformers has and no layer hears; several processes wait for their gradient.
+UNUSED = {
+    "sew": "encoder.upsample.",
+    "sew-d": "encoder.upsample.",
+    "wav2vec2-conformer": "encoder.pos_conv_embed.",
+}
 LARGE = 200_000_000  # parameters, from which layers are computed again instead of kept in training
 # The linear layers of every family that hold most weights. Attention's are left out: WavLM takes
 # them past any adapter.
@@ -53,8 +59,9 @@ class SpeechEncoder(nn.Module):
         config = encoder.config
         # Masked frames and dropped layers belong to pretraining; the mixture needs every layer.
         config.apply_spec_augment, config.layerdrop = False, 0.0
-        if getattr(encoder, "masked_spec_embed", None) is not None:
-            encoder.masked_spec_embed.requires_grad = False
+        unused = ("masked_spec_embed", UNUSED.get(config.model_type, "masked_spec_embed"))
+        for name, parameter in encoder.named_parameters():
+            parameter.requires_grad &= not name.startswith(unused)
         if getattr(encoder, "adapter", None) is not None:  # a translator's: it thins out the frames
             encoder.adapter, config.add_adapter = None, False
         self.encoder, self.inputs = encoder, inputs
