@@ -76,6 +76,14 @@ class SpeechEncoder(nn.Module):
         if inputs["kind"] == "filter banks":
             self.extractor = SeamlessM4TFeatureExtractor(**inputs["extractor"])
 
+    def train(self, mode: bool = True) -> nn.Module:
+        """Begin or end the training; batch normalisation stays as pretraining has left it."""
+        super().train(mode)
+        for module in self.encoder.modules():
+            if isinstance(module, nn.BatchNorm1d):  # wav2vec2-conformer's: one clip is no batch
+                module.eval()
+        return self
+
     def to_json(self) -> dict:
         """Return what `build_speech_encoder` builds it from."""
         return {"encoder": self.encoder.config.to_dict(), "inputs": self.inputs}
