@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -215,7 +216,7 @@ def write_tensors(path: Path) -> Iterator[Path]:
     try:
         with write_atomically(path) as temporary:
             yield temporary
-    except RuntimeError as error:  # torch.save's
+    except (RuntimeError, SafetensorError) as error:  # torch.save's, save_file's
         raise unwritable(path, " ".join(str(error).split())[:200]) from None
 
 
