@@ -19,7 +19,6 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
 )
 from transformers.audio_utils import mel_filter_bank
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from models import ModelError, first_line, hide_bars_in_files, read_sizes, unreachable
 
@@ -277,9 +276,11 @@ def choose_inputs(name: str, kind: str) -> dict:
 def build_speech_encoder(config: dict) -> SpeechEncoder:
     """Build an encoder with random weights from another's `to_json()`."""
     sizes = read_sizes(config["encoder"])
-    is_whisper = config["inputs"]["kind"] == "whisper"
-    encoder = WhisperEncoder(sizes) if is_whisper else AutoModel.from_config(sizes)
-    return SpeechEncoder(encoder, config["inputs"])
+    if config["inputs"]["kind"] == "whisper":
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder  # takes seconds
+
+        return SpeechEncoder(WhisperEncoder(sizes), config["inputs"])
+    return SpeechEncoder(AutoModel.from_config(sizes), config["inputs"])
 
 
 class SpeechClassifier(nn.Module):
