@@ -93,7 +93,7 @@ def compute_split(whole: Dataset, path: Path, compute: Compute) -> list[tuple[Pa
             rows = np.arange(first, min(first + ROWS, len(whole)))
             part = path.with_name(f"{path.name}-{first}.npy")
             starts = part.with_suffix(".starts.npy")
-            if not starts.is_file():  # written last
+            if not (part.is_file() and starts.is_file()):  # written last
                 arrays = compute_rows(whole, rows, compute)
                 write_array(part, np.concatenate(arrays))
                 write_array(starts, np.cumsum([0, *map(len, arrays)]))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -216,7 +217,7 @@ def write_tensors(path: Path) -> Iterator[Path]:
     try:
         with write_atomically(path) as temporary:
             yield temporary
-    except RuntimeError as error:  # torch.save's
+    except (RuntimeError, SafetensorError) as error:  # torch.save's, save_file's
         raise unwritable(path, " ".join(str(error).split())[:200]) from None
 
 
@@ -328,5 +329,6 @@ def load_frozen(config: dict, folder: Path, script: str, device: torch.device) -
     """
     from models.speech import build_speech_encoder  # here: takes seconds
 
-    place = folder if (folder / ENCODER).is_file() else folder.parent
+    is_fold = folder.name.startswith("fold") and not (folder / ENCODER).is_file()
+    place = folder.parent if is_fold else folder
     return load_weights(build_speech_encoder(config["speech"]), place, script, ENCODER).to(device)

@@ -165,7 +165,7 @@ def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tenso
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
-@torch.inference_mode()
+@torch.no_grad()  # what a network keeps of a length may be needed in training
 def predict(
     accelerator: Accelerator,
     network: nn.Module,

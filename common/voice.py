@@ -101,7 +101,8 @@ class EncoderFrames:
             return [summarise(layers, config["block"]) for layers in found]
 
         find_encoder = cache(encoder)
-        settings = {name: config[name] for name in ("contents", "block")} | {"bf16": is_bf16}
+        settings = {name: config[name] for name in ("contents", "block")}
+        settings |= {"window": config["speech"]["window"], "bf16": is_bf16}
         self.cached = cached(data, "layers", settings, compute)
         self.norm = SpeakerNorm.from_json(config["speaker_norm"]) if speaker_norms else None
         self.stats = [SpeakerStats(data, self.own_stats, norm) for norm in speaker_norms]
@@ -137,7 +138,8 @@ def encode(
     import torch  # here: predicting may do without
 
     tensors = [torch.from_numpy(clip).to(encoder.device) for clip in clips]
-    with torch.inference_mode(), torch.autocast(encoder.device.type, torch.bfloat16, is_bf16):
+    # No inference mode: some encoders keep positions, which a training could not use then.
+    with torch.no_grad(), torch.autocast(encoder.device.type, torch.bfloat16, is_bf16):
         return [layers.float().cpu().numpy() for layers in encoder.eval()(tensors)]
 
 

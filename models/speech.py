@@ -21,7 +21,6 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
 )
 from transformers.audio_utils import mel_filter_bank
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from models import ModelError, first_line, hide_bars_in_files, read_sizes, unreachable
 
@@ -36,6 +35,18 @@ SHORTEST = SAMPLE_RATE // 10  # samples; a shorter clip is padded with zeros: SE
 MASKED = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "wav2vec2-bert", "whisper")
 SAMPLES = ("data2vec-audio", "sew", "sew-d", "wav2vec2-conformer", *MASKED[:5])  # what they read
 WHISPER = {"n_fft": 400, "hop": 160, "range": 8.0}  # samples, samples, powers of ten
+INSTEAD = (
+    "emotion2vec and SenseVoice need FunASR: take openai/whisper-small or "
+    "team-lucid/hubert-base-korean in their place"
+)
+# Weights that transformers has and no layer hears (several processes wait for their gradient), and
+# Whisper's fixed sines.
+NOT_TRAINED = {
+    "whisper": "embed_positions.",
+    "sew": "encoder.upsample.",
+    "sew-d": "encoder.upsample.",
+    "wav2vec2-conformer": "encoder.pos_conv_embed.",
+}
 LARGE = 200_000_000  # parameters, from which layers are computed again instead of kept in training
 # The linear layers of every family that hold most weights. Attention's are left out: WavLM takes
 # them past any adapter.
@@ -55,8 +66,11 @@ class SpeechEncoder(nn.Module):
         config = encoder.config
         # Masked frames and dropped layers belong to pretraining; the mixture needs every layer.
         config.apply_spec_augment, config.layerdrop = False, 0.0
-        if getattr(encoder, "masked_spec_embed", None) is not None:
-            encoder.masked_spec_embed.requires_grad = False
+        fixed = ("masked_spec_embed", NOT_TRAINED.get(config.model_type, "masked_spec_embed"))
+        for name, parameter in encoder.named_parameters():
+            parameter.requires_grad &= not name.startswith(fixed)
+        if getattr(encoder, "adapter", None) is not None:  # a translator's: it thins out the frames
+            encoder.adapter, config.add_adapter = None, False
         self.encoder, self.inputs = encoder, inputs
         self.layers, self.width = config.num_hidden_layers + 1, config.hidden_size
         has_group_norm = getattr(config, "feat_extract_norm", "layer") == "group"
@@ -67,6 +81,14 @@ class SpeechEncoder(nn.Module):
             self.log_mel = WhisperSpectrogram(config.num_mel_bins)
         if inputs["kind"] == "filter banks":
             self.extractor = SeamlessM4TFeatureExtractor(**inputs["extractor"])
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """Begin or end the training; batch normalisation stays as pretraining has left it."""
+        super().train(mode)
+        for module in self.encoder.modules():
+            if isinstance(module, nn.BatchNorm1d):  # wav2vec2-conformer's: one clip is no batch
+                module.eval()
+        return self
 
     def to_json(self) -> dict:
         """Return what `build_speech_encoder` builds it from."""
@@ -84,7 +106,8 @@ class SpeechEncoder(nn.Module):
         many times larger than the lower.
         """
         windows = [clip.tensor_split(math.ceil(len(clip) / self.longest)) for clip in clips]
-        inputs = [self.prepare(window) for clip in windows for window in clip]
+        with torch.autocast(self.device.type, enabled=False):  # a spectrogram needs all its bits
+            inputs = [self.prepare(window) for clip in windows for window in clip]
         alone = self.one_by_one or len(inputs) == 1
         layers = iter([*map(self.encode_alone, inputs)] if alone else self.encode(inputs))
         found = [torch.cat([next(layers) for _ in clip], dim=1) for clip in windows]
@@ -216,14 +239,11 @@ def load_speech_encoder(name: str) -> SpeechEncoder:
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # of a damaged file each library has its own
-        raise unreachable(name, "speech encoder", error) from None
+        raise ModelError(f"{unreachable(name, 'speech encoder', error)}; {INSTEAD}") from None
     kind = config.model_type
     if kind not in (*SAMPLES, *MASKED):
-        raise ModelError(
-            f"{name} is a {kind}: give a speech encoder of these kinds: whisper, "
-            f"{', '.join(sorted({*SAMPLES, *MASKED} - {'whisper'}))}. emotion2vec and SenseVoice "
-            "need FunASR: take openai/whisper-small or team-lucid/hubert-base-korean instead"
-        )
+        kinds = ", ".join(sorted({*SAMPLES, *MASKED}))
+        raise ModelError(f"{name} is a {kind}, not one of {kinds}; {INSTEAD}")
     try:
         encoder, report = AutoModel.from_pretrained(
             name, trust_remote_code=False, output_loading_info=True, dtype=torch.float32
@@ -271,8 +291,12 @@ def choose_inputs(name: str, kind: str) -> dict:
 def build_speech_encoder(config: dict) -> SpeechEncoder:
     """Build an encoder with random weights from another's `to_json()`."""
     sizes = read_sizes(config["encoder"])
-    is_whisper = config["inputs"]["kind"] == "whisper"
-    encoder = WhisperEncoder(sizes) if is_whisper else AutoModel.from_config(sizes)
+    if config["inputs"]["kind"] == "whisper":
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder  # takes seconds
+
+        encoder = WhisperEncoder(sizes)
+    else:
+        encoder = AutoModel.from_config(sizes)
     return SpeechEncoder(encoder, config["inputs"], config["window"])
 
 

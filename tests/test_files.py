@@ -18,8 +18,7 @@ from conftest import ROOT
 from matplotlib.figure import Figure
 
 from common import files, plots, settings
-from common.checkpoint import write_state
-from common.data import write_rows
+from common.checkpoint import write_state, write_weights
 from common.files import UserError, write_array, write_json, write_text
 
 NETWORK = torch.nn.Linear(64, 64)
@@ -28,7 +27,7 @@ WRITERS = {
     "table.tsv": lambda path: write_text(path, "x" * 20_000),
     "numbers.json": lambda path: write_json(path, list(range(5000))),
     "state.pt": lambda path: write_state(path, {"network": NETWORK.state_dict()}),
-    "cache.npy": lambda path: write_rows(path, [np.zeros((500, 10))]),
+    "encoder.safetensors": lambda path: write_weights(NETWORK, path),
     "plot.png": lambda path: plots.save(path, draw_noise),
 }
 

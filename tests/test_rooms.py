@@ -90,7 +90,8 @@ print(sorted({"torch", "transformers"} & set(sys.modules)))
 
 
 def test_reading_a_corpus_features_and_fusing_need_no_torch():
-    names = [f"common.{n}" for n in ("settings", "ranges", "files", "data", "features", "voice")]
+    common = ("settings", "ranges", "files", "data", "cache", "features", "speakers", "voice")
+    names = [f"common.{name}" for name in common]
     names += [
         name.removesuffix(".py").replace("/", ".")
         for name in FILES

@@ -1,6 +1,5 @@
-"""What the networks hear: statistics of speakers, normalisation, batches."""
+"""What the networks hear: spectrograms and a speech encoder's frames, normalised, in batches."""
 
-import json
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -11,12 +10,11 @@ from small_speech import save_checkpoint
 from common import features, voice
 from common.data import load_data, token_batches
 from common.features import Mel, Paper, add_deltas, average_over_tokens, log_mel
-from common.voice import SpeakerNorm, clip_stats, norm_of_rows
+from common.speakers import SPEAKER_NORMS, SpeakerNorm
 from models.kobert import load_tokenizer
 from models.speech import load_speech_encoder
 
 MEL, ROWS = Mel(), np.array([7, 0, 3])
-NORMS = ("utterance", "past", "all")
 TOKENS = {"max_length": 128, "pad_id": 1, "mask_id": 4}
 
 
@@ -46,79 +44,20 @@ def same(found, expected, tolerance=1e-5):
     np.testing.assert_allclose(found, expected, atol=tolerance, rtol=0)
 
 
-def heard(data, stats, norm, name):
-    """Mean and deviation of all rows, (2, N, F)."""
-    return np.stack(norm_of_rows(data, stats, norm, name))
+def known_stats(data, own, name):
+    """Each row's statistics (N, K): the sum of its own, its speaker's past ones, or all of them."""
+    heard = {
+        "utterance": np.eye(len(data), dtype=bool),
+        "past": data.time_order.argsort() <= data.time_order.argsort()[:, None],
+        "all": True,
+    }[name]
+    same_speaker = data.speakers == data.speakers[:, None]
+    return np.stack([own[row].sum(0) for row in same_speaker & heard])
 
 
-@pytest.mark.parametrize("clips", [1, 40])
-@pytest.mark.parametrize("prior_clips", [0, 10, 25.5])
-def test_the_norm_is_that_of_the_speaker_and_of_prior_clips_of_the_corpus(clips, prior_clips):
-    random = np.random.default_rng(0)
-    own = random.normal([3, 3, 900], 2, (600, 3)).astype(np.float32)  # whose sums are large
-    corpus = random.normal([-1, 3, 900], 1, (600, 3))
-    corpus[:, 1] = own[:, 1] = 0.3  # never moves
-    stats = sum(clip_stats(part) for part in np.array_split(own, clips))[None]
-    norm = replace(SpeakerNorm.fit(clip_stats(corpus)[None]), prior_clips=prior_clips)
-    weights = np.repeat([clips, prior_clips], 600)  # a frame of the one, and of the other
-    both = np.concatenate([own, corpus])
-    mean = np.average(both, axis=0, weights=weights)
-    std = np.sqrt(np.average((both - mean) ** 2, axis=0, weights=weights))
-    again = SpeakerNorm.from_json(json.loads(json.dumps(norm.to_json())))
-    for found in (norm.mean_and_std(stats), again.mean_and_std(stats)):
-        same(found[0][0], mean, 1e-4), same(found[1][0], np.maximum(std, 0.1))
-        assert found[0].dtype == found[1].dtype == np.float32
-    assert SpeakerNorm.from_json(replace(norm, std_floor=0.7).to_json()).std_floor == 0.7
-
-
-def variants(data):
-    """The data; with two dialogues a session, whose turns begin at 1, under ids of another order
-    or of time's; with speakers who come again in another session."""
-    second = data.table["turn"] > 5
-    turns = {"dialogue_number": 1 + second, "turn": data.table["turn"] - 5 * second}
-    for first in ("", "x"):
-        ids = np.where(second, "b", first) + data.ids.astype(object)
-        cut = data.table.assign(id=ids, **turns).sort_values("id").reset_index(drop=True)
-        yield replace(data, table=cut)
-    yield replace(data, table=data.table.assign(speaker=data.table["speaker"].str[-1]))
-
-
-@pytest.mark.parametrize("name", NORMS)
-def test_each_row_is_normalised_by_its_own_speakers_turns(train, norm, name):
-    assert norm.prior_clips == 10
-    for data in (train, *variants(train)):
-        stats, numbers = voice.collect_stats(data, MEL), np.arange(len(data))
-        same(stats[3], clip_stats(log_mel(data.samples(3), MEL)), 1e-9)
-        time = (100 * data.table["dialogue_number"] + data.table["turn"]).to_numpy()
-        found = heard(data, stats, norm, name)
-        for row in numbers:
-            own = data.speakers == data.speakers[row]
-            past = own & (data.sessions == data.sessions[row]) & (time <= time[row])
-            known = {"utterance": numbers == row, "past": past, "all": own}[name]
-            expected = norm.mean_and_std(stats[known].sum(0)[None])
-            same(found[:, row], np.concatenate(expected), 1e-4)
-    given = replace(train, known_stats=stats[::-1])  # in place of the rows' own
-    same(heard(given, stats, norm, name), norm.mean_and_std(stats[::-1]))
-
-
-def test_past_never_hears_the_future(train, norm):
-    stats = voice.collect_stats(train, MEL)
-    turns = train.table.query("speaker == 'Sess02M'").sort_values("turn").index
-    whole = heard(train, stats, norm, "past")
-    for count in range(1, len(turns) + 1):  # stopped after so many turns
-        some = np.isin(np.arange(len(train)), turns[:count])
-        assert np.array_equal(heard(train.select(some), stats[some], norm, "past"), whole[:, some])
-    alone = heard(train, stats, norm, "utterance")
-    assert np.array_equal(whole[:, turns[0]], alone[:, turns[0]])
-    assert (abs(whole - alone)[:, turns[1:]].max(-1) > 1e-3).all()
-    before, rest = stats[turns[:2]].sum(0), stats[turns[2:]]  # what was heard in earlier calls
-    known = voice.stats_so_far(rest, np.array(["M"] * 3), "past", before)
-    same(norm.mean_and_std(known), whole[:, turns[2:]])
-
-
-@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("name", SPEAKER_NORMS)
 def test_a_batch_is_each_row_at_all_tempos_padded_with_zeros(train, norm, config, name):
-    mean, std = norm_of_rows(train, voice.collect_stats(train, MEL), norm, name)
+    mean, std = norm.mean_and_std(known_stats(train, voice.collect_stats(train, MEL), name))
     clips, counts = voice.audio_batches(train, config, [name])(ROWS).values()
     assert clips.shape == (9, 3, max(counts), MEL.bins) and clips.dtype == np.float32
     places = [(tempo, row) for tempo in config["tempos"] for row in ROWS]
@@ -131,7 +70,7 @@ def test_a_batch_is_each_row_at_all_tempos_padded_with_zeros(train, norm, config
 
 
 def test_augmentation_is_for_training_and_follows_seed_step_and_row_alone(train, config):
-    def make(rows, step=0, seed=0, strength=1.0, norms=NORMS):
+    def make(rows, step=0, seed=0, strength=1.0, norms=SPEAKER_NORMS):
         own = config | {"tempos": [1.0]}
         batch = voice.audio_batches(train, own, norms, strength, seed)(np.array(rows), step)
         return [clip[:, :count] for clip, count in zip(*batch.values(), strict=True)]
@@ -141,7 +80,7 @@ def test_augmentation_is_for_training_and_follows_seed_step_and_row_alone(train,
     for clip in (make([7], step=1)[0], make([7], seed=1)[0], plain):
         assert clip.shape != first[0].shape or not np.allclose(clip, first[0])
     drawn = [make([7], seed=seed, strength=0)[0] for seed in range(20)]  # of the three
-    for name in NORMS:
+    for name in SPEAKER_NORMS:
         same(np.min([abs(each - make([7], 0, -1, 0, [name])[0]).max() for each in drawn]), 0)
     same(first[0], add_deltas(first[0][0], MEL).swapaxes(0, 1))  # made after the augmentation
 
@@ -161,21 +100,135 @@ def test_the_papers_batches(train, tokens):
         assert batch["input_ids"].shape == batch["attention_mask"].shape == (3, length)
 
 
-def test_a_speech_encoders_batches(train, tokens, config, tmp_path):
-    encoder = load_speech_encoder(save_checkpoint(tmp_path))
-    own = {"kind": "SpeechClassifier", "audio": "encoder", "contents": "of a test"}
-    batch = voice.audio_batches(train, own, [])(ROWS)
-    layers = voice.audio_batches(train, own, [], encoder=encoder)(ROWS)["layer_means"]
-    make = voice.token_voice_batches(train, tokens, config | own, [], encoder=encoder)
-    for samples, count, means, audio, row in zip(
-        *batch.values(), layers, make(ROWS)["audio"], ROWS, strict=True
-    ):
-        clip = train.samples(row)
-        assert np.array_equal(samples[:count], clip) and not samples[count:].any()
-        with torch.inference_mode():
-            same(means, encoder([torch.from_numpy(clip)])[0].mean(1))
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return load_speech_encoder(save_checkpoint(tmp_path_factory.mktemp("speech")))
+
+
+@pytest.fixture(scope="module")
+def layers(train, encoder):
+    """Every row's layers, (W, T, D) each."""
+    with torch.inference_mode():
+        clips = [torch.from_numpy(train.samples(row)) for row in range(len(train))]
+        return [encoder.eval()([clip])[0].numpy() for clip in clips]
+
+
+@pytest.fixture(scope="module")
+def frozen(train, encoder):
+    """The configuration of a network over the encoder."""
+    own = {"kind": "SpeechClassifier", "is_frozen": True, "audio": "encoder", "contents": "a test"}
+    own |= TOKENS | {"layers": 3, "width": 96}
+    return own | {"speaker_norm": voice.EncoderFrames(train, own, lambda: encoder).fit_norm()}
+
+
+def unreachable():
+    pytest.fail("the encoder is asked for what is in the cache")
+
+
+@pytest.mark.parametrize("name", SPEAKER_NORMS)
+def test_an_encoders_frames_are_in_units_of_the_speaker(train, layers, encoder, frozen, name):
+    """A clip counts as one frame: its mean and its deviation, of every layer and column."""
+    frames = voice.EncoderFrames(train, frozen, lambda: encoder, [name])
+    pooled = np.stack([np.stack([each.mean(1), each.std(1)]) for each in layers])
+    flat = pooled.reshape(len(train), -1).astype(float)
+    norm = SpeakerNorm.from_json(frozen["speaker_norm"])
+    same(norm.mean, flat.mean(0), 1e-3), same(norm.variance**0.5, flat.std(0), 1e-3)
+    ones = np.ones((len(train), 1))
+    own = np.hstack([ones, ones, flat, flat**2])
+    mean, std = norm.mean_and_std(known_stats(train, own, name))
+    assert 1e-3 <= std.min() < 0.1  # it moves less than the frames of a spectrogram
+    make = voice.audio_batches(train, frozen, [name], encoder=unreachable)
+    batch = make(ROWS)["pooled"]
+    assert batch.shape == (3, 2, 3, 32) and batch.dtype == np.float32
+    for row, given in zip(ROWS, batch, strict=True):
+        expected = (flat[row] - mean[row]) / std[row]
+        close = np.abs(given.ravel() - expected) * std[row]
+        assert close.max() < 4e-3  # of half precision
+        same(frames.read(row)[0].ravel(), given.ravel(), 1e-6)
+        assert np.array_equal(make(np.array([row]))["pooled"][0], given)
+
+
+def test_blocks_are_means_of_a_fifth_of_a_second(train, layers, encoder, frozen):
+    frames = voice.EncoderFrames(train, frozen, unreachable, ["utterance"])
+    for row in range(len(train)):
+        stats = frames.stats[0].of(row)
+        mean, std = (each[:96] for each in frames.norm.mean_and_std(stats))
+        blocks = frames.read(row)[1] * std + mean
+        count = layers[row].shape[1]
+        assert len(blocks) == max(1, round(count / 10)) and blocks.shape[1] == 96
+        same(blocks.mean(0), layers[row].mean(1).ravel(), 2e-3)  # each counts alike
+        whole = count // len(blocks)
+        first = layers[row][:, :whole].mean(1).ravel()
+        part = count / len(blocks) - whole  # of the frame on the border
+        first = (whole * first + part * layers[row][:, whole % count].ravel()) / (whole + part)
+        same(blocks[0], first, 4e-3)
+
+
+def test_one_short_clip_has_one_block(encoder):
+    clip = np.arange(300, dtype=np.int16)
+    (layers,) = voice.encode(encoder, [clip], False)
+    found = voice.summarise(layers)
+    assert found.shape == (3, 96) and found.dtype == np.float16
+    same(found[2], found[0], 1e-3)
+    alone = voice.summarise(layers[:, :1])
+    assert alone.shape == (3, 96) and not alone[1].any()
+
+
+def test_a_speech_encoders_frames_lie_over_the_tokens(train, tokens, encoder, frozen):
+    make = voice.token_voice_batches(train, tokens, frozen, ["past"], encoder=unreachable)
+    frames = voice.EncoderFrames(train, frozen, unreachable, ["past"])
+    for place, row in zip(make(ROWS)["audio"], ROWS, strict=True):
         words = tokens[0][row] - 2
-        same(audio[1 : words + 1], average_over_tokens(encoder.frames(clip), words), 1e-3)
+        same(place[1 : words + 1], average_over_tokens(frames.read(row)[1], words))
+        assert not place[0].any() and not place[words + 1 :].any() and place.shape[1] == 96
+
+
+def test_in_training_one_of_the_normalisations_is_drawn(train, frozen):
+    def make(seed, step=0, norms=SPEAKER_NORMS):
+        own = voice.audio_batches(train, frozen, norms, 1.0, seed, unreachable)
+        return own(np.arange(len(train)), step)["pooled"]
+
+    plain = np.stack([make(-1, norms=[name]) for name in SPEAKER_NORMS])
+    drawn = make(3)
+    found = [np.flatnonzero((plain[:, row] == drawn[row]).all((1, 2, 3))) for row in range(20)]
+    assert all(map(len, found)) and len(set(np.concatenate(found))) == 3
+    assert np.array_equal(make(3), drawn)
+    assert not np.array_equal(make(3, step=1), drawn) and not np.array_equal(make(4), drawn)
+    assert np.array_equal(make(-1), plain[0])
+
+
+def test_bf16_and_another_encoder_have_frames_of_their_own(data, encoder, frozen):
+    train, asked = load_data(data, "train"), []
+
+    def find():
+        asked.append(1)
+        return encoder
+
+    for config, is_bf16 in ((frozen, True), (frozen | {"contents": "another"}, False)):
+        for _ in range(2):
+            voice.EncoderFrames(train, config, find, ["past"], is_bf16)
+    assert len(asked) == 2  # once for all its rows, each time
+    exact = voice.EncoderFrames(train, frozen, unreachable).cached.read_all().astype(float)
+    rough = voice.EncoderFrames(train, frozen, unreachable, [], True).cached.read_all()
+    assert 0 < np.abs(rough - exact).mean() < 0.02
+
+
+def test_a_trained_encoder_gets_samples(train):
+    make = voice.audio_batches(train, {"kind": "SpeechClassifier", "is_frozen": False}, [])
+    batch = make(ROWS)
+    assert batch["samples"].dtype == np.int16
+    for samples, count, row in zip(*batch.values(), ROWS, strict=True):
+        assert np.array_equal(samples[:count], train.samples(row)) and not samples[count:].any()
+
+
+def test_known_statistics_take_the_place_of_the_rows_own(train, encoder, frozen):
+    frames = voice.EncoderFrames(train, frozen, unreachable, ["utterance"])
+    own = frames.own_stats(np.arange(len(train)))
+    given = replace(train, known_stats=own[::-1])
+    found = voice.EncoderFrames(given, frozen, unreachable, ["past"])
+    mean, std = found.norm.mean_and_std(own[-1])
+    pooled = frames.cached.read(0)[:2].astype(float)
+    same(found.read(0)[0], (pooled - mean.reshape(2, -1)) / std.reshape(2, -1), 1e-2)
 
 
 def test_each_token_gets_its_share_of_the_clip(train, tokens, config):

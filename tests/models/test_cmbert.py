@@ -4,7 +4,7 @@ import pytest
 import torch
 from dropout import share_dropped
 
-from models.cmbert import CMBERT, MaskedMultimodalAttention
+from models.cmbert import CMBERT, MaskedMultimodalAttention, build_cmbert
 from models.kobert import load_encoder
 
 CONFIG = {"width": 12, "projection": 30, "scale": "utterance", "voice": "values", "pooling": "mean"}
@@ -130,6 +130,29 @@ def test_dropout_of_attention_drops_whole_weights_and_makes_up_for_them():
     kept = attended != 0
     assert kept.float().mean().item() == pytest.approx(0.5, abs=0.03)
     torch.testing.assert_close(attended[kept], 2 * maps["fused"][kept])
+
+
+@of_voices
+def test_a_speech_encoders_layers_are_weighed_and_the_weights_learn(bert, voice):
+    """Three layers of four columns; a layer of no weight is not heard."""
+    model, batch = build(bert, voice=voice, layers=3), batch_of(3, 9, 4, 12, 7, filler=5.0)
+    with torch.no_grad():
+        model.layer_weights.copy_(torch.tensor([0.7, 0.3, 1e-9]).log())
+    expected, plain = alone(model, batch), build(bert, voice=voice)
+    assert (run(model, batch) - expected).abs().max() < 1e-4 and expected.std(0).max() > 1e-2
+    scales = torch.tensor([0.7, 0.3, 0.0]).repeat_interleave(4) * 3**0.5 * 0.2
+    weighed = batch | {"audio": batch["audio"] * scales}
+    assert (run(plain, weighed) - run(model, batch)).abs().max() < 1e-4
+    columns = torch.arange(12) // 4
+    heard = [
+        (run(model, batch | {"audio": batch["audio"] * (columns != n)}) - expected).abs().max()
+        for n in range(3)
+    ]
+    assert heard[0] > 1e-4 and heard[1] > 1e-5 and heard[2] < 1e-6
+    model(**batch).square().sum().backward()
+    assert model.layer_weights.grad[:2].abs().min() > 1e-7
+    assert build_cmbert(CONFIG | {"layers": 3, "encoder": model.encoder.config.to_dict()})
+    model.load_state_dict(model.state_dict())
 
 
 @pytest.mark.parametrize("layer", ["norm", "classifier"])
