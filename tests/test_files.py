@@ -114,7 +114,7 @@ def test_a_disk_without_modes_is_written_to(name, tmp_path, monkeypatch):
         monkeypatch.setattr(os, way, refuse, raising=False)
     WRITERS[name](tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    files.hold(tmp_path / "records" / "stage.lock", tmp_path)
+    files.hold(tmp_path / "records" / "stage.lock", tmp_path, "stage.py")
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -152,7 +152,7 @@ def test_without_locks_it_is_said_and_gone_on(number, tmp_path, monkeypatch, cap
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    files.hold(tmp_path / "records" / "text.lock", tmp_path)
+    files.hold(tmp_path / "records" / "text.lock", tmp_path, "text.py")
     printed = capsys.readouterr()
     assert printed.out.count("no locks on this file system") == 1 and not printed.err
     assert printed.out.count("\n") == 1 and "start no second run" in printed.out
@@ -161,14 +161,14 @@ def test_without_locks_it_is_said_and_gone_on(number, tmp_path, monkeypatch, cap
 def test_a_place_that_cannot_be_written_is_named(tmp_path, locks):
     (tmp_path / "outputs").write_text("a file")
     with pytest.raises(UserError, match=r"outputs cannot be written"):
-        files.hold(tmp_path / "outputs" / "records" / "text.lock", tmp_path / "outputs")
+        files.hold(tmp_path / "outputs" / "records" / "text.lock", tmp_path / "outputs", "x.py")
 
 
 FORKING = """
 import os, sys, time
 from pathlib import Path
 from common.files import hold
-hold(Path(sys.argv[1]) / 'text.lock', Path(sys.argv[1]))
+hold(Path(sys.argv[1]) / 'text.lock', Path(sys.argv[1]), 'text.py')
 begun, begin = os.pipe()
 if os.fork() == 0:
     os.write(begin, b".")
@@ -181,7 +181,7 @@ os.kill(os.getpid(), 9)
 
 def test_a_killed_owner_lets_go_even_if_its_child_lives(tmp_path, locks):
     subprocess.run([sys.executable, "-c", FORKING, str(tmp_path)], cwd=ROOT)
-    files.hold(tmp_path / "text.lock", tmp_path)
+    files.hold(tmp_path / "text.lock", tmp_path, "text.py")
 
 
 # --- what only POSIX has

@@ -116,8 +116,8 @@ def layers(train, encoder):
 @pytest.fixture(scope="module")
 def frozen(train, encoder):
     """The configuration of a network over the encoder."""
-    own = {"kind": "SpeechClassifier", "is_frozen": True, "audio": "encoder", "contents": "a test"}
-    own |= TOKENS | {"layers": 3, "width": 96}
+    own = {"kind": "SpeechClassifier", "audio": "encoder"} | TOKENS
+    own |= voice.describe_encoder(encoder, "a test")
     return own | {"speaker_norm": voice.EncoderFrames(train, own, lambda: encoder).fit_norm()}
 
 
@@ -167,10 +167,10 @@ def test_blocks_are_means_of_a_fifth_of_a_second(train, layers, encoder, frozen)
 def test_one_short_clip_has_one_block(encoder):
     clip = np.arange(300, dtype=np.int16)
     (layers,) = voice.encode(encoder, [clip], False)
-    found = voice.summarise(layers)
+    found = voice.summarise(layers, 10)
     assert found.shape == (3, 96) and found.dtype == np.float16
     same(found[2], found[0], 1e-3)
-    alone = voice.summarise(layers[:, :1])
+    alone = voice.summarise(layers[:, :1], 10)
     assert alone.shape == (3, 96) and not alone[1].any()
 
 

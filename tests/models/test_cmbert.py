@@ -135,7 +135,8 @@ def test_dropout_of_attention_drops_whole_weights_and_makes_up_for_them():
 @of_voices
 def test_a_speech_encoders_layers_are_weighed_and_the_weights_learn(bert, voice):
     """Three layers of four columns; a layer of no weight is not heard."""
-    model, batch = build(bert, voice=voice, layers=3), batch_of(3, 9, 4, 12, 7, filler=5.0)
+    layers = {"width": 4, "layers": 3, "layer_scale": 0.2}
+    model, batch = build(bert, voice=voice, **layers), batch_of(3, 9, 4, 12, 7, filler=5.0)
     with torch.no_grad():
         model.layer_weights.copy_(torch.tensor([0.7, 0.3, 1e-9]).log())
     expected, plain = alone(model, batch), build(bert, voice=voice)
@@ -151,8 +152,9 @@ def test_a_speech_encoders_layers_are_weighed_and_the_weights_learn(bert, voice)
     assert heard[0] > 1e-4 and heard[1] > 1e-5 and heard[2] < 1e-6
     model(**batch).square().sum().backward()
     assert model.layer_weights.grad[:2].abs().min() > 1e-7
-    assert build_cmbert(CONFIG | {"layers": 3, "encoder": model.encoder.config.to_dict()})
-    model.load_state_dict(model.state_dict())
+    again = build_cmbert(CONFIG | layers | {"encoder": model.encoder.config.to_dict()}).eval()
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(run(again, batch), run(model, batch))
 
 
 @pytest.mark.parametrize("layer", ["norm", "classifier"])
