@@ -7,7 +7,8 @@ Writes  OUTPUTS/NAME/: model.safetensors, config.json, history.json, of a frozen
 
     python audio_train.py
     python audio_train.py --encoder openai/whisper-base --name speech
-    python audio_train.py --encoder facebook/wav2vec2-xls-r-300m --name xlsr --lora-rank 8
+    python audio_train.py --encoder facebook/wav2vec2-xls-r-300m --name xlsr --lora-rank 8 \\
+        --lr-encoder 1e-4
 
 Killed and started again with the same settings, it goes on where it stopped.
 """
@@ -38,7 +39,6 @@ from common.training import (
     set_lr,
     start,
     to_device,
-    uses_bf16,
 )
 from common.voice import EncoderFrames, audio_batches, collect_stats, describe_encoder
 from models import identify
@@ -90,6 +90,8 @@ def main() -> None:
     inputs = {"data": data.data_hash}
     if ENCODER != "alexnet":
         inputs["encoder"] = identify(ENCODER)
+    if LORA_RANK and not LR_ENCODER:
+        raise UserError("LORA_RANK: give LR_ENCODER as well, such as --lr-encoder 1e-4")
     block = settings.read(globals())
     with accelerator.main_process_first():
         stage = Stage("audio_train.py", Path(OUTPUTS) / NAME, block, inputs, resumable=True)
@@ -119,14 +121,13 @@ def choose_network(fit: Dataset) -> dict:
 def choose_head(fit: Dataset, encoder: SpeechEncoder, contents: str) -> dict:
     """Return the configuration of a classifier over a speech encoder."""
     config = {"kind": "SpeechClassifier", **describe_encoder(encoder, contents)}
-    frames = EncoderFrames(fit, config, lambda: encoder, is_bf16=uses_bf16(PRECISION))
+    frames = EncoderFrames(fit, config, lambda: encoder)
     return config | {"speaker_norm": frames.fit_norm(FIXED if LR_ENCODER else PRIOR_CLIPS)}
 
 
 def build_head(encoder: SpeechEncoder, config: dict) -> SpeechClassifier:
     """Build the classifier, with the encoder if that is trained as well."""
-    if LORA_RANK and not LR_ENCODER:
-        raise UserError("LORA_RANK: give LR_ENCODER as well, such as --lr-encoder 1e-4")
+    torch.manual_seed(SEED)  # whatever computing the frames has drawn
     if not LR_ENCODER:
         encoder.requires_grad_(False)
         return SpeechClassifier(encoder.layers, encoder.width, DROPOUT)
@@ -168,9 +169,7 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     model, optimizer = accelerator.prepare(network, optimizer)
     loss_function = SoftCrossEntropy(accelerator, fit.targets, CLASS_WEIGHTS, LABEL_SMOOTHING)
     frozen = None if LR_ENCODER else lambda: encoder
-    make_batch = audio_batches(
-        fit, config, SPEAKER_NORMS, AUGMENT, SEED, frozen, uses_bf16(PRECISION)
-    )
+    make_batch = audio_batches(fit, config, SPEAKER_NORMS, AUGMENT, SEED, frozen)
     seconds = BATCH_SECONDS * SAMPLE_RATE
     plan = [
         cut_batches(

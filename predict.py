@@ -98,7 +98,7 @@ def answer_all() -> None:
     run = load_run(MODEL, ONNX)
     for remark in run.remarks:
         note(one_line(remark))
-    if EMBEDDINGS and not any("speech" in c["network"] for c in run.configs.values()):
+    if EMBEDDINGS and not run.embeds:
         raise UserError(
             f"{MODEL} has no speech encoder: audio_train.py --encoder NAME trains with one"
         )
@@ -126,7 +126,7 @@ def answer_all() -> None:
     if not count:
         sys.exit(2)
     if rows:
-        write_embeddings(rows)
+        write_embeddings(rows, run.embeds)
     if SPEAKER:
         known = history.voices.get(SPEAKER)
         known = 0 if known is None else save_voice(run, SPEAKER, known)
@@ -138,7 +138,19 @@ def answer_all() -> None:
 
 def export_run() -> None:
     """Write MODEL to the folder EXPORT."""
-    if RECORDINGS or TEXT or MANIFEST or TURNS or ASR or SPEAKER or ENROL or JSON or TSV or ONNX:
+    if (
+        RECORDINGS
+        or TEXT
+        or MANIFEST
+        or TURNS
+        or ASR
+        or SPEAKER
+        or ENROL
+        or JSON
+        or TSV
+        or ONNX
+        or EMBEDDINGS
+    ):
         raise UserError("--export takes --model alone")
     from extras.export.export import export  # here: onnx takes seconds
 
@@ -159,6 +171,8 @@ def list_recordings(refuse: Refuse) -> list[Recording]:
         raise UserError("--json or --tsv: give one of them")
     if os.path.exists(TSV) and not os.path.isfile(TSV):
         raise UserError(f"--tsv {TSV} is no file: give a file, or - for the standard output")
+    if EMBEDDINGS and not (EMBEDDINGS.endswith(".npy") and Path(EMBEDDINGS).parent.is_dir()):
+        raise UserError(f"--embeddings {EMBEDDINGS}: give a file.npy in a folder that is there")
     if MANIFEST:
         return recordings.read_manifest(MANIFEST, refuse)
     if TEXT and not RECORDINGS:
@@ -188,8 +202,8 @@ def keep_embeddings(answers: Iterator[Answer], rows: list) -> Iterator[Answer]:
         yield answer
 
 
-def write_embeddings(rows: list[tuple[str, np.ndarray | None]]) -> None:
-    """Write EMBEDDINGS, and beside it what each row is."""
+def write_embeddings(rows: list[tuple[str, np.ndarray | None]], model: str) -> None:
+    """Write EMBEDDINGS, by the speech encoder of a model, and beside it what each row is."""
     width = max((len(embedding) for _, embedding in rows if embedding is not None), default=0)
     array = np.full((len(rows), width), np.nan, np.float32)
     for row, (_, embedding) in zip(array, rows, strict=True):
@@ -198,7 +212,7 @@ def write_embeddings(rows: list[tuple[str, np.ndarray | None]]) -> None:
     path = Path(EMBEDDINGS)
     write_array(path, array)
     write_array(path.with_name(f"{path.stem}_index.npy"), np.array([name for name, _ in rows]))
-    note(f"wrote {path}: {len(rows)} rows of {width} numbers")
+    note(f"wrote {path}: {len(rows)} rows of {width} numbers by the speech encoder of {model}")
 
 
 def write(answers: Iterator[Answer], columns: tuple[str, ...]) -> int:

@@ -50,7 +50,6 @@ from common.training import (
     seed_step,
     set_lr,
     start,
-    uses_bf16,
 )
 from common.voice import EncoderFrames, choose_voice, describe_encoder, token_voice_batches
 from models import identify
@@ -138,8 +137,11 @@ def train_all(block: dict) -> None:
         stage.publish()
 
 
-def choose_network(fit: Dataset, encoder, tokenizer, speech) -> dict:
-    """Return the network's configuration: all that its predictions depend on but the weights."""
+def choose_network(fit: Dataset, encoder, tokenizer, speech, contents: str) -> dict:
+    """Return the network's configuration: all that its predictions depend on but the weights.
+
+    contents: tells those of the speech encoder.
+    """
     pad_id = tokenizer.pad_id if PAD_ID < 0 else PAD_ID
     if pad_id >= encoder.config.vocab_size:
         size = encoder.config.vocab_size
@@ -163,8 +165,8 @@ def choose_network(fit: Dataset, encoder, tokenizer, speech) -> dict:
     if speech is None:
         return config | choose_voice(AUDIO, fit)
     voice = {"audio": "encoder", "layer_scale": LAYER_SCALE}
-    voice |= describe_encoder(speech, identify(AUDIO))
-    frames = EncoderFrames(fit, voice, lambda: speech, is_bf16=uses_bf16(PRECISION))
+    voice |= describe_encoder(speech, contents)
+    frames = EncoderFrames(fit, voice, lambda: speech)
     return config | voice | {"speaker_norm": frames.fit_norm()}
 
 
@@ -193,7 +195,10 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     check_positions(encoder, MAX_LENGTH, BERT)
     speech = None if AUDIO in ("aligned", "paper") else load_speech_encoder(AUDIO)
     speech = speech and speech.to(accelerator.device)
-    config = choose_network(fit, encoder, tokenizer, speech)
+    config = choose_network(
+        fit, encoder, tokenizer, speech, stage.made_of["inputs"].get("audio", "")
+    )
+    torch.manual_seed(SEED)  # whatever computing the frames has drawn
     network = CMBERT(encoder, config, ATTENTION_DROPOUT, DROPOUT)
     freeze(network, FROZEN)
     rates = {"": LR_HEAD, "encoder": LR_ENCODER, "layer_weights": LR_LAYERS}
@@ -211,7 +216,6 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
         TEXT_DROP_PROB,
         SEED,
         lambda: speech,
-        uses_bf16(PRECISION),
     )
     make_valid_batch = token_voice_batches(
         held_out, valid_tokens, config, [VALID_NORM], encoder=lambda: speech

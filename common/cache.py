@@ -6,6 +6,7 @@ Shapes: N utterances, S samples, T frames, K columns.
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from common.files import (
     write_array,
 )
 
-ROWS = 256  # of a file; whoever is stopped goes on behind the last whole one
+ROWS = 128  # of a file; whoever is stopped goes on behind the last whole one
 BATCH_SAMPLES, BATCH_ROWS = 40 * SAMPLE_RATE, 16  # computed at once
 
 Compute = Callable[[list[np.ndarray]], list[np.ndarray]]  # recordings (S,) -> of each (T, K)
@@ -57,7 +58,8 @@ def cached(data: Dataset, kind: str, settings: dict, compute: Compute) -> Cached
     """Return `compute` of every recording.
 
     It is kept beside the data, or in the user's own cache where nothing may be written there; of
-    data without a folder, in memory.  All rows of a split are computed, whichever are asked for.
+    data without a folder, in memory.  Files of ROWS rows are computed as they are asked for, and
+    hold whatever labels and words the recordings get.
 
     kind, settings: what is computed.  compute: gets recordings of like length.
     """
@@ -65,41 +67,48 @@ def cached(data: Dataset, kind: str, settings: dict, compute: Compute) -> Cached
         return Cached(compute_rows(data, np.arange(len(data)), compute))
     is_ours = os.access(data.folder, os.W_OK)
     folder = data.folder / "cache" if is_ours else Path.home() / ".cache" / "kemdy"
-    folder = folder / f"{kind}-{hash_json([data.data_hash, settings])[:24]}"
-    folder.mkdir(parents=True, exist_ok=True)
     arrays = np.empty(len(data), object)
     for split in np.unique(data.table["split"]):
         whole = replace(data, table=read_table(data.folder / f"{split}.tsv").assign(split=split))
-        lock = take_lock(folder / f"{split}.lock")  # of several processes one computes
-        try:
-            places = compute_split(whole, folder / split, compute)
-        finally:
-            if lock:
-                lock.release()
         rows = np.flatnonzero(data.table["split"] == split)
         # By the recording: words and voices of rows may have been shuffled.
         numbers = pd.Index(whole.first_samples).get_indexer(data.first_samples[rows])
+        recordings = data.manifest["files"][f"{split}_audio.npy"], whole.first_samples.tolist()
+        path = folder / f"{kind}-{hash_json([*recordings, settings])[:24]}"
+        path.mkdir(parents=True, exist_ok=True)
+        lock = take_lock(path / "lock")  # of several processes one computes
+        try:
+            places = compute_split(whole, path, set(numbers.tolist()), compute)
+        finally:
+            if lock:
+                lock.release()
         for row, number in zip(rows, numbers, strict=True):
             arrays[row] = places[number]
     return Cached(arrays.tolist())
 
 
-def compute_split(whole: Dataset, path: Path, compute: Compute) -> list[tuple[Path, int, int]]:
-    """Compute what is missing of a split; return each row's file, and where in it the row is."""
-    places = []
-    title = path.parent.name.rpartition("-")[0]
+def compute_split(
+    whole: Dataset, folder: Path, wanted: set[int], compute: Compute
+) -> dict[int, tuple[Path, int, int]]:
+    """Compute what is missing of the files that hold wanted rows of a split.
+
+    Return row -> file, and where in it the row begins and ends.
+    """
+    places, title = {}, folder.name.rpartition("-")[0]
     with tqdm(total=len(whole), desc=title, unit=" utt", disable=None, leave=False, delay=1) as bar:
         for first in range(0, len(whole), ROWS):
             rows = np.arange(first, min(first + ROWS, len(whole)))
-            part = path.with_name(f"{path.name}-{first}.npy")
-            starts = part.with_suffix(".starts.npy")
+            bar.update(len(rows))
+            if wanted.isdisjoint(rows.tolist()):
+                continue
+            part, starts = folder / f"{first}.npy", folder / f"{first}.starts.npy"
             if not (part.is_file() and starts.is_file()):  # written last
                 arrays = compute_rows(whole, rows, compute)
                 write_array(part, np.concatenate(arrays))
                 write_array(starts, np.cumsum([0, *map(len, arrays)]))
             borders = read_array(starts, "the script again").tolist()
-            places += [(part, *pair) for pair in zip(borders[:-1], borders[1:], strict=True)]
-            bar.update(len(rows))
+            for row, pair in zip(rows.tolist(), pairwise(borders), strict=True):
+                places[row] = part, *pair
     return places
 
 

@@ -39,13 +39,12 @@ def start(deterministic: bool = False) -> Accelerator:
 
 
 def autocast(accelerator: Accelerator, precision: str) -> torch.autocast:
-    """Return the context of a training's forward pass; predictions are always made in float32."""
-    return torch.autocast(accelerator.device.type, torch.bfloat16, enabled=uses_bf16(precision))
+    """Return the context of a training's forward pass: "float32", "bf16", or "auto".
 
-
-def uses_bf16(precision: str) -> bool:
-    """Tell whether "float32", "bf16", or "auto", bf16 where it is faster, is bf16."""
-    return precision == "bf16" or (precision == "auto" and has_fast_bf16())
+    "auto" is bf16 where it is faster. Predictions are always made in float32.
+    """
+    is_bf16 = precision == "bf16" or (precision == "auto" and has_fast_bf16())
+    return torch.autocast(accelerator.device.type, torch.bfloat16, enabled=is_bf16)
 
 
 def has_fast_bf16() -> bool:
@@ -74,7 +73,7 @@ def parameter_groups(model: nn.Module, rates: dict[str, float], weight_decay: fl
     Parameters that do not require a gradient are left out.
     """
     groups = {}
-    norms = (nn.LayerNorm, nn.BatchNorm2d, nn.GroupNorm)
+    norms = (nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
     norm_names = {name for name, module in model.named_modules() if isinstance(module, norms)}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

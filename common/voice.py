@@ -27,7 +27,7 @@ from common.features import (
     paper_spectrogram,
     stretch,
 )
-from common.files import hash_json
+from common.files import UserError, hash_json
 from common.speakers import PRIOR_CLIPS, SpeakerNorm, SpeakerStats, clip_stats
 
 if TYPE_CHECKING:  # else importing this would take torch
@@ -52,6 +52,8 @@ def name_voice(config: dict) -> str:
 
 def describe_encoder(encoder: SpeechEncoder, contents: str) -> dict:
     """Return what a network's configuration says of a frozen speech encoder; see EncoderFrames."""
+    if not contents:  # else another encoder's frames would be taken from the cache
+        raise UserError("the speech encoder's files cannot be found: is the network up?")
     return {
         "contents": contents,
         "layers": encoder.layers,
@@ -94,15 +96,13 @@ class EncoderFrames:
         config: dict,
         encoder: FindEncoder,
         speaker_norms: Sequence[str] = (),
-        is_bf16: bool = False,
     ):
         def compute(clips: list[np.ndarray]) -> list[np.ndarray]:
-            found = encode(find_encoder(), clips, is_bf16)
-            return [summarise(layers, config["block"]) for layers in found]
+            return encode(find_encoder(), clips, config["block"])
 
         find_encoder = cache(encoder)
         settings = {name: config[name] for name in ("contents", "block")}
-        settings |= {"window": config["speech"]["window"], "bf16": is_bf16}
+        settings |= {name: config["speech"][name] for name in ("window", "inputs")}
         self.cached = cached(data, "layers", settings, compute)
         self.norm = SpeakerNorm.from_json(config["speaker_norm"]) if speaker_norms else None
         self.stats = [SpeakerStats(data, self.own_stats, norm) for norm in speaker_norms]
@@ -129,18 +129,17 @@ class EncoderFrames:
         return (found[:2] - mean) / std, (found[2:] - mean[0]) / std[0]
 
 
-def encode(
-    encoder: SpeechEncoder, clips: list[np.ndarray], is_bf16: bool = False
-) -> list[np.ndarray]:
-    """Return every layer's frames (W, T, D) float32 of clips (S,) int16."""
-    if not hasattr(encoder, "parameters"):  # a function that does so
-        return encoder(clips)
+def encode(encoder: SpeechEncoder, clips: list[np.ndarray], block: int) -> list[np.ndarray]:
+    """Return what `summarise` makes of every layer's frames of clips (S,) int16, in float32."""
+    if not hasattr(encoder, "parameters"):  # predicting's, which does so itself
+        return encoder(clips, block)
     import torch  # here: predicting may do without
 
-    tensors = [torch.from_numpy(clip).to(encoder.device) for clip in clips]
-    # No inference mode: some encoders keep positions, which a training could not use then.
-    with torch.no_grad(), torch.autocast(encoder.device.type, torch.bfloat16, is_bf16):
-        return [layers.float().cpu().numpy() for layers in encoder.eval()(tensors)]
+    device = next(encoder.parameters()).device
+    tensors = [torch.from_numpy(clip).to(device) for clip in clips]
+    with torch.no_grad():
+        layers = encoder.eval()(tensors)
+    return [summarise(each.cpu().numpy(), block) for each in layers]
 
 
 def summarise(layers: np.ndarray, block: int) -> np.ndarray:
@@ -200,13 +199,12 @@ def audio_batches(
     strength: float = 0,
     seed: int = -1,
     encoder: FindEncoder | None = None,
-    is_bf16: bool = False,
 ) -> MakeBatch:
     """Return the function that makes an audio network's batches; config: the network's.
 
     speaker_norms: one of them is drawn for each clip.  seed: of a training, in which clips stand at
     one tempo and are augmented with a strength; -1: to evaluate.  encoder: a frozen one, None while
-    it is trained.  is_bf16: whether it encodes in bf16.
+    it is trained.
     """
     if config["kind"] == "PaperAlexNet":
         paper = Paper(**config["paper"])
@@ -216,11 +214,13 @@ def audio_batches(
     if config["kind"] == "SpeechClassifier" and encoder is None:
         return lambda rows, step=0: sample_batch([data.samples(row) for row in rows])
     if config["kind"] == "SpeechClassifier":
-        frames = EncoderFrames(data, config, encoder, speaker_norms, is_bf16)
+        frames = EncoderFrames(data, config, encoder, speaker_norms)
 
         def make_pooled_batch(rows: np.ndarray, step: int = 0) -> Batch:
-            randoms = [random_of(seed, step, row) if seed >= 0 else None for row in rows]
-            pooled = [frames.read(*each, 2)[0] for each in zip(rows, randoms, strict=True)]
+            pooled = []
+            for row in rows:
+                random = random_of(seed, step, row) if seed >= 0 else None
+                pooled.append(frames.read(row, random, 2)[0])
             return {"pooled": np.stack(pooled).reshape(len(rows), 2, config["layers"], -1)}
 
         return make_pooled_batch
@@ -254,13 +254,12 @@ def token_voice_batches(
     drop_text: float = 0,
     seed: int = -1,
     encoder: FindEncoder | None = None,
-    is_bf16: bool = False,
 ) -> MakeBatch:
     """Return the function that makes CM-BERT's batches: tokens and the voice over each of them.
 
     tokens: of `token_batches`.  In a training (seed), in a share `drop_text` of the utterances all
     words are replaced by [MASK]: words are learned so fast that the voice would not be listened to.
-    encoder: whose frames are the voice, in place of log-mel.  is_bf16: see audio_batches.
+    encoder: whose frames are the voice, in place of log-mel.
     """
     counts, make_tokens = tokens
     if config["audio"] == "paper":
@@ -273,7 +272,7 @@ def token_voice_batches(
         return make_paper_batch
 
     if config["audio"] == "encoder":
-        frames = EncoderFrames(data, config, encoder, speaker_norms, is_bf16)
+        frames = EncoderFrames(data, config, encoder, speaker_norms)
 
         def read_voice(row: int, random: np.random.Generator | None) -> np.ndarray:
             return frames.read(row, random)[1]

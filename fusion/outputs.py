@@ -19,6 +19,7 @@ HELD_OUT = "heldout"  # folder below OUTPUTS: rows that the model was not traine
 BASELINES = ("baseline_text", "baseline_audio", "baseline_both")
 SCRIPTS = {"cmbert": "run_classifier.py"} | dict.fromkeys(BASELINES, "baseline.py")
 # What a model needs of an utterance; of others {name}_run.json says it, or they need both.
+NAMED = ("text", "audio")  # whose scripts take a --name
 INPUTS = {"text": "text", "audio": "audio", "cmbert": "text+audio"}
 
 # Of the table of preprocess.py. dialogue_number, turn: the place in the order of time of the
@@ -70,15 +71,16 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
 
 def command(script: str, model: str) -> str:
     """Return how a script is started for a model: `audio_test.py --name speech`."""
-    takes_name = script.startswith("audio_") and model != "audio"
+    kind, _, rest = script.partition("_")
+    takes_name = kind in NAMED and rest in ("train.py", "test.py") and model != kind
     return f"{script} --name {model}" if takes_name else script
 
 
 def script_of(folder: Path, model: str, kind: str = "test") -> str:
     """Return what writes a model's files in a folder; kind "train": what trains the model.
 
-    Of a model of another name, its _run.json files and its config.json tell whether it is the audio
-    scripts'; one of them may be damaged or missing.
+    Of a model of another name, its _run.json files and its config.json tell whether it is one of
+    the text or audio scripts'; one of them may be damaged or missing.
     """
     own = SCRIPTS.get(model, f"{model}_{kind}.py")
     if model in INPUTS or model in BASELINES:
@@ -86,8 +88,9 @@ def script_of(folder: Path, model: str, kind: str = "test") -> str:
     run = f"{model}_run.json"
     for path in (run, f"{HELD_OUT}/{run}", f"../{run}", f"{model}/config.json"):
         with suppress(UserError, LookupError, TypeError, AttributeError):
-            if read_json(folder / path, "")["script"].startswith("audio_"):
-                return command(f"audio_{kind}.py", model)
+            known = read_json(folder / path, "")["script"].partition("_")[0]
+            if known in NAMED:
+                return command(f"{known}_{kind}.py", model)
     return own
 
 

@@ -8,6 +8,7 @@ Shapes: B clips, S samples (16 kHz), T frames of 20 ms (SEW: 40 ms), K layers, D
 import math
 import warnings
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,9 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
 )
 from transformers.audio_utils import mel_filter_bank
+from transformers.utils import cached_file
 
-from models import ModelError, first_line, hide_bars_in_files, read_sizes, unreachable
+from models import ModelError, hide_bars_in_files, read_sizes, unreachable
 
 # WavLM's own masks, which it hands to torch.
 warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
@@ -35,6 +37,8 @@ SHORTEST = SAMPLE_RATE // 10  # samples; a shorter clip is padded with zeros: SE
 MASKED = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "wav2vec2-bert", "whisper")
 SAMPLES = ("data2vec-audio", "sew", "sew-d", "wav2vec2-conformer", *MASKED[:5])  # what they read
 WHISPER = {"n_fft": 400, "hop": 160, "range": 8.0}  # samples, samples, powers of ten
+EXTRACTOR_FILES = ("preprocessor_config.json", "processor_config.json")
+ABSENT = {"_raise_exceptions_for_missing_entries": False}  # None instead of an error
 INSTEAD = (
     "emotion2vec and SenseVoice need FunASR: take openai/whisper-small or "
     "team-lucid/hubert-base-korean in their place"
@@ -47,10 +51,11 @@ NOT_TRAINED = {
     "sew-d": "encoder.upsample.",
     "wav2vec2-conformer": "encoder.pos_conv_embed.",
 }
+TOGETHER = 32  # windows, as a long recording has many
 LARGE = 200_000_000  # parameters, from which layers are computed again instead of kept in training
 # The linear layers of every family that hold most weights. Attention's are left out: WavLM takes
 # them past any adapter.
-LORA_LAYERS = r".*\.(intermediate_dense|output_dense|fc1|fc2)"
+LORA_LAYERS = r".*\.(intermediate_dense|output_dense|(intermediate|output)\.dense|fc1|fc2)"
 
 
 class SpeechEncoder(nn.Module):
@@ -77,7 +82,6 @@ class SpeechEncoder(nn.Module):
         self.one_by_one = config.model_type not in MASKED or has_group_norm
         self.shortest, self.longest = window
         if inputs["kind"] == "whisper":
-            encoder.layerdrop = 0.0
             self.log_mel = WhisperSpectrogram(config.num_mel_bins)
         if inputs["kind"] == "filter banks":
             self.extractor = SeamlessM4TFeatureExtractor(**inputs["extractor"])
@@ -95,10 +99,6 @@ class SpeechEncoder(nn.Module):
         window = [self.shortest, self.longest]
         return {"encoder": self.encoder.config.to_dict(), "inputs": self.inputs, "window": window}
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
-
     def forward(self, clips: list[Tensor]) -> list[Tensor]:
         """Return every layer's frames (K, T, D) of each clip (S,) int16, normalised.
 
@@ -106,10 +106,16 @@ class SpeechEncoder(nn.Module):
         many times larger than the lower.
         """
         windows = [clip.tensor_split(math.ceil(len(clip) / self.longest)) for clip in clips]
-        with torch.autocast(self.device.type, enabled=False):  # a spectrogram needs all its bits
+        with (  # a spectrogram needs all its bits
+            torch.autocast(clips[0].device.type, enabled=False),
+            torch.backends.cudnn.flags(allow_tf32=False),
+        ):
             inputs = [self.prepare(window) for clip in windows for window in clip]
-        alone = self.one_by_one or len(inputs) == 1
-        layers = iter([*map(self.encode_alone, inputs)] if alone else self.encode(inputs))
+        if self.one_by_one or len(inputs) == 1:
+            layers = map(self.encode_alone, inputs)
+        else:
+            groups = [inputs[n : n + TOGETHER] for n in range(0, len(inputs), TOGETHER)]
+            layers = chain.from_iterable(map(self.encode, groups))
         found = [torch.cat([next(layers) for _ in clip], dim=1) for clip in windows]
         return [normalise(each) for each in found]
 
@@ -151,7 +157,7 @@ class SpeechEncoder(nn.Module):
 
     def encode_samples(self, padded: Tensor, mask: Tensor | None) -> Tensor:
         """Return the layers (B, K, T, D) of samples (B, S) or filter banks (B, T, F)."""
-        mask = None if mask is None else mask.long()
+        mask = mask if mask is None else mask.long()
         output = self.encoder(padded, attention_mask=mask, output_hidden_states=True)
         layers, last = list(output.hidden_states), output.last_hidden_state
         if last.shape == layers[-1].shape:
@@ -183,7 +189,7 @@ class SpeechEncoder(nn.Module):
         Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.
         """
         if sum(parameter.numel() for parameter in self.parameters()) >= LARGE:
-            self.encoder.gradient_checkpointing_enable()
+            self.encoder.gradient_checkpointing_enable({"use_reentrant": False})
         if rank:
             from peft import LoraConfig, inject_adapter_in_model  # here: takes seconds
 
@@ -208,18 +214,11 @@ class WhisperSpectrogram(nn.Module):
     def __init__(self, bins: int):
         super().__init__()
         size = WHISPER["n_fft"]
-        filters = mel_filter_bank(
-            size // 2 + 1,
-            bins,
-            0.0,
-            SAMPLE_RATE / 2,
-            SAMPLE_RATE,
-            norm="slaney",
-            mel_scale="slaney",
-        )
+        highest, slaney = SAMPLE_RATE / 2, {"norm": "slaney", "mel_scale": "slaney"}
+        filters = mel_filter_bank(size // 2 + 1, bins, 0.0, highest, SAMPLE_RATE, **slaney)
         # The Fourier transform as a convolution: ONNX has no complex numbers.
-        angles = torch.arange(size // 2 + 1)[:, None] * torch.arange(size) % size
-        angles = angles.double() * (2 * math.pi / size)
+        turns = torch.arange(size // 2 + 1)[:, None] * torch.arange(size) % size
+        angles = turns.double() * (2 * math.pi / size)
         waves = torch.cat([angles.cos(), angles.sin()]) * torch.hann_window(size).double()
         self.register_buffer("filters", torch.tensor(filters).float(), persistent=False)
         self.register_buffer("waves", waves[:, None].float(), persistent=False)
@@ -258,9 +257,8 @@ def load_speech_encoder(name: str) -> SpeechEncoder:
     missing = sorted(missing - {"masked_spec_embed"})
     if missing:
         raise ModelError(f"{len(missing)} weights are missing from {name}, the first: {missing[0]}")
-    longest = LONGEST
-    if kind == "whisper":
-        longest = 2 * WHISPER["hop"] * config.max_source_positions
+    is_whisper = kind == "whisper"
+    longest = 2 * WHISPER["hop"] * config.max_source_positions if is_whisper else LONGEST
     return SpeechEncoder(encoder, choose_inputs(name, kind), (SHORTEST, longest))
 
 
@@ -269,11 +267,11 @@ def choose_inputs(name: str, kind: str) -> dict:
     try:
         extractor = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
     except Exception as error:
-        family = (
-            SeamlessM4TFeatureExtractor if kind == "wav2vec2-bert" else Wav2Vec2FeatureExtractor
-        )
-        extractor = family()
-        print(f"{name}: no preprocessor_config.json ({first_line(error)[:80]}): {kind}'s default")
+        if any(cached_file(name, file, **ABSENT) for file in EXTRACTOR_FILES):
+            raise unreachable(name, "feature extractor", error) from None
+        is_bert = kind == "wav2vec2-bert"
+        extractor = SeamlessM4TFeatureExtractor() if is_bert else Wav2Vec2FeatureExtractor()
+        print(f"{name} has no preprocessor_config.json: {kind}'s default is taken")
     rate = extractor.sampling_rate
     if rate != SAMPLE_RATE:
         raise ModelError(

@@ -26,23 +26,24 @@ from predicting.utterances import Utterance
 LIMITS = {"text": (4096, 32), "audio": (40 * SAMPLE_RATE, 8), "text+audio": (4096, 32)}
 
 
-KEPT = 64  # clips
+KEPT = 32  # clips
 
 
 class Encoder:
     """A frozen speech encoder that hears each clip once, whichever models of a run ask.
 
-    network: torch's, or a session of onnxruntime.  encode: clips (S,) -> their layers (W, T, D).
+    network: torch's, or a session of onnxruntime.  encode: clips (S,), length of a block -> what
+    common.voice.summarise makes of their layers.
     """
 
-    def __init__(self, network: object, encode: Callable[[list[np.ndarray]], list[np.ndarray]]):
+    def __init__(self, network: object, encode: Callable[..., list[np.ndarray]]):
         self.network, self.encode = network, encode
-        self.heard = {}  # id of a clip -> clip, which keeps the id its own, and layers
+        self.heard = {}  # id of a clip -> clip, which keeps the id its own, and what is made of it
 
-    def __call__(self, clips: list[np.ndarray]) -> list[np.ndarray]:
+    def __call__(self, clips: list[np.ndarray], block: int) -> list[np.ndarray]:
         new = [clip for clip in clips if id(clip) not in self.heard]
-        layers = self.encode(new) if new else []
-        self.heard |= {id(clip): (clip, own) for clip, own in zip(new, layers, strict=True)}
+        made = self.encode(new, block) if new else []
+        self.heard |= {id(clip): (clip, own) for clip, own in zip(new, made, strict=True)}
         found = [self.heard[id(clip)][1] for clip in clips]
         for name in list(self.heard)[:-KEPT]:
             del self.heard[name]

@@ -62,6 +62,12 @@ class Run:
         """The configuration of any model: all were trained on the same data."""
         return next(iter(self.configs.values()))
 
+    @property
+    def embeds(self) -> str:
+        """The model, of the voice if possible, whose speech encoder embeds utterances; "": none."""
+        found = [name for name, config in self.configs.items() if "speech" in config["network"]]
+        return min(found, key=lambda name: self.needed(name) != "audio", default="")
+
 
 @dataclass
 class History:
@@ -244,11 +250,10 @@ def normalise(
             if kind and kind not in known:
                 model = run.load(name)
                 known[kind], own = update_stats(utterances, history.voices, model)
-                if model.encoder:
-                    embeddings = [
-                        None if np.isnan(stats[0]) else stats[2 : 2 + (len(stats) - 2) // 2]
-                        for stats in own
-                    ]
+                if name == run.embeds:
+                    pooled = np.split(own, [2, 2 + (own.shape[1] - 2) // 2], axis=1)[1]
+                    pooled = pooled.astype(np.float32)
+                    embeddings = [None if np.isnan(row).any() else row for row in pooled]
     return known, embeddings
 
 

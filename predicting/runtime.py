@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from common.data import Batch
 from common.files import UserError
+from common.voice import summarise
 from models.tokenizer import KoBERTTokenizer
 from predicting.batches import Encoder, Model
 from predicting.utterances import NEEDED
@@ -56,9 +57,12 @@ def load_graph(path: Path) -> onnxruntime.InferenceSession:
 
 
 def encode(
-    session: onnxruntime.InferenceSession, window: tuple[int, int], clips: list[np.ndarray]
+    session: onnxruntime.InferenceSession,
+    window: tuple[int, int],
+    clips: list[np.ndarray],
+    block: int,
 ) -> list[np.ndarray]:
-    """Return every layer's frames (W, T, D) of clips (S,) int16.
+    """Return what `summarise` makes of every layer's frames of clips (S,) int16.
 
     window: samples that the encoder takes at least and at most.
     """
@@ -68,7 +72,7 @@ def encode(
         parts = np.array_split(clip.astype(np.float32) / 32_768, -(-len(clip) // most))
         padded = [np.pad(part, (0, max(0, least - len(part)))) for part in parts]
         layers = [session.run(["layers"], {"samples": part})[0] for part in padded]
-        found.append(np.concatenate(layers, axis=1))
+        found.append(summarise(np.concatenate(layers, axis=1), block))
     return found
 
 

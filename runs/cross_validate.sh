@@ -30,8 +30,8 @@ for sessions in $folds; do
   number=$((number + 1))
   places="--data data/folds/fold$number --outputs outputs/folds/fold$number"
   line=$(job fold$number ./run_all.sh "$corpus" $places --test-sessions $sessions)
-  # The recordings are a copy of the corpus a fold; the report needs the tables.
-  echo "$line && rm data/folds/fold$number/*_audio.npy"
+  # Recordings and cache are a copy of the corpus a fold; the report needs the tables.
+  echo "$line && rm -rf data/folds/fold$number/*_audio.npy data/folds/fold$number/cache"
   data+=${comma}data/folds/fold$number outputs+=${comma}outputs/folds/fold$number comma=,
 done > outputs/folds/jobs.txt
 side_by_side outputs/folds

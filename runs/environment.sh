@@ -15,8 +15,13 @@ take_corpus() {
   overrides=() speech=""
   while [ $# -gt 0 ]; do
     case $1 in
-      --speech) speech=${2:?--speech needs a value: openai/whisper-base ...}; shift ;;
-      --speech=*) speech=${1#*=} ;;
+      --speech | --speech=*)
+        speech=${1#--speech} speech=${speech#=}
+        [ "$1" != --speech ] || { speech=${2-}; [ $# -lt 2 ] || shift; }
+        if [ -z "$speech" ] || [[ $speech == --* ]]; then
+          echo "$(basename "$0"): error: --speech needs an encoder: openai/whisper-base ..." >&2
+          exit 2
+        fi ;;
       *) overrides+=("$1") ;;
     esac
     shift
@@ -38,6 +43,11 @@ take_parallel() {
     esac
     shift
   done
+}
+
+# refuse_speech: of a script that chooses its models itself
+refuse_speech() {
+  [ -z "$speech" ] || { echo "$(basename "$0"): error: it takes no --speech" >&2; exit 2; }
 }
 
 # job NAME COMMAND...: a line for side_by_side, with the overrides
@@ -77,7 +87,7 @@ stage() { echo; echo "== python $*"; python "$@" ${overrides[@]+"${overrides[@]}
 # with $speech also a second voice, the speech encoder, and CM-BERT hears its frames
 run_models() {
   local script
-  check_speech
+  check_speech "$speech"
   for script in baseline text_train text_test audio_train audio_test; do stage $script.py "$@"; done
   if [ -n "$speech" ]; then
     speech_stage audio_train.py "$@" --name speech --encoder "$speech"
@@ -87,25 +97,28 @@ run_models() {
   stage ensemble.py "$@"
 }
 
-# check_speech: what only a later stage would meet is said before hours are spent
+# check_speech ENCODER...: what only a later stage would meet is said before hours are spent
 check_speech() {
-  [ -z "$speech" ] || python - "$speech" <<'PYTHON'
+  python - "$@" <<'PYTHON'
 import sys
 from models import identify
 
-if not identify(sys.argv[1]):
-    print(f"error: --speech {sys.argv[1]}: no folder here, and the hub has not given it", file=sys.stderr)
-    sys.exit(2)
+for name in filter(None, sys.argv[1:]):
+    if not identify(name):
+        print(f"error: {name}: no folder here, and the hub has not given it", file=sys.stderr)
+        sys.exit(2)
 PYTHON
 }
 
-# speech_stage SCRIPT [ARGUMENTS]: as stage, without the overrides that are AlexNet's alone
+# speech_stage SCRIPT [ARGUMENTS]: as stage, without the overrides that are AlexNet's or BERT's
 speech_stage() {
-  local given=(${overrides[@]+"${overrides[@]}"}) overrides=() place=0
+  local given=(${overrides[@]+"${overrides[@]}"}) overrides=() place=0 name
   while [ $place -lt ${#given[@]} ]; do
-    case ${given[place]} in
-      --lr=* | --features=* | --tempos=* | --augment=* | --norm-batches=*) ;;
-      --lr | --features | --tempos | --augment | --norm-batches) place=$((place + 1)) ;;
+    name=$(tr A-Z_ a-z- <<< "${given[place]#--}")
+    name=${name#audio-train.}
+    case ${name%%=*} in
+      lr | lr-encoder | lr-head | features | tempos | augment | norm-batches)
+        [[ $name == *=* ]] || place=$((place + 1)) ;;
       *) overrides+=("${given[place]}") ;;
     esac
     place=$((place + 1))

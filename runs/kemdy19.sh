@@ -23,6 +23,8 @@ if [ "${1-}" = one-seed ]; then
   shift
   take_corpus "$@"
   make_environment
+  hubert=team-lucid/hubert-base-korean whisper=openai/whisper-small
+  check_speech skt/kobert-base-v1 klue/roberta-base $hubert $whisper
   stage baseline.py
   text="--lr-encoder 5e-5 --lr-head 5e-4"
   stage text_train.py --bert skt/kobert-base-v1 $text
@@ -31,16 +33,17 @@ if [ "${1-}" = one-seed ]; then
   stage text_test.py --name roberta
   stage audio_train.py
   stage audio_test.py
-  for voice in hubert=team-lucid/hubert-base-korean whisper=openai/whisper-small; do
-    speech_stage audio_train.py --name ${voice%=*} --encoder ${voice#*=}
-    speech_stage audio_test.py --name ${voice%=*}
-  done
-  stage run_classifier.py --bert skt/kobert-base-v1 --audio openai/whisper-small \
+  speech_stage audio_train.py --name hubert --encoder $hubert
+  speech_stage audio_test.py --name hubert
+  speech_stage audio_train.py --name whisper --encoder $whisper
+  speech_stage audio_test.py --name whisper
+  stage run_classifier.py --bert skt/kobert-base-v1 --audio $whisper \
     --lr-encoder 2e-5 --lr-head 1e-3
   stage ensemble.py
   exit
 fi
 take_corpus "$@"
+refuse_speech
 export MODELS="runs/kemdy19.sh one-seed"
 exec "$(dirname "$0")/seeds.sh" "${SEEDS:-3}" ${corpus:+"$corpus"} \
   --folds 5 --speaker-norm past --context yes --precision auto ${overrides[@]+"${overrides[@]}"}

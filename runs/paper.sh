@@ -8,6 +8,7 @@
 set -eu
 source "$(dirname "$0")/environment.sh"
 take_corpus "$@"
+refuse_speech
 make_environment
 
 bert=skt/kobert-base-v1

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from common.files import SAMPLE_RATE, write_atomically
+from models import first_line
 from models.speech import SpeechEncoder, normalise
 from predicting.batches import Model
 
@@ -116,7 +117,7 @@ def write_encoder(encoder: SpeechEncoder, path: Path) -> str:
         error = np.abs(layers.mean(1) - network(samples).mean(1).numpy()).max()
     except Exception as problem:  # exporter and runtime have many of their own
         path.unlink(missing_ok=True)
-        return f"{kind} cannot be exported ({str(problem).splitlines()[0][:80]})"
+        return f"{kind} cannot be exported ({first_line(problem)[:80]})"
     if error > TOLERANCE:
         path.unlink()
         return f"the graph of {kind} is off by {error:.1g}"
