@@ -20,6 +20,7 @@ from common import settings  # first of all: it answers --help
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -132,8 +133,9 @@ def build_head(encoder: SpeechEncoder, config: dict) -> SpeechClassifier:
         encoder.requires_grad_(False)
         return SpeechClassifier(encoder.layers, encoder.width, DROPOUT)
     encoder.begin_training(LORA_RANK)
-    mean, std = SpeakerNorm.from_json(config["speaker_norm"]).of_corpus()
-    return SpeechClassifier(encoder.layers, encoder.width, DROPOUT, encoder, mean, std)
+    units = np.stack(SpeakerNorm.from_json(config["speaker_norm"]).of_corpus())
+    units = torch.from_numpy(units)
+    return SpeechClassifier(encoder.layers, encoder.width, DROPOUT, encoder, units)
 
 
 def save_encoder(

@@ -302,8 +302,8 @@ class SpeechClassifier(nn.Module):
     """Logits of the emotions from mean and deviation of every layer over the clip.
 
     They come in units of the speaker; every layer has a learned weight, all are laid side by side
-    and classified. encoder: which is trained as well, with mean and std (2 K D,) of its training
-    corpus for units; None for a frozen one, of which each clip's `pooled` is computed once.
+    and classified. encoder: which is trained as well, in units of the corpus, its mean and its
+    deviation (2, 2 K D); None for a frozen one, of which each clip's `pooled` is computed once.
     """
 
     def __init__(
@@ -312,14 +312,13 @@ class SpeechClassifier(nn.Module):
         width: int,
         dropout: float = 0.5,
         encoder: SpeechEncoder | None = None,
-        mean: Sequence[float] = (0.0,),
-        std: Sequence[float] = (1.0,),
+        units: Tensor | None = None,
         classes: int = 7,
     ):
         super().__init__()
         self.encoder = encoder
-        self.register_buffer("mean", torch.tensor(mean), persistent=False)
-        self.register_buffer("std", torch.tensor(std), persistent=False)
+        if encoder is not None:
+            self.register_buffer("units", units.reshape(2, 2, layers, width), persistent=False)
         self.layer_weights = nn.Parameter(torch.zeros(layers))
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(2 * layers * width, classes)
@@ -334,7 +333,7 @@ class SpeechClassifier(nn.Module):
         if pooled is None:
             clips = [clip[:count] for clip, count in zip(samples, sample_counts, strict=True)]
             pooled = torch.stack([pool(layers) for layers in self.encoder(clips)])
-            pooled = (pooled - self.mean.view_as(pooled[0])) / self.std.view_as(pooled[0])
+            pooled = (pooled - self.units[0]) / self.units[1]
         weights = self.layer_weights.softmax(0) * math.sqrt(len(self.layer_weights))
         return self.classifier(self.dropout((pooled * weights[:, None]).flatten(1)))
 

@@ -32,7 +32,7 @@ def begin(training, folder, rank):
     """A training of a classifier over adapters of an encoder, or over all its weights."""
     encoder = load_speech_encoder(folder)
     encoder.begin_training(rank)
-    network = SpeechClassifier(3, 32, 0.0, encoder, torch.zeros(192), torch.ones(192))
+    network = SpeechClassifier(3, 32, 0.0, encoder, torch.ones(2, 192))
     optimizer = torch.optim.AdamW(parameter_groups(network, {"": 0.1}, 0.01))
     return network, Checkpoint(training, {"of": "a test"}, start(), network, optimizer)
 

@@ -152,7 +152,9 @@ def test_a_speech_encoders_layers_are_weighed_and_the_weights_learn(bert, voice)
     assert heard[0] > 1e-4 and heard[1] > 1e-5 and heard[2] < 1e-6
     model(**batch).square().sum().backward()
     assert model.layer_weights.grad[:2].abs().min() > 1e-7
-    again = build_cmbert(CONFIG | layers | {"encoder": model.encoder.config.to_dict()}).eval()
+    again = build_cmbert(
+        CONFIG | layers | {"voice": voice, "encoder": model.encoder.config.to_dict()}
+    ).eval()
     again.load_state_dict(model.state_dict())
     assert torch.equal(run(again, batch), run(model, batch))
 

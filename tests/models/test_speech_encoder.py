@@ -120,7 +120,7 @@ def test_a_clip_is_normalised_as_its_encoder_was_pretrained(folders, tmp_path):
 def test_without_a_preprocessor_its_family_says_what_it_reads(folders, tmp_path, family, capsys):
     encoder = load_speech_encoder(save_checkpoint(tmp_path, family, extractor=False)).eval()
     (said,) = capsys.readouterr().out.splitlines()
-    assert f"{tmp_path}: no preprocessor_config.json" in said and "default" in said
+    assert f"{tmp_path} has no preprocessor_config.json" in said and "default" in said
     clips = clips_of(4000)
     with torch.inference_mode():
         same(encoder(clips)[0], load_speech_encoder(folders[family]).eval()(clips)[0])
@@ -175,8 +175,8 @@ def test_missing_weights_are_refused(tmp_path):
 
 def classifier_of(encoder, dropout=0.0):
     torch.manual_seed(0)
-    model = SpeechClassifier(encoder.layers, encoder.width, dropout, encoder).eval()
-    model.mean.normal_(), model.std.uniform_(0.5, 2)
+    units = torch.rand(2, 2 * encoder.layers * encoder.width) + 0.5
+    model = SpeechClassifier(encoder.layers, encoder.width, dropout, encoder, units).eval()
     model.layer_weights.data.normal_()
     return model
 
@@ -272,7 +272,7 @@ def test_what_is_pooled_is_mean_and_deviation_in_units_of_the_corpus(folders):
     encoder, clips = load_speech_encoder(folders["hubert"]).eval(), clips_of(4000, 9000)
     mean, std = (torch.rand(2, 3, 32) + 0.5 for _ in range(2))
     torch.manual_seed(0)
-    model = SpeechClassifier(3, 32, 0.0, encoder, mean.flatten(), std.flatten()).eval()
+    model = SpeechClassifier(3, 32, 0.0, encoder, torch.stack([mean, std])).eval()
     with torch.inference_mode():
         layers = encoder(clips)
         pooled = torch.stack([torch.stack([x.mean(1), x.std(1, correction=0)]) for x in layers])
