@@ -12,10 +12,10 @@ from common import settings  # first of all: it answers --help
 
 # isort: split
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from common.checkpoint import load_frozen, load_weights, read_config
 from common.data import Dataset, cut_batches
@@ -24,6 +24,7 @@ from common.speakers import PRIOR_CLIPS
 from common.testing import begin_test, write_predictions
 from common.training import load_batches, predict, start, to_device
 from common.voice import audio_batches
+from fusion.outputs import command
 from models.alexnet import adapt_batch_norm, build_audio_network
 
 # --------------------------------------------------------------------------------------
@@ -49,15 +50,21 @@ def predict_rows(data: Dataset, folder: Path, title: str) -> np.ndarray:
 
     Where all of a speaker's utterances are known, batch normalisation is adapted to them too.
     """
-    accelerator = start()
-    config = read_config(folder, "audio_train.py")["network"]
-    encoder = partial(load_frozen, config, folder, "audio_train.py", accelerator.device)
-    make_batch = audio_batches(data, config, [SPEAKER_NORM], encoder=encoder)
+    accelerator, script = start(), command("audio_train.py", NAME)
+    config = read_config(folder, script)["network"]
+
+    def find_encoder() -> nn.Module:
+        from models.speech import build_speech_encoder  # takes seconds
+
+        encoder = load_frozen(build_speech_encoder(config["speech"]), folder, script)
+        return encoder.to(accelerator.device)
+
+    make_batch = audio_batches(data, config, [SPEAKER_NORM], encoder=find_encoder)
     is_adapted = SPEAKER_NORM == "all" and config["kind"] == "ModifiedAlexNet"
     voices = data.speakers if is_adapted else np.zeros(len(data))
     logits = np.zeros((len(data), len(LABELS)), np.float32)
     for voice in np.unique(voices):
-        network = load_weights(build_audio_network(config), folder, "audio_train.py")
+        network = load_weights(build_audio_network(config), folder, script)
         network.to(accelerator.device)
         rows = np.flatnonzero(voices == voice)
         lengths = data.sample_counts[rows]

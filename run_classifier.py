@@ -55,7 +55,7 @@ from common.voice import EncoderFrames, choose_voice, describe_encoder, token_vo
 from models import identify
 from models.cmbert import CMBERT, LAYER_SCALE, PROJECTION, build_cmbert
 from models.kobert import check_positions, check_unknown_share, load_encoder, load_tokenizer
-from models.speech import load_speech_encoder
+from models.speech import SpeechEncoder, build_speech_encoder, load_speech_encoder
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -262,7 +262,7 @@ def predict_rows(
     network = load_weights(build_cmbert(config), folder, "run_classifier.py")
     tokens = token_batches(data, load_tokenizer(folder), config)
     accelerator = start()
-    encoder = partial(load_frozen, config, folder, "run_classifier.py", accelerator.device)
+    encoder = partial(find_speech, config, folder, accelerator.device)
     norms = [speaker_norm or SPEAKER_NORM]
     make = token_voice_batches(data, tokens, config, norms, encoder=encoder)
     batches = cut_batches(tokens[0], BATCH_TOKENS, BATCH_SIZE, 0)
@@ -272,6 +272,12 @@ def predict_rows(
         return change(make(rows), config)
 
     return predict(accelerator, network, batches, make_batch, data, title)
+
+
+def find_speech(config: dict, folder: Path, device: torch.device | str) -> SpeechEncoder:
+    """Return the speech encoder of a network's configuration."""
+    encoder = build_speech_encoder(config["speech"])
+    return load_frozen(encoder, folder, "run_classifier.py").to(device)
 
 
 def ablate(stage: Stage) -> None:
@@ -313,7 +319,7 @@ def plot_attention(stage: Stage) -> None:
     network = load_weights(build_cmbert(config), folder, "run_classifier.py").eval()
     tokenizer = load_tokenizer(folder)
     tokens = token_batches(test, tokenizer, config)
-    encoder = partial(load_frozen, config, folder, "run_classifier.py", torch.device("cpu"))
+    encoder = partial(find_speech, config, folder, "cpu")
     make_batch = token_voice_batches(test, tokens, config, [SPEAKER_NORM], encoder=encoder)
     batch = make_batch(row)
     with torch.inference_mode():

@@ -318,17 +318,15 @@ def save_frozen(encoder: nn.Module, run: Checkpoint, folder: Path) -> str:
     """Write a speech encoder that is frozen from now on; return the hash of its weights."""
     if not run.accelerator.is_main_process:
         return ""
-    write_weights(encoder, folder / ENCODER)
+    if not (folder / ENCODER).is_file():  # by an earlier fold
+        write_weights(encoder, folder / ENCODER)
     return sha256(folder / ENCODER)
 
 
-def load_frozen(config: dict, folder: Path, script: str, device: torch.device) -> nn.Module:
-    """Load the frozen speech encoder of a network's configuration.
+def load_frozen(encoder: nn.Module, folder: Path, script: str) -> nn.Module:
+    """Return a speech encoder with the weights that `save_frozen` left for a model.
 
     folder: of the model, or of one of its folds.
     """
-    from models.speech import build_speech_encoder  # here: takes seconds
-
     is_fold = folder.name.startswith("fold") and not (folder / ENCODER).is_file()
-    place = folder.parent if is_fold else folder
-    return load_weights(build_speech_encoder(config["speech"]), place, script, ENCODER).to(device)
+    return load_weights(encoder, folder.parent if is_fold else folder, script, ENCODER)

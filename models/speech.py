@@ -117,7 +117,7 @@ class SpeechEncoder(nn.Module):
             groups = [inputs[n : n + TOGETHER] for n in range(0, len(inputs), TOGETHER)]
             layers = chain.from_iterable(map(self.encode, groups))
         found = [torch.cat([next(layers) for _ in clip], dim=1) for clip in windows]
-        return [normalise(each) for each in found]
+        return [normalise(each.float()) for each in found]
 
     def prepare(self, clip: Tensor) -> Tensor:
         """Return what the encoder reads of a clip (S,) int16: samples (S,) or frames (T, F)."""

@@ -42,6 +42,9 @@ def load_model(folder: Path, content: dict, encoders: dict[str, Encoder]) -> Mod
     if "speech" in config:
         encoder = encoders.get(config["contents"])
         if encoder is None:
-            speech = load_frozen(config, folder, made_by, torch.device(device)).eval()
+            from models.speech import build_speech_encoder  # takes seconds
+
+            speech = build_speech_encoder(config["speech"])
+            load_frozen(speech, folder, made_by).to(device).eval()
             encoder = encoders[config["contents"]] = Encoder(speech, partial(encode, speech))
     return Model(needed, network, config, tokenizer, forward, encoder)

@@ -11,9 +11,7 @@ from common.checkpoint import Checkpoint, load_frozen, read_state, save_frozen
 from common.data import load_data, plan_trainings
 from common.files import UserError
 from common.training import parameter_groups, start
-from models.speech import SpeechClassifier, load_speech_encoder
-
-CPU = torch.device("cpu")
+from models.speech import SpeechClassifier, build_speech_encoder, load_speech_encoder
 
 
 @pytest.fixture
@@ -88,9 +86,8 @@ def test_a_frozen_encoder_is_found_by_the_model_and_its_folds(tmp_path, folder):
     stage = SimpleNamespace(unfinished=tmp_path / "audio")
     (stage.unfinished / "fold0").mkdir(parents=True)
     save_frozen(encoder, run, stage.unfinished)
-    config = {"speech": encoder.to_json()}
     for place in (stage.unfinished, stage.unfinished / "fold0"):
-        found = load_frozen(config, place, "audio_train.py", CPU)
+        found = load_frozen(build_speech_encoder(encoder.to_json()), place, "audio_train.py")
         assert equal(weights_of(found), weights_of(encoder))
     written = stage.unfinished / "encoder.safetensors"
     assert not any("decoder" in name for name in load_file(written))
@@ -99,4 +96,4 @@ def test_a_frozen_encoder_is_found_by_the_model_and_its_folds(tmp_path, folder):
         with pytest.raises(
             UserError, match=r"encoder\.safetensors is missing: run audio_train\.py"
         ):
-            load_frozen(config, place, "audio_train.py", CPU)
+            load_frozen(encoder, place, "audio_train.py")
