@@ -162,7 +162,7 @@ def test_folds_of_two_corpora_are_a_job_each(project):
     assert sorted(sum(tested, [])) == [f"{c}00{n}" for c in (1, 2) for n in range(1, 6)]
     assert [len(sessions) for sessions in tested] == [4, 4, 2]
     assert words[1][:3] == ["fold2", "./run_all.sh", corpora]
-    assert words[1][-5:-2] == ["--bert", "with blank", "&&"]
+    assert words[1][-7:-4] == ["--bert", "with blank", "&&"]
     left = ["data/folds/fold2/*_audio.npy", "data/folds/fold2/cache"]
     assert words[1][-4:] == ["rm", "-rf", *left]
     assert jobs[1].removeprefix("fold2 ") in printed and "2 at a time" in printed
