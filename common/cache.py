@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,16 @@ BATCH_SAMPLES, BATCH_ROWS = 40 * SAMPLE_RATE, 16  # computed at once
 Compute = Callable[[list[np.ndarray]], list[np.ndarray]]  # recordings (S,) -> of each (T, K)
 
 
+class Place(NamedTuple):
+    """Where a row's array (count, width) is in a file; offset: in bytes."""
+
+    path: Path
+    dtype: np.dtype
+    width: int
+    offset: int
+    count: int
+
+
 class Cached:
     """Arrays (T, K) of the rows of a dataset; arrays: where they are, or what they are."""
 
@@ -42,12 +53,10 @@ class Cached:
         """
         if isinstance(self.arrays[row], np.ndarray):
             return self.arrays[row][:count]
-        path, start, end = self.arrays[row]
-        whole = read_array(path, "the script again", mmap=True)
-        end = end if count is None else start + count
-        offset = whole.offset + start * whole.strides[0]
-        found = np.fromfile(path, whole.dtype, (end - start) * whole.shape[1], offset=offset)
-        return found.reshape(-1, whole.shape[1])
+        place = self.arrays[row]
+        count = place.count if count is None else count
+        found = np.fromfile(place.path, place.dtype, count * place.width, offset=place.offset)
+        return found.reshape(-1, place.width)
 
     def read_all(self) -> np.ndarray:
         """Return the arrays of all rows, one after another, (sum of T, K)."""
@@ -89,11 +98,8 @@ def cached(data: Dataset, kind: str, settings: dict, compute: Compute) -> Cached
 
 def compute_split(
     whole: Dataset, folder: Path, wanted: set[int], compute: Compute
-) -> dict[int, tuple[Path, int, int]]:
-    """Compute what is missing of the files that hold wanted rows of a split.
-
-    Return row -> file, and where in it the row begins and ends.
-    """
+) -> dict[int, Place]:
+    """Compute what is missing of the files that hold wanted rows of a split; return the places."""
     places, title = {}, folder.name.rpartition("-")[0]
     with tqdm(total=len(whole), desc=title, unit=" utt", disable=None, leave=False, delay=1) as bar:
         for first in range(0, len(whole), ROWS):
@@ -106,9 +112,11 @@ def compute_split(
                 arrays = compute_rows(whole, rows, compute)
                 write_array(part, np.concatenate(arrays))
                 write_array(starts, np.cumsum([0, *map(len, arrays)]))
-            borders = read_array(starts, "the script again").tolist()
-            for row, pair in zip(rows.tolist(), pairwise(borders), strict=True):
-                places[row] = part, *pair
+            array = read_array(part, "the script again", mmap=True)
+            borders = pairwise(read_array(starts, "the script again").tolist())
+            for row, (start, end) in zip(rows.tolist(), borders, strict=True):
+                offset = array.offset + start * array.strides[0]
+                places[row] = Place(part, array.dtype, array.shape[1], offset, end - start)
     return places
 
 
