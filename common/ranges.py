@@ -239,7 +239,8 @@ def check_command(
     started: the first one speaks for all, before hours are spent.  asked: names on the command
     line; `stage.name` must have an effect there, `name` in a stage that has it.
 
-    One that is only edited in the block is named where a word has chosen another kind of model.
+    One that is only edited in the block is named where a word there has chosen another kind of
+    model.
     """
     # What it has a setting for may be meant for it alone: paper.sh gives each stage its own.
     taken = {
@@ -261,6 +262,6 @@ def check_command(
             everywhere = all(name in idle[other] for other in blocks if name in blocks[other])
             if name in taken[stage] and (everywhere or f"{stage}.{name}" in asked):
                 raise UserError(f"{whose[stage]}{said}: leave it out")
-            is_edited = stage == own and name not in taken[own] and values[name]
+            is_edited = stage == own and not {name, reason} & taken[own].keys() and values[name]
             if is_edited and isinstance(values[reason], str):
                 print(said)
