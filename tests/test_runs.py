@@ -12,6 +12,7 @@ from pathlib import Path
 import hostile
 import pytest
 from conftest import ROOT
+from small_speech import save_checkpoint
 
 from common.files import find_damage, read_json
 from common.settings import read_block
@@ -137,6 +138,33 @@ def test_run_all_goes_from_the_corpus_to_the_table(shell, project, corpus):
     text, audio, cmbert = (settings(project / "outputs", m) for m in ("text", "audio", "cmbert"))
     assert (text["epochs"], audio["epochs"], cmbert["epochs"]) == (1, 1, 1)
     assert (text["dropout"], cmbert["dropout"]) == (0.25, 0.3)  # the one that it was meant for
+
+
+def test_a_speech_encoder_is_a_second_voice_and_what_cmbert_hears(
+    shell, project, corpus, tmp_path_factory
+):
+    """What is meant for BERT or for AlexNet does not reach it: it stays frozen."""
+    speech = save_checkpoint(tmp_path_factory.mktemp("speech"), "whisper")
+    more = ("--lr-encoder", 2e-5, "--audio_train.tempos", 1, "--Augment=0.5", "--lr=2e-3")
+    met, printed = shell("run_all.sh", corpus, *SHORT, "--speech", speech, *more)
+    voices = ["audio_train", "audio_test"]
+    assert met == ["preprocess", *STAGES[:5], *voices, *STAGES[5:]]
+    outputs = project / "outputs"
+    text, audio, voice, cmbert = (
+        settings(outputs, m) for m in ("text", "audio", "speech", "cmbert")
+    )
+    assert (audio["encoder"], audio["lr"], audio["tempos"]) == ("alexnet", 2e-3, [1.0])
+    assert (voice["encoder"], voice["lr_encoder"], voice["epochs"]) == (speech, 0.0, 1)
+    assert cmbert["audio"] == speech and text["lr_encoder"] == cmbert["lr_encoder"] == 2e-5
+    methods = {row["method"] for row in json.loads((outputs / "ensemble.json").read_text())}
+    assert {"text", "audio", "speech", "cmbert", "stacking"} <= methods
+
+
+@pytest.mark.parametrize("given", [["--speech"], ["--speech", "nobody/has-this"], ["--speech="]])
+def test_a_speech_encoder_that_is_not_there_is_said_before_any_training(shell, corpus, given):
+    met, printed = shell("run_all.sh", corpus, *given, status=2)
+    assert met in ([], ["preprocess"]) and "Traceback" not in printed
+    assert "error: " in printed.splitlines()[-1]
 
 
 def test_the_papers_procedure(shell, project, corpus):
