@@ -23,7 +23,7 @@ from common.files import LABELS, SAMPLE_RATE
 from common.speakers import PRIOR_CLIPS
 from common.testing import begin_test, write_predictions
 from common.training import load_batches, predict, start, to_device
-from common.voice import audio_batches
+from common.voice import audio_batches, encode_later
 from fusion.outputs import command
 from models.alexnet import adapt_batch_norm, build_audio_network
 
@@ -59,7 +59,8 @@ def predict_rows(data: Dataset, folder: Path, title: str) -> np.ndarray:
         encoder = load_frozen(build_speech_encoder(config["speech"]), folder, script)
         return encoder.to(accelerator.device)
 
-    make_batch = audio_batches(data, config, [SPEAKER_NORM], encoder=find_encoder)
+    encode = encode_later(find_encoder)
+    make_batch = audio_batches(data, config, [SPEAKER_NORM], encode=encode)
     is_adapted = SPEAKER_NORM == "all" and config["kind"] == "ModifiedAlexNet"
     voices = data.speakers if is_adapted else np.zeros(len(data))
     logits = np.zeros((len(data), len(LABELS)), np.float32)

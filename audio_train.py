@@ -18,6 +18,7 @@ from common import settings  # first of all: it answers --help
 # isort: split
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ from common.training import (
     start,
     to_device,
 )
-from common.voice import EncoderFrames, audio_batches, collect_stats, describe_encoder
+from common.voice import EncoderFrames, audio_batches, collect_stats, describe_encoder, encode
 from models import identify
 from models.alexnet import LAYERS, PAPER_LAYERS, build_audio_network, recompute_batch_norm
 from models.speech import SpeechClassifier, SpeechEncoder, load_speech_encoder
@@ -60,7 +61,8 @@ ENCODER = "alexnet"  # or a speech encoder of the hub or a folder: openai/whispe
 # for a speech encoder only
 LR_ENCODER = 0.0  # learning rate of its weights; 0: frozen (1e-5 trains all, 1e-4 with LORA_RANK)
 LORA_RANK = 0  # train low-rank adapters of its layers in place of all weights; 0: none
-LR_HEAD = 1e-4  # of the classifier over it; the weights of its layers learn 100 times as fast
+LR_HEAD = 1e-4  # of the classifier over it
+LR_LAYERS = 1e-2  # of the weights of its layers
 # for alexnet only
 FEATURES = "mel"  # log-mel normalised by speaker, deltas over time; "paper": linear, over frequency
 TEMPOS = (1.0, 0.85, 1.15)  # of each clip in testing; the logits are averaged; paper 1
@@ -122,7 +124,7 @@ def choose_network(fit: Dataset) -> dict:
 def choose_head(fit: Dataset, encoder: SpeechEncoder, contents: str) -> dict:
     """Return the configuration of a classifier over a speech encoder."""
     config = {"kind": "SpeechClassifier", **describe_encoder(encoder, contents)}
-    frames = EncoderFrames(fit, config, lambda: encoder)
+    frames = EncoderFrames(fit, config, partial(encode, encoder))
     return config | {"speaker_norm": frames.fit_norm(FIXED if LR_ENCODER else PRIOR_CLIPS)}
 
 
@@ -165,12 +167,12 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
         encoder = load_speech_encoder(ENCODER).to(accelerator.device)
         config = choose_head(fit, encoder, stage.made_of["inputs"]["encoder"])
         network = build_head(encoder, config)
-        rates = {"": LR_HEAD, "layer_weights": 100 * LR_HEAD, "encoder": LR_ENCODER}
+        rates = {"": LR_HEAD, "layer_weights": LR_LAYERS, "encoder": LR_ENCODER}
     groups = parameter_groups(network, rates, WEIGHT_DECAY)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, BETA2), fused=True)
     model, optimizer = accelerator.prepare(network, optimizer)
     loss_function = SoftCrossEntropy(accelerator, fit.targets, CLASS_WEIGHTS, LABEL_SMOOTHING)
-    frozen = None if LR_ENCODER else lambda: encoder
+    frozen = None if LR_ENCODER else partial(encode, encoder)
     make_batch = audio_batches(fit, config, SPEAKER_NORMS, AUGMENT, SEED, frozen)
     seconds = BATCH_SECONDS * SAMPLE_RATE
     plan = [
@@ -180,7 +182,7 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
         for epoch in range(EPOCHS)
     ]
     steps = sum(map(len, plan))
-    make_valid_batch = audio_batches(training.held_out, config, [VALID_NORM], encoder=frozen)
+    make_valid_batch = audio_batches(training.held_out, config, [VALID_NORM], encode=frozen)
     valid_plan = cut_batches(training.held_out.sample_counts, seconds, BATCH_SIZE, 0)
 
     run = Checkpoint(training, stage.made_of, accelerator, network, optimizer, SAVE_MINUTES)

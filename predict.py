@@ -98,7 +98,7 @@ def answer_all() -> None:
     run = load_run(MODEL, ONNX)
     for remark in run.remarks:
         note(one_line(remark))
-    if EMBEDDINGS and not run.embeds:
+    if EMBEDDINGS and not run.embedder:
         raise UserError(
             f"{MODEL} has no speech encoder: audio_train.py --encoder NAME trains with one"
         )
@@ -126,7 +126,7 @@ def answer_all() -> None:
     if not count:
         sys.exit(2)
     if rows:
-        write_embeddings(rows, run.embeds)
+        write_embeddings(rows, run.embedder)
     if SPEAKER:
         known = history.voices.get(SPEAKER)
         known = 0 if known is None else save_voice(run, SPEAKER, known)

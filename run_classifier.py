@@ -51,7 +51,14 @@ from common.training import (
     set_lr,
     start,
 )
-from common.voice import EncoderFrames, choose_voice, describe_encoder, token_voice_batches
+from common.voice import (
+    EncoderFrames,
+    choose_voice,
+    describe_encoder,
+    encode,
+    encode_later,
+    token_voice_batches,
+)
 from models import identify
 from models.cmbert import CMBERT, LAYER_SCALE, PROJECTION, build_cmbert
 from models.kobert import check_positions, check_unknown_share, load_encoder, load_tokenizer
@@ -166,7 +173,7 @@ def choose_network(fit: Dataset, encoder, tokenizer, speech, contents: str) -> d
         return config | choose_voice(AUDIO, fit)
     voice = {"audio": "encoder", "layer_scale": LAYER_SCALE}
     voice |= describe_encoder(speech, contents)
-    frames = EncoderFrames(fit, voice, lambda: speech)
+    frames = EncoderFrames(fit, voice, partial(encode, speech))
     return config | voice | {"speaker_norm": frames.fit_norm()}
 
 
@@ -193,11 +200,11 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     torch.manual_seed(SEED)
     encoder = load_encoder(BERT)
     check_positions(encoder, MAX_LENGTH, BERT)
-    speech = None if AUDIO in ("aligned", "paper") else load_speech_encoder(AUDIO)
-    speech = speech and speech.to(accelerator.device)
-    config = choose_network(
-        fit, encoder, tokenizer, speech, stage.made_of["inputs"].get("audio", "")
-    )
+    speech = None
+    if AUDIO not in ("aligned", "paper"):
+        speech = load_speech_encoder(AUDIO).to(accelerator.device)
+    contents = stage.made_of["inputs"].get("audio", "")
+    config = choose_network(fit, encoder, tokenizer, speech, contents)
     torch.manual_seed(SEED)  # whatever computing the frames has drawn
     network = CMBERT(encoder, config, ATTENTION_DROPOUT, DROPOUT)
     freeze(network, FROZEN)
@@ -207,18 +214,12 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     model, optimizer = accelerator.prepare(network, optimizer)
     loss_function = SoftCrossEntropy(accelerator, fit.targets, CLASS_WEIGHTS, LABEL_SMOOTHING)
     tokens, valid_tokens = (token_batches(rows, tokenizer, config) for rows in (fit, held_out))
+    frozen = partial(encode, speech)
     make_batch = token_voice_batches(
-        fit,
-        tokens,
-        config,
-        SPEAKER_NORMS,
-        AUGMENT,
-        TEXT_DROP_PROB,
-        SEED,
-        lambda: speech,
+        fit, tokens, config, SPEAKER_NORMS, AUGMENT, TEXT_DROP_PROB, SEED, frozen
     )
     make_valid_batch = token_voice_batches(
-        held_out, valid_tokens, config, [VALID_NORM], encoder=lambda: speech
+        held_out, valid_tokens, config, [VALID_NORM], encode=frozen
     )
     plan = [
         cut_batches(tokens[0], BATCH_TOKENS, BATCH_SIZE, 1000 * SEED + epoch if SHUFFLE else None)
@@ -262,9 +263,9 @@ def predict_rows(
     network = load_weights(build_cmbert(config), folder, "run_classifier.py")
     tokens = token_batches(data, load_tokenizer(folder), config)
     accelerator = start()
-    encoder = partial(find_speech, config, folder, accelerator.device)
+    encode = encode_later(partial(load_speech, config, folder, accelerator.device))
     norms = [speaker_norm or SPEAKER_NORM]
-    make = token_voice_batches(data, tokens, config, norms, encoder=encoder)
+    make = token_voice_batches(data, tokens, config, norms, encode=encode)
     batches = cut_batches(tokens[0], BATCH_TOKENS, BATCH_SIZE, 0)
     network.to(accelerator.device)
 
@@ -274,8 +275,8 @@ def predict_rows(
     return predict(accelerator, network, batches, make_batch, data, title)
 
 
-def find_speech(config: dict, folder: Path, device: torch.device | str) -> SpeechEncoder:
-    """Return the speech encoder of a network's configuration."""
+def load_speech(config: dict, folder: Path, device: torch.device | str) -> SpeechEncoder:
+    """Load the speech encoder that a trained network goes with."""
     encoder = build_speech_encoder(config["speech"])
     return load_frozen(encoder, folder, "run_classifier.py").to(device)
 
@@ -319,8 +320,8 @@ def plot_attention(stage: Stage) -> None:
     network = load_weights(build_cmbert(config), folder, "run_classifier.py").eval()
     tokenizer = load_tokenizer(folder)
     tokens = token_batches(test, tokenizer, config)
-    encoder = partial(find_speech, config, folder, "cpu")
-    make_batch = token_voice_batches(test, tokens, config, [SPEAKER_NORM], encoder=encoder)
+    encode = encode_later(partial(load_speech, config, folder, "cpu"))
+    make_batch = token_voice_batches(test, tokens, config, [SPEAKER_NORM], encode=encode)
     batch = make_batch(row)
     with torch.inference_mode():
         logits, maps = network.explain(**{n: torch.from_numpy(array) for n, array in batch.items()})

@@ -179,6 +179,7 @@ IDLE = {
         ("lr", lambda s: s["encoder"] != "alexnet" and s["lr"] != 1e-3, "encoder"),
         ("lr_encoder lora_rank", lambda s: s["encoder"] == "alexnet", "encoder"),
         ("lr_head", lambda s: s["encoder"] == "alexnet" and s["lr_head"] != 1e-4, "encoder"),
+        ("lr_layers", lambda s: s["encoder"] == "alexnet" and s["lr_layers"] != 1e-2, "encoder"),
     ),
     "run_classifier": (
         *PATIENT,

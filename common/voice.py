@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,13 +36,14 @@ if TYPE_CHECKING:  # else importing this would take torch
 BLOCK = 10  # frames of an encoder, 0.2 s, of which CM-BERT hears the mean
 POOLED_FLOOR = 1e-3  # as STD_FLOOR, of what is pooled over a clip: it moves less than frames do
 
-FindEncoder = Callable[[], "SpeechEncoder"]  # it is loaded only if it is needed
+# recordings (S,), frames of a block -> what `summarise` makes of each one's layers
+Encode = Callable[[list[np.ndarray], int], list[np.ndarray]]
 
 
-def name_voice(config: dict) -> str:
-    """Return what tells which features a network's voices are normalised by; "" if by none.
+def features_key(config: dict) -> str:
+    """Return a key of the features that a network normalises by speaker; "" if there are none.
 
-    It is of the spectrogram's constants or of the speech encoder's contents.
+    Of the spectrogram's constants, or of the speech encoder's contents.
     """
     if "speaker_norm" not in config:
         return ""
@@ -87,23 +88,19 @@ class EncoderFrames:
     """What a frozen speech encoder makes of a dataset, normalised by speaker.
 
     config: of the network: `contents`, `block`, and `speaker_norm` if it is known already.
-    encoder: asked for what is not in the cache.  speaker_norms: see Spectrograms.
+    encode: asked for what is not in the cache.  speaker_norms: see Spectrograms.
     """
 
     def __init__(
         self,
         data: Dataset,
         config: dict,
-        encoder: FindEncoder,
+        encode: Encode,
         speaker_norms: Sequence[str] = (),
     ):
-        def compute(clips: list[np.ndarray]) -> list[np.ndarray]:
-            return encode(find_encoder(), clips, config["block"])
-
-        find_encoder = cache(encoder)
         settings = {name: config[name] for name in ("contents", "block")}
         settings |= {name: config["speech"][name] for name in ("window", "inputs")}
-        self.cached = cached(data, "layers", settings, compute)
+        self.cached = cached(data, "layers", settings, partial(encode, block=config["block"]))
         self.norm = SpeakerNorm.from_json(config["speaker_norm"]) if speaker_norms else None
         self.stats = [SpeakerStats(data, self.own_stats, norm) for norm in speaker_norms]
 
@@ -131,8 +128,6 @@ class EncoderFrames:
 
 def encode(encoder: SpeechEncoder, clips: list[np.ndarray], block: int) -> list[np.ndarray]:
     """Return what `summarise` makes of every layer's frames of clips (S,) int16, in float32."""
-    if not hasattr(encoder, "parameters"):  # predicting's, which does so itself
-        return encoder(clips, block)
     import torch  # here: predicting may do without
 
     device = next(encoder.parameters()).device
@@ -140,6 +135,12 @@ def encode(encoder: SpeechEncoder, clips: list[np.ndarray], block: int) -> list[
     with torch.no_grad():
         layers = encoder.eval()(tensors)
     return [summarise(each.cpu().numpy(), block) for each in layers]
+
+
+def encode_later(find_encoder: Callable[[], SpeechEncoder]) -> Encode:
+    """Return `encode` of a speech encoder that is loaded when it is first needed."""
+    find_encoder = cache(find_encoder)
+    return lambda clips, block: encode(find_encoder(), clips, block)
 
 
 def summarise(layers: np.ndarray, block: int) -> np.ndarray:
@@ -198,23 +199,23 @@ def audio_batches(
     speaker_norms: Sequence[str],
     strength: float = 0,
     seed: int = -1,
-    encoder: FindEncoder | None = None,
+    encode: Encode | None = None,
 ) -> MakeBatch:
     """Return the function that makes an audio network's batches; config: the network's.
 
     speaker_norms: one of them is drawn for each clip.  seed: of a training, in which clips stand at
-    one tempo and are augmented with a strength; -1: to evaluate.  encoder: a frozen one, None while
-    it is trained.
+    one tempo and are augmented with a strength; -1: to evaluate.  encode: of a frozen encoder, None
+    while it is trained.
     """
     if config["kind"] == "PaperAlexNet":
         paper = Paper(**config["paper"])
         return lambda rows, step=0: frame_batch(
             [paper_spectrogram(data.samples(row), paper).transpose(1, 0, 2) for row in rows]
         )
-    if config["kind"] == "SpeechClassifier" and encoder is None:
+    if config["kind"] == "SpeechClassifier" and encode is None:
         return lambda rows, step=0: sample_batch([data.samples(row) for row in rows])
     if config["kind"] == "SpeechClassifier":
-        frames = EncoderFrames(data, config, encoder, speaker_norms)
+        frames = EncoderFrames(data, config, encode, speaker_norms)
 
         def make_pooled_batch(rows: np.ndarray, step: int = 0) -> Batch:
             pooled = []
@@ -253,13 +254,13 @@ def token_voice_batches(
     strength: float = 0,
     drop_text: float = 0,
     seed: int = -1,
-    encoder: FindEncoder | None = None,
+    encode: Encode | None = None,
 ) -> MakeBatch:
     """Return the function that makes CM-BERT's batches: tokens and the voice over each of them.
 
     tokens: of `token_batches`.  In a training (seed), in a share `drop_text` of the utterances all
     words are replaced by [MASK]: words are learned so fast that the voice would not be listened to.
-    encoder: whose frames are the voice, in place of log-mel.
+    encode: of the speech encoder whose frames are the voice, in place of log-mel.
     """
     counts, make_tokens = tokens
     if config["audio"] == "paper":
@@ -272,7 +273,7 @@ def token_voice_batches(
         return make_paper_batch
 
     if config["audio"] == "encoder":
-        frames = EncoderFrames(data, config, encoder, speaker_norms)
+        frames = EncoderFrames(data, config, encode, speaker_norms)
 
         def read_voice(row: int, random: np.random.Generator | None) -> np.ndarray:
             return frames.read(row, random)[1]

@@ -46,10 +46,10 @@ INSTEAD = (
 # Weights that transformers has and no layer hears (several processes wait for their gradient), and
 # Whisper's fixed sines.
 NOT_TRAINED = {
-    "whisper": "embed_positions.",
-    "sew": "encoder.upsample.",
-    "sew-d": "encoder.upsample.",
-    "wav2vec2-conformer": "encoder.pos_conv_embed.",
+    "whisper": ("embed_positions.",),
+    "sew": ("encoder.upsample.",),
+    "sew-d": ("encoder.upsample.",),
+    "wav2vec2-conformer": ("encoder.pos_conv_embed.",),
 }
 TOGETHER = 32  # windows, as a long recording has many
 LARGE = 200_000_000  # parameters, from which layers are computed again instead of kept in training
@@ -71,7 +71,7 @@ class SpeechEncoder(nn.Module):
         config = encoder.config
         # Masked frames and dropped layers belong to pretraining; the mixture needs every layer.
         config.apply_spec_augment, config.layerdrop = False, 0.0
-        fixed = ("masked_spec_embed", NOT_TRAINED.get(config.model_type, "masked_spec_embed"))
+        fixed = ("masked_spec_embed", *NOT_TRAINED.get(config.model_type, ()))
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad &= not name.startswith(fixed)
         if getattr(encoder, "adapter", None) is not None:  # a translator's: it thins out the frames

@@ -17,16 +17,14 @@ from common.voice import (
     EncoderFrames,
     audio_batches,
     collect_stats,
-    name_voice,
+    features_key,
     token_voice_batches,
 )
 from predicting.utterances import Utterance
 
 # Tokens or samples, and utterances, of a batch: the speed depends on them, not the result.
 LIMITS = {"text": (4096, 32), "audio": (40 * SAMPLE_RATE, 8), "text+audio": (4096, 32)}
-
-
-KEPT = 32  # clips
+KEPT = 32  # clips of which an encoder's layers are remembered
 
 
 class Encoder:
@@ -38,15 +36,15 @@ class Encoder:
 
     def __init__(self, network: object, encode: Callable[..., list[np.ndarray]]):
         self.network, self.encode = network, encode
-        self.heard = {}  # id of a clip -> clip, which keeps the id its own, and what is made of it
+        self.kept = {}  # id of a clip -> clip, which keeps the id its own, and what is made of it
 
     def __call__(self, clips: list[np.ndarray], block: int) -> list[np.ndarray]:
-        new = [clip for clip in clips if id(clip) not in self.heard]
+        new = [clip for clip in clips if id(clip) not in self.kept]
         made = self.encode(new, block) if new else []
-        self.heard |= {id(clip): (clip, own) for clip, own in zip(new, made, strict=True)}
-        found = [self.heard[id(clip)][1] for clip in clips]
-        for name in list(self.heard)[:-KEPT]:
-            del self.heard[name]
+        self.kept |= {id(clip): (clip, own) for clip, own in zip(new, made, strict=True)}
+        found = [self.kept[id(clip)][1] for clip in clips]
+        for name in list(self.kept)[:-KEPT]:
+            del self.kept[name]
         return found
 
 
@@ -88,15 +86,15 @@ def update_stats(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the statistics (N, K) that each utterance is normalised by, and those of its own.
 
-    utterances: in the order of time.  voices: speaker -> name_voice -> statistics (K,) of what was
-    said before; brought up to date. Whoever has no name is normalised by the utterance alone.
+    utterances: in the order of time.  voices: speaker -> features_key -> statistics (K,) of what
+    was said before; brought up to date. Whoever has no name is normalised by the utterance alone.
     """
     spoken = [place for place, each in enumerate(utterances) if each.samples is not None]
-    talk, name = Talk([utterances[place] for place in spoken], None), name_voice(model.config)
+    talk, name = Talk([utterances[place] for place in spoken], None), features_key(model.config)
     if model.encoder is None:
         stats = collect_stats(talk, Mel(**model.config["mel"]))
     else:
-        frames = EncoderFrames(talk, model.config, lambda: model.encoder)
+        frames = EncoderFrames(talk, model.config, model.encoder)
         stats = frames.own_stats(np.arange(len(talk)))
     own = np.full((len(utterances), stats.shape[1]), np.nan)
     own[spoken] = stats
@@ -112,16 +110,12 @@ def update_stats(
 def predict_logits(model: Model, talk: Talk) -> np.ndarray:
     """Return a model's logits (N, C)."""
     lengths = talk.sample_counts
-
-    def find_encoder() -> Encoder:
-        return model.encoder
-
     if model.needed == "audio":
-        make_batch = audio_batches(talk, model.config, ["past"], encoder=find_encoder)
+        make_batch = audio_batches(talk, model.config, ["past"], encode=model.encoder)
     else:
         lengths, make_batch = tokens = token_batches(talk, model.tokenizer, model.config)
     if model.needed == "text+audio":
-        make_batch = token_voice_batches(talk, tokens, model.config, ["past"], encoder=find_encoder)
+        make_batch = token_voice_batches(talk, tokens, model.config, ["past"], encode=model.encoder)
     logits = np.empty((len(talk), len(LABELS)), np.float32)
     for rows in cut_batches(lengths, *LIMITS[model.needed], seed=0):
         logits[rows] = model.forward(make_batch(rows))

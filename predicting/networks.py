@@ -38,7 +38,8 @@ def load_model(folder: Path, content: dict, encoders: dict[str, Encoder]) -> Mod
         tensors = {n: torch.from_numpy(array).to(device) for n, array in batch.items()}
         return network(**tensors).float().cpu().numpy()
 
-    tokenizer, encoder = load_tokenizer(str(folder)) if "text" in needed else None, None
+    tokenizer = load_tokenizer(str(folder)) if "text" in needed else None
+    encoder = None
     if "speech" in config:
         encoder = encoders.get(config["contents"])
         if encoder is None:

@@ -23,7 +23,7 @@ from scipy.special import softmax
 
 from common.features import Mel
 from common.files import LABELS, UserError, check_whole, naming, read_json
-from common.voice import name_voice
+from common.voice import features_key
 from corpora.transcripts import STYLES
 from fusion import stored as fusion
 from fusion.outputs import command, in_order, script_of
@@ -63,7 +63,7 @@ class Run:
         return next(iter(self.configs.values()))
 
     @property
-    def embeds(self) -> str:
+    def embedder(self) -> str:
         """The model, of the voice if possible, whose speech encoder embeds utterances; "": none."""
         found = [name for name, config in self.configs.items() if "speech" in config["network"]]
         return min(found, key=lambda name: self.needed(name) != "audio", default="")
@@ -73,7 +73,7 @@ class Run:
 class History:
     """What was said so far: by every speaker, and in every dialogue.
 
-    voices: speaker -> kind of features (common/voice.name_voice) -> statistics (K,).
+    voices: speaker -> common.voice.features_key -> statistics (K,).
     turns: dialogue -> each turn's speaker and its probabilities (C,) by itself.
     """
 
@@ -214,12 +214,12 @@ def answer(
 ) -> Iterator[Answer]:
     """Yield the answers to utterances, which go through each network together."""
     logits = [{} for _ in utterances]
-    known, embeddings = normalise(run, utterances, history)
+    known, embeddings = collect_statistics(run, utterances, history)
     for name in run.models:
         chosen = [place for place, u in enumerate(utterances) if u.suits(run.needed(name))]
         if chosen:
             model = run.load(name)
-            stats = known.get(name_voice(model.config))
+            stats = known.get(features_key(model.config))
             talk = Talk(
                 [utterances[place] for place in chosen], None if stats is None else stats[chosen]
             )
@@ -236,21 +236,22 @@ def answer(
             yield replace(fuse(run.fusion, utterance, own, history), embedding=embedding)
 
 
-def normalise(
+def collect_statistics(
     run: Run, utterances: list[Utterance], history: History
 ) -> tuple[dict[str, np.ndarray], list[np.ndarray | None]]:
     """Return what each utterance is normalised by, and what a speech encoder makes of it.
 
-    That is kind of features -> statistics (N, K), and pooled layers (2 W D,) or None.
+    That is features_key -> statistics (N, K), and pooled layers (2 W D,) or None.
     """
     known, embeddings = {}, [None] * len(utterances)
+    embedding_key = features_key(run.configs[run.embedder]["network"]) if run.embedder else ""
     if any(utterance.samples is not None for utterance in utterances):
         for name in run.models:
-            kind = name_voice(run.configs[name]["network"])
-            if kind and kind not in known:
+            key = features_key(run.configs[name]["network"])
+            if key and key not in known:
                 model = run.load(name)
-                known[kind], own = update_stats(utterances, history.voices, model)
-                if name == run.embeds:
+                known[key], own = update_stats(utterances, history.voices, model)
+                if key == embedding_key:
                     pooled = np.split(own, [2, 2 + (own.shape[1] - 2) // 2], axis=1)[1]
                     pooled = pooled.astype(np.float32)
                     embeddings = [None if np.isnan(row).any() else row for row in pooled]

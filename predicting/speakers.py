@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from common.files import UserError, write_bytes
-from common.voice import name_voice
+from common.voice import features_key
 from predicting.predicting import Run
 
 NAME = re.compile(r"\w[\w .-]{0,63}")  # a file's name and never a path
@@ -49,7 +49,7 @@ def save_voice(run: Run, name: str, voice: dict[str, np.ndarray]) -> int:
 def find_kinds(run: Run) -> dict[str, tuple[int]]:
     """Return the kinds of features that a run's speakers are normalised by, and the shape (K,)."""
     networks = [config["network"] for config in run.configs.values()]
-    kinds = {name_voice(config): config for config in networks if name_voice(config)}
+    kinds = {features_key(config): config for config in networks if features_key(config)}
     return {kind: (2 + 2 * len(config["speaker_norm"]["mean"]),) for kind, config in kinds.items()}
 
 

@@ -108,8 +108,7 @@ def write_encoder(encoder: SpeechEncoder, path: Path) -> str:
         return "the filter banks that its speech encoder reads are no part of it"
     network, kind = OneClip(encoder.cpu().eval()), encoder.encoder.config.model_type
     samples = torch.randn(2 * SAMPLE_RATE, generator=torch.Generator().manual_seed(0)) / 10
-    least, _ = encoder.to_json()["window"]
-    axes = {"samples": {0: Dim("S", min=least)}}
+    axes = {"samples": {0: Dim("S", min=encoder.shortest)}}
     try:
         write_graph(network, {"samples": samples[:SAMPLE_RATE]}, axes, "layers", path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

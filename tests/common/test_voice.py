@@ -1,6 +1,7 @@
 """What the networks hear: spectrograms and a speech encoder's frames, normalised, in batches."""
 
 from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -118,17 +119,18 @@ def frozen(train, encoder):
     """The configuration of a network over the encoder."""
     own = {"kind": "SpeechClassifier", "audio": "encoder"} | TOKENS
     own |= voice.describe_encoder(encoder, "a test")
-    return own | {"speaker_norm": voice.EncoderFrames(train, own, lambda: encoder).fit_norm()}
+    frames = voice.EncoderFrames(train, own, partial(voice.encode, encoder))
+    return own | {"speaker_norm": frames.fit_norm()}
 
 
-def unreachable():
+def unreachable(clips, block):
     pytest.fail("the encoder is asked for what is in the cache")
 
 
 @pytest.mark.parametrize("name", SPEAKER_NORMS)
 def test_an_encoders_frames_are_in_units_of_the_speaker(train, layers, encoder, frozen, name):
     """A clip counts as one frame: its mean and its deviation, of every layer and column."""
-    frames = voice.EncoderFrames(train, frozen, lambda: encoder, [name])
+    frames = voice.EncoderFrames(train, frozen, partial(voice.encode, encoder), [name])
     pooled = np.stack([np.stack([each.mean(1), each.std(1)]) for each in layers])
     flat = pooled.reshape(len(train), -1).astype(float)
     norm = SpeakerNorm.from_json(frozen["speaker_norm"])
@@ -137,7 +139,7 @@ def test_an_encoders_frames_are_in_units_of_the_speaker(train, layers, encoder, 
     own = np.hstack([ones, ones, flat, flat**2])
     mean, std = norm.mean_and_std(known_stats(train, own, name))
     assert 1e-3 <= std.min() < 0.1  # it moves less than the frames of a spectrogram
-    make = voice.audio_batches(train, frozen, [name], encoder=unreachable)
+    make = voice.audio_batches(train, frozen, [name], encode=unreachable)
     batch = make(ROWS)["pooled"]
     assert batch.shape == (3, 2, 3, 32) and batch.dtype == np.float32
     for row, given in zip(ROWS, batch, strict=True):
@@ -174,7 +176,7 @@ def test_one_short_clip_has_one_block(encoder):
 
 
 def test_a_speech_encoders_frames_lie_over_the_tokens(train, tokens, encoder, frozen):
-    make = voice.token_voice_batches(train, tokens, frozen, ["past"], encoder=unreachable)
+    make = voice.token_voice_batches(train, tokens, frozen, ["past"], encode=unreachable)
     frames = voice.EncoderFrames(train, frozen, unreachable, ["past"])
     for place, row in zip(make(ROWS)["audio"], ROWS, strict=True):
         words = tokens[0][row] - 2
@@ -204,7 +206,8 @@ def test_another_encoder_has_frames_of_its_own(data, encoder, frozen):
         return encoder
 
     for _ in range(2):
-        voice.EncoderFrames(train, frozen | {"contents": "another"}, find, ["past"])
+        encode = voice.encode_later(find)
+        voice.EncoderFrames(train, frozen | {"contents": "another"}, encode, ["past"])
     assert len(asked) == 1  # once for all its rows
 
 

@@ -19,6 +19,7 @@ import torch
 from small_speech import save_recogniser
 
 from common.files import LABELS, LABELS_KO
+from predicting import load_run
 
 
 @pytest.fixture
@@ -86,6 +87,31 @@ def test_a_fourth_model_is_in_every_form_of_the_answer(run_script, of_encoders, 
     for label, value in answer["models"]["speech"].items():
         assert float(row[f"speech_{label}"]) == pytest.approx(value, rel=1e-5)
     assert re.search(r", cmbert \S+ \w+ 0\.\d\d, speech \S+ \w+ 0\.\d\d", line)
+
+
+def test_embeddings_are_the_speech_encoders_layers_over_each_clip(
+    run_script, of_encoders, trained, talk, tmp_path
+):
+    """A row an answer: of a voice what it is in any company, of words alone nothing."""
+    rows = [*talk[:3], {"path": "", "text": talk[0]["text"]}]
+    listed, path = manifest(tmp_path / "list.tsv", rows, "path", "text"), tmp_path / "all.npy"
+    command = ("predict.py", "--model", of_encoders, "--embeddings")
+    done = run_script(*command, path, "--manifest", listed)
+    assert "4 rows of 192 numbers by the speech encoder of speech" in done.stderr
+    found, names = (np.load(tmp_path / name) for name in ("all.npy", "all_index.npy"))
+    assert found.shape == (4, 192) and found.dtype == np.float32
+    assert all(row["path"] in name for row, name in zip(talk[:3], names, strict=False))
+    encoder = load_run(of_encoders).load("speech").encoder.network
+    samples, _ = soundfile.read(talk[1]["path"], dtype="int16")
+    with torch.inference_mode():
+        (layers,) = encoder([torch.from_numpy(samples)])
+    expected = torch.cat([layers.mean(1), layers.std(1, correction=0)]).flatten()
+    np.testing.assert_allclose(found[1], expected, atol=4e-3)  # of half precision
+    assert np.isnan(found[3]).all() and np.isfinite(found[:3]).all()
+    for wrong in (tmp_path / "no" / "a.npy", tmp_path):
+        refused(run_script(*command, wrong, talk[0]["path"]), "--embeddings")
+    none = ("predict.py", talk[0]["path"], "--model", trained.outputs, "--embeddings", path)
+    assert "has no speech encoder" in run_script(*none).stderr
 
 
 def test_a_kept_voice_is_known_the_better_the_more_was_heard(run_script, trained, talk, tmp_path):
