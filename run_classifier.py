@@ -205,7 +205,6 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
         speech = load_speech_encoder(AUDIO).to(accelerator.device)
     contents = stage.made_of["inputs"].get("audio", "")
     config = choose_network(fit, encoder, tokenizer, speech, contents)
-    torch.manual_seed(SEED)  # whatever computing the frames has drawn
     network = CMBERT(encoder, config, ATTENTION_DROPOUT, DROPOUT)
     freeze(network, FROZEN)
     rates = {"": LR_HEAD, "encoder": LR_ENCODER, "layer_weights": LR_LAYERS}
