@@ -19,7 +19,7 @@ from torch import nn
 
 from common.checkpoint import load_frozen, load_weights, read_config
 from common.data import Dataset, cut_batches
-from common.files import LABELS, SAMPLE_RATE
+from common.files import SAMPLE_RATE
 from common.speakers import PRIOR_CLIPS
 from common.testing import begin_test, write_predictions
 from common.training import load_batches, predict, start, to_device
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def predict_rows(data: Dataset, folder: Path, title: str) -> np.ndarray:
-    """Return the logits (N, 7) of rows by the model in a folder.
+    """Return the outputs (N, C) or (N, C + 2) of rows by the model in a folder.
 
     Where all of a speaker's utterances are known, batch normalisation is adapted to them too.
     """
@@ -63,7 +63,7 @@ def predict_rows(data: Dataset, folder: Path, title: str) -> np.ndarray:
     make_batch = audio_batches(data, config, [SPEAKER_NORM], encode=encode)
     is_adapted = SPEAKER_NORM == "all" and config["kind"] == "ModifiedAlexNet"
     voices = data.speakers if is_adapted else np.zeros(len(data))
-    logits = np.zeros((len(data), len(LABELS)), np.float32)
+    outputs = 0
     for voice in np.unique(voices):
         network = load_weights(build_audio_network(config), folder, script)
         network.to(accelerator.device)
@@ -76,8 +76,8 @@ def predict_rows(data: Dataset, folder: Path, title: str) -> np.ndarray:
             on_device = (to_device(batch, accelerator.device) for batch in own)
             adapt_batch_norm(network, on_device, len(rows) / (len(rows) + PRIOR_CLIPS))
         # Of all rows, zero but for those of the batches.
-        logits += predict(accelerator, network, batches, make_batch, data, title)
-    return logits
+        outputs = outputs + predict(accelerator, network, batches, make_batch, data, title)
+    return outputs
 
 
 if __name__ == "__main__":

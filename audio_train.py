@@ -31,8 +31,9 @@ from common.features import Mel, Paper
 from common.files import SAMPLE_RATE, Stage, UserError
 from common.speakers import FIXED, PRIOR_CLIPS, SPEAKER_NORMS, VALID_NORM, SpeakerNorm
 from common.training import (
-    SoftCrossEntropy,
+    JointLoss,
     autocast,
+    describe_dimensions,
     evaluate,
     leave_others,
     load_batches,
@@ -81,6 +82,8 @@ SCHEDULE = "cosine"  # or linear, the paper's
 WARMUP = 0.1  # share of all steps; paper 0
 CLIP = 1.0  # norm of the gradient
 CLASS_WEIGHTS = 0.5  # loss weight ~ (1 / class frequency) to this power; paper 0
+TARGETS = "label"  # that the loss aims at; votes: the raters' shares
+DIMENSIONS = 0.3  # weight of 1 - CCC of valence and arousal in the loss; 0, the paper: off
 LABEL_SMOOTHING = 0.1  # paper 0
 NORM_BATCHES = 10  # by which batch normalisation's averages are measured before each evaluation
 SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
@@ -133,11 +136,12 @@ def build_head(encoder: SpeechEncoder, config: dict) -> SpeechClassifier:
     torch.manual_seed(SEED)  # whatever computing the frames has drawn
     if not LR_ENCODER:
         encoder.requires_grad_(False)
-        return SpeechClassifier(encoder.layers, encoder.width, DROPOUT)
+        return build_audio_network(config, DROPOUT)
     encoder.begin_training(LORA_RANK)
     units = np.stack(SpeakerNorm.from_json(config["speaker_norm"]).of_corpus())
     units = torch.from_numpy(units)
-    return SpeechClassifier(encoder.layers, encoder.width, DROPOUT, encoder, units)
+    sizes = encoder.layers, encoder.width, DROPOUT, encoder, units
+    return SpeechClassifier(*sizes, dimensions=config["dimensions"])
 
 
 def save_encoder(
@@ -159,19 +163,22 @@ def save_encoder(
 def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     """Train a model on training.fit and write it to training.folder."""
     fit = training.fit
+    dimensions = describe_dimensions(accelerator, fit, DIMENSIONS, BATCH_SIZE)
     torch.manual_seed(SEED)
     if ENCODER == "alexnet":
         config, encoder, rates = choose_network(fit), None, {"": LR}
+        config["dimensions"] = dimensions
         network = build_audio_network(config, DROPOUT)
     else:
         encoder = load_speech_encoder(ENCODER).to(accelerator.device)
         config = choose_head(fit, encoder, stage.made_of["inputs"]["encoder"])
+        config["dimensions"] = dimensions
         network = build_head(encoder, config)
         rates = {"": LR_HEAD, "layer_weights": LR_LAYERS, "encoder": LR_ENCODER}
     groups = parameter_groups(network, rates, WEIGHT_DECAY)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, BETA2), fused=True)
     model, optimizer = accelerator.prepare(network, optimizer)
-    loss_function = SoftCrossEntropy(accelerator, fit.targets, CLASS_WEIGHTS, LABEL_SMOOTHING)
+    loss_function = JointLoss(accelerator, fit, TARGETS, CLASS_WEIGHTS, LABEL_SMOOTHING, DIMENSIONS)
     frozen = None if LR_ENCODER else partial(encode, encoder)
     make_batch = audio_batches(fit, config, SPEAKER_NORMS, AUGMENT, SEED, frozen)
     seconds = BATCH_SECONDS * SAMPLE_RATE

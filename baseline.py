@@ -25,11 +25,11 @@ import librosa
 import numpy as np
 from joblib import parallel_config
 from scipy.special import softmax
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import SVC
 
 from common.cache import cached
@@ -67,6 +67,7 @@ STRENGTHS = (1, 3, 10)  # C of both classifiers, of which the best is taken
 GAMMAS = (0.3 / STATISTICS, 1 / STATISTICS)  # of the kernel; the statistics have variance 1
 STD_FLOOR = 0.01  # of a statistic that hardly moves
 ENOUGH = 2_000  # rows to choose by: a support vector machine's time grows with their square
+RIDGES = (1, 10, 100, 1000)  # strengths of the ridge regression, of which the best is taken
 LEAST = 1e-6  # probability, so that the logarithm is finite
 
 Splits = list[tuple[np.ndarray, np.ndarray]]  # rows to learn from, rows to score
@@ -105,10 +106,13 @@ class TextClassifier:
         model = make_pipeline(words, LogisticRegression(class_weight="balanced", max_iter=1000))
         grid = {"logisticregression__C": STRENGTHS}
         self.model = search(model, grid, fit.table["text"], fit.labels, splits)
+        self.ridge = fit_ridge(words, fit.table["text"], fit)
 
     def predict(self, rows: Dataset) -> np.ndarray:
-        """Return the probabilities, (N, C)."""
-        return to_all_classes(self.model.predict_proba(rows.table["text"]), self.model.classes_)
+        """Return the probabilities, (N, C), and valence and arousal behind them, (N, C + 2)."""
+        texts = rows.table["text"]
+        probabilities = to_all_classes(self.model.predict_proba(texts), self.model.classes_)
+        return np.hstack([probabilities, *[one.predict(texts)[:, None] for one in self.ridge]])
 
 
 class AudioClassifier:
@@ -133,6 +137,7 @@ class AudioClassifier:
         decisions = decisions.clip(-1)  # the lowest decision value of a machine
         places = np.searchsorted(self.model.classes_, labels)
         self.temperature = fit_temperature(decisions, places)
+        self.ridge = fit_ridge("passthrough", features, fit)
 
     def features(self, rows: Dataset) -> np.ndarray:
         """Return each row's statistics less the speaker's mean, over the speaker's deviation."""
@@ -142,9 +147,11 @@ class AudioClassifier:
         return (stats[:, 2 : 2 + STATISTICS] - mean) / std
 
     def predict(self, rows: Dataset) -> np.ndarray:
-        """Return the probabilities, (N, C)."""
-        decisions = self.model.decision_function(self.features(rows))
-        return to_all_classes(softmax(decisions / self.temperature, axis=1), self.model.classes_)
+        """Return the probabilities, (N, C), and valence and arousal behind them, (N, C + 2)."""
+        features = self.features(rows)
+        decisions = self.model.decision_function(features) / self.temperature
+        probabilities = to_all_classes(softmax(decisions, axis=1), self.model.classes_)
+        return np.hstack([probabilities, *[one.predict(features)[:, None] for one in self.ridge]])
 
 
 def search(model: BaseEstimator, grid: dict, features, labels: np.ndarray, splits: Splits):
@@ -157,6 +164,20 @@ def search(model: BaseEstimator, grid: dict, features, labels: np.ndarray, split
     found = GridSearchCV(model, grid, scoring="f1_macro", cv=thin)
     with parallel_config("threading", n_jobs=-1):
         return found.fit(features, labels)
+
+
+def fit_ridge(steps, features, fit: Dataset) -> list[Pipeline]:
+    """Fit valence and arousal by ridge regression; none if the corpus has not both.
+
+    steps: before the regression, a scikit-learn transformer.
+    """
+    rated = np.isfinite(fit.dimensions)
+    if rated.sum(0).min() < 2:
+        return []
+    return [
+        make_pipeline(clone(steps, safe=False), RidgeCV(RIDGES)).fit(features[rows], values[rows])
+        for rows, values in zip(rated.T, fit.dimensions.T, strict=True)
+    ]
 
 
 def to_all_classes(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -227,13 +248,14 @@ def write_predictions(
         },
         **describe_machine(),
     }
-    for name, probabilities, norm in (
+    for name, predicted, norm in (
         ("baseline_text", by_text, None),
         ("baseline_audio", by_audio, SPEAKER_NORM),
         ("baseline_both", (by_text + by_audio) / 2, SPEAKER_NORM),
     ):
-        logits = np.log(probabilities.clip(LEAST))
-        write_rows_of(folder, name, kind, rows, logits, run | {"speaker_norm": norm})
+        logits, dims = np.split(predicted, [len(LABELS)], axis=1)
+        outputs = np.hstack([np.log(logits.clip(LEAST)), dims])
+        write_rows_of(folder, name, kind, rows, outputs, run | {"speaker_norm": norm})
 
 
 if __name__ == "__main__":

@@ -4,8 +4,11 @@ Reads   OUTPUTS/{name}_{truth,pred,output,index}.npy, _rows.tsv, _run.json    te
         more models, whatever their names (text, audio and cmbert for the paper's procedure)
         OUTPUTS/heldout/ the same                               rows held out of training
         OUTPUTS/baseline_{text,audio,both}_*.npy, if they are there: shown beside the others
+        {name}_dims.npy, _dims_truth.npy                        valence and arousal, of the models
+        that have learned them
 Writes  OUTPUTS/ensemble_{soft,weighted_soft,hard,stacking}_pred.npy (and _output.npy)
         OUTPUTS/ensemble_dialogue_{past,whole}_*.npy            where the order of turns is known
+        OUTPUTS/ensemble_dims.npy                               valence and arousal, fused
         OUTPUTS/fusion.json                                     what was fitted, to predict with
         OUTPUTS/ensemble.json, ensemble_details.json, ensemble.md, plots/, report.html
 
@@ -40,13 +43,25 @@ from common.files import (
     write_json,
     write_text,
 )
-from fusion import choice, dialogue, methods, paper, plots, predictions, scoring, tables
+from fusion import (
+    affect,
+    agreement,
+    choice,
+    dialogue,
+    dimensions,
+    methods,
+    paper,
+    plots,
+    predictions,
+    scoring,
+    tables,
+)
 from fusion.corpus import describe, identify, read_corpus
 from fusion.fitting import Fold, average, read_fold
 from fusion.fitting import describe as describe_rows
 from fusion.outputs import INPUTS
 from fusion.predictions import Predictions
-from fusion.stored import Fusion
+from fusion.stored import Fusion, list_sets
 
 # ----------------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote, for dialogues and the report; of folds "a,b"
@@ -73,7 +88,8 @@ def main() -> None:
             write_bytes(folder / "fusion.json", fitted.read_bytes())
             if folder != place:  # an earlier fusion of this fold alone is no longer whole
                 remove(folder / RECORDS / "ensemble.json")
-    show(read_json(place / "ensemble_details.json", "ensemble.py"), place)
+    results = read_json(place / "ensemble_details.json", "ensemble.py")
+    show({"dimensions": None, "votes": None} | results, place)  # older results have neither
 
 
 def name_fusion(folders: list[Path], number: int) -> str:
@@ -97,12 +113,14 @@ def fuse_and_score(folders: list[Path], place: Path) -> None:
     }
     fused = []
     for number, fold in enumerate(folds):
-        of_fold, fusion, learned = fuse(fold, CONTEXT and has_order, turns[number], notes)
+        *of_fold, fusion, learned = fuse(fold, CONTEXT and has_order, turns[number], notes)
         fusion.write(place / name_fusion(folders, number))
-        fused.append((of_fold, learned))
-    values = {
-        method: np.concatenate([of_fold[method] for of_fold, _ in fused]) for method in fused[0][0]
-    }
+        fused.append((*of_fold, learned))
+    values, rated = (
+        {method: np.concatenate([of[method] for of in every]) for method in every[0]}
+        for every in [*zip(*fused, strict=True)][:2]
+    )
+    rated = (test.ratings.predicted if test.ratings else {}) | rated
     pred = {method: rows.argmax(-1) for method, rows in values.items()}
     probabilities = {method: rows for method, rows in values.items() if method != "hard"}
 
@@ -118,27 +136,32 @@ def fuse_and_score(folders: list[Path], place: Path) -> None:
         "fitted_on": note if len(folds) == 1 else f"rows of the same fold, of {len(folds)}: {note}",
         "target": TARGET,
         "runs": test.runs,
-        "learned": {"dialogue": None} | average([learned for _, learned in fused]),
+        "learned": {"dialogue": None} | average([learned for *_, learned in fused]),
         **scoring.evaluate(test, pred, probabilities, rules, corpus.seen),
+        "dimensions": affect.evaluate(test, rated),
+        "votes": agreement.evaluate(test, pred, probabilities),
         "ablation": read_json(ablation, "run_classifier.py") if ablation.is_file() else [],
         "origin": describe([fold.test for fold in folds], corpus),
     }
     write_predictions(place, results, test, pred, probabilities)
+    if "stacking" in rated:
+        write_array(place / "ensemble_dims.npy", rated["stacking"].astype(np.float32))
     made = tables.make_tables(results)
     write_text(place / "ensemble.md", tables.write_markdown(notes["synthetic"], made.values()))
     confidence = probabilities["stacking"].max(1)
     made["mistakes"] = tables.tabulate_mistakes(test, pred, confidence, corpus)
-    figures = plots.draw_all(place / "plots", results, test.truth, pred, histories)
+    figures = plots.draw_all(place / "plots", results, test, pred, rated, histories)
     write_text(place / "report.html", tables.write_page(results, made, figures))
 
 
 def fuse(
     fold: Fold, has_context: bool, train_turns: pd.DataFrame | None, notes: dict
-) -> tuple[dict[str, np.ndarray], Fusion, dict]:
-    """Return by method the probabilities (N, C) of the test rows (hard: votes), and what is fitted.
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Fusion, dict]:
+    """Return what is said of the test rows, the fusion, and what was learned, for the tables.
 
-    train_turns: see `dialogue.read_fold`; notes: fields of the Fusion. The baselines are scored and
-    never fused. The dict is of what was learned, for the tables.
+    First by method the probabilities (N, C) (hard: votes), then by fused method valence and arousal
+    (N, 2). train_turns: see `dialogue.read_fold`; notes: fields of the Fusion. The baselines are
+    scored and never fused.
     """
     test, rows, reading = fold.test, fold.rows, None
     values = {"majority": fold.learn(methods.fit_majority)[0]}
@@ -154,6 +177,9 @@ def fuse(
     said = {model: run.get("input", "text+audio") for model, run in test.runs.items()}
     inputs = {model: INPUTS.get(model, said[model]) for model in test.models}
     notes = notes | {"fitted_on": fold.fitted_on}
+    rated, ratings_learned = dimensions.fuse(fold)
+    sets = list_sets({model: inputs[model] for model in dimensions.list_models(fold)})
+    notes["dimensions"] = dimensions.fit_sets(fold, sets)
     fusion = choice.fit_fusion(rows, chosen.winner, inputs, reading, **notes)
     learned = {
         "weights": dict(zip(test.models, vote.weights.tolist(), strict=True)),
@@ -164,8 +190,9 @@ def fuse(
             "candidates": chosen.candidates,
         },
         "certain": fusion.certain[test.models]._asdict(),
+        "dimensions": ratings_learned,
     }
-    return values, fusion, learned | ({"dialogue": reading.learned} if reading else {})
+    return values, rated, fusion, learned | ({"dialogue": reading.learned} if reading else {})
 
 
 def write_predictions(
@@ -173,7 +200,11 @@ def write_predictions(
 ) -> None:
     """Write the fused predictions and their scores."""
     notice = {name: results[name] for name in ("synthetic", "speaker_norm", "encoder")}
-    rows = [{"untied": None} | row | notice for row in results["rows"]]
+    scored = (results["dimensions"] or {}).get("scores", {})
+    rows = [
+        {"untied": None} | row | scored.get(row["method"], affect.no_scores()) | notice
+        for row in results["rows"]
+    ]
     for row in rows if results["untied"] else ():
         scores = results["untied"]["scores"][row["method"]]
         row["untied"] = {"rows": results["untied"]["rows"], **scores}
@@ -189,7 +220,9 @@ def write_predictions(
 def show(results: dict, place: Path) -> None:
     """Print the tables of scores, where the others are, and the choice of the stacker."""
     made = tables.make_tables(results)
-    shown = [made[name] for name in ("scores", "comparisons", "paper") if name in made]
+    shown = [
+        made[name] for name in ("scores", "comparisons", "dimensions", "paper") if name in made
+    ]
     print(tables.write_markdown(results["synthetic"], shown))
     print(f"written: {place}/ensemble.json, ensemble_details.json, ensemble_*.npy, plots/")
     print(f"all tables: {place}/ensemble.md; with plots: {place}/report.html")

@@ -16,7 +16,8 @@ Writes  a line for every utterance; MODEL/speakers/ with --speaker
 Without a transcript the voice alone is judged. A long recording without one is cut where nobody
 speaks, each utterance with its times; of a recording in which nobody speaks there is no verdict,
 or that of the words alone. Of a speaker without a name nothing but the
-utterance is known; a named speaker is known better with every recording.
+utterance is known; a named speaker is known better with every recording. Where models have learned
+valence and arousal, an answer has both, in the raters' scale.
 
 --embeddings writes mean and deviation over the utterance of every layer of a run's speech encoder,
 float32 (answers, 2 x layers x width), nan without a voice; voices_index.npy says what each row is.
@@ -120,9 +121,7 @@ def answer_all() -> None:
         sys.exit(2)
     answers = show_progress(predict(run, files, history, transcribe, refuse), len(files))
     rows = []
-    count += write(
-        keep_embeddings(answers, rows) if EMBEDDINGS else answers, list_columns(run.models)
-    )
+    count += write(keep_embeddings(answers, rows) if EMBEDDINGS else answers, list_columns(run))
     if not count:
         sys.exit(2)
     if rows:

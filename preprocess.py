@@ -36,7 +36,7 @@ from common import sound
 from common.files import LABELS, Stage, sha256, write_json, write_text
 from corpora.account import Account
 from corpora.counts import compare_counts, count_utterances, count_verbatim, is_tied
-from corpora.matching import COLUMNS, VOTES
+from corpora.matching import COLUMNS
 from corpora.reading import read_texts_and_lengths, start_workers, write_audio
 from corpora.report import print_account, print_corpus, summarise, write_report
 from corpora.several import Corpus, join, open_corpus
@@ -51,7 +51,7 @@ RESTART = False  # yes: also if an earlier run left all of this
 TEST_SESSIONS = ""  # "17-20" or "1,3,5-7"; empty: the last fifth of the sessions
 TEST_CORPUS = ""  # of several, the one that is tested as a whole, by its folder's name
 VALID_SESSIONS = ""  # empty: the last tenth before it; none: no validation, the paper's
-TIES = "first"  # tied labels: first (the paper's), drop, soft (first; training aims at the votes)
+TIES = "first"  # tied labels: first (the paper's), drop
 FOLLOW_LINKS = False  # read through symbolic links that lead out of the corpus, such as wav/
 TEXT_STYLE = "spoken"  # spoken (what was said), hangul (the paper's: Hangul and blanks)
 JOBS = -1  # threads; -1: one a core
@@ -113,15 +113,12 @@ def apply_tie_rule(table: pd.DataFrame, account: Account) -> pd.DataFrame:
     print(f"ties: {tied.sum()} of {len(table)} utterances have several labels;", end=" ")
     if TIES == "drop":
         print("dropped")
-        excluded, reason = tied, "tied labels (--ties drop)"
-    else:
-        neutral = (tied & (table["label"] == "neutral")).sum()
-        print(f"the first one counts, which makes {neutral} of them neutral (neutral comes first)")
-        excluded, reason = table[VOTES].sum(axis=1) == 0, "no votes (--ties soft)"
-        excluded &= TIES == "soft"
-    for row in table[excluded].itertuples():
-        account.drop(row.id, reason, row.where)
-    return table[~excluded]
+        for row in table[tied].itertuples():
+            account.drop(row.id, "tied labels (--ties drop)", row.where)
+        return table[~tied]
+    neutral = (tied & (table["label"] == "neutral")).sum()
+    print(f"the first one counts, which makes {neutral} of them neutral (neutral comes first)")
+    return table
 
 
 def describe(corpus: Corpus, sessions: dict[str, list[int]], used: pd.DataFrame) -> dict:

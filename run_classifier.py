@@ -41,8 +41,9 @@ from common.files import LABELS, Stage, UserError, write_json
 from common.speakers import SPEAKER_NORMS, VALID_NORM
 from common.testing import begin_test, show_scores, write_predictions
 from common.training import (
-    SoftCrossEntropy,
+    JointLoss,
     autocast,
+    describe_dimensions,
     evaluate,
     leave_others,
     parameter_groups,
@@ -101,6 +102,8 @@ SCHEDULE = "linear"  # or cosine
 WARMUP = 0.1  # share of all steps
 CLIP = 1.0  # norm of the gradient
 CLASS_WEIGHTS = 0.5  # loss weight ~ (1 / class frequency) to this power; paper 0
+TARGETS = "label"  # that the loss aims at; votes: the raters' shares
+DIMENSIONS = 0.3  # weight of 1 - CCC of valence and arousal in the loss; 0, the paper: off
 LABEL_SMOOTHING = 0.05  # paper 0
 SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
 # after training
@@ -205,13 +208,14 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
         speech = load_speech_encoder(AUDIO).to(accelerator.device)
     contents = stage.made_of["inputs"].get("audio", "")
     config = choose_network(fit, encoder, tokenizer, speech, contents)
+    config["dimensions"] = describe_dimensions(accelerator, fit, DIMENSIONS, BATCH_SIZE)
     network = CMBERT(encoder, config, ATTENTION_DROPOUT, DROPOUT)
     freeze(network, FROZEN)
     rates = {"": LR_HEAD, "encoder": LR_ENCODER, "layer_weights": LR_LAYERS}
     groups = parameter_groups(network, rates, WEIGHT_DECAY)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, BETA2), fused=True)
     model, optimizer = accelerator.prepare(network, optimizer)
-    loss_function = SoftCrossEntropy(accelerator, fit.targets, CLASS_WEIGHTS, LABEL_SMOOTHING)
+    loss_function = JointLoss(accelerator, fit, TARGETS, CLASS_WEIGHTS, LABEL_SMOOTHING, DIMENSIONS)
     tokens, valid_tokens = (token_batches(rows, tokenizer, config) for rows in (fit, held_out))
     frozen = partial(encode, speech)
     make_batch = token_voice_batches(
@@ -254,7 +258,7 @@ def predict_rows(
     speaker_norm: str = "",
     change=lambda batch, config: batch,
 ) -> np.ndarray:
-    """Return the logits (N, 7) of rows by the model in a folder.
+    """Return the outputs (N, C) or (N, C + 2) of rows by the model in a folder.
 
     change: (batch, config) -> another batch, for an ablation.
     """
@@ -326,7 +330,7 @@ def plot_attention(stage: Stage) -> None:
         logits, maps = network.explain(**{n: torch.from_numpy(array) for n, array in batch.items()})
     count = tokens[0][row[0]]
     maps = {name: values[0, :count, :count].numpy() for name, values in maps.items()}
-    truth, pred = LABELS[test.labels[row[0]]], LABELS[logits.argmax()]
+    truth, pred = LABELS[test.labels[row[0]]], LABELS[logits[0, : len(LABELS)].argmax()]
     pieces = tokenizer.pieces(batch["input_ids"][0, :count])
     path = stage.unfinished / "cmbert" / f"attention_{ATTENTION}.png"
     save(path, draw_attention, pieces, maps, f"{ATTENTION}: {truth}, predicted {pred}")

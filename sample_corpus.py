@@ -24,7 +24,7 @@ from tqdm import tqdm
 from common.files import SAMPLE_RATE, Stage, UserError, write_json
 from extras.sample import speech
 from extras.sample.oddities import ODDITIES
-from extras.sample.raters import listener_emotion, rate
+from extras.sample.raters import listener_emotion, move, rate
 from extras.sample.screenplay import SENTENCES, Line, write_screenplay
 from extras.sample.writer import Segment, Session, write_kemdy19
 
@@ -89,8 +89,9 @@ def perform(
     segments, counts, clock = [], Counter(), Counter()
     for line in lines:
         voice = voices[line.gender]
-        # Where only the words show the emotion, the voice stays neutral.
+        # Where only the words show the emotion, the voice stays neutral; and the other way round.
         shown = "neutral" if line.channel == "words" else line.emotion
+        said = "any" if line.channel == "voice" else line.emotion
         words, transcript = transcribe(line.text, rng)
         delivery = speech.random_delivery(shown, voice.warmth, rng)
         audio = speech.say(words, voice, delivery, rng)
@@ -99,7 +100,7 @@ def perform(
         counts[dialogue, line.gender] += 1
         start = clock[dialogue] + rng.uniform(0.2, 1.2)
         clock[dialogue] = end = start + len(audio) / SAMPLE_RATE
-        rows = {line.gender: rate(line.emotion, rng)}
+        rows = {line.gender: rate(line.emotion, rng, move(said, delivery))}
         listener = "M" if line.gender == "F" else "F"
         rows[listener] = rate(listener_emotion(line.emotion, rng), rng)
         identifier = f"{dialogue}_{line.gender}{counts[dialogue, line.gender]:03d}"

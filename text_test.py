@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def predict_rows(data: Dataset, folder: Path, title: str) -> np.ndarray:
-    """Return the logits (N, 7) of rows by the model in a folder."""
+    """Return the outputs (N, C) or (N, C + 2) of rows by the model in a folder."""
     config = read_config(folder, "text_train.py")["network"]
     network = load_weights(build_text_network(config), folder, "text_train.py")
     lengths, make_batch = token_batches(data, load_tokenizer(folder), config)

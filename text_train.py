@@ -31,8 +31,9 @@ from common.data import (
 )
 from common.files import Stage
 from common.training import (
-    SoftCrossEntropy,
+    JointLoss,
     autocast,
+    describe_dimensions,
     evaluate,
     leave_others,
     parameter_groups,
@@ -78,6 +79,8 @@ SCHEDULE = "cosine"  # or linear
 WARMUP = 0.1  # share of all steps
 CLIP = 1.0  # norm of the gradient
 CLASS_WEIGHTS = 0.5  # loss weight ~ (1 / class frequency) to this power; paper 0
+TARGETS = "label"  # that the loss aims at; votes: the raters' shares
+DIMENSIONS = 0.3  # weight of 1 - CCC of valence and arousal in the loss; 0, the paper: off
 LABEL_SMOOTHING = 0.05  # paper 0
 SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
 # --------------------------------------------------------------------------------------
@@ -111,12 +114,13 @@ def train(accelerator: Accelerator, training: Training, tokenizer, stage: Stage)
     torch.manual_seed(SEED)
     encoder = load_encoder(BERT, POOLING == "pooler")
     check_positions(encoder, MAX_LENGTH, BERT)
-    network = KoBERTClassifier(encoder, POOLING, DROPOUT)
-    config["encoder"] = network.encoder.config.to_dict()
+    dimensions = describe_dimensions(accelerator, fit, DIMENSIONS, BATCH_SIZE)
+    network = KoBERTClassifier(encoder, POOLING, DROPOUT, dimensions=dimensions)
+    config |= {"encoder": network.encoder.config.to_dict(), "dimensions": dimensions}
     groups = parameter_groups(network, {"": LR_ENCODER, "classifier": LR_HEAD}, WEIGHT_DECAY)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, BETA2), fused=True)
     model, optimizer = accelerator.prepare(network, optimizer)
-    loss_function = SoftCrossEntropy(accelerator, fit.targets, CLASS_WEIGHTS, LABEL_SMOOTHING)
+    loss_function = JointLoss(accelerator, fit, TARGETS, CLASS_WEIGHTS, LABEL_SMOOTHING, DIMENSIONS)
     plan = [
         cut_batches(lengths, BATCH_TOKENS, BATCH_SIZE, 1000 * SEED + epoch if SHUFFLE else None)
         for epoch in range(EPOCHS)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from common.files import (
+    DIMENSIONS,
     LABELS,
     UserError,
     hash_data,
@@ -25,7 +26,7 @@ from common.files import (
 Batch = dict[str, np.ndarray]  # a network's arguments
 MakeBatch = Callable[..., Batch]  # (rows) or, in training, (rows, number of the step)
 MEASURES = ("wav_start", "wav_end", "valence", "arousal")  # may be blank
-NEEDED = ("session", "dialogue_number", "turn", "labels", "first_sample", "sample_count")
+NEEDED = (*MEASURES, "session", "dialogue_number", "turn", "labels", "first_sample", "sample_count")
 
 
 @dataclass(eq=False)
@@ -66,12 +67,30 @@ class Dataset:
         return self.table["label"].map(LABELS.index).to_numpy(np.int64, copy=True)
 
     @cached_property
-    def targets(self) -> np.ndarray:
-        """What training aims at, (N, C) float32: one-hot, or shares of votes (--ties soft)."""
-        if self.manifest["settings"]["ties"] != "soft":
-            return np.eye(len(LABELS), dtype=np.float32)[self.labels]
-        votes = self.table[[f"votes_{label}" for label in LABELS]].to_numpy(np.float32)
-        return votes / votes.sum(1, keepdims=True)
+    def votes(self) -> np.ndarray:
+        """How many raters chose each label, (N, C) float32."""
+        return self.table[[f"votes_{label}" for label in LABELS]].to_numpy(np.float32)
+
+    def targets(self, kind: str) -> np.ndarray:
+        """Return what training aims at, (N, C) float32: "label", one-hot, or shares of "votes".
+
+        A row without votes has its label.
+        """
+        labels = np.eye(len(LABELS), dtype=np.float32)[self.labels]
+        counts = self.votes.sum(1, keepdims=True)
+        if kind == "label":
+            return labels
+        return np.where(counts > 0, self.votes / np.maximum(counts, 1), labels)
+
+    @cached_property
+    def dimensions(self) -> np.ndarray:
+        """Valence and arousal, means of the raters, (N, 2) float32; nan where there is none."""
+        return self.table[[*DIMENSIONS]].to_numpy(np.float32)
+
+    @property
+    def dimension_scale(self) -> list[float]:
+        """The lowest and the highest number that a rater can give."""
+        return self.manifest.get("dimension_scale", [1, 5])
 
     @cached_property
     def sample_counts(self) -> np.ndarray:

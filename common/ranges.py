@@ -72,7 +72,7 @@ def model_name(other: str) -> Rule:
     """Return the rule of a model's name, which no other part of the results has."""
     taken = f"{other}|cmbert|heldout|records|speakers|plots|corpus|encoder|paper|seeds|folds|"
     taken += r"fold\d+|majority|soft|weighted_soft|hard|stacking|"
-    taken += "(dialogue|baseline|ensemble|unfinished).*"
+    taken += "(dialogue|baseline|ensemble|unfinished).*|.*_dims"
     return like(
         rf"(?!({taken})$)\w[\w-]*",
         f"a name of letters, digits, _ and - other than those of other results ({other} ...)",
@@ -115,7 +115,7 @@ NAMES = {
     PROBABILITY: "dropout attention_dropout beta2 label_smoothing",
     number(): "rating_weight seen_weight missing_weight save_minutes",
     POSITIVE: "clip most_seconds most_megabytes",
-    number("[0, 5]"): "augment",
+    number("[0, 5]"): "augment dimensions",
     number("[0, 2]"): "class_weights",
     whole(0): "patience at_once lora_rank",
     whole(0, 2**32 - 1): "seed",
@@ -129,7 +129,8 @@ NAMES = {
     whole(1, 65535): "port",
     words("auto", "bf16", "float32"): "precision",
     words("utterance", "past", "all"): "speaker_norm",
-    words("first", "drop", "soft"): "ties",
+    words("first", "drop"): "ties",
+    words("label", "votes"): "targets",
     words("spoken", "hangul"): "text_style",
     words("mel", "paper"): "features",
     words("mean", "pooler"): "text_train.pooling",
@@ -161,7 +162,7 @@ TRAINING += "attention_dropout dropout augment text_drop_prob epochs patience sh
 TRAINING += (
     "lr_head lr_layers weight_decay beta2 schedule warmup clip class_weights label_smoothing "
 )
-TRAINING += "save_minutes"
+TRAINING += "targets dimensions save_minutes"
 SPECTRAL = ("aligned", "paper")  # no speech encoder
 PATIENT = (
     ("patience", lambda s: s["patience"] and s["folds"], "folds"),

@@ -2,9 +2,11 @@
 
 For each model `{name}_truth.npy` (int64, N), `{name}_pred.npy` (int64, N), `{name}_output.npy`
 (float32 logits, N x 7), `{name}_index.npy` (segment IDs, N), `{name}_rows.tsv` (what else is known
-of each row) and `{name}_run.json` (how they came about); those of the test rows in OUTPUTS, those
-of held-out rows in OUTPUTS/heldout. A held-out row is predicted by the training that did not see
-it: the validation sessions by the one model, or every training session by its fold's model.
+of each row) and `{name}_run.json` (how they came about); of a model that has learned valence and
+arousal also `{name}_dims.npy` and `{name}_dims_truth.npy` (float32, N x 2; truth: nan where blank).
+Those of the test rows lie in OUTPUTS, those of held-out rows in OUTPUTS/heldout. A held-out row is
+predicted by the training that did not see it: the validation sessions by the one model, or every
+training session by its fold's model.
 """
 
 from collections.abc import Callable
@@ -26,9 +28,9 @@ from common.files import (
 )
 from common.speakers import FIXED
 from fusion.metrics import choose_groups, measure, with_interval
-from fusion.outputs import FACTS, HELD_OUT, INPUTS, check_arrays, command
+from fusion.outputs import FACTS, HELD_OUT, INPUTS, OPTIONAL, check_arrays, command
 
-# rows, folder of the model that predicts them, title -> logits (N, 7)
+# rows, folder of the model that predicts them, title -> outputs (N, C) or (N, C + 2)
 PredictRows = Callable[[Dataset, Path, str], np.ndarray]
 
 
@@ -67,8 +69,8 @@ def write_predictions(
     norm = config["network"].get("speaker_norm")
     has_norm = norm is not None and norm["prior_clips"] < FIXED
     run["speaker_norm"] = speaker_norm and (speaker_norm if has_norm else "utterance")
-    logits = predict_rows(test, folder, f"test {name}")
-    write_rows_of(stage.unfinished, name, "test", test, logits, run)
+    outputs = predict_rows(test, folder, f"test {name}")
+    write_rows_of(stage.unfinished, name, "test", test, outputs, run)
 
     parts = sorted(path.parent for path in folder.glob("fold*/config.json")) or [folder]
     held_out = [read_config(part, train_script)["held_out"] for part in parts]
@@ -76,25 +78,30 @@ def write_predictions(
     if not len(others):
         print("held-out: no rows: the model was trained on all sessions but the test's")
         return
-    logits = np.empty((len(others), len(LABELS)), np.float32)
+    outputs = np.empty((len(others), outputs.shape[1]), np.float32)
     for part, sessions in zip(parts, held_out, strict=True):
         rows = np.isin(others.sessions, sessions)
-        logits[rows] = predict_rows(others.select(rows), part, f"test {part.name}")
+        outputs[rows] = predict_rows(others.select(rows), part, f"test {part.name}")
     chose = "" if config["settings"]["folds"] else " (they chose the epoch)"
-    write_rows_of(stage.unfinished / HELD_OUT, name, f"held-out{chose}", others, logits, run)
+    write_rows_of(stage.unfinished / HELD_OUT, name, f"held-out{chose}", others, outputs, run)
 
 
 def write_rows_of(
-    folder: Path, name: str, kind: str, data: Dataset, logits: np.ndarray, run: dict
+    folder: Path, name: str, kind: str, data: Dataset, outputs: np.ndarray, run: dict
 ) -> None:
-    """Write one set of predictions and print its scores."""
-    logits = logits.astype(np.float32)
+    """Write one set of predictions and print its scores.
+
+    outputs: logits (N, C), or (N, C + 2) with valence and arousal behind them.
+    """
+    logits, dims = np.split(outputs.astype(np.float32), [len(LABELS)], axis=1)
     pred = logits.argmax(1)
-    facts = [fact for fact in FACTS if fact in data.table]
-    facts += [f"votes_{label}" for label in LABELS]
+    facts = [*FACTS, *(fact for fact in OPTIONAL if fact in data.table)]
     arrays = {"truth": data.labels, "pred": pred, "output": logits, "index": data.ids}
+    if dims.shape[1]:
+        run = run | {"dimension_scale": data.dimension_scale}
+        arrays |= {"dims": dims.clip(*data.dimension_scale), "dims_truth": data.dimensions}
     write_json(folder / f"{name}_run.json", run)  # first: refusals name the script that it says
-    check_arrays(folder, name, arrays)
+    check_arrays(folder, name, {k: arrays[k] for k in ("truth", "pred", "output", "index")})
     for kind_of_file, array in arrays.items():
         write_array(folder / f"{name}_{kind_of_file}.npy", array)
     rows = data.table[facts].to_csv(sep="\t", index=False, lineterminator="\n", quoting=3)
@@ -103,8 +110,12 @@ def write_rows_of(
     show_scores(f"{kind}: {data}{norm}", data, logits)
 
 
-def show_scores(title: str, data: Dataset, logits: np.ndarray) -> dict:
-    """Print and return the scores of logits (N, 7) of all rows, with their intervals."""
+def show_scores(title: str, data: Dataset, outputs: np.ndarray) -> dict:
+    """Print and return the scores of logits (N, C) of all rows, with their intervals.
+
+    outputs: logits, and valence and arousal behind them, which are not scored here.
+    """
+    logits = outputs[:, : len(LABELS)]
     groups, resampled = choose_groups(data.sessions, data.speakers, len(data))
     scores = measure(data.labels, logits.argmax(1), None, groups)
     names = {"accuracy": "accuracy", "weighted F1": "f1", "macro F1": "macro_f1", "UAR": "uar"}

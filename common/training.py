@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from common.data import Dataset, MakeBatch, Training
-from common.files import LABELS, UserError
+from common.files import DIMENSIONS, LABELS, UserError
 
 # Batches are made by worker processes beside a GPU, where a fork is cheap. Beside a network on the
 # CPU they would take its cores: an epoch of two threads and a worker on two cores took 1.4 times as
@@ -138,6 +138,100 @@ class SoftCrossEntropy:
         return loss * part * self.accelerator.num_processes
 
 
+class Concordance:
+    """1 - CCC of a batch (Lin, 1989), the mean over valence and arousal; blank cells do not count.
+
+    truth (N, 2): of all rows, nan where blank. A batch with fewer than two rated rows has 0.
+    """
+
+    def __init__(self, accelerator: Accelerator, truth: np.ndarray):
+        self.accelerator = accelerator
+        self.truth = torch.from_numpy(truth).to(accelerator.device)
+
+    def __call__(self, values: Tensor, rows: np.ndarray) -> Tensor:
+        """Return the loss of values (B, 2), this process's share of a batch's rows.
+
+        Of several processes each takes the others' values as they are, so that all have the loss of
+        the whole batch, and their gradients, which are averaged, together are its gradient.
+        """
+        values, parts = values.float(), self.accelerator.num_processes
+        own = share(self.accelerator, np.arange(len(rows)))
+        if len(own) < len(rows):
+            every = torch.zeros(len(rows), 2, device=values.device)
+            every[own] = values.detach()
+            every = self.accelerator.reduce(every)
+            every[own] = values
+            values = every
+        loss = sum(map(concordance_loss, values.T, self.truth[rows].T)) / 2
+        if len(own) == len(rows):
+            return loss
+        return loss.detach() + parts * (loss - loss.detach())
+
+
+def concordance_loss(values: Tensor, truth: Tensor) -> Tensor:
+    """Return 1 - CCC of values (B,) and truth (B,) that may be nan, () float32."""
+    values, truth = values[truth.isfinite()], truth[truth.isfinite()]
+    if len(truth) < 2:
+        return values.sum() * 0
+    offset = values.mean() - truth.mean()
+    covariance = ((values - values.mean()) * (truth - truth.mean())).mean()
+    spread = values.var(unbiased=False) + truth.var(unbiased=False) + offset.square()
+    return 1 - 2 * covariance / spread.clamp(min=1e-8)
+
+
+class JointLoss:
+    """Cross-entropy of the emotions, and `weight` times that of valence and arousal.
+
+    outputs (B, C + 2), or (B, C) with a weight of 0. targets: "label" or "votes".
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        fit: Dataset,
+        targets: str,
+        class_power: float,
+        smoothing: float,
+        weight: float,
+    ):
+        without = int((fit.votes.sum(1) == 0).sum()) if targets == "votes" else 0
+        if without:
+            accelerator.print(f"{without} rows have no votes: their label is the target")
+        of_rows = fit.targets(targets)
+        self.emotions = SoftCrossEntropy(accelerator, of_rows, class_power, smoothing)
+        self.dimensions = Concordance(accelerator, fit.dimensions)
+        self.weight, self.classes = weight, of_rows.shape[1]
+
+    def __call__(self, outputs: Tensor, rows: np.ndarray) -> Tensor:
+        loss = self.emotions(outputs[:, : self.classes], rows)
+        if outputs.shape[1] == self.classes:
+            return loss
+        return loss + self.weight * self.dimensions(outputs[:, self.classes :], rows)
+
+
+def describe_dimensions(
+    accelerator: Accelerator, fit: Dataset, weight: float, batch_size: int
+) -> dict | None:
+    """Return the units of valence and arousal in a network (models/head.py); None: not learned."""
+    if not weight:
+        return None
+    if batch_size == 1:
+        raise UserError(
+            f"DIMENSIONS = {weight:g}: 1 - CCC is of a batch, and BATCH_SIZE = 1: give "
+            "--dimensions 0 or larger batches"
+        )
+    rated = np.isfinite(fit.dimensions).sum(0)
+    if rated.min() < 2:
+        name = DIMENSIONS[rated.argmin()]
+        accelerator.print(f"hardly any row has {name}: DIMENSIONS = {weight:g} has no effect")
+        return None
+    return {
+        "mean": np.nanmean(fit.dimensions, 0).round(4).tolist(),
+        "std": np.nanstd(fit.dimensions, 0).clip(0.1).round(4).tolist(),
+        "scale": fit.dimension_scale,
+    }
+
+
 def share(accelerator: Accelerator, rows: np.ndarray) -> np.ndarray:
     """Return this process's rows of a batch; all of them if there are fewer than processes."""
     if len(rows) < accelerator.num_processes:
@@ -174,11 +268,12 @@ def predict(
     title: str,
     workers: int = WORKERS,
 ) -> np.ndarray:
-    """Return logits (N, C) float32 of all rows of `data`, each predicted once, in float32.
+    """Return the outputs (N, C) or (N, C + 2) of all rows of `data`, each predicted once, float32.
 
     batches: rows, cut anyhow.  Several processes each predict a part; all return the whole.
     """
-    logits = torch.zeros(len(data), len(LABELS), device=accelerator.device)
+    width = network.classifier.out_features
+    outputs = torch.zeros(len(data), width, device=accelerator.device)
     was_training = network.training
     network.eval()
     own = batches[accelerator.process_index :: accelerator.num_processes]
@@ -187,17 +282,17 @@ def predict(
         for rows, batch in zip(
             own, load_batches([(rows,) for rows in own], make_batch, workers), strict=True
         ):
-            logits[rows] = network(**to_device(batch, accelerator.device)).float()
+            outputs[rows] = network(**to_device(batch, accelerator.device)).float()
             bar.update(len(rows))
     network.train(was_training)
-    logits = accelerator.reduce(logits).cpu().numpy()
-    wrong = np.flatnonzero(~np.isfinite(logits).all(1))
+    outputs = accelerator.reduce(outputs).cpu().numpy()
+    wrong = np.flatnonzero(~np.isfinite(outputs).all(1))
     if len(wrong):
         raise UserError(
             f"{title}: the output for {data.ids[wrong[0]]} is not a number: "
             "train again with a lower learning rate"
         )
-    return logits
+    return outputs
 
 
 def evaluate(
@@ -211,8 +306,13 @@ def evaluate(
     if not training.chooses_epoch:
         return {}
     held_out = training.held_out
-    logits = predict(accelerator, network, batches, make_batch, held_out, "validation")
-    return validation_scores(logits, held_out.labels)
+    outputs = predict(accelerator, network, batches, make_batch, held_out, "validation")
+    scores = validation_scores(outputs[:, : len(LABELS)], held_out.labels)
+    for place, values in enumerate(outputs[:, len(LABELS) :].T):
+        truth = torch.from_numpy(held_out.dimensions[:, place])
+        concordance = 1 - concordance_loss(torch.from_numpy(values), truth)
+        scores[f"ccc_{DIMENSIONS[place]}"] = concordance.item()
+    return scores
 
 
 def validation_scores(logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:

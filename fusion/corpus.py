@@ -27,7 +27,7 @@ from fusion.outputs import BASELINES, HELD_OUT, SCRIPTS, script_of
 from fusion.predictions import Predictions, find_models
 
 SPLITS = ("train", "valid", "test")
-PREDICTIONS = [f"*_{kind}.npy" for kind in ("truth", "pred", "output", "index")]
+PREDICTIONS = [f"*_{kind}.npy" for kind in ("truth", "pred", "output", "index", "dims")]
 PREDICTIONS += ["*_rows.tsv", "*_run.json"]
 TURNS = ["session", "dialogue_number", "turn", "speaker", "label"]
 

@@ -20,6 +20,7 @@ from scipy.optimize import minimize_scalar
 from fusion import predictions
 from fusion.outputs import HELD_OUT
 from fusion.predictions import Predictions
+from fusion.ratings import Ratings
 
 FOLDS = 5
 
@@ -94,7 +95,7 @@ def cross_fit(fit: Callable, rows: LogitSet) -> np.ndarray:
 class Fold:
     """One run of the models: the rows to learn from, the test rows, and a note for people.
 
-    facts: of the rows to learn from, see Predictions.
+    facts, ratings: of the rows to learn from, see Predictions.
     """
 
     rows: LogitSet
@@ -102,6 +103,7 @@ class Fold:
     is_held_out: bool
     fitted_on: str
     facts: pd.DataFrame | None
+    ratings: Ratings | None = None
 
     def learn(self, fit: Callable) -> tuple:
         """Return probabilities of the test rows (N, C), and what was fitted on all rows."""
@@ -118,7 +120,7 @@ def read_fold(outputs: Path) -> Fold:
     if not predictions.find_models(folder):
         print(f"no held-out rows in {folder}: cross-validation on the test rows instead")
         note = "the test rows themselves, cross-validated: other test labels are learned from"
-        return Fold(to_logit_set(test), test, False, note, test.facts)
+        return Fold(to_logit_set(test), test, False, note, test.facts, test.ratings)
     held_out = predictions.load(folder, baselines=())  # theirs are the validation rows
     predictions.check_held_out(test, held_out)
     chose = ""
@@ -126,7 +128,8 @@ def read_fold(outputs: Path) -> Fold:
         chose = "; they chose the models' epochs as well"
     note = f"held-out rows ({describe(held_out)}{chose})"
     print(f"{note} from {folder}")
-    return Fold(to_logit_set(held_out), test, True, note, held_out.facts)
+    rows = to_logit_set(held_out)
+    return Fold(rows, test, True, note, held_out.facts, held_out.ratings)
 
 
 def describe(rows: Predictions) -> str:

@@ -189,9 +189,10 @@ def share_interval(score: Estimate, rows: np.ndarray) -> np.ndarray:
     return np.stack([middle - width, middle + width], axis=-1) / (1 + excess)[..., None]
 
 
-def plain_interval(score: Estimate, lowest: float) -> list[float]:
-    """Return the 95 % interval [low, high] of a difference or an ECE, within lowest..1."""
-    return np.clip([score.value - score.margin, score.value + score.margin], lowest, 1).tolist()
+def plain_interval(score: Estimate, lowest: float, highest: float = 1) -> list[float]:
+    """Return the 95 % interval [low, high] of a score that is no share, within lowest..highest."""
+    bounds = [score.value - score.margin, score.value + score.margin]
+    return np.clip(bounds, lowest, highest).tolist()
 
 
 def measure(truth, pred, probabilities, groups: np.ndarray) -> dict:

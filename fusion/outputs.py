@@ -3,7 +3,8 @@
 For each model `{name}_truth.npy` (int64, N), `{name}_pred.npy` (int64, N), `{name}_output.npy`
 (float32 logits, N x 7), `{name}_index.npy` (segment IDs, N), `{name}_rows.tsv` (FACTS of the rows)
 and `{name}_run.json` (data_hash, synthetic, speaker_norm, script, input, settings ...). The last
-three may be missing, for all models alike. Rows are counted from 0.
+three may be missing, for all models alike. Valence and arousal: fusion/ratings.py. Rows are counted
+from 0.
 """
 
 from collections.abc import Iterable
@@ -24,9 +25,11 @@ INPUTS = {"text": "text", "audio": "audio", "cmbert": "text+audio"}
 
 # Of the table of preprocess.py. dialogue_number, turn: the place in the order of time of the
 # dialogue in its session and of the row in the dialogue; labels: all that are tied, joined by ";".
-# Tables of several corpora have `corpus`, too.
+# Some tables have OPTIONAL ones, too.
 FACTS = ("id", "session", "speaker", "scenario", "dialogue_number", "turn", "labels")
-FACTS += tuple(f"votes_{label}" for label in LABELS)
+VOTES = tuple(f"votes_{label}" for label in LABELS)
+FACTS += VOTES
+OPTIONAL = ("gender", "corpus")
 
 
 def check_arrays(folder: Path, model: str, arrays: dict) -> None:

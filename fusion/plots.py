@@ -7,19 +7,33 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from common.files import LABELS, RECORDS, UserError, naming, read_json, read_outputs, sha256
+from common.files import (
+    DIMENSIONS,
+    LABELS,
+    RECORDS,
+    UserError,
+    naming,
+    read_json,
+    read_outputs,
+    sha256,
+)
 from common.plots import class_names, save
 from fusion import metrics
 from fusion.outputs import script_of
+from fusion.predictions import Predictions
 from fusion.tables import HEADERS, MAIN, title_of
 
 CURVES = ("loss", "valid_loss"), ("accuracy", "macro_f1", "uar")
 
 
 def draw_all(
-    folder: Path, results: dict, truth: np.ndarray, pred: dict, histories: dict[str, dict]
+    folder: Path, results: dict, test: Predictions, pred: dict, rated: dict, histories: dict
 ) -> dict[str, Path]:
-    """Write every plot to a folder; return {title: its file}."""
+    """Write every plot to a folder; return {title: its file}.
+
+    pred: method -> labels (N,); rated: method -> valence and arousal (N, 2).
+    """
+    truth = test.truth
     fused = {"soft", "weighted_soft", "hard", "stacking", *results["test"]["models"]}
     shown = {method: labels for method, labels in pred.items() if method in fused}
     figures = [
@@ -29,6 +43,10 @@ def draw_all(
     if learned := results["learned"]["dialogue"]:
         title = "Transitions of emotions: times as likely as on average"
         figures.append((title, draw_transitions, learned))
+    if "stacking" in rated and np.isfinite(test.ratings.truth).all(axis=1).any():
+        figures.append(("Valence and arousal: raters and fusion", draw_ratings, test, rated))
+        title = "Centres of the emotions: raters and fusion"
+        figures.append((title, draw_plane, test, rated))
     if histories:
         figures.append(("Loss and validation scores by epoch", draw_training, histories))
     return {
@@ -115,6 +133,46 @@ def draw_transitions(learned: dict) -> Figure:
         axis.imshow(ratios, cmap="RdBu_r", vmin=-1.5, vmax=1.5)
         write_cells(axis, [f"{ratio:.2f}" for ratio in np.exp(ratios.flat)], np.abs(ratios) > 1)
         axis.set(xlabel="this turn", ylabel=title)
+    return figure
+
+
+def draw_ratings(test: Predictions, rated: dict) -> Figure:
+    """The fusion's value over the raters' for every row, one panel a dimension."""
+    figure = Figure(figsize=(10, 5))
+    low, high = test.ratings.scale
+    panels = zip(
+        figure.subplots(1, 2), DIMENSIONS, test.ratings.truth.T, rated["stacking"].T, strict=True
+    )
+    for axis, name, truth, fused in panels:
+        axis.plot([low, high], [low, high], color="#999999", linewidth=1)
+        axis.scatter(
+            truth, fused, s=12, alpha=max(0.05, min(0.5, 100 / len(truth))), color="#4c78a8"
+        )
+        axis.set(title=name, xlabel="raters", ylabel="fusion", aspect="equal")
+        axis.set(xlim=(low - 0.1, high + 0.1), ylim=(low - 0.1, high + 0.1))
+        axis.grid(alpha=0.25)
+    return figure
+
+
+def draw_plane(test: Predictions, rated: dict) -> Figure:
+    """Mean valence and arousal of every emotion's rows: by the raters, and by the fusion."""
+    figure = Figure(figsize=(6.5, 6))
+    axis, (low, high) = figure.subplots(), test.ratings.scale
+    known = np.isfinite(test.ratings.truth).all(axis=1)
+    for label, name in enumerate(class_names()):
+        rows = known & (test.truth == label)
+        if rows.any():
+            (x, y), (u, v) = test.ratings.truth[rows].mean(0), rated["stacking"][rows].mean(0)
+            axis.plot([x, u], [y, v], color="#999999", linewidth=1)
+            axis.plot(x, y, "o", color="#4c78a8", label=None if axis.texts else "raters")
+            axis.plot(u, v, "D", color="#c8423b", label=None if axis.texts else "fusion")
+            axis.annotate(name, (x, y), (6, 4), textcoords="offset points")
+    middle = (low + high) / 2
+    axis.axhline(middle, color="#dddddd", linewidth=1, zorder=0)
+    axis.axvline(middle, color="#dddddd", linewidth=1, zorder=0)
+    axis.set(xlim=(low, high), ylim=(low, high), xlabel=DIMENSIONS[0], ylabel=DIMENSIONS[1])
+    axis.set_aspect("equal")
+    axis.legend(frameon=False)
     return figure
 
 

@@ -11,7 +11,18 @@ import pandas as pd
 
 from common.files import UserError, naming, read_array, read_json
 from fusion.metrics import choose_groups
-from fusion.outputs import BASELINES, FACTS, again, check_arrays, in_order, refuse, script_of
+from fusion.outputs import (
+    BASELINES,
+    FACTS,
+    OPTIONAL,
+    VOTES,
+    again,
+    check_arrays,
+    in_order,
+    refuse,
+    script_of,
+)
+from fusion.ratings import Ratings, check_same_ratings, join_ratings, read_ratings
 
 
 @dataclass(frozen=True)
@@ -20,7 +31,8 @@ class Predictions:
 
     models: M names; truth (N,); logits (M, N, C); ids (N,) or None; facts: a table of FACTS or
     None; runs: model -> the content of {name}_run.json; baselines: name -> logits (N, C), which
-    are scored and never fused.
+    are scored and never fused; ratings: valence and arousal of those that have learned them, or
+    None.
     """
 
     folder: Path
@@ -31,11 +43,12 @@ class Predictions:
     facts: pd.DataFrame | None
     runs: dict[str, dict]
     baselines: dict[str, np.ndarray] = field(default_factory=dict)
+    ratings: Ratings | None = None
 
     def groups(self, kind: str) -> np.ndarray | None:
-        """Return `session`, `scenario` (script or impro), `speaker` or `corpus` of every row (N,).
+        """Return `session`, `scenario` (script or impro), `speaker` ... of every row, (N,).
 
-        None without facts, and for the corpus where there is one.
+        None without facts, and for one of OPTIONAL that the table lacks.
         """
         if self.facts is None or kind not in self.facts:
             return None
@@ -46,6 +59,11 @@ class Predictions:
     def tied(self) -> np.ndarray | None:
         """Whether each row's raters left several labels, (N,) bool; None if unknown."""
         return None if self.facts is None else self.facts["labels"].str.contains(";").to_numpy()
+
+    @property
+    def votes(self) -> np.ndarray | None:
+        """How many raters chose each label, (N, C); None if unknown."""
+        return None if self.facts is None else self.facts[list(VOTES)].to_numpy(np.float64)
 
     def resample(self, part: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, str]:
         """Return the groups that the intervals of these rows leave out, (N,), and a caption."""
@@ -58,6 +76,7 @@ def find_models(folder: Path) -> tuple[str, ...]:
     """Return the models that have files in a folder: text, audio, cmbert, then by name."""
     ends = ("_output.npy", "_truth.npy")
     names = {p.name.removesuffix(end) for end in ends for p in folder.glob(f"*{end}")}
+    names = (name for name in names if not name.endswith("_dims"))  # {model}_dims_truth.npy
     return in_order(name for name in names if not name.startswith(("ensemble_", "baseline_")))
 
 
@@ -99,6 +118,7 @@ def load(folder: Path, baselines: tuple[str, ...] = BASELINES) -> Predictions:
     ids, facts = arrays[first].get("index"), None
     if ids is not None and has_facts:
         facts = [read_facts(folder, model, ids) for model in models][0]
+    ratings = read_ratings(folder, runs, ids, len(arrays[first]["truth"]))
     logits = {name: arrays[name]["output"].astype(np.float64) for name in arrays}
     return Predictions(
         folder=folder,
@@ -109,12 +129,15 @@ def load(folder: Path, baselines: tuple[str, ...] = BASELINES) -> Predictions:
         facts=facts,
         runs={model: runs[model] for model in models},
         baselines={name: logits[name] for name in baselines},
+        ratings=ratings,
     )
 
 
 def check_held_out(test: Predictions, held_out: Predictions) -> None:
     """Refuse held-out rows of other models or data, and test rows among them."""
     check_same_models(test, held_out, "data_hash")
+    places = test.folder, test.ratings, held_out.folder, held_out.ratings
+    check_same_ratings(test.models, *places)
     if test.ids is not None and held_out.ids is not None:
         path = held_out.folder / f"{test.models[0]}_index.npy"
         refuse(path, np.isin(held_out.ids, test.ids), "is a test row as well", held_out.ids)
@@ -133,6 +156,8 @@ def join(parts: list[Predictions]) -> Predictions:
             raise UserError(
                 f"{without.folder} has no baselines, {other.folder} has: run baseline.py for both"
             )
+        places = first.folder, first.ratings, part.folder, part.ratings
+        check_same_ratings((*first.models, *first.baselines), *places)
         path = part.folder / f"{first.models[0]}_index.npy"
         for earlier in parts[:number] if part.ids is not None else ():
             again = np.isin(part.ids, earlier.ids)
@@ -149,6 +174,7 @@ def join(parts: list[Predictions]) -> Predictions:
             name: np.concatenate([part.baselines[name] for part in parts])
             for name in first.baselines
         },
+        ratings=join_ratings([part.ratings for part in parts]),
     )
 
 
@@ -156,13 +182,17 @@ def read_facts(folder: Path, model: str, ids: np.ndarray) -> pd.DataFrame:
     """Read and check one model's table of its rows."""
     path, script = folder / f"{model}_rows.tsv", script_of(folder, model)
     types = {"id": str, "dialogue_number": np.int64, "turn": np.int64, "labels": str}
+    types |= dict.fromkeys(VOTES, np.float64)
     with naming(path, script):
         table = pd.read_csv(path, sep="\t", quoting=3, keep_default_na=False, encoding="utf-8")
-        table = table[[*FACTS, *({"corpus"} & set(table))]].astype(types)
+        table = table[[*FACTS, *(fact for fact in OPTIONAL if fact in table)]].astype(types)
     if len(table) != len(ids):
         raise UserError(f"{path}: {len(table)} rows, {len(ids)} segments{again(folder, model)}")
     message = "another segment than in the index" + again(folder, model)
     refuse(path, table["id"] != ids, message, ids)
+    votes = table[list(VOTES)].to_numpy()
+    message = "the votes are no counts" + again(folder, model)
+    refuse(path, ~((votes >= 0) & (votes % 1 == 0)).all(axis=1), message, ids)
     return table
 
 

@@ -5,7 +5,6 @@ Shapes: M models, N rows, C = 7 labels.
 
 import numpy as np
 
-from common.files import LABELS
 from fusion import metrics
 from fusion.predictions import Predictions
 
@@ -70,19 +69,23 @@ def evaluate(
 def score_part(
     test: Predictions, part: np.ndarray, pred: ByMethod, probabilities: ByMethod
 ) -> dict:
-    """Score methods on the rows where `part` (N,) is true, with intervals over their sessions.
-
-    Within one session the intervals are over rows: they show what chance may do in it, and nothing
-    of others.
-    """
-    groups, sessions = test.resample(part)[0], test.groups("session")
-    if sessions is not None and len(set(sessions[part])) == 1 and not part.all():
-        groups = np.arange(part.sum())
-    scores = {}
+    """Score methods on the rows where `part` (N,) is true, with intervals over their sessions."""
+    groups, scores = choose_part_groups(test, part), {}
     for method, labels in pred.items():
         values = probabilities[method][part] if method in probabilities else None
         scores[method] = metrics.measure(test.truth[part], labels[part], values, groups)
     return {"rows": int(part.sum()), "scores": scores}
+
+
+def choose_part_groups(test: Predictions, part: np.ndarray) -> np.ndarray:
+    """Return the groups that the intervals of a part (N,) of the rows leave out, (rows,).
+
+    Within one session they are rows: they show what chance may do in it, and nothing of others.
+    """
+    sessions = test.groups("session")
+    if sessions is not None and len(set(sessions[part])) == 1 and not part.all():
+        return np.arange(part.sum())
+    return test.resample(part)[0]
 
 
 def measure_classes(truth: np.ndarray, pred: np.ndarray, groups: np.ndarray) -> dict:
@@ -115,16 +118,16 @@ def compare(truth: np.ndarray, pred: np.ndarray, other: np.ndarray, groups: np.n
 def find_parts(test: Predictions, seen: np.ndarray | None) -> dict[str, np.ndarray]:
     """Return parts of the test rows by name, (N,) bool each: some may be empty.
 
-    By corpus, session, speaker, kind of dialogue (where there are several), agreement of the
-    raters, and whether the transcript was seen in training.
+    By corpus, session, speaker, gender, kind of dialogue (where there are several), agreement of
+    the raters, and whether the transcript was seen in training.
     """
     parts = {}
-    for kind in ("corpus", "session", "speaker", "scenario"):
+    for kind in ("corpus", "session", "speaker", "gender", "scenario"):
         if (groups := test.groups(kind)) is not None:
             names = sorted(set(groups.tolist()), key=lambda name: (len(name), name))
-            parts |= {f"{kind} {name}": groups == name for name in names if len(names) > 1}
+            parts |= {f"{kind} {name}": groups == name for name in names if name and len(names) > 1}
     if test.facts is not None:
-        votes = test.facts[[f"votes_{label}" for label in LABELS]].to_numpy(np.float64)
+        votes = test.votes
         with np.errstate(invalid="ignore"):  # rows without votes
             share = votes[np.arange(len(votes)), test.truth] / votes.sum(axis=1)
         steps = zip((-1.0, *VOTE_SHARES), (*VOTE_SHARES, 1.0), strict=True)

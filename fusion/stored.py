@@ -6,7 +6,7 @@ Shapes: M = the models of the set, in the file's order, N rows, C = 7 labels.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from common.files import naming, read_recorded, write_json
+from common.files import DIMENSIONS, naming, read_recorded, write_json
 from fusion.dialogue import KINDS, MOST_SPEAKERS, Dialogue, Transitions, Turns
+from fusion.dimensions import Pool
 from fusion.metrics import CLASSES
 
 ALL_SUBSETS = 4  # models, up to which every set of them is fitted
@@ -87,7 +88,8 @@ class Fusion:
 
     forms, certain: by set of models; in_dialogue: as certain, of turns that are read with those
     before them, empty if none are. winner: how several models are fused; temperatures,
-    speaker_norm: of each model; synthetic: a notice or None; fitted_on: for people.
+    speaker_norm: of each model; synthetic: a notice or None; fitted_on: for people. dimensions: of
+    valence and arousal, by set of the models that predict them.
     """
 
     forms: dict[ModelSet, Linear]
@@ -99,6 +101,7 @@ class Fusion:
     synthetic: str | None
     fitted_on: str
     dialogue: Dialogue | None = None
+    dimensions: dict[ModelSet, Pool] = field(default_factory=dict)
 
     def find_set(self, models: Collection[str]) -> ModelSet:
         """Return the set of exactly these models, or the largest one within them that is stored.
@@ -114,6 +117,18 @@ class Fusion:
         models = self.find_set(logits)
         stacked = np.stack([np.asarray(logits[model], np.float64) for model in models])
         return self.forms[models].predict(stacked)
+
+    def predict_dimensions(self, predicted: dict[str, np.ndarray]) -> np.ndarray | None:
+        """Return valence and arousal (N, 2) of {model: (N, 2)}, by the largest stored set of them.
+
+        Within the raters' scale; None where no set of these models was fitted.
+        """
+        sets = [models for models in self.dimensions if set(models) <= set(predicted)]
+        if not sets:
+            return None
+        models = max(sets, key=len)
+        stacked = np.stack([np.asarray(predicted[model], np.float64) for model in models])
+        return self.dimensions[models].predict(stacked)
 
     def read_turn(self, speakers: Sequence[str], probabilities: np.ndarray) -> np.ndarray:
         """Return P(label) of a dialogue's last turn by all turns until then, (C,).
@@ -163,6 +178,14 @@ class Fusion:
             "base": self.dialogue.base.tolist(),
             **{kind: getattr(self.dialogue, kind) for kind in KINDS},
         }
+        content["dimensions"] = {
+            "+".join(models): {
+                "weights": pool.weights.tolist(),
+                "bias": pool.bias.tolist(),
+                "scale": list(pool.scale),
+            }
+            for models, pool in self.dimensions.items()
+        }
         write_json(path, {**content, "fusions": fusions})
 
 
@@ -183,6 +206,7 @@ def load(path: Path | str) -> Fusion:
             certain={models: read_certainty(one["certain"]) for models, one in fusions.items()},
             in_dialogue={m: read_certainty(one["in_dialogue"]) for m, one in with_turns.items()},
             dialogue=dialogue,
+            dimensions=read_pools(content.get("dimensions", {}), notes["temperatures"]),
             **notes,
         )
 
@@ -206,6 +230,19 @@ def read_certainty(content: dict) -> Certainty:
     if not ((certainty >= 0) & (certainty <= 1)).all():
         raise ValueError("a share is not between 0 and 1")
     return Certainty(*certainty.tolist())
+
+
+def read_pools(content: dict, known: Collection[str]) -> dict[ModelSet, Pool]:
+    """Read the pools of valence and arousal, by set of `known` models."""
+    pools = {}
+    for name, one in content.items():
+        models = tuple(name.split("+"))
+        low, high = read_numbers(one["scale"], 2).tolist()
+        if not set(models) <= set(known) or not low < high:
+            raise ValueError("a set of other models, or no scale")
+        weights = read_numbers(one["weights"], len(DIMENSIONS), len(models))
+        pools[models] = Pool(weights, read_numbers(one["bias"], len(DIMENSIONS)), (low, high))
+    return pools
 
 
 def read_dialogue(content: dict) -> Dialogue:

@@ -13,7 +13,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
 
-from common.files import LABELS, LABELS_KO
+from common.files import DIMENSIONS, LABELS, LABELS_KO
 from fusion.corpus import Corpus
 from fusion.metrics import SCORES, show_score, with_interval
 from fusion.predictions import Predictions
@@ -33,6 +33,24 @@ TITLES = {
 }
 NAMES = ("Accuracy", "F1", "Precision", "Recall", "Macro F1", "UAR", "ECE")
 HEADERS = dict(zip(SCORES, NAMES, strict=True))
+AFFECT_HEADERS = {"ccc": "CCC", "pearson": "r", "rmse": "RMSE"}
+# Of valence and arousal, and of a rater's votes, the methods have other names.
+AFFECT_TITLES = {
+    "baseline_text": "Words: ridge regression",
+    "baseline_audio": "Voice: ridge regression",
+    "soft": "Mean of the models",
+    "stacking": "Fusion",
+    "mean": "Mean of the models",
+    "pool": "Pool",
+}
+VOTE_HEADERS = {
+    "divergence": "Divergence",
+    "top2": "Top 2",
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro F1",
+    "any": "Any rater",
+    "three": "Three raters",
+}
 MAIN = ("accuracy", "macro_f1", "uar")
 # The published rules, and the accuracy that the paper reports for each on KEMDy19.
 PAPER = {
@@ -83,6 +101,10 @@ def make_tables(results: dict) -> dict[str, Table]:
     ]
     header = ["", "Weight (weighted soft voting)", "Temperature"]
     tables["weights"] = Table("Weights and temperatures", notes["weights"], header, rows)
+    if results["dimensions"]:
+        tables |= tabulate_affect(results, notes)
+    if results["votes"]:
+        tables["votes"] = tabulate_votes(results["votes"], notes["vote_scores"])
     if learned["dialogue"]:
         tables["dialogue"] = tabulate_held_out(learned["dialogue"], notes["held_out"])
     for score in ("recall", "f1"):
@@ -130,13 +152,18 @@ def tabulate_comparisons(results: dict, note: str) -> Table:
     rows = []
     for pair in results["comparisons"]:
         cells = [f"{title_of(pair['first'])} against {title_of(pair['second'])}"]
-        for score in MAIN:
-            low, high, p = *pair[f"{score}_ci"], pair[f"{score}_p"]
-            cells.append(f"{pair[score]:+.3f} ({low:+.3f} to {high:+.3f})")
-            cells.append("< 0.001" if p < 0.001 else f"{p:.3f}")
-        rows.append(cells)
+        rows.append([*cells, *[cell for score in MAIN for cell in difference_cells(pair, score)]])
     header = ["", *[cell for score in MAIN for cell in (HEADERS[score], "p")]]
     return Table("Who is better?", note, header, rows)
+
+
+def difference_cells(pair: dict, score: str) -> list[str]:
+    """Return the difference of two methods with its interval, and p; pair: of scoring.compare."""
+    if score not in pair:  # a dimension that nobody rated
+        return ["-", "-"]
+    low, high, p = *pair[f"{score}_ci"], pair[f"{score}_p"]
+    shown = f"{pair[score]:+.3f} ({low:+.3f} to {high:+.3f})"
+    return [shown, "< 0.001" if p < 0.001 else f"{p:.3f}"]
 
 
 def tabulate_paper(results: dict, notes: dict) -> Table:
@@ -189,6 +216,70 @@ def tabulate_parts(results: dict, score: str, note: str) -> Table:
     ]
     header = ["", *map(title_of, shown)]
     return Table(f"{HEADERS[score]} on parts of the test rows", note, header, rows)
+
+
+def tabulate_affect(results: dict, notes: dict[str, str]) -> dict[str, Table]:
+    """Return the tables of valence and arousal by name."""
+    found, learned = results["dimensions"], results["learned"]["dimensions"]
+    columns = {f"{s}_{d}": f"{t}, {d}" for d in DIMENSIONS for s, t in AFFECT_HEADERS.items()}
+    rows = [
+        [affect_title(method), *[with_interval(scores, name) for name in columns]]
+        for method, scores in found["scores"].items()
+    ]
+    title = "Valence and arousal"
+    tables = {"dimensions": Table(title, notes["dimension_scores"], ["", *columns.values()], rows)}
+    rows, compared = [], [name for name in columns if name.startswith("ccc")]
+    for pair in found["comparisons"]:
+        names = f"{affect_title(pair['first'])} against {affect_title(pair['second'])}"
+        rows.append([names, *[cell for name in compared for cell in difference_cells(pair, name)]])
+    header = ["", *[cell for name in compared for cell in (columns[name], "p")]]
+    title = "Valence and arousal: who is better?"
+    note = notes["dimension_comparisons"]
+    tables["dimension_comparisons"] = Table(title, note, header, rows)
+    shown = [m for m in (*found["models"], "stacking") if m in found["scores"]]
+    for dimension in DIMENSIONS:
+        rows = [
+            [f"{name} ({part['rows']})"]
+            + [with_interval(part["scores"][m], f"ccc_{dimension}") for m in shown]
+            for name, part in found["parts"].items()
+        ]
+        title = f"{dimension.capitalize()} by class, session and sex"
+        header = ["", *map(affect_title, shown)]
+        tables[f"parts_{dimension}"] = Table(title, notes["dimension_parts"], header, rows)
+    if learned:
+        note = notes["dimension_choice"]
+        tables["dimension_choice"] = tabulate_affect_choice(learned, note)
+    return tables
+
+
+def affect_title(method: str) -> str:
+    """Return the name of a method of valence and arousal for people."""
+    return AFFECT_TITLES.get(method) or title_of(method)
+
+
+def tabulate_affect_choice(learned: dict, note: str) -> Table:
+    """Tabulate by dimension the candidates' CCC, the winner, and the weights of the models."""
+    rows = []
+    for dimension, weights in learned["weights"].items():
+        ccc = learned["candidates"].get(dimension, {})
+        chosen = learned["winners"].get(dimension, "too few ratings: mean")
+        rows.append([f"{dimension}: chosen", chosen, ""])
+        for name in dict.fromkeys([*weights, *ccc]):
+            cells = [number(ccc.get(name)), number(weights.get(name))]
+            rows.append([f"{dimension}: {affect_title(name)}", *cells])
+    return Table("Choice of the fusion of valence and arousal", note, ["", "CCC", "Weight"], rows)
+
+
+def tabulate_votes(votes: dict, note: str) -> Table:
+    """Tabulate the methods by the raters' votes, and one rater by the others."""
+    every = {title_of(method): scores for method, scores in votes["scores"].items()}
+    if votes["people"]:
+        every["One rater against the others"] = votes["people"]
+    rows = [
+        [name, *[with_interval({s: None} | scores, s) for s in VOTE_HEADERS]]
+        for name, scores in every.items()
+    ]
+    return Table("By the raters' votes", note, ["", *VOTE_HEADERS.values()], rows)
 
 
 def tabulate_mistakes(

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.head import Head
+
 # What a network is made of; a trained model carries its own in its configuration.
 LAYERS = {
     "channels": [3, 32, 96, 192, 128, 128],  # half of AlexNet's, three times as fast (runs/LOG.md)
@@ -103,6 +105,7 @@ class ModifiedAlexNet(nn.Module):
         tempos: Sequence[float] = (1.0,),
         layers: dict = LAYERS,
         classes: int = 7,
+        dimensions: dict | None = None,
     ):
         super().__init__()
         self.tempos = tuple(tempos)
@@ -111,7 +114,7 @@ class ModifiedAlexNet(nn.Module):
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
         self.dropout = nn.Dropout(dropout)
         width = 2 * layers["channels"][-1] * self.convolutions.count_bins(bins)
-        self.classifier = nn.Linear(width, classes)
+        self.classifier = Head(width, classes, dimensions)
         self.to(memory_format=torch.channels_last)  # as the maps are
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> Tensor:
@@ -130,11 +133,17 @@ class PaperAlexNet(nn.Module):
     less than MIN_FRAMES frames are padded with zeros.
     """
 
-    def __init__(self, dropout: float = 0.5, layers: dict = PAPER_LAYERS, classes: int = 7):
+    def __init__(
+        self,
+        dropout: float = 0.5,
+        layers: dict = PAPER_LAYERS,
+        classes: int = 7,
+        dimensions: dict | None = None,
+    ):
         super().__init__()
         self.convolutions = Convolutions(layers, norm=False)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(layers["channels"][-1], classes)
+        self.classifier = Head(layers["channels"][-1], classes, dimensions)
         self.to(memory_format=torch.channels_last)  # as the maps are
 
     def forward(self, features: Tensor, frame_counts: Tensor) -> Tensor:
@@ -207,10 +216,12 @@ def adapt_batch_norm(model: nn.Module, batches: Iterable[dict[str, Tensor]], wei
 
 def build_audio_network(config: dict, dropout: float = 0.0) -> nn.Module:
     """Build the network of an audio model's configuration, with random weights."""
+    head = {"dimensions": config.get("dimensions")}
     if config["kind"] == "PaperAlexNet":
-        return PaperAlexNet(dropout, config["layers"])
+        return PaperAlexNet(dropout, config["layers"], **head)
     if config["kind"] == "SpeechClassifier":
         from models.speech import SpeechClassifier  # takes seconds
 
-        return SpeechClassifier(config["layers"], config["width"], dropout)
-    return ModifiedAlexNet(config["mel"]["bins"], dropout, config["tempos"], config["layers"])
+        return SpeechClassifier(config["layers"], config["width"], dropout, **head)
+    sizes = config["mel"]["bins"], dropout, config["tempos"], config["layers"]
+    return ModifiedAlexNet(*sizes, **head)

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models.head import Head
 from models.kobert import build_encoder, mean_of_tokens
 
 PROJECTION = 30  # the article's common width of text and audio
@@ -77,7 +78,7 @@ class CMBERT(nn.Module):
 
     config: `width` d of what is heard over a token, of a speech encoder `layers` of it, each with a
         learned weight, times `layer_scale`; `scale`, `voice`, `projection` of the
-        attention; `pooling`.
+        attention; `pooling`; `dimensions`, see models/head.py.
     pooling: "cls" classifies position 0, as published; where no voice is laid over [CLS] (a zero
         vector, article and default), its similarity in voice to every token is 0, and the voice has
         no part in the result. "mean" classifies the mean over the real tokens.
@@ -98,7 +99,7 @@ class CMBERT(nn.Module):
         self.dense = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(width, classes)
+        self.classifier = Head(width, classes, config.get("dimensions"))
         self.layer_weights = None
         self.layer_scale = config.get("layer_scale")
         if "layers" in config:

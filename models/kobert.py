@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from models import ModelError, hide_bars_in_files, read_sizes, unreachable
+from models.head import Head
 from models.tokenizer import (
     SENTENCEPIECE_FILES,
     KoBERTTokenizer,
@@ -168,7 +169,12 @@ class KoBERTClassifier(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, pooling: str = "mean", dropout: float = 0.5, classes: int = 7
+        self,
+        encoder: nn.Module,
+        pooling: str = "mean",
+        dropout: float = 0.5,
+        classes: int = 7,
+        dimensions: dict | None = None,
     ):
         super().__init__()
         if pooling == "pooler" and getattr(encoder, "pooler", None) is None:
@@ -177,7 +183,7 @@ class KoBERTClassifier(nn.Module):
             remove_pooler(encoder)
         self.encoder, self.pooling = encoder, pooling
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(encoder.config.hidden_size, classes)
+        self.classifier = Head(encoder.config.hidden_size, classes, dimensions)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """(B, L) ids, (B, L) mask -> (B, classes) logits."""
@@ -198,4 +204,5 @@ def mean_of_tokens(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def build_text_network(config: dict) -> KoBERTClassifier:
     """Build the network of a trained model's configuration, with random weights."""
     pooling = config["pooling"]
-    return KoBERTClassifier(build_encoder(config["encoder"], pooling == "pooler"), pooling)
+    encoder = build_encoder(config["encoder"], pooling == "pooler")
+    return KoBERTClassifier(encoder, pooling, dimensions=config.get("dimensions"))

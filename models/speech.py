@@ -25,6 +25,7 @@ from transformers.audio_utils import mel_filter_bank
 from transformers.utils import cached_file
 
 from models import ModelError, hide_bars_in_files, read_sizes, unreachable
+from models.head import Head
 
 # WavLM's own masks, which it hands to torch.
 warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
@@ -314,6 +315,7 @@ class SpeechClassifier(nn.Module):
         encoder: SpeechEncoder | None = None,
         units: Tensor | None = None,
         classes: int = 7,
+        dimensions: dict | None = None,
     ):
         super().__init__()
         self.encoder = encoder
@@ -321,7 +323,7 @@ class SpeechClassifier(nn.Module):
             self.register_buffer("units", units.reshape(2, 2, layers, width), persistent=False)
         self.layer_weights = nn.Parameter(torch.zeros(layers))
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(2 * layers * width, classes)
+        self.classifier = Head(2 * layers * width, classes, dimensions)
 
     def forward(
         self,

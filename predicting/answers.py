@@ -7,12 +7,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from common.files import LABELS, LABELS_KO
+from common.files import DIMENSIONS, LABELS, LABELS_KO
 from fusion.outputs import INPUTS, in_order
-from predicting.predicting import Answer
+from predicting.predicting import Answer, Run
 from predicting.recordings import Recording, readable
 
 KOREAN = dict(zip(LABELS, LABELS_KO, strict=True))
+OF_DIMENSIONS = dict(zip(DIMENSIONS, ("정서가", "각성도"), strict=True))
 COLUMNS = (
     *("path", "start", "end", "speaker", "dialogue", "text"),
     *("emotion", "emotion_ko", "confidence", "uncertain", "method", "remarks"),
@@ -30,7 +31,10 @@ def one_line(words: object) -> str:
 
 
 def as_line(answer: Answer) -> str:
-    """Return one readable line: where, verdict, what else it may be, each model's, remarks."""
+    """Return one readable line: where, verdict, what else it may be, each model's, remarks.
+
+    Before the remarks valence and arousal, where they are known.
+    """
     remarks = "".join(f"  [{remark}]" for remark in answer.remarks)
     if answer.probabilities is None:
         return f"{place(answer.recording)}: {NO_VERDICT}{remarks}"
@@ -43,8 +47,14 @@ def as_line(answer: Answer) -> str:
     if answer.uncertain:
         first, others = "불확실 uncertain", (first, *others)
     each = [f"{model} {show(p.argmax(), p)}" for model, p in answer.models.items()]
-    verdict = f"{first}  ({', '.join(others)})  {', '.join(each)}"
-    return f"{place(answer.recording)}: {verdict}{remarks}"
+    parts = [first, f"({', '.join(others)})", ", ".join(each), write_dimensions(answer)]
+    return f"{place(answer.recording)}: {'  '.join(filter(None, parts))}{remarks}"
+
+
+def write_dimensions(answer: Answer) -> str:
+    """Return valence and arousal as words; "" where they are not known."""
+    known = {name: value for name, value in answer.dimensions.items() if value is not None}
+    return ", ".join(f"{OF_DIMENSIONS[name]} {name} {value:.1f}" for name, value in known.items())
 
 
 def place(recording: Recording) -> str:
@@ -63,7 +73,8 @@ def clock(seconds: float) -> str:
 def as_dict(answer: Answer) -> dict:
     """Return the answer for JSON; probabilities and logits by label, None for no time or verdict.
 
-    Where nobody speaks there are no probabilities.
+    Where nobody speaks there are no probabilities.  valence, arousal: of a run that has them, None
+    where no model of the utterance has.
     """
     recording = answer.recording
     silent = answer.probabilities is None
@@ -83,6 +94,7 @@ def as_dict(answer: Answer) -> dict:
         "confidence": answer.confidence,
         "uncertain": None if silent else answer.uncertain,
         "method": answer.method or None,
+        **answer.dimensions,
         "remarks": list(answer.remarks),
         "probabilities": {} if silent else by_label(answer.probabilities),
         "models": {model: by_label(own) for model, own in answer.models.items()},
@@ -90,10 +102,10 @@ def as_dict(answer: Answer) -> dict:
     }
 
 
-def list_columns(models: Iterable[str]) -> tuple[str, ...]:
+def list_columns(run: Run) -> tuple[str, ...]:
     """Return a table's columns; text, audio and cmbert have theirs in every table."""
-    every = in_order([*INPUTS, *models])
-    return (*COLUMNS, *(f"{model}_{label}" for model in every for label in LABELS))
+    every = in_order([*INPUTS, *run.models])
+    return (*COLUMNS, *run.dimensions, *(f"{model}_{label}" for model in every for label in LABELS))
 
 
 def as_row(answer: Answer, columns: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Utterances in memory -> a model's logits: batches are made as in training and testing.
+"""Utterances in memory -> a model's outputs: batches are made as in training and testing.
 
 Shapes: N utterances, B of a batch, S samples (int16, 16 kHz), C = 7 classes, K statistics of a
 speaker (common/speakers.py).
@@ -12,7 +12,7 @@ import pandas as pd
 
 from common.data import Batch, Dataset, cut_batches, token_batches
 from common.features import Mel
-from common.files import LABELS, SAMPLE_RATE
+from common.files import DIMENSIONS, LABELS, SAMPLE_RATE
 from common.voice import (
     EncoderFrames,
     audio_batches,
@@ -52,8 +52,9 @@ class Model(NamedTuple):
     """A trained model.
 
     needed: of an utterance (utterances.NEEDED).  network: torch's, or a session of onnxruntime.
-    config: its network's.  tokenizer: None without words.  forward: batch -> logits (B, C).
-    encoder: the speech encoder whose frames it gets, if it does.
+    config: its network's.  tokenizer: None without words.  forward: batch -> logits (B, C), and
+    valence and arousal behind them, (B, C + 2), where config has `dimensions`.  encoder: the speech
+    encoder whose frames it gets, if it does.
     """
 
     needed: str
@@ -107,8 +108,11 @@ def update_stats(
     return known, own
 
 
-def predict_logits(model: Model, talk: Talk) -> np.ndarray:
-    """Return a model's logits (N, C)."""
+def predict_outputs(model: Model, talk: Talk) -> tuple[np.ndarray, np.ndarray]:
+    """Return a model's logits (N, C), and valence and arousal (N, 2) within the raters' scale.
+
+    (N, 0) of a model that has not learned these.
+    """
     lengths = talk.sample_counts
     if model.needed == "audio":
         make_batch = audio_batches(talk, model.config, ["past"], encode=model.encoder)
@@ -116,7 +120,10 @@ def predict_logits(model: Model, talk: Talk) -> np.ndarray:
         lengths, make_batch = tokens = token_batches(talk, model.tokenizer, model.config)
     if model.needed == "text+audio":
         make_batch = token_voice_batches(talk, tokens, model.config, ["past"], encode=model.encoder)
-    logits = np.empty((len(talk), len(LABELS)), np.float32)
+    dimensions = model.config.get("dimensions")
+    width = len(LABELS) + (len(DIMENSIONS) if dimensions else 0)
+    outputs = np.empty((len(talk), width), np.float32)
     for rows in cut_batches(lengths, *LIMITS[model.needed], seed=0):
-        logits[rows] = model.forward(make_batch(rows))
-    return logits
+        outputs[rows] = model.forward(make_batch(rows))
+    logits, dims = np.split(outputs, [len(LABELS)], axis=1)
+    return logits, dims.clip(*dimensions["scale"]) if dimensions else dims

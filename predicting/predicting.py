@@ -22,12 +22,12 @@ import numpy as np
 from scipy.special import softmax
 
 from common.features import Mel
-from common.files import LABELS, UserError, check_whole, naming, read_json
+from common.files import DIMENSIONS, LABELS, UserError, check_whole, naming, read_json
 from common.voice import features_key
 from corpora.transcripts import STYLES
 from fusion import stored as fusion
 from fusion.outputs import command, in_order, script_of
-from predicting.batches import Model, Talk, predict_logits, update_stats
+from predicting.batches import Model, Talk, predict_outputs, update_stats
 from predicting.recordings import Recording, Refuse, give_up, of_row, readable
 from predicting.utterances import NEEDED, Transcribe, Utterance, find_utterances
 
@@ -63,6 +63,17 @@ class Run:
         return next(iter(self.configs.values()))
 
     @property
+    def dimensions(self) -> tuple[str, ...]:
+        """DIMENSIONS, which some model has learned and the fusion fuses; none otherwise."""
+        learned = any(has_dimensions(config) for config in self.configs.values())
+        return DIMENSIONS if learned and self.fusion.dimensions else ()
+
+    @property
+    def dimension_scale(self) -> tuple[float, float]:
+        """The lowest and the highest valence or arousal that a rater could give."""
+        return next(iter(self.fusion.dimensions.values())).scale
+
+    @property
     def embedder(self) -> str:
         """The model, of the voice if possible, whose speech encoder embeds utterances; "": none."""
         found = [name for name, config in self.configs.items() if "speech" in config["network"]]
@@ -90,7 +101,9 @@ class Answer:
     probabilities (C,): of the fusion, which `method` names, and of the dialogue's turns until then,
     if its speakers are named; None where nobody speaks, of which there is no verdict.  uncertain:
     whether they are below the threshold of these models.  embedding (2 W D,): mean and deviation of
-    every layer of a speech encoder over the clip; None without an encoder or a voice.
+    every layer of a speech encoder over the clip; None without an encoder or a voice.  dimensions:
+    the fusion's valence and arousal in the raters' scale, None where no model that judges the
+    utterance has learned them; nothing in a run without.
     """
 
     recording: Recording
@@ -102,6 +115,7 @@ class Answer:
     uncertain: bool = False
     remarks: tuple[str, ...] = ()
     embedding: np.ndarray | None = None
+    dimensions: dict[str, float | None] = field(default_factory=dict)
 
     @property
     def emotion(self) -> str | None:
@@ -136,6 +150,8 @@ def load_run(folder: Path | str = "outputs", onnx: bool = False) -> Run:
     if missing := [name for name in fitted.temperatures if name not in configs]:
         missing = " and no ".join(missing)
         remarks.append(f"{folder} has no {missing} model: the fusion of the others")
+    if any(map(has_dimensions, configs.values())) and not fitted.dimensions:
+        remarks.append(f"no valence and arousal until {folder}/fusion.json is made by ensemble.py")
     for name, config in configs.items():
         check_whole(folder / name, command(config["script"], name))
     if len({config["data_hash"] for config in configs.values()}) > 1:
@@ -165,6 +181,11 @@ def find_models(folder: Path) -> dict[str, dict]:
     return found
 
 
+def has_dimensions(config: dict) -> bool:
+    """Tell whether the model of a config.json has learned valence and arousal."""
+    return bool(config["network"].get("dimensions"))
+
+
 def check_config(config: dict) -> None:
     """Refuse a config.json without what predicting asks of it, by a ValueError or the like."""
     if config["labels"] != list(LABELS) or config["text_style"] not in STYLES:
@@ -174,6 +195,10 @@ def check_config(config: dict) -> None:
     if not all(isinstance(word, str) for word in words) or {*pairs} - {2}:
         raise ValueError("does not say what the model was trained on")
     Mel(**config["network"].get("mel", {}))
+    if has_dimensions(config):
+        low, high = config["network"]["dimensions"]["scale"]
+        if not low < high:
+            raise ValueError("does not say how valence and arousal were rated")
 
 
 def predict(
@@ -213,7 +238,7 @@ def answer(
     run: Run, utterances: list[Utterance], history: History, refuse: Refuse = give_up
 ) -> Iterator[Answer]:
     """Yield the answers to utterances, which go through each network together."""
-    logits = [{} for _ in utterances]
+    logits, dims = ([{} for _ in utterances] for _ in range(2))
     known, embeddings = collect_statistics(run, utterances, history)
     for name in run.models:
         chosen = [place for place, u in enumerate(utterances) if u.suits(run.needed(name))]
@@ -223,17 +248,23 @@ def answer(
             talk = Talk(
                 [utterances[place] for place in chosen], None if stats is None else stats[chosen]
             )
-            for place, output in zip(chosen, predict_logits(model, talk), strict=True):
-                logits[place][name] = output
-    for utterance, own, embedding in zip(utterances, logits, embeddings, strict=True):
+            outputs = predict_outputs(model, talk)
+            for place, of_labels, of_dimensions in zip(chosen, *outputs, strict=True):
+                logits[place][name] = of_labels
+                if len(of_dimensions):
+                    dims[place][name] = of_dimensions
+    for utterance, own, affect, embedding in zip(utterances, logits, dims, embeddings, strict=True):
         recording = utterance.recording
         if recording.has_voice and utterance.samples is None and not utterance.text:
-            yield Answer(recording, remarks=utterance.remarks)  # nobody speaks
-        elif problem := find_problem(run, utterance, own):
+            nothing = dict.fromkeys(run.dimensions)
+            yield Answer(recording, remarks=utterance.remarks, dimensions=nothing)  # nobody speaks
+        elif problem := find_problem(run, utterance, own, affect):
             name = readable(recording.path) or f"'{recording.text}'"
             refuse(of_row(recording, UserError(f"{name}: {problem}")))
         else:
-            yield replace(fuse(run.fusion, utterance, own, history), embedding=embedding)
+            fused = fuse_dimensions(run, affect)
+            of_labels = fuse(run.fusion, utterance, own, history)
+            yield replace(of_labels, embedding=embedding, dimensions=fused)
 
 
 def collect_statistics(
@@ -258,18 +289,30 @@ def collect_statistics(
     return known, embeddings
 
 
-def find_problem(run: Run, utterance: Utterance, logits: dict[str, np.ndarray]) -> str:
+def find_problem(
+    run: Run, utterance: Utterance, logits: dict[str, np.ndarray], dims: dict[str, np.ndarray]
+) -> str:
     """Say why there is no answer: no model can judge the utterance, or one is broken; "" if none.
 
-    logits: model -> logits (C,).
+    logits, dims: model -> logits (C,); valence and arousal (2,).
     """
     if not logits:
         missing = [script for script, needed in NEEDED.items() if utterance.suits(needed)]
         if not missing:
             return "nothing was said in it: give its words, or leave it out"
         return f"no model for it in {run.folder}, run {' or '.join(missing)}"
-    broken = [model for model, own in logits.items() if not np.isfinite(own).all()]
+    outputs = [*logits.items(), *dims.items()]
+    broken = [model for model, own in outputs if not np.isfinite(own).all()]
     return f"the output of {broken[0]} is no number: train it again" if broken else ""
+
+
+def fuse_dimensions(run: Run, dims: dict[str, np.ndarray]) -> dict[str, float | None]:
+    """Return the fusion's valence and arousal by {model: (2,)}; {} of a run without."""
+    rows = {model: own[None] for model, own in dims.items()}
+    fused = run.fusion.predict_dimensions(rows) if run.dimensions else None
+    if fused is None:
+        return dict.fromkeys(run.dimensions)
+    return dict(zip(DIMENSIONS, fused[0].tolist(), strict=True))
 
 
 def fuse(

@@ -77,7 +77,7 @@ def encode(
 
 
 def forward(session: onnxruntime.InferenceSession, batch: Batch):
-    """Return the logits (B, C) of a batch."""
+    """Return the outputs (B, C) or (B, C + 2) of a batch."""
     return session.run(["logits"], batch)[0]
 
 

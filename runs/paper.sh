@@ -22,7 +22,8 @@ fi
 find_corpus
 
 places="--data data/paper --outputs outputs/paper"
-plain="--precision float32 --shuffle no --class-weights 0 --label-smoothing 0 --clip 1.0 --beta2 0.999"
+plain="--precision float32 --shuffle no --targets label --dimensions 0 --class-weights 0"
+plain+=" --label-smoothing 0 --clip 1.0 --beta2 0.999"
 stage preprocess.py $places --corpus "$corpus" --valid-sessions none --ties first --text-style hangul
 stage text_train.py $places $plain --bert $bert --pooling pooler --dropout 0.5 --token-mask-prob 0 \
   --max-length 128 --epochs 16 --batch-size 16 --batch-tokens 1000000 --lr-encoder 5e-5 \

@@ -40,6 +40,7 @@ def make_facts(ids, labels, tied=()) -> pd.DataFrame:
             "id": ids,
             "session": [int(session.removeprefix("Sess")) for session, _, _ in parts],
             "speaker": [f"{session}{last[0]}" for session, _, last in parts],
+            "gender": [last[0] for _, _, last in parts],
             "scenario": [scenario for _, scenario, _ in parts],
             "dialogue_number": [1 + scenario.startswith("impro") for _, scenario, _ in parts],
             "turn": range(1, len(ids) + 1),
@@ -76,6 +77,26 @@ def write_models(folder: Path, sessions, count, seed, truth=None, notice=NOTICE,
         facts = make_facts(ids, labels, tied=range(0, count, 16))
         write_outputs(folder, model, ids, labels, logits, run, facts)
     return fitting
+
+
+NOISES = {"text": (0.3, 0.9), "audio": (0.9, 0.3), "cmbert": (0.5, 0.5)}  # valence, arousal
+
+
+def write_dimensions(folder: Path, seed: int, truth=None, blank=(), noises=NOISES) -> np.ndarray:
+    """Write valence and arousal beside the models' outputs; return those that they follow, (N, 2).
+
+    truth: other numbers for the raters; blank: rows without a rating.
+    """
+    random = np.random.default_rng(seed)
+    count = len(np.load(folder / "text_truth.npy"))
+    followed = np.clip(3 + 0.7 * random.normal(size=(count, 2)), 1, 5)
+    rated = np.array(followed if truth is None else truth, np.float32)
+    rated[list(blank)] = np.nan
+    for model, noise in noises.items():
+        said = followed + noise * random.normal(size=(count, 2))
+        np.save(folder / f"{model}_dims.npy", np.clip(said, 1, 5).astype(np.float32))
+        np.save(folder / f"{model}_dims_truth.npy", rated)
+    return followed
 
 
 def write_baselines(folder: Path, sessions, count, seed, right) -> None:

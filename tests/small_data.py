@@ -26,7 +26,7 @@ def make_rows(seed: int = 0) -> list[dict]:
 
     The woman and the man of a session speak in turn; sorted by ID, they do not.
     """
-    random = np.random.default_rng(seed)
+    random, raters = np.random.default_rng(seed), np.random.default_rng(seed + 1)
     words = SENTENCES.split()
     spoken = speak(" ".join(words), "f2", speed=220, pitch=50, range=50, gap=0)
     spoken = soxr.resample(spoken.astype(float), ESPEAK_RATE, 16_000)
@@ -59,8 +59,9 @@ def make_rows(seed: int = 0) -> list[dict]:
                         "label": LABELS[label],
                         "labels": LABELS[label],
                         "text": " ".join(random.choice(words, 2 + int(random.integers(8)))),
-                        "valence": 3.0,
-                        "arousal": 2.5,
+                        # Blank where nobody gave one.
+                        "valence": round(raters.uniform(1, 5), 2) if number != 5 else "",
+                        "arousal": round(1.2 + 0.5 * label + raters.uniform(0, 0.4), 2),
                         **{f"votes_{LABELS[c]}": int(votes[c]) for c in range(7)},
                         "samples": wave.astype(np.int16),
                     }
@@ -69,7 +70,7 @@ def make_rows(seed: int = 0) -> list[dict]:
     return sorted(rows, key=lambda row: row["id"])
 
 
-def write_data(folder: Path, rows: list[dict], ties: str = "first") -> Path:
+def write_data(folder: Path, rows: list[dict]) -> Path:
     """Write {split}.tsv, {split}_audio.npy and manifest.json; return the folder."""
     folder.mkdir(parents=True)
     hashes = {}
@@ -104,7 +105,7 @@ def write_data(folder: Path, rows: list[dict], ties: str = "first") -> Path:
         "dropped": [],
         "repaired": [],
         "sessions": {split: list(sessions) for split, sessions in SESSIONS.items()},
-        "settings": {"ties": ties, "text_style": "spoken"},
+        "settings": {"ties": "first", "text_style": "spoken"},
         "reference_range": sound.reference_range(
             sound.measure(row["samples"]) for row in of_split["train"]
         ),

@@ -8,12 +8,12 @@ import gradio as gr
 import numpy as np
 
 from common.features import Mel, log_mel
-from common.files import LABELS, UserError
+from common.files import DIMENSIONS, LABELS, UserError
 from common.plots import draw_attention, paint
 from extras.demo.conversation import LETTERS, Conversation, Turn, listen
-from extras.demo.pictures import draw_spectrogram, draw_turns
+from extras.demo.pictures import draw_path, draw_spectrogram, draw_turns
 from predicting import Recording, Run
-from predicting.answers import KOREAN, NO_VERDICT, clock
+from predicting.answers import KOREAN, NO_VERDICT, clock, write_dimensions
 
 TITLE = "한국어 음성 감정 인식 · Korean emotion recognition"
 HEARD = {"text": "말 · words", "audio": "목소리 · voice", "text+audio": "둘 다 · both"}
@@ -59,7 +59,12 @@ def make_page(
                             shown.append(gr.Label(label=title, show_heading=False))
                 shown.append(picture("스펙트로그램 · spectrogram (log-mel)"))
         shown.append(picture("CM-BERT가 주목한 말 · what CM-BERT attends to"))
-        shown.append(picture("대화 · conversation"))
+        with gr.Row():
+            with gr.Column(scale=3, min_width=420):
+                shown.append(picture("대화 · conversation"))
+            if run.dimensions:
+                with gr.Column(scale=1, min_width=300):
+                    shown.append(picture("정서가와 각성도 · valence and arousal"))
         shown.append(table := show_turns())
         # One at a time: neither matplotlib's style nor the watched network is for two threads.
         quiet = {"api_visibility": "private", "concurrency_id": "models", "concurrency_limit": 1}
@@ -153,7 +158,8 @@ def show(run: Run, talk: Conversation, number: int = -1) -> list:
     """Return what the page shows of a conversation, with one turn in full."""
     names = name_bars(run)
     if not talk.turns:
-        return [talk, *[None] * (5 + len(names))]  # verdict, bars, three pictures, table
+        # verdict, bars, three pictures or four, table
+        return [talk, *[None] * (5 + len(names) + bool(run.dimensions))]
     turn = talk.turns[number]
     own = turn.answer
     bars = {"fusion": own.probabilities, **own.models}
@@ -165,6 +171,7 @@ def show(run: Run, talk: Conversation, number: int = -1) -> list:
     speakers = [each.answer.recording.speaker for each in talk.turns]
     each = [turn.answer.probabilities for turn in talk.turns]
     turns = paint(draw_turns, np.stack([nothing if p is None else p for p in each]), speakers)
+    path = [paint_path(run, talk, number)] if run.dimensions else []
     return [
         talk,
         write_verdict(turn),
@@ -172,8 +179,16 @@ def show(run: Run, talk: Conversation, number: int = -1) -> list:
         voice,
         attention,
         turns,
+        *path,
         [write_row(place, each) for place, each in enumerate(talk.turns, start=1)],
     ]
+
+
+def paint_path(run: Run, talk: Conversation, number: int) -> np.ndarray:
+    """Return a picture of every turn's valence and arousal, with one of them marked."""
+    each = [[turn.answer.dimensions[name] for name in DIMENSIONS] for turn in talk.turns]
+    points = np.array(each, float)  # None is nan
+    return paint(draw_path, points, range(len(points))[number], run.dimension_scale)
 
 
 def by_name(probabilities: np.ndarray | None) -> dict[str, float] | None:
@@ -191,7 +206,7 @@ def write_verdict(turn: Turn) -> str:
     likely = f"{KOREAN[own.emotion]} {own.emotion}"
     sure = f"{own.confidence:.0%}"
     headline = f"## 불확실 uncertain\n{likely}? {sure}" if own.uncertain else f"## {likely}\n{sure}"
-    return "  \n".join([headline, *own.remarks])
+    return "  \n".join(filter(None, [headline, write_dimensions(own), *own.remarks]))
 
 
 def write_row(place: int, turn: Turn) -> list:

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from common.features import Mel
 from common.files import SAMPLE_RATE
-from common.plots import class_names
+from common.plots import class_names, find_font
 
 COLOURS = ("#b8b8b8", "#c8423b", "#f2c14e", "#9d7cc1", "#4c78a8", "#2f4b5c", "#6a994e")
 
@@ -46,4 +46,34 @@ def draw_turns(probabilities: np.ndarray, speakers: list[str]) -> Figure:
         axis.set_xticks(turns, [f"{turn} {who}" for turn, who in zip(turns, speakers, strict=True)])
     axis.set_yticks([0, 0.5, 1])
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return figure
+
+
+def draw_path(points: np.ndarray, turn: int, scale: tuple[float, float]) -> Figure:
+    """Draw the way of a conversation through the plane of valence and arousal.
+
+    points (N, 2): of every turn, nan where not known.  turn: which is marked, from 0.
+    scale: the raters' lowest and highest number.
+    """
+    figure = Figure(figsize=(3.6, 3.4))
+    axis = figure.subplots()
+    axis.axhline(np.mean(scale), color="#d0d0d0", linewidth=0.8)
+    axis.axvline(np.mean(scale), color="#d0d0d0", linewidth=0.8)
+    known = np.isfinite(points).all(1)
+    axis.plot(*points[known].T, color="#4c78a8", linewidth=1, alpha=0.5)
+    axis.scatter(*points[known].T, s=14, color="#4c78a8")
+    if known[turn]:
+        axis.scatter(*points[turn], s=90, color="#c8423b", zorder=3)
+    for place in np.flatnonzero(known):
+        axis.annotate(str(place + 1), points[place], (4, 4), textcoords="offset points")
+    ends = "부정 negative", "긍정 positive", "차분 calm", "흥분 excited"
+    left, right, low, high = ends if find_font() else (word.split()[1] for word in ends)
+    margin = 0.03 * (scale[1] - scale[0])  # a point on the edge is seen whole
+    limits = scale[0] - margin, scale[1] + margin
+    axis.set(xlim=limits, ylim=limits)
+    for line in (axis.xaxis, axis.yaxis):
+        line.set_major_locator(MaxNLocator(integer=True))
+    axis.set_aspect("equal")
+    axis.set_xlabel(f"{left} – valence – {right}")
+    axis.set_ylabel(f"{low} – arousal – {high}")
     return figure

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from common.files import (
+    DIMENSIONS,
     RECORDS,
     UserError,
     naming,
@@ -31,6 +32,7 @@ OF_SYNTHETIC = (
     "weights. "
 )
 SCORES = {"accuracy": "accuracy", "macro_f1": "macro F1", "uar": "UAR"}
+OF_DIMENSIONS = {f"ccc_{name}": f"CCC of {name}" for name in DIMENSIONS}
 
 
 def export(run: Run, folder: Path | str) -> dict[str, str]:
@@ -93,8 +95,10 @@ def write_card(run: Run, norms: dict, scores: str, without: dict[str, str]) -> s
         for split, sessions in config["sessions"].items()
     ]
     fused = run.fusion.method(run.models)
+    scale = "from {:g} to {:g}".format(*run.dimension_scale) if run.dimensions else ""
     facts = {
         "emotions": ", ".join(config["labels"]),
+        "valence and arousal": scale,
         "models": ", ".join(title_of(run, model) for model in run.models),
         "not in this folder": ", ".join(missing),
         "fusion": f"{fused}, fitted on {run.fusion.fitted_on}",
@@ -125,10 +129,16 @@ def title_of(run: Run, model: str) -> str:
 
 def write_scores(scores: list[dict]) -> str:
     """Return the test scores as a table, each with its 95 % interval."""
-    lines = [f"| | {' | '.join(SCORES.values())} |", "|---|" + "---|" * len(SCORES)]
+    names = dict(SCORES)
+    if any(row.get(name) is not None for row in scores for name in OF_DIMENSIONS):
+        names |= OF_DIMENSIONS
+    lines = [f"| | {' | '.join(names.values())} |", "|---|" + "---|" * len(names)]
     for row in scores:
         cells = [row["method"]]
-        for name in SCORES:
+        for name in names:
+            if name in OF_DIMENSIONS and row.get(name) is None:
+                cells.append("")
+                continue
             low, high = row.get(f"{name}_ci") or (None, None)
             interval = "" if low is None else f" ({low:.3f} to {high:.3f})"
             cells.append(f"{row[name]:.3f}{interval}")

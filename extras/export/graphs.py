@@ -1,5 +1,7 @@
 """The networks as ONNX graphs: what a batch has (common/data.py, voice.py) -> logits.
 
+Where a model has learned valence and arousal they stand behind its logits, (B, C + 2).
+
 Shapes: B utterances, L tokens, T frames (padding included), F mel bins.
 """
 

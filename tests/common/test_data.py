@@ -24,14 +24,28 @@ def test_rows_are_sorted_by_id_with_their_own_recordings(data, rows):
     np.testing.assert_array_equal(some.samples(3), of_id[some.ids[3]]["samples"])
 
 
-def test_soft_targets_are_shares_of_votes(tmp_path):
+def test_targets_are_labels_or_shares_of_votes(tmp_path):
     rows = make_rows()
-    soft = load_data(write_data(tmp_path / "soft", rows, ties="soft"), "train")
-    hard = load_data(write_data(tmp_path / "hard", rows), "train")
-    votes = soft.table[[f"votes_{label}" for label in LABELS]].to_numpy(float)
-    np.testing.assert_allclose(soft.targets, votes / votes.sum(1, keepdims=True), rtol=1e-6)
-    np.testing.assert_array_equal(hard.targets.argmax(1), hard.labels)
-    assert set(hard.targets.ravel()) == {0, 1}
+    unrated = next(row["id"] for row in rows if row["split"] == "train")
+    for row in rows:
+        row |= {f"votes_{label}": 0 for label in LABELS} if row["id"] == unrated else {}
+    loaded = load_data(write_data(tmp_path / "data", rows), "train")
+    hard, soft = loaded.targets("label"), loaded.targets("votes")
+    np.testing.assert_array_equal(hard, np.eye(7)[loaded.labels])
+    row = next(row for row in rows if row["split"] == "train" and row["id"] != unrated)
+    expected = [row[f"votes_{label}"] / 10 for label in LABELS]
+    np.testing.assert_allclose(soft[loaded.ids == row["id"]][0], expected, rtol=1e-6)
+    np.testing.assert_array_equal(soft[loaded.ids == unrated], hard[loaded.ids == unrated])
+
+
+def test_valence_and_arousal_of_each_row(data, rows):
+    loaded = load_data(data, "train")
+    of_id = {row["id"]: row for row in rows}
+    blank = np.array([of_id[name]["valence"] == "" for name in loaded.ids])
+    assert 0 < blank.sum() < len(blank)
+    np.testing.assert_array_equal(np.isnan(loaded.dimensions), np.stack([blank, blank & False], 1))
+    arousal = [of_id[name]["arousal"] for name in loaded.ids]
+    np.testing.assert_allclose(loaded.dimensions[:, 1], arousal, rtol=1e-6)
 
 
 @pytest.mark.parametrize("text", ["nan", "null", "NA", '"quoted', "None"])

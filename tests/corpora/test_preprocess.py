@@ -184,7 +184,7 @@ def test_a_person_of_kemdy20_who_comes_again_is_one_speaker(run, tmp_path):
 def test_ties(run, corpus, capsys):
     """One healthy utterance is tied, neutral first; one tied row has a misspelt speaker's label."""
     tied = "Sess03_script01_F002"
-    for rule in ("first", "soft", "drop"):
+    for rule in ("first", "drop"):
         data = run(corpus, rule, ties=rule)
         labels = {row["id"]: row["label"] for row in read(data, "train")}
         assert labels.get(tied) == (None if rule == "drop" else "neutral")
@@ -193,14 +193,6 @@ def test_ties(run, corpus, capsys):
         assert ("tied labels (--ties drop)" in reasons) == (rule == "drop")
         assert manifest["counts"]["tied"] == {"train": rule != "drop", "valid": 0, "test": 0}
     assert "which makes 1 of them neutral" in capsys.readouterr().out
-
-
-def test_soft_needs_votes(run, tmp_path):
-    no_votes = Row("sad", 2.0, 2.0, ())
-    change = hostile.edit("Sess01_script01_F001", rows={"F": no_votes, "M": no_votes})
-    data = run(write_changed(tmp_path / "corpus", "KEMDy19", change), ties="soft")
-    (dropped,) = read_manifest(data)["dropped"]
-    assert (dropped["id"], dropped["reason"]) == ("Sess01_script01_F001", "no votes (--ties soft)")
 
 
 def test_an_interrupted_run_leaves_the_earlier_data_whole(run, corpus, monkeypatch):

@@ -40,6 +40,7 @@ def test_words_are_no_markup_on_the_page():
         table = page.show_turns()
     assert table.datatype == "str"  # and not "markdown" or "html"
     shown = {"emotion": "sad", "confidence": 0.5, "probabilities": (0.5,), "uncertain": False}
+    shown["dimensions"] = {}
     own = SimpleNamespace(text="<b>x</b>", remarks=(), **shown)
     assert own.text not in page.write_verdict(SimpleNamespace(answer=own))  # which is Markdown
 
@@ -70,11 +71,13 @@ def test_every_model_of_the_run_has_its_bars(trained, of_encoders, talk):
     nothing = page.show(run, spoken)
     listen(run, spoken, Recording(talk[0]["path"]), 60)
     _, _, fusion, both, words, voice, speech, *rest = page.show(run, spoken)
-    assert both is words is None and len(rest) == 4 and len(nothing) == 11
+    # Spectrogram, attention, conversation, valence and arousal, and the table.
+    assert both is words is None and len(rest) == 5 and len(nothing) == 12
     own = spoken.turns[0].answer
     for bars, values in ((fusion, own.probabilities), (speech, own.models["speech"])):
         assert list(bars.values()) == values.tolist()
     assert voice != speech
+    assert rest[3].ndim == 3 and "valence" in page.write_verdict(spoken.turns[0])
 
 
 def test_a_turn_in_which_nobody_speaks_is_shown_without_a_verdict(trained, talk):
@@ -159,7 +162,7 @@ def test_a_recording_gets_its_verdict(page, trained, talk):
         bar.text for bar in page.find_elements("css selector", "[data-testid$='confidence-set']")
     ]
     assert len(bars) == 4 * len(LABELS)
-    assert len(page.find_elements("css selector", ".picture img")) == 3
+    assert len(page.find_elements("css selector", ".picture img")) == 4
     assert "tones of a test" in page.find_element("css selector", ".banner").text
 
 

@@ -37,6 +37,7 @@ def test_turn_by_turn_is_all_at_once(run, talk):
     for one, other in zip(spoken.turns, predict(run, recordings), strict=True):
         assert one.answer.probabilities == pytest.approx(other.probabilities, abs=1e-5)
         assert one.answer.remarks == other.remarks
+        assert one.answer.dimensions == pytest.approx(other.dimensions, abs=1e-4)
 
 
 def test_attention_is_over_the_words_of_the_turn(run, talk):

@@ -81,7 +81,7 @@ def test_a_class_that_is_not_learned_is_not_predicted(data, fit):
     test = load_data(data, "test")
     for model in (TextClassifier(fit, splits), AudioClassifier(fit, "past", splits)):
         found = model.predict(test)
-        assert np.allclose(found.sum(1), 1)
+        assert np.allclose(found[:, :7].sum(1), 1)
         assert (found[:, LABELS.index("angry")] == 0).all()
         assert (found[:, LABELS.index("disgust")] > 0).all()
 

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from fusion_files import MODELS, write_data, write_models
+from fusion_files import MODELS, write_data, write_dimensions, write_models
 
 from common import plots as style
 from common.files import LABELS, LABELS_KO, UserError
@@ -32,6 +32,8 @@ def page(tmp_path_factory, run_script):
     outputs = tmp_path_factory.mktemp("outputs")
     write_models(outputs, range(17, 21), 140, seed=1)
     write_models(outputs / "heldout", range(11, 17), 120, seed=2)
+    write_dimensions(outputs, seed=1)
+    write_dimensions(outputs / "heldout", seed=2)
     write_data(outputs / "data", outputs)
     write_history(outputs)
     scores = metrics.measure(*np.zeros((2, 9), int), None, np.arange(9))
@@ -54,11 +56,14 @@ def test_the_page_needs_nothing_but_itself(page):
 def test_the_page_has_every_part(page):
     html = " ".join(page.read_text(encoding="utf-8").split())
     data_hash = json.loads((page.parent / "text_run.json").read_text())["data_hash"][:12]
-    assert html.count("data:image/png;base64,") == 4
+    assert html.count("data:image/png;base64,") == 6
     for part in (
         "Always majority", "Who is better?", "in-sample", "Choice of the stacker", "KEMDy19_v1_3",
         "voice zeroed, past", "speaker Sess17F (", "transcript unseen (", data_hash,
         "python ensemble.py --outputs", "Dialogue (past)", "Worst mistakes", "<td>epochs</td>",
+        "CCC, arousal", "Fusion against Mean of the models", "Centres of the emotions",
+        "class fear (", "Arousal by class", "gender F (", "One rater against the others",
+        "valence: chosen",
     ):  # fmt: skip
         assert part in html, part
     assert html.index("SYNTHETIC") < html.index("Always majority")
@@ -124,10 +129,14 @@ def test_plots_have_korean_names_without_boxes_or_english_ones(has_font, tmp_pat
         monkeypatch.setattr(style, "find_font", lambda: None)
     assert style.class_names() == (LABELS_KO if has_font else LABELS)
     random = np.random.default_rng(0)
-    truth, pred = random.integers(0, 7, 60), {"stacking": random.integers(0, 7, 60)}
+    write_models(tmp_path, range(17, 21), 60, seed=1)
+    write_dimensions(tmp_path, seed=1, blank=range(9))
+    test = predictions.load(tmp_path)
+    truth, pred = test.truth, {"stacking": random.integers(0, 7, 60)}
+    rated = {"stacking": test.ratings.predicted["text"]}
     rows = [{"method": "stacking", **metrics.measure(truth, pred["stacking"], None, truth)}]
     learned = {"dialogue": {name: random.normal(size=(8, 7)) for name in ("own", "other")}}
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         results = {"rows": rows, "learned": learned, "test": {"models": MODELS}}
-        assert len(plots.draw_all(tmp_path, results, truth, pred, {})) == 3
+        assert len(plots.draw_all(tmp_path, results, test, pred, rated, {})) == 5

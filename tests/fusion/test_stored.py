@@ -11,6 +11,7 @@ from scipy.special import softmax
 from common.files import UserError
 from fusion import choice, methods, stored
 from fusion.dialogue import C, Dialogue, Transitions, Turns
+from fusion.dimensions import Pool
 from fusion.fitting import LogitSet
 from fusion.outputs import INPUTS
 
@@ -108,6 +109,59 @@ def test_a_damaged_file_is_refused_by_its_name(tmp_path, models, key, value):
     content = json.loads(path.read_text(encoding="utf-8"))
     place = content["fusions"][models] if models else content["dialogue"]
     place[key] = value(place[key])
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=r"fusion\.json cannot be read .*run ensemble\.py again"):
+        stored.load(path)
+
+
+def make_pools():
+    """Return pools of two of the models, and of both."""
+    random, scale = np.random.default_rng(0), (1.0, 5.0)
+    sets = (("text",), ("cmbert",), ("text", "cmbert"))
+    return {s: Pool(random.normal(size=(2, len(s))), random.normal(size=2), scale) for s in sets}
+
+
+def test_valence_and_arousal_are_fused_by_whatever_models_are_left(tmp_path):
+    rows, path = simulate(100, (1.5, 1.2, 0.8)), tmp_path / "fusion.json"
+    pools = make_pools()
+    replace(make_fusion(rows, choice.DEFAULT), dimensions=pools).write(path)
+    read = stored.load(path)
+    said = {model: 3 + np.random.default_rng(1).normal(size=(9, 2)) for model in MODELS}
+    every = read.predict_dimensions(said)  # audio has none
+    assert every.shape == (9, 2) and every.min() >= 1 and every.max() <= 5
+    both = np.stack([said["text"], said["cmbert"]])
+    assert (every == pools["text", "cmbert"].predict(both)).all()
+    text = read.predict_dimensions({"audio": said["audio"], "text": said["text"]})
+    assert (text == pools["text",].predict(said["text"][None])).all()
+    assert read.predict_dimensions({"audio": said["audio"]}) is None
+    assert read.predict_dimensions({}) is None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["dimensions"]  # a file of an older version
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert stored.load(path).predict_dimensions(said) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("text", "weights", [[1.0], [float("nan")]]),
+        ("text+cmbert", "weights", [[1.0], [1.0]]),
+        ("text", "bias", [0.0]),
+        ("text", "bias", ["0", "1"]),
+        ("text", "scale", [5.0, 1.0]),
+        ("text", "scale", None),
+        ("video", "", {"weights": [[1.0], [1.0]], "bias": [0.0, 0.0], "scale": [1.0, 5.0]}),
+    ],
+)
+def test_a_damaged_pool_is_refused_by_the_files_name(tmp_path, name, key, value):
+    path = tmp_path / "fusion.json"
+    fitted = make_fusion(simulate(100, (1.5, 1.2, 0.8)), choice.DEFAULT)
+    replace(fitted, dimensions=make_pools()).write(path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if key:
+        content["dimensions"][name][key] = value
+    else:
+        content["dimensions"][name] = value
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(UserError, match=r"fusion\.json cannot be read .*run ensemble\.py again"):
         stored.load(path)

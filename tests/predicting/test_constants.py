@@ -21,7 +21,7 @@ def run(script, *arguments):
     runpy.run_path(script, run_name="__main__")
 data, bert, *folders = sys.argv[1:]
 both = "--data", data, "--outputs", folders[0]
-run("text_train.py", *both, "--bert", bert, "--epochs", "2", "--batch-size", "8")
+run("text_train.py", *both, "--bert", bert, *"--epochs 2 --batch-size 8 --dimensions 0.0".split())
 run("text_test.py", *both, "--restart")
 for folder in folders:
     both = "--data", data, "--outputs", folder, "--restart"

@@ -84,7 +84,7 @@ def test_a_graph_runs_by_itself(handed_on):
         "frame_counts": np.array([50, 20, 35] * tempos),
     }
     (logits,) = session.run(["logits"], inputs)
-    assert logits.shape == (3, 7)
+    assert logits.shape == (3, 9)  # of the labels, and valence and arousal
     inputs["features"][1::3, :, 20:] = 99  # behind the clip's end
     np.testing.assert_allclose(session.run(None, inputs)[0], logits, atol=1e-5)
 
