@@ -141,7 +141,7 @@ def build_head(encoder: SpeechEncoder, config: dict) -> SpeechClassifier:
     units = np.stack(SpeakerNorm.from_json(config["speaker_norm"]).of_corpus())
     units = torch.from_numpy(units)
     sizes = encoder.layers, encoder.width, DROPOUT, encoder, units
-    return SpeechClassifier(*sizes, dimensions=config["dimensions"])
+    return SpeechClassifier(*sizes, config["classes"], config["dimensions"])
 
 
 def save_encoder(
@@ -163,16 +163,18 @@ def save_encoder(
 def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     """Train a model on training.fit and write it to training.folder."""
     fit = training.fit
-    dimensions = describe_dimensions(accelerator, fit, DIMENSIONS, BATCH_SIZE)
+    head = {
+        "classes": len(fit.label_names),
+        "dimensions": describe_dimensions(accelerator, fit, DIMENSIONS, BATCH_SIZE),
+    }
     torch.manual_seed(SEED)
     if ENCODER == "alexnet":
-        config, encoder, rates = choose_network(fit), None, {"": LR}
-        config["dimensions"] = dimensions
+        config, encoder, rates = choose_network(fit) | head, None, {"": LR}
         network = build_audio_network(config, DROPOUT)
     else:
         encoder = load_speech_encoder(ENCODER).to(accelerator.device)
         config = choose_head(fit, encoder, stage.made_of["inputs"]["encoder"])
-        config["dimensions"] = dimensions
+        config |= head
         network = build_head(encoder, config)
         rates = {"": LR_HEAD, "layer_weights": LR_LAYERS, "encoder": LR_ENCODER}
     groups = parameter_groups(network, rates, WEIGHT_DECAY)

@@ -10,7 +10,7 @@ baseline_text: TF-IDF of characters and logistic regression.  baseline_audio: st
 spectrum, the level and the pitch, normalised by speaker, and a support vector machine.
 baseline_both: the mean of their probabilities. All are fitted on the training rows alone, their
 hyperparameters included (cross-validation by session); `_output` is the logarithm of probabilities.
-Shapes: N rows, C = 7 classes, F statistics of a clip.
+Shapes: N rows, C classes, F statistics of a clip.
 """
 
 from common import settings  # first of all: it answers --help
@@ -37,7 +37,6 @@ from common.data import Dataset, load_data
 from common.features import Mel, deltas, log_mel
 from common.files import (
     FULL_SCALE,
-    LABELS,
     SAMPLE_RATE,
     Stage,
     UserError,
@@ -111,7 +110,7 @@ class TextClassifier:
     def predict(self, rows: Dataset) -> np.ndarray:
         """Return the probabilities, (N, C), and valence and arousal behind them, (N, C + 2)."""
         texts = rows.table["text"]
-        probabilities = to_all_classes(self.model.predict_proba(texts), self.model.classes_)
+        probabilities = spread(self.model, self.model.predict_proba(texts), rows)
         return np.hstack([probabilities, *[one.predict(texts)[:, None] for one in self.ridge]])
 
 
@@ -134,7 +133,7 @@ class AudioClassifier:
             decisions = cross_val_predict(
                 self.model.best_estimator_, features, labels, cv=splits, method="decision_function"
             )
-        decisions = decisions.clip(-1)  # the lowest decision value of a machine
+        decisions = by_class(decisions).clip(-1)  # the lowest decision value of a machine
         places = np.searchsorted(self.model.classes_, labels)
         self.temperature = fit_temperature(decisions, places)
         self.ridge = fit_ridge("passthrough", features, fit)
@@ -149,8 +148,8 @@ class AudioClassifier:
     def predict(self, rows: Dataset) -> np.ndarray:
         """Return the probabilities, (N, C), and valence and arousal behind them, (N, C + 2)."""
         features = self.features(rows)
-        decisions = self.model.decision_function(features) / self.temperature
-        probabilities = to_all_classes(softmax(decisions, axis=1), self.model.classes_)
+        decisions = by_class(self.model.decision_function(features)) / self.temperature
+        probabilities = spread(self.model, softmax(decisions, axis=1), rows)
         return np.hstack([probabilities, *[one.predict(features)[:, None] for one in self.ridge]])
 
 
@@ -164,6 +163,11 @@ def search(model: BaseEstimator, grid: dict, features, labels: np.ndarray, split
     found = GridSearchCV(model, grid, scoring="f1_macro", cv=thin)
     with parallel_config("threading", n_jobs=-1):
         return found.fit(features, labels)
+
+
+def by_class(decisions: np.ndarray) -> np.ndarray:
+    """Return decision values of each class, (N, C); of two classes scikit-learn gives one, (N,)."""
+    return np.column_stack([-decisions, decisions]) if decisions.ndim == 1 else decisions
 
 
 def fit_ridge(steps, features, fit: Dataset) -> list[Pipeline]:
@@ -180,10 +184,10 @@ def fit_ridge(steps, features, fit: Dataset) -> list[Pipeline]:
     ]
 
 
-def to_all_classes(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def spread(model: GridSearchCV, probabilities: np.ndarray, rows: Dataset) -> np.ndarray:
     """Return probabilities of all classes, (N, C): 0 of a class that was not learned."""
-    every = np.zeros((len(probabilities), len(LABELS)))
-    every[:, classes] = probabilities
+    every = np.zeros((len(probabilities), len(rows.label_names)))
+    every[:, model.classes_] = probabilities
     return every
 
 
@@ -253,7 +257,7 @@ def write_predictions(
         ("baseline_audio", by_audio, SPEAKER_NORM),
         ("baseline_both", (by_text + by_audio) / 2, SPEAKER_NORM),
     ):
-        logits, dims = np.split(predicted, [len(LABELS)], axis=1)
+        logits, dims = np.split(predicted, [len(rows.label_names)], axis=1)
         outputs = np.hstack([np.log(logits.clip(LEAST)), dims])
         write_rows_of(folder, name, kind, rows, outputs, run | {"speaker_norm": norm})
 

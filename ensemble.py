@@ -108,6 +108,7 @@ def fuse_and_score(folders: list[Path], place: Path) -> None:
         print("no dialogue rows: *_rows.tsv with the order of the turns is missing")
     turns = corpus.turns or [None] * len(folds)
     notes = {
+        "labels": test.labels,
         "speaker_norm": {model: run.get("speaker_norm") for model, run in test.runs.items()},
         "synthetic": next(filter(None, (r.get("synthetic") for r in test.runs.values())), None),
     }

@@ -37,7 +37,7 @@ from common.checkpoint import (
 )
 from common.data import Batch, Dataset, Training, cut_batches, load_data, token_batches
 from common.features import Paper
-from common.files import LABELS, Stage, UserError, write_json
+from common.files import Stage, UserError, write_json
 from common.speakers import SPEAKER_NORMS, VALID_NORM
 from common.testing import begin_test, show_scores, write_predictions
 from common.training import (
@@ -208,6 +208,7 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
         speech = load_speech_encoder(AUDIO).to(accelerator.device)
     contents = stage.made_of["inputs"].get("audio", "")
     config = choose_network(fit, encoder, tokenizer, speech, contents)
+    config["classes"] = len(fit.label_names)
     config["dimensions"] = describe_dimensions(accelerator, fit, DIMENSIONS, BATCH_SIZE)
     network = CMBERT(encoder, config, ATTENTION_DROPOUT, DROPOUT)
     freeze(network, FROZEN)
@@ -330,7 +331,8 @@ def plot_attention(stage: Stage) -> None:
         logits, maps = network.explain(**{n: torch.from_numpy(array) for n, array in batch.items()})
     count = tokens[0][row[0]]
     maps = {name: values[0, :count, :count].numpy() for name, values in maps.items()}
-    truth, pred = LABELS[test.labels[row[0]]], LABELS[logits[0, : len(LABELS)].argmax()]
+    names = test.label_names
+    truth, pred = names[test.labels[row[0]]], names[logits[0, : len(names)].argmax()]
     pieces = tokenizer.pieces(batch["input_ids"][0, :count])
     path = stage.unfinished / "cmbert" / f"attention_{ATTENTION}.png"
     save(path, draw_attention, pieces, maps, f"{ATTENTION}: {truth}, predicted {pred}")

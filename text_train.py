@@ -1,4 +1,4 @@
-"""Train the text model: a pretrained Korean BERT and a classifier of seven emotions.
+"""Train the text model: a pretrained Korean BERT and a classifier of emotions.
 
 Reads   DATA/{train,valid}.tsv, manifest.json (preprocess.py) and the checkpoint BERT
 Writes  OUTPUTS/NAME/: model.safetensors, config.json, history.json, tokenizer files;
@@ -115,8 +115,9 @@ def train(accelerator: Accelerator, training: Training, tokenizer, stage: Stage)
     encoder = load_encoder(BERT, POOLING == "pooler")
     check_positions(encoder, MAX_LENGTH, BERT)
     dimensions = describe_dimensions(accelerator, fit, DIMENSIONS, BATCH_SIZE)
-    network = KoBERTClassifier(encoder, POOLING, DROPOUT, dimensions=dimensions)
-    config |= {"encoder": network.encoder.config.to_dict(), "dimensions": dimensions}
+    config |= {"classes": len(fit.label_names), "dimensions": dimensions}
+    network = KoBERTClassifier(encoder, POOLING, DROPOUT, config["classes"], dimensions)
+    config["encoder"] = network.encoder.config.to_dict()
     groups = parameter_groups(network, {"": LR_ENCODER, "classifier": LR_HEAD}, WEIGHT_DECAY)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, BETA2), fused=True)
     model, optimizer = accelerator.prepare(network, optimizer)

@@ -24,9 +24,10 @@ from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from benchmarks.measure import alternate, peak_memory, row, run_script
+from common.files import LABELS
 from fusion import choice, methods, metrics
 from fusion.fitting import LogitSet, read_fold, to_logit_set
-from fusion.outputs import FACTS
+from fusion.outputs import FACTS, name_votes
 from fusion.tables import title_of, write_table
 
 # ----------------------------------------------------------------------------------------------
@@ -62,7 +63,7 @@ def write_predictions(folder: Path, held_out: int, test: int) -> None:
         truth = random.choice(len(SHARES), count, p=SHARES)
         session = np.array(sessions)[number % len(sessions)]
         ids = np.array([f"Sess{s:02d}_{n:05d}" for s, n in zip(session, number, strict=True)])
-        facts = pd.DataFrame(dict.fromkeys(FACTS, 1), index=number).assign(
+        facts = pd.DataFrame(dict.fromkeys([*FACTS, *name_votes(LABELS)], 1), index=number).assign(
             id=ids,
             session=session,
             speaker=number // 4 % 2,

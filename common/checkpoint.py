@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from common.data import Dataset, Training, plan_trainings
 from common.files import (
-    LABELS,
     PASSED_OVER,
     Stage,
     UserError,
@@ -283,7 +282,7 @@ def save_model(run: Checkpoint, stage: Stage, network: dict, files: dict[str, by
         "network": network,
         "settings": {k: v for k, v in stage.settings.items() if k not in PASSED_OVER},
         "inputs": stage.made_of["inputs"],
-        "labels": list(LABELS),
+        "labels": list(data.label_names),
         "held_out": sorted(set(run.training.held_out.sessions.tolist())),
         "data_hash": data.data_hash,
         "synthetic": data.synthetic,

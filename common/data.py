@@ -1,6 +1,6 @@
 """The preprocessed utterances: their table, their recordings, and which of them a training may see.
 
-Shapes: N utterances, S samples, C = 7 classes.
+Shapes: N utterances, S samples, C classes.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,6 @@ import pandas as pd
 
 from common.files import (
     DIMENSIONS,
-    LABELS,
     UserError,
     hash_data,
     naming,
@@ -57,6 +56,11 @@ class Dataset:
         """What is to be said beside every score of a synthetic corpus, else None."""
         return self.manifest["synthetic"]
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The C labels in the order of their ids."""
+        return tuple(self.manifest["labels"])
+
     @cached_property
     def ids(self) -> np.ndarray:
         return self.table["id"].to_numpy(dtype=str)
@@ -64,19 +68,19 @@ class Dataset:
     @cached_property
     def labels(self) -> np.ndarray:
         """Label ids, (N,) int64."""
-        return self.table["label"].map(LABELS.index).to_numpy(np.int64, copy=True)
+        return self.table["label"].map(self.label_names.index).to_numpy(np.int64, copy=True)
 
     @cached_property
     def votes(self) -> np.ndarray:
         """How many raters chose each label, (N, C) float32."""
-        return self.table[[f"votes_{label}" for label in LABELS]].to_numpy(np.float32)
+        return self.table[[f"votes_{label}" for label in self.label_names]].to_numpy(np.float32)
 
     def targets(self, kind: str) -> np.ndarray:
         """Return what training aims at, (N, C) float32: "label", one-hot, or shares of "votes".
 
         A row without votes has its label.
         """
-        labels = np.eye(len(LABELS), dtype=np.float32)[self.labels]
+        labels = np.eye(len(self.label_names), dtype=np.float32)[self.labels]
         counts = self.votes.sum(1, keepdims=True)
         if kind == "label":
             return labels

@@ -23,9 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-# The emotions, in the order of the paper's label ids.
+# KEMDy's emotions, in the order of the paper's label ids. A corpus may have others: manifest.json.
 LABELS = ("neutral", "angry", "happy", "surprise", "sad", "fear", "disgust")
-LABELS_KO = ("중립", "분노", "기쁨", "놀람", "슬픔", "공포", "혐오")
 DIMENSIONS = ("valence", "arousal")
 SAMPLE_RATE = 16_000  # Hz of every recording behind preprocess.py: mono int16
 FULL_SCALE = 32_768  # an int16 sample of this size is 1.0 as a float

@@ -3,7 +3,7 @@
 Class names are Korean where the font in the package koreanize-matplotlib is found, else English.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from common.files import LABELS, LABELS_KO, write_atomically
+from common.files import write_atomically
+from common.labels import english, korean
 
 ATTENTION_TITLES = {
     "text": "similarity in words (alpha)",
@@ -41,9 +42,9 @@ def find_font() -> Path | None:
     return font if font and font.is_file() else None
 
 
-def class_names() -> tuple[str, ...]:
-    """Return the seven class names in a language that the plots can write."""
-    return LABELS_KO if find_font() else LABELS
+def class_names(labels: Iterable[str]) -> list[str]:
+    """Return the names of labels in a language that the plots can write."""
+    return [*map(korean if find_font() else english, labels)]
 
 
 def save(path: Path, draw: Callable[..., Figure], *arguments) -> Path:

@@ -1,7 +1,7 @@
 """Predictions of the test rows, and of rows held out of training, as the files for the ensemble.
 
 For each model `{name}_truth.npy` (int64, N), `{name}_pred.npy` (int64, N), `{name}_output.npy`
-(float32 logits, N x 7), `{name}_index.npy` (segment IDs, N), `{name}_rows.tsv` (what else is known
+(float32 logits, N x C), `{name}_index.npy` (segment IDs, N), `{name}_rows.tsv` (what else is known
 of each row) and `{name}_run.json` (how they came about); of a model that has learned valence and
 arousal also `{name}_dims.npy` and `{name}_dims_truth.npy` (float32, N x 2; truth: nan where blank).
 Those of the test rows lie in OUTPUTS, those of held-out rows in OUTPUTS/heldout. A held-out row is
@@ -17,7 +17,6 @@ import numpy as np
 from common.checkpoint import read_config
 from common.data import Dataset, load_data
 from common.files import (
-    LABELS,
     Stage,
     UserError,
     check_whole,
@@ -28,7 +27,7 @@ from common.files import (
 )
 from common.speakers import FIXED
 from fusion.metrics import choose_groups, measure, with_interval
-from fusion.outputs import FACTS, HELD_OUT, INPUTS, OPTIONAL, check_arrays, command
+from fusion.outputs import FACTS, HELD_OUT, INPUTS, OPTIONAL, check_arrays, command, name_votes
 
 # rows, folder of the model that predicts them, title -> outputs (N, C) or (N, C + 2)
 PredictRows = Callable[[Dataset, Path, str], np.ndarray]
@@ -93,15 +92,18 @@ def write_rows_of(
 
     outputs: logits (N, C), or (N, C + 2) with valence and arousal behind them.
     """
-    logits, dims = np.split(outputs.astype(np.float32), [len(LABELS)], axis=1)
+    logits, dims = np.split(outputs.astype(np.float32), [len(data.label_names)], axis=1)
     pred = logits.argmax(1)
-    facts = [*FACTS, *(fact for fact in OPTIONAL if fact in data.table)]
+    facts = [*FACTS, *name_votes(data.label_names)]
+    facts += [fact for fact in OPTIONAL if fact in data.table]
     arrays = {"truth": data.labels, "pred": pred, "output": logits, "index": data.ids}
     if dims.shape[1]:
         run = run | {"dimension_scale": data.dimension_scale}
         arrays |= {"dims": dims.clip(*data.dimension_scale), "dims_truth": data.dimensions}
+    run = run | {"labels": list(data.label_names)}
     write_json(folder / f"{name}_run.json", run)  # first: refusals name the script that it says
-    check_arrays(folder, name, {k: arrays[k] for k in ("truth", "pred", "output", "index")})
+    checked = {kind: arrays[kind] for kind in ("truth", "pred", "output", "index")}
+    check_arrays(folder, name, checked, len(data.label_names))
     for kind_of_file, array in arrays.items():
         write_array(folder / f"{name}_{kind_of_file}.npy", array)
     rows = data.table[facts].to_csv(sep="\t", index=False, lineterminator="\n", quoting=3)
@@ -115,7 +117,7 @@ def show_scores(title: str, data: Dataset, outputs: np.ndarray) -> dict:
 
     outputs: logits, and valence and arousal behind them, which are not scored here.
     """
-    logits = outputs[:, : len(LABELS)]
+    logits = outputs[:, : len(data.label_names)]
     groups, resampled = choose_groups(data.sessions, data.speakers, len(data))
     scores = measure(data.labels, logits.argmax(1), None, groups)
     names = {"accuracy": "accuracy", "weighted F1": "f1", "macro F1": "macro_f1", "UAR": "uar"}

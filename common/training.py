@@ -1,6 +1,6 @@
 """What the training loops share: device, precision, schedule, loss, and evaluation.
 
-Shapes: N rows, B rows of a batch, C = 7 classes.
+Shapes: N rows, B rows of a batch, C classes.
 """
 
 import math
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from common.data import Dataset, MakeBatch, Training
-from common.files import DIMENSIONS, LABELS, UserError
+from common.files import DIMENSIONS, UserError
 
 # Batches are made by worker processes beside a GPU, where a fork is cheap. Beside a network on the
 # CPU they would take its cores: an epoch of two threads and a worker on two cores took 1.4 times as
@@ -119,7 +119,7 @@ class SoftCrossEntropy:
         self, accelerator: Accelerator, targets: np.ndarray, class_power: float, smoothing: float
     ):
         self.accelerator = accelerator
-        smoothed = torch.from_numpy(targets * (1 - smoothing) + smoothing / len(LABELS))
+        smoothed = torch.from_numpy(targets * (1 - smoothing) + smoothing / targets.shape[1])
         self.targets = smoothed.to(accelerator.device)
         self.weights = class_weights(targets, class_power).to(accelerator.device)
 
@@ -307,8 +307,9 @@ def evaluate(
         return {}
     held_out = training.held_out
     outputs = predict(accelerator, network, batches, make_batch, held_out, "validation")
-    scores = validation_scores(outputs[:, : len(LABELS)], held_out.labels)
-    for place, values in enumerate(outputs[:, len(LABELS) :].T):
+    classes = len(held_out.label_names)
+    scores = validation_scores(outputs[:, :classes], held_out.labels)
+    for place, values in enumerate(outputs[:, classes:].T):
         truth = torch.from_numpy(held_out.dimensions[:, place])
         concordance = 1 - concordance_loss(torch.from_numpy(values), truth)
         scores[f"ccc_{DIMENSIONS[place]}"] = concordance.item()

@@ -7,7 +7,7 @@ Shapes: N rows, D = 2 dimensions, G groups (sessions).
 
 import numpy as np
 
-from common.files import DIMENSIONS, LABELS
+from common.files import DIMENSIONS
 from fusion import metrics
 from fusion.metrics import Estimate
 from fusion.predictions import Predictions
@@ -116,7 +116,7 @@ def evaluate(test: Predictions, predicted: ByMethod) -> dict | None:
     singles = [model for model in test.models if model in predicted]
     best = max(singles, key=lambda model: mean_ccc(scores[model]), default=None)
     pairs = dict.fromkeys([("stacking", best), *PAIRS])
-    parts = {f"class {label}": test.truth == k for k, label in enumerate(LABELS)}
+    parts = {f"class {label}": test.truth == k for k, label in enumerate(test.labels)}
     found = find_parts(test, None)
     parts |= {name: rows for name, rows in found.items() if name.startswith(PARTS)}
     return {

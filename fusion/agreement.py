@@ -3,7 +3,7 @@
 A row has counts n of votes, n_l for label l, and so n_l raters who chose l. A rater is held against
 the votes of the other raters of the row: what a person scores, beside what the models score. Rows
 without votes are left out; so are, of the raters' figures, rows with one vote.
-Shapes: N rows, C = 7 labels.
+Shapes: N rows, C labels.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """The choice of the stacker: candidates compared by cross-validation, and the winner, stored.
 
-Shapes: M models, N rows, C = 7 labels.
+Shapes: M models, N rows, C labels.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from fusion import metrics
 from fusion.dialogue import Reading
 from fusion.fitting import Fitted, LogitSet, cross_fit
 from fusion.methods import fit_calibrated, fit_half_pool, fit_logistic
-from fusion.metrics import CLASSES, Estimate
+from fusion.metrics import Estimate
 from fusion.stored import Certainty, Fusion, Linear, list_sets
 
 STACKERS = {"half pool, half soft voting": fit_half_pool, "logistic regression": fit_logistic}
@@ -72,20 +72,20 @@ def choose(rows: LogitSet, target: str) -> Choice:
 def fit_candidate(name: str, rows: LogitSet) -> Linear:
     """Fit one candidate."""
     fit, power = CANDIDATES[name]
-    return fit(rows).shift(balance(rows.truth, power))
+    return fit(rows).shift(balance(rows, power))
 
 
 def fit_candidates(names: list[str], rows: LogitSet) -> Fitted:
     """Fit candidates, (len(names), N, C); those that differ in balance alone are fitted once."""
     candidates = [CANDIDATES[name] for name in names]
     fitted = {fit: fit(rows) for fit in dict.fromkeys(fit for fit, _ in candidates)}
-    forms = [fitted[fit].shift(balance(rows.truth, power)) for fit, power in candidates]
+    forms = [fitted[fit].shift(balance(rows, power)) for fit, power in candidates]
     return Fitted(lambda logits: np.stack([form.predict(logits) for form in forms]))
 
 
-def balance(truth: np.ndarray, power: float) -> np.ndarray:
+def balance(rows: LogitSet, power: float) -> np.ndarray:
     """Return the shift (C,) of the log-probabilities that stands for class-balanced fitting."""
-    shares = np.bincount(truth, minlength=CLASSES) + 1  # a label may be missing
+    shares = np.bincount(rows.truth, minlength=rows.classes) + 1  # a label may be missing
     return -power * np.log(shares / shares.sum())
 
 

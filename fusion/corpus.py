@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from common.files import (
-    LABELS,
     UserError,
     check_whole,
     describe_machine,
@@ -73,7 +72,7 @@ def read_corpus(data: str, parts: list[Predictions]) -> Corpus:
         has_folds = any(run.get("settings", {}).get("folds") for run in part.runs.values())
         transcripts.append(texts.to_numpy())
         seen.append(texts.isin((labelled if has_folds else tables["train"])["text"]).to_numpy())
-        turns.append(labelled[TURNS].assign(label=labelled["label"].map(LABELS.index)))
+        turns.append(labelled[TURNS].assign(label=labelled["label"].map(part.labels.index)))
     name = f"{source['kind']} ({source['name']})"
     return Corpus(np.concatenate(transcripts), np.concatenate(seen), turns, name)
 

@@ -7,7 +7,7 @@ Markov models", Proc. IEEE 77(2), 1989).
 
 The transitions between emotions are learned from the labels of the training sessions; whether they
 help is measured on held-out rows, by transitions of other sessions than theirs.
-Shapes: N rows, n turns of a dialogue, C = 7 labels, S = C + 1 states of a speaker: the last label,
+Shapes: N rows, n turns of a dialogue, C labels, S = C + 1 states of a speaker: the last label,
 or that nothing was said yet.
 """
 
@@ -18,16 +18,14 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from common.files import LABELS
 from fusion import metrics
 from fusion.fitting import Fold, LogitSet, assign_folds
 
-C = len(LABELS)
 KINDS = ("past", "whole")
 # Of the normal prior on every cell of the transitions, and on the shared part of their diagonals.
 PRECISIONS = (10.0, 30.0, 100.0, 1000.0, 1e6)
 SHARED_PRECISION = 0.1  # times the cells'
-MOST_SPEAKERS = 4  # of one dialogue: S ** speakers states
+MOST_STATES = 5_000  # of one dialogue, S ** speakers: four speakers of seven labels
 SMALLEST = 1e-6  # probability below which a wrong certainty costs no more
 
 
@@ -53,9 +51,9 @@ class Turns:
             partner[turn] = speaker[turn - 1] if changed else partner[turn - 1]
         return cls(rows, speaker, partner)
 
-    def last_labels(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the last label (n,) of the speaker and of the partner at each turn, C if none."""
-        last = np.full(self.speaker.max() + 2, C)  # the last place, -1, stays empty
+    def last_labels(self, labels: np.ndarray, nothing: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the last label (n,) of the speaker and of the partner at each turn, or nothing."""
+        last = np.full(self.speaker.max() + 2, nothing)  # the last place, -1, stays empty
         own, other = np.empty((2, len(self.rows)), np.int64)
         for turn, (row, speaker) in enumerate(zip(self.rows, self.speaker, strict=True)):
             own[turn], other[turn] = last[speaker], last[self.partner[turn]]
@@ -89,11 +87,11 @@ class Transitions:
         return softmax(np.log(base) + self.own[:, None] + self.other[None], axis=-1)
 
 
-def count_transitions(dialogues: list[Turns], labels: np.ndarray) -> np.ndarray:
+def count_transitions(dialogues: list[Turns], labels: np.ndarray, classes: int) -> np.ndarray:
     """Count each dialogue's turns by own last label, partner's last and label, (D, S, S, C)."""
-    counts = np.zeros((len(dialogues), C + 1, C + 1, C))
+    counts = np.zeros((len(dialogues), classes + 1, classes + 1, classes))
     for count, turns in zip(counts, dialogues, strict=True):
-        np.add.at(count, (*turns.last_labels(labels), labels[turns.rows]), 1)
+        np.add.at(count, (*turns.last_labels(labels, classes), labels[turns.rows]), 1)
     return counts
 
 
@@ -104,6 +102,7 @@ def fit_transitions(counts: np.ndarray, precision: float) -> tuple[np.ndarray, T
     emotion lasts, or is caught, equally often), and the shared part to 0.
     """
     frequency = counts.sum((0, 1)) + 0.5
+    C = len(frequency)
     start, cells, total = np.log(frequency / frequency.sum()), 2 * C * C, max(1.0, counts.sum())
     weights = np.r_[np.ones(C), np.full(cells, precision), [SHARED_PRECISION * precision] * 2]
 
@@ -126,13 +125,13 @@ def fit_transitions(counts: np.ndarray, precision: float) -> tuple[np.ndarray, T
 
 
 def learn_transitions(
-    dialogues: list[Turns], sessions: np.ndarray, labels: np.ndarray
+    dialogues: list[Turns], sessions: np.ndarray, labels: np.ndarray, classes: int
 ) -> tuple[Transitions, float]:
     """Fit the transitions, and return the precision that predicts dialogues of other sessions best.
 
     sessions: of each dialogue; of one session alone, each dialogue counts as one.
     """
-    counts = count_transitions(dialogues, np.asarray(labels))
+    counts = count_transitions(dialogues, np.asarray(labels), classes)
     has_several = len(np.unique(sessions)) > 1
     fold = assign_folds(sessions if has_several else np.arange(len(dialogues)))
     losses = dict.fromkeys(PRECISIONS, 0.0)
@@ -156,14 +155,19 @@ def read_turns(
     """Return P(label | outputs of the dialogue's turns), (N, C): until the turn, or of all (whole).
 
     probabilities (N, C): the fusion's, of each turn by itself; base (C,): their mean. A dialogue of
-    more than MOST_SPEAKERS keeps its probabilities.
+    more than MOST_STATES keeps its probabilities.
     """
     after, result = transitions.after(base), probabilities.copy()
     for turns in dialogues:
-        if turns.speaker.max() < MOST_SPEAKERS:
+        if has_few_states(turns.speaker.max() + 1, len(base)):
             evidence = probabilities[turns.rows] / base
             result[turns.rows] = read_dialogue(evidence, turns, after, whole)
     return result
+
+
+def has_few_states(speakers: int, classes: int) -> bool:
+    """Tell whether a dialogue is short enough of speakers and labels to be read."""
+    return (classes + 1) ** speakers <= MOST_STATES
 
 
 def read_dialogue(evidence: np.ndarray, turns: Turns, after: np.ndarray, whole: bool) -> np.ndarray:
@@ -171,7 +175,7 @@ def read_dialogue(evidence: np.ndarray, turns: Turns, after: np.ndarray, whole: 
 
     A belief has an axis (S) for each speaker and a last one (1) that stands for no partner.
     """
-    speakers = turns.speaker.max() + 1
+    speakers, C = turns.speaker.max() + 1, evidence.shape[1]
     belief = np.zeros((*[C + 1] * speakers, 1))
     belief[(C,) * speakers] = 1
     # A turn's axes, and P(label | own, partner) x evidence.
@@ -252,12 +256,14 @@ def read_fold(
     """
     if train_turns is None or not fold.is_held_out:
         train_turns = fold.facts.assign(label=fold.rows.truth)
-    base, parts = crossed.mean(0), learn_by_fold(fold.facts, train_turns)
+    base, classes = crossed.mean(0), crossed.shape[1]
+    parts = learn_by_fold(fold.facts, train_turns, classes)
     read = {kind: cross_read(crossed, base, parts, kind) for kind in KINDS}
     gains = measure_gain(fold.rows, {"plain": crossed, **read})
     has_past = any(len(turns.rows) > 1 for inside, _ in parts for turns in inside)
     helps = {kind: has_past and gains[kind]["lead"] > -gains[kind]["error"] for kind in KINDS}
-    transitions, precision = learn_transitions(*cut_dialogues(train_turns), train_turns["label"])
+    dialogues, sessions = cut_dialogues(train_turns)
+    transitions, precision = learn_transitions(dialogues, sessions, train_turns["label"], classes)
     stored = Dialogue(transitions, base, **helps)
     learned = {"turns": len(train_turns), "precision": precision, "held_out": gains, "used": helps}
     learned |= {"own": transitions.own, "other": transitions.other}
@@ -270,7 +276,7 @@ def read_fold(
 
 
 def learn_by_fold(
-    facts: pd.DataFrame, train_turns: pd.DataFrame
+    facts: pd.DataFrame, train_turns: pd.DataFrame, classes: int
 ) -> list[tuple[list[Turns], Transitions]]:
     """Return the dialogues of rows by fold of sessions, and the transitions of other sessions.
 
@@ -284,7 +290,8 @@ def learn_by_fold(
         if rest.any():
             others = [train_dialogues[place] for place in np.flatnonzero(rest)]
             inside = [dialogues[place] for place in np.flatnonzero(fold == k)]
-            parts.append((inside, learn_transitions(others, train_sessions[rest], labels)[0]))
+            learned, _ = learn_transitions(others, train_sessions[rest], labels, classes)
+            parts.append((inside, learned))
     return parts
 
 

@@ -3,7 +3,7 @@
 A method is a function `fit(logit_set)` whose result has `predict(logits)`: it sees logits alone, so
 it cannot see the labels of the rows that it predicts. Where there are no held-out rows, methods are
 cross-validated on the test rows: no row's own group is learned from, but other test labels are.
-Shapes: M models, N rows, C = 7 labels.
+Shapes: M models, N rows, C labels.
 """
 
 from collections import Counter
@@ -40,6 +40,11 @@ class LogitSet:
     def select(self, models: list[int]) -> "LogitSet":
         """Return the same rows with the logits of these models only."""
         return LogitSet(self.logits[models], self.truth, self.groups)
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return self.logits.shape[-1]
 
     @cached_property
     def temperatures(self) -> np.ndarray:

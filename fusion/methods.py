@@ -1,6 +1,6 @@
 """Fusion methods: votes, and stackers fitted to likelihood and drawn towards the vote.
 
-Shapes: M models, N rows, C = 7 labels, K = (M + 1) x C + 1 features.
+Shapes: M models, N rows, C labels, K = (M + 1) x C + 1 features.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ from scipy.optimize import minimize
 from scipy.special import softmax
 
 from fusion.fitting import Fitted, LogitSet, fit_temperature, logsumexp
-from fusion.metrics import CLASSES
 from fusion.stored import Linear, log_features, log_vote
 
 # Precisions of normal priors, chosen on simulated models and on out-of-fold rows of training
@@ -41,7 +40,7 @@ class WeightedVote:
 
 def fit_majority(rows: LogitSet) -> Fitted:
     """Predict the shares of the labels, whatever the models say."""
-    shares = np.bincount(rows.truth, minlength=CLASSES) / len(rows.truth)
+    shares = np.bincount(rows.truth, minlength=rows.classes) / len(rows.truth)
     return Fitted(lambda logits: np.tile(shares, (logits.shape[1], 1)))
 
 
@@ -52,7 +51,7 @@ def vote_soft(logits: np.ndarray) -> np.ndarray:
 
 def vote_hard(logits: np.ndarray) -> np.ndarray:
     """Count the models' votes for each label, (N, C); the mean probability decides a tie."""
-    return np.eye(CLASSES)[logits.argmax(axis=-1)].sum(axis=0) + vote_soft(logits)
+    return np.eye(logits.shape[-1])[logits.argmax(axis=-1)].sum(axis=0) + vote_soft(logits)
 
 
 def fit_weighted_soft(rows: LogitSet) -> WeightedVote:
@@ -76,7 +75,7 @@ def fit_weighted_soft(rows: LogitSet) -> WeightedVote:
 
 def fit_calibrated(rows: LogitSet) -> Linear:
     """Fit the temperature of a single model."""
-    return Linear(rows.temperatures, np.eye(2 * CLASSES + 1, CLASSES))
+    return Linear(rows.temperatures, np.eye(2 * rows.classes + 1, rows.classes))
 
 
 def fit_log_pool(rows: LogitSet) -> Linear:
@@ -85,12 +84,13 @@ def fit_log_pool(rows: LogitSet) -> Linear:
     This is Bayes' rule for models that err independently given the label. M + C numbers, drawn
     towards the plain mean: safe with few rows.
     """
-    models, identity = len(rows.logits), np.eye(CLASSES)
+    models, classes = len(rows.logits), rows.classes
+    identity = np.eye(classes)
     zeros = np.zeros_like(identity)
     start = np.vstack([*[identity / models] * models, zeros, zeros[:1]])
-    directions = np.zeros((models + CLASSES, *start.shape))
+    directions = np.zeros((models + classes, *start.shape))
     for m in range(models):
-        directions[m, m * CLASSES : (m + 1) * CLASSES] = identity
+        directions[m, m * classes : (m + 1) * classes] = identity
     directions[models:, -1] = identity
     inputs = log_features(rows.logits, rows.temperatures)
     directions = directions.reshape(len(directions), -1)
@@ -105,7 +105,7 @@ def fit_half_pool(rows: LogitSet) -> Linear:
     """
     power = 1 / fit_temperature(log_vote(rows.logits), rows.truth)
     matrix = fit_log_pool(rows).matrix / 2
-    matrix[-1 - CLASSES : -1] = np.eye(CLASSES) * power / 2
+    matrix[-1 - rows.classes : -1] = np.eye(rows.classes) * power / 2
     return Linear(rows.temperatures, matrix)
 
 

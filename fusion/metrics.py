@@ -4,7 +4,7 @@ An interval comes from the jackknife over sessions (one session is left out at a
 speakers of a session share scripts and a partner, so rows and speakers are not independent. Every
 score but ECE is a function of the confusion matrix, and a session is left out by subtracting its
 matrix.
-Shapes: N rows, C = 7 labels, G groups (sessions), B confidence bins.
+Shapes: N rows, C labels, G groups (sessions), B confidence bins.
 """
 
 from typing import NamedTuple
@@ -12,11 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtr, stdtrit  # binomial; Student's t, its quantiles
 
-from common.files import LABELS
-
 SCORES = ("accuracy", "f1", "precision", "recall", "macro_f1", "uar", "ece")
 BINS = 15  # of equal width, for the expected calibration error
-CLASSES = len(LABELS)
 FEW = 5  # sessions, up to which the caption warns
 
 
@@ -25,10 +22,11 @@ def scores(truth: np.ndarray, pred: np.ndarray) -> dict[str, float]:
     return {name: float(v) for name, v in score_matrices(confusion(truth, pred)).items()}
 
 
-def confusion(truth: np.ndarray, pred: np.ndarray) -> np.ndarray:
-    """Count rows by (truth, prediction), (C, C)."""
-    cells = np.asarray(truth) * CLASSES + np.asarray(pred)
-    return np.bincount(cells, minlength=CLASSES**2).reshape(CLASSES, CLASSES)
+def confusion(truth: np.ndarray, pred: np.ndarray, classes: int = 0) -> np.ndarray:
+    """Count rows by (truth, prediction), (C, C), of `classes` labels or those up to the last."""
+    size = max(classes, np.max(truth) + 1, np.max(pred) + 1)
+    cells = np.asarray(truth) * size + np.asarray(pred)
+    return np.bincount(cells, minlength=size**2).reshape(size, size)
 
 
 def class_scores(matrices: np.ndarray) -> dict:
@@ -128,15 +126,19 @@ class Estimate(NamedTuple):
         return float(max(ps))
 
 
-def estimate(score, truth: np.ndarray, pred: np.ndarray, groups: np.ndarray) -> dict:
+def estimate(
+    score, truth: np.ndarray, pred: np.ndarray, groups: np.ndarray, classes: int = 0
+) -> dict:
     """Return {name: Estimate} of every score that `score` makes of confusion matrices.
 
-    score: `score_matrices` or `class_scores`; groups (N,): the number 0..G-1 of each row's group.
+    score: `score_matrices` or `class_scores`; groups (N,): the number 0..G-1 of each row's group;
+    classes: see `confusion`.
     """
-    cells, number = truth * CLASSES + pred, groups.max() + 1
-    of_group = np.bincount(groups * CLASSES**2 + cells, minlength=number * CLASSES**2)
-    of_group = of_group.reshape(number, CLASSES, CLASSES)
-    of_cell = np.eye(CLASSES**2, dtype=np.int64).reshape(-1, CLASSES, CLASSES)  # one row each
+    size, number = max(classes, truth.max() + 1, pred.max() + 1), groups.max() + 1
+    cells = truth * size + pred
+    of_group = np.bincount(groups * size**2 + cells, minlength=number * size**2)
+    of_group = of_group.reshape(number, size, size)
+    of_cell = np.eye(size**2, dtype=np.int64).reshape(-1, size, size)  # one row each
     total = of_group.sum(axis=0)
     value, without_group, without_cell = map(score, (total, total - of_group, total - of_cell))
     return {

@@ -25,19 +25,34 @@ INPUTS = {"text": "text", "audio": "audio", "cmbert": "text+audio"}
 
 # Of the table of preprocess.py. dialogue_number, turn: the place in the order of time of the
 # dialogue in its session and of the row in the dialogue; labels: all that are tied, joined by ";".
-# Some tables have OPTIONAL ones, too.
+# Beside them stand the votes for each label, and in some tables OPTIONAL ones.
 FACTS = ("id", "session", "speaker", "scenario", "dialogue_number", "turn", "labels")
-VOTES = tuple(f"votes_{label}" for label in LABELS)
-FACTS += VOTES
 OPTIONAL = ("gender", "corpus")
 
 
-def check_arrays(folder: Path, model: str, arrays: dict) -> None:
+def read_labels(run: dict) -> tuple[str, ...]:
+    """Return the labels of {name}_run.json, config.json or fusion.json, KEMDy's if it has none.
+
+    Anything but two different names or more is a ValueError.
+    """
+    labels = run.get("labels", LABELS)
+    names = {label for label in labels if isinstance(label, str) and label}
+    if not 1 < len(labels) == len(names):
+        raise ValueError("labels: not two different names or more")
+    return tuple(labels)
+
+
+def name_votes(labels: Iterable[str]) -> list[str]:
+    """Return the columns of the votes in a table of rows."""
+    return [f"votes_{label}" for label in labels]
+
+
+def check_arrays(folder: Path, model: str, arrays: dict, classes: int) -> None:
     """Check shapes, types and values of one model's arrays (`index` may be absent)."""
     output, ids = arrays["output"], arrays.get("index")
     count = len(output) if output.ndim else 0
     for name, array in arrays.items():
-        shape = (count, len(LABELS)) if name == "output" else (count,)
+        shape = (count, classes) if name == "output" else (count,)
         is_kind = array.dtype.kind in {"output": "f", "index": "U"}.get(name, "iu")
         if array.shape != shape or count == 0 or not is_kind:
             raise UserError(
@@ -50,8 +65,8 @@ def check_arrays(folder: Path, model: str, arrays: dict) -> None:
 
     check("output", ~np.isfinite(output).all(axis=1), "not a finite number")
     for name in ("truth", "pred"):
-        wrong = (arrays[name] < 0) | (arrays[name] >= len(LABELS))
-        check(name, wrong, f"not a label id of 0-{len(LABELS) - 1}")
+        wrong = (arrays[name] < 0) | (arrays[name] >= classes)
+        check(name, wrong, f"not a label id of 0-{classes - 1}")
     chosen = output[np.arange(count), arrays["pred"]]
     message = f"is not the largest column of {model}_output.npy: files of two runs"
     check("pred", chosen != output.max(axis=1), message)

@@ -1,6 +1,6 @@
 """The published rules of fusion, and nothing else: of the models text, audio and cmbert.
 
-Shapes: M = 3 models (PAPER_MODELS), N rows, C = 7 labels.
+Shapes: M = 3 models (PAPER_MODELS), N rows, C labels.
 """
 
 from collections.abc import Sequence
@@ -9,10 +9,9 @@ from functools import partial
 import numpy as np
 from scipy.special import softmax
 
-from common.files import UserError
+from common.files import LABELS, UserError
 from fusion.fitting import Fitted, Fold, LogitSet, cross_fit, to_logit_set
 from fusion.methods import fit_majority
-from fusion.metrics import CLASSES
 from fusion.predictions import Predictions
 
 PAPER_MODELS = ("text", "audio", "cmbert")
@@ -71,7 +70,7 @@ def fit_stacking(rows: LogitSet, places: Sequence[int] = (0, 1, 2)) -> Fitted:
 
     def predict(logits: np.ndarray) -> np.ndarray:
         features = logits[list(places)].argmax(axis=-1).T
-        probabilities = np.zeros((logits.shape[1], CLASSES))  # 0 for labels not seen
+        probabilities = np.zeros(logits.shape[1:])  # 0 for labels not seen
         probabilities[:, model.classes_] = model.predict_proba(features)
         return probabilities
 
@@ -81,10 +80,14 @@ def fit_stacking(rows: LogitSet, places: Sequence[int] = (0, 1, 2)) -> Fitted:
 def apply_rules(test: Predictions, folds: list[Fold]) -> dict[str, np.ndarray]:
     """Return labels (N,) by the published rules; the first learns from the labels it is scored on.
 
-    test: the test rows of all folds.  {} where one of the paper's models is missing, which is said.
+    test: the test rows of all folds.  {} where one of the
+    paper's models is missing or the labels are others, which is said.
     """
     if missing := [model for model in PAPER_MODELS if model not in test.models]:
         print(f"the paper's procedure is left out: no outputs of {', '.join(missing)}")
+        return {}
+    if test.labels != LABELS:
+        print("the paper's procedure is left out: it is of KEMDy's seven emotions")
         return {}
     places, rows = [test.models.index(model) for model in PAPER_MODELS], to_logit_set(test)
     fit, logits = partial(fit_stacking, places=places), test.logits[places]

@@ -1,5 +1,6 @@
 """Plots of the ensemble's results and of the training curves, one PNG each."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,6 @@ from matplotlib.ticker import MaxNLocator
 
 from common.files import (
     DIMENSIONS,
-    LABELS,
     RECORDS,
     UserError,
     naming,
@@ -23,6 +23,7 @@ from fusion.outputs import script_of
 from fusion.predictions import Predictions
 from fusion.tables import HEADERS, MAIN, title_of
 
+MANY = 10  # classes, above which the names beside a matrix are turned
 CURVES = ("loss", "valid_loss"), ("accuracy", "macro_f1", "uar")
 
 
@@ -33,16 +34,15 @@ def draw_all(
 
     pred: method -> labels (N,); rated: method -> valence and arousal (N, 2).
     """
-    truth = test.truth
     fused = {"soft", "weighted_soft", "hard", "stacking", *results["test"]["models"]}
     shown = {method: labels for method, labels in pred.items() if method in fused}
     figures = [
         ("Scores with 95 % intervals", draw_scores, results["rows"]),
-        ("Confusion matrices: rows, and share of the true class", draw_confusion, truth, shown),
+        ("Confusion matrices: rows, and share of the true class", draw_confusion, test, shown),
     ]
     if learned := results["learned"]["dialogue"]:
         title = "Transitions of emotions: times as likely as on average"
-        figures.append((title, draw_transitions, learned))
+        figures.append((title, draw_transitions, learned, test.labels))
     if "stacking" in rated and np.isfinite(test.ratings.truth).all(axis=1).any():
         figures.append(("Valence and arousal: raters and fusion", draw_ratings, test, rated))
         title = "Centres of the emotions: raters and fusion"
@@ -95,24 +95,26 @@ def draw_scores(rows: list[dict]) -> Figure:
     return figure
 
 
-def draw_confusion(truth: np.ndarray, pred: dict) -> Figure:
+def draw_confusion(test: Predictions, pred: dict) -> Figure:
     """One matrix a method: true class down, predicted class across."""
-    figure = Figure(figsize=(17, 4.3 * -(-len(pred) // 4)))
+    size = max(4.3, 0.5 * len(test.labels))  # inches
+    figure = Figure(figsize=(4 * size, size * -(-len(pred) // 4)))
     axes = figure.subplots(-(-len(pred) // 4), 4, squeeze=False).ravel()
     for axis, (method, labels) in zip(axes, pred.items(), strict=False):
-        counts = metrics.confusion(truth, labels)
+        counts = metrics.confusion(test.truth, labels, len(test.labels))
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         cells = zip(counts.flat, shares.flat, strict=True)
-        write_cells(axis, [f"{n}\n{s:.0%}" if n else "" for n, s in cells], shares > 0.5)
-        axis.set_title(f"{title_of(method)}: accuracy {np.trace(counts) / len(truth):.3f}")
+        texts = [f"{n}\n{s:.0%}" if n else "" for n, s in cells]
+        write_cells(axis, texts, shares > 0.5, test.labels)
+        axis.set_title(f"{title_of(method)}: accuracy {np.trace(counts) / len(test.truth):.3f}")
         axis.set(xlabel="predicted", ylabel="true")
     for axis in axes[len(pred) :]:
         axis.set_axis_off()
     return figure
 
 
-def write_cells(axis: Axes, texts: list[str], is_dark: np.ndarray) -> None:
+def write_cells(axis: Axes, texts: list[str], is_dark: np.ndarray, labels: Sequence[str]) -> None:
     """Write texts (C x C) in the cells of a matrix and the class names beside it."""
     for text, dark, (row, column) in zip(
         texts, is_dark.flat, np.ndindex(*is_dark.shape), strict=True
@@ -120,18 +122,21 @@ def write_cells(axis: Axes, texts: list[str], is_dark: np.ndarray) -> None:
         look = {"ha": "center", "va": "center", "linespacing": 1.25, "fontsize": 7.5}
         # in_layout: inside its cell, so the layout need not measure 343 texts
         axis.text(column, row, text, color="white" if dark else "black", in_layout=False, **look)
-    axis.set_xticks(range(len(LABELS)), class_names(), fontsize=8)
-    axis.set_yticks(range(len(LABELS)), class_names(), fontsize=8)
+    names, turned = class_names(labels), {"rotation": 90} if len(labels) > MANY else {}
+    axis.set_xticks(range(len(labels)), names, fontsize=8, **turned)
+    axis.set_yticks(range(len(labels)), names, fontsize=8)
 
 
-def draw_transitions(learned: dict) -> Figure:
+def draw_transitions(learned: dict, labels: Sequence[str]) -> Figure:
     """How much likelier a label is after the speaker's last label, and after the partner's."""
-    figure = Figure(figsize=(12, 5))
+    size = max(5, 0.5 * len(labels))  # inches
+    figure = Figure(figsize=(2.4 * size, size))
     names = {"own": "the speaker's last turn", "other": "the partner's last turn"}
     for axis, (name, title) in zip(figure.subplots(1, 2), names.items(), strict=True):
-        ratios = np.array(learned[name])[: len(LABELS)]
+        ratios = np.array(learned[name])[: len(labels)]
         axis.imshow(ratios, cmap="RdBu_r", vmin=-1.5, vmax=1.5)
-        write_cells(axis, [f"{ratio:.2f}" for ratio in np.exp(ratios.flat)], np.abs(ratios) > 1)
+        texts = [f"{ratio:.2f}" for ratio in np.exp(ratios.flat)]
+        write_cells(axis, texts, np.abs(ratios) > 1, labels)
         axis.set(xlabel="this turn", ylabel=title)
     return figure
 
@@ -159,7 +164,7 @@ def draw_plane(test: Predictions, rated: dict) -> Figure:
     figure = Figure(figsize=(6.5, 6))
     axis, (low, high) = figure.subplots(), test.ratings.scale
     known = np.isfinite(test.ratings.truth).all(axis=1)
-    for label, name in enumerate(class_names()):
+    for label, name in enumerate(class_names(test.labels)):
         rows = known & (test.truth == label)
         if rows.any():
             (x, y), (u, v) = test.ratings.truth[rows].mean(0), rated["stacking"][rows].mean(0)

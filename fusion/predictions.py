@@ -1,6 +1,6 @@
 """What the models say about every utterance, as the ensemble reads it (files: fusion/outputs.py).
 
-Shapes: M models, N rows, C = 7 labels.
+Shapes: M models, N rows, C labels.
 """
 
 from dataclasses import dataclass, field, replace
@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.files import UserError, naming, read_array, read_json
+from common.files import LABELS, UserError, naming, read_array, read_json
 from fusion.metrics import choose_groups
 from fusion.outputs import (
     BASELINES,
     FACTS,
     OPTIONAL,
-    VOTES,
     again,
     check_arrays,
     in_order,
+    name_votes,
+    read_labels,
     refuse,
     script_of,
 )
@@ -29,10 +30,10 @@ from fusion.ratings import Ratings, check_same_ratings, join_ratings, read_ratin
 class Predictions:
     """The outputs of all models for the same N utterances in the same order.
 
-    models: M names; truth (N,); logits (M, N, C); ids (N,) or None; facts: a table of FACTS or
-    None; runs: model -> the content of {name}_run.json; baselines: name -> logits (N, C), which
-    are scored and never fused; ratings: valence and arousal of those that have learned them, or
-    None.
+    models: M names; labels: C names; truth (N,); logits (M, N, C); ids (N,) or None; facts: a table
+    of FACTS and votes, or None; runs: model -> the content of {name}_run.json; baselines: name ->
+    logits (N, C), which are scored and never fused; ratings: valence and arousal of those that have
+    learned them, or None.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Predictions:
     runs: dict[str, dict]
     baselines: dict[str, np.ndarray] = field(default_factory=dict)
     ratings: Ratings | None = None
+    labels: tuple[str, ...] = LABELS
 
     def groups(self, kind: str) -> np.ndarray | None:
         """Return `session`, `scenario` (script or impro), `speaker` ... of every row, (N,).
@@ -63,7 +65,9 @@ class Predictions:
     @property
     def votes(self) -> np.ndarray | None:
         """How many raters chose each label, (N, C); None if unknown."""
-        return None if self.facts is None else self.facts[list(VOTES)].to_numpy(np.float64)
+        if self.facts is None:
+            return None
+        return self.facts[name_votes(self.labels)].to_numpy(np.float64)
 
     def resample(self, part: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, str]:
         """Return the groups that the intervals of these rows leave out, (N,), and a caption."""
@@ -101,11 +105,15 @@ def load(folder: Path, baselines: tuple[str, ...] = BASELINES) -> Predictions:
     arrays, runs, first = {}, {}, models[0]
     for name in (*models, *baselines):
         script = script_of(folder, name)
+        run = folder / f"{name}_run.json"
+        runs[name] = read_json(run, script) if has_run else {}
+        with naming(run, script):
+            labels = read_labels(runs[name])
         arrays[name] = {k: read_array(folder / f"{name}_{k}.npy", script) for k in kinds}
-        check_arrays(folder, name, arrays[name])
+        check_arrays(folder, name, arrays[name], len(labels))
         check_same_rows(folder, first, name, arrays)
-        runs[name] = read_json(folder / f"{name}_run.json", script) if has_run else {}
-        check_same_run(folder, name, runs[name], folder / f"{first}_run.json", runs[first])
+        for own in ("data_hash", "labels"):
+            check_same_run(folder, name, runs[name], folder / f"{first}_run.json", runs[first], own)
     norms = {runs[model].get("speaker_norm") for model in models} - {None}
     for name in baselines if norms else ():
         norm, path = runs[name].get("speaker_norm"), folder / f"{name}_run.json"
@@ -117,7 +125,7 @@ def load(folder: Path, baselines: tuple[str, ...] = BASELINES) -> Predictions:
             )
     ids, facts = arrays[first].get("index"), None
     if ids is not None and has_facts:
-        facts = [read_facts(folder, model, ids) for model in models][0]
+        facts = [read_facts(folder, model, ids, labels) for model in models][0]
     ratings = read_ratings(folder, runs, ids, len(arrays[first]["truth"]))
     logits = {name: arrays[name]["output"].astype(np.float64) for name in arrays}
     return Predictions(
@@ -130,6 +138,7 @@ def load(folder: Path, baselines: tuple[str, ...] = BASELINES) -> Predictions:
         runs={model: runs[model] for model in models},
         baselines={name: logits[name] for name in baselines},
         ratings=ratings,
+        labels=labels,
     )
 
 
@@ -151,6 +160,7 @@ def join(parts: list[Predictions]) -> Predictions:
     first = parts[0]
     for number, part in enumerate(parts[1:], 1):
         check_same_models(first, part, "synthetic")
+        check_same_models(first, part, "labels")
         if part.baselines.keys() != first.baselines.keys():
             without, other = (part, first) if first.baselines else (first, part)
             raise UserError(
@@ -178,21 +188,23 @@ def join(parts: list[Predictions]) -> Predictions:
     )
 
 
-def read_facts(folder: Path, model: str, ids: np.ndarray) -> pd.DataFrame:
+def read_facts(folder: Path, model: str, ids: np.ndarray, labels: tuple[str, ...]) -> pd.DataFrame:
     """Read and check one model's table of its rows."""
     path, script = folder / f"{model}_rows.tsv", script_of(folder, model)
     types = {"id": str, "dialogue_number": np.int64, "turn": np.int64, "labels": str}
-    types |= dict.fromkeys(VOTES, np.float64)
+    votes = name_votes(labels)
+    types |= dict.fromkeys(votes, np.float64)
     with naming(path, script):
         table = pd.read_csv(path, sep="\t", quoting=3, keep_default_na=False, encoding="utf-8")
-        table = table[[*FACTS, *(fact for fact in OPTIONAL if fact in table)]].astype(types)
+        optional = [fact for fact in OPTIONAL if fact in table]
+        table = table[[*FACTS, *votes, *optional]].astype(types)
     if len(table) != len(ids):
         raise UserError(f"{path}: {len(table)} rows, {len(ids)} segments{again(folder, model)}")
     message = "another segment than in the index" + again(folder, model)
     refuse(path, table["id"] != ids, message, ids)
-    votes = table[list(VOTES)].to_numpy()
+    counts = table[votes].to_numpy()
     message = "the votes are no counts" + again(folder, model)
-    refuse(path, ~((votes >= 0) & (votes % 1 == 0)).all(axis=1), message, ids)
+    refuse(path, ~((counts >= 0) & (counts % 1 == 0)).all(axis=1), message, ids)
     return table
 
 

@@ -1,6 +1,6 @@
 """Score every method on the test rows and on parts of them, with intervals and paired tests.
 
-Shapes: M models, N rows, C = 7 labels.
+Shapes: M models, N rows, C labels.
 """
 
 import numpy as np
@@ -52,9 +52,9 @@ def evaluate(
             for a, b in pairs
             if a in pred and b in pred
         ],
-        "support": np.bincount(test.truth, minlength=metrics.CLASSES).tolist(),
+        "support": np.bincount(test.truth, minlength=len(test.labels)).tolist(),
         "per_class": {
-            method: measure_classes(test.truth, labels, groups) for method, labels in pred.items()
+            method: measure_classes(test, labels, groups) for method, labels in pred.items()
         },
         "untied": score_part(test, ~test.tied, pred, probabilities) if has_ties else None,
         "paper": score_part(test, every_row, rules, {})["scores"],
@@ -88,10 +88,12 @@ def choose_part_groups(test: Predictions, part: np.ndarray) -> np.ndarray:
     return test.resample(part)[0]
 
 
-def measure_classes(truth: np.ndarray, pred: np.ndarray, groups: np.ndarray) -> dict:
+def measure_classes(test: Predictions, pred: np.ndarray, groups: np.ndarray) -> dict:
     """Return precision, recall and f1 of each class with intervals: {name: C, name_ci: C x 2}."""
-    result, matrix = {}, metrics.confusion(truth, pred)
-    for name, score in metrics.estimate(metrics.class_scores, truth, pred, groups).items():
+    result, classes = {}, len(test.labels)
+    matrix = metrics.confusion(test.truth, pred, classes)
+    found = metrics.estimate(metrics.class_scores, test.truth, pred, groups, classes)
+    for name, score in found.items():
         rows = matrix.sum(axis=0 if name == "precision" else 1)
         result[name] = score.value.tolist()
         result[f"{name}_ci"] = metrics.share_interval(score, rows).tolist()

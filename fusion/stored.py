@@ -2,7 +2,7 @@
 
 For every set of models that a recording may leave (without a transcript: those that need the voice
 alone) there is a matrix: plain numbers in a JSON file, checked on read.
-Shapes: M = the models of the set, in the file's order, N rows, C = 7 labels.
+Shapes: M = the models of the set, in the file's order, N rows, C labels.
 """
 
 from collections.abc import Collection, Sequence
@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from common.files import DIMENSIONS, naming, read_recorded, write_json
-from fusion.dialogue import KINDS, MOST_SPEAKERS, Dialogue, Transitions, Turns
+from common.files import DIMENSIONS, LABELS, naming, read_recorded, write_json
+from fusion.dialogue import KINDS, Dialogue, Transitions, Turns, has_few_states
 from fusion.dimensions import Pool
-from fusion.metrics import CLASSES
+from fusion.outputs import read_labels
 
 ALL_SUBSETS = 4  # models, up to which every set of them is fitted
 NOTES = ("winner", "temperatures", "speaker_norm", "synthetic", "fitted_on")
@@ -88,8 +88,8 @@ class Fusion:
 
     forms, certain: by set of models; in_dialogue: as certain, of turns that are read with those
     before them, empty if none are. winner: how several models are fused; temperatures,
-    speaker_norm: of each model; synthetic: a notice or None; fitted_on: for people. dimensions: of
-    valence and arousal, by set of the models that predict them.
+    speaker_norm: of each model; synthetic: a notice or None; fitted_on: for people; labels: the
+    C names. dimensions: of valence and arousal, by set of the models that predict them.
     """
 
     forms: dict[ModelSet, Linear]
@@ -101,6 +101,7 @@ class Fusion:
     synthetic: str | None
     fitted_on: str
     dialogue: Dialogue | None = None
+    labels: tuple[str, ...] = LABELS
     dimensions: dict[ModelSet, Pool] = field(default_factory=dict)
 
     def find_set(self, models: Collection[str]) -> ModelSet:
@@ -146,7 +147,8 @@ class Fusion:
         speakers: who spoke each turn; unless all have names it is not known who speaks to whom.
         """
         is_used = self.dialogue is not None and self.dialogue.past
-        return is_used and len(speakers) > 1 and all(speakers) and len({*speakers}) <= MOST_SPEAKERS
+        is_known = len(speakers) > 1 and all(speakers)
+        return is_used and is_known and has_few_states(len({*speakers}), len(self.labels))
 
     def threshold(self, models: Collection[str], speakers: Sequence[str] = ()) -> float:
         """Return the confidence below which a verdict of these models is uncertain.
@@ -171,7 +173,7 @@ class Fusion:
             }
             for models, form in self.forms.items()
         }
-        content = {name: getattr(self, name) for name in NOTES}
+        content = {name: getattr(self, name) for name in (*NOTES, "labels")}
         content["dialogue"] = self.dialogue and {
             "own": self.dialogue.transitions.own.tolist(),
             "other": self.dialogue.transitions.other.tolist(),
@@ -193,7 +195,8 @@ def load(path: Path | str) -> Fusion:
     """Read a fusion that ensemble.py wrote; a damaged file or another one is a UserError."""
     content = read_recorded(Path(path).parent, Path(path).name, "ensemble.py")
     with naming(path, "ensemble.py"):
-        dialogue = content["dialogue"] and read_dialogue(content["dialogue"])
+        labels = read_labels(content)
+        dialogue = content["dialogue"] and read_dialogue(content["dialogue"], len(labels))
         fusions = {tuple(name.split("+")): one for name, one in content["fusions"].items()}
         notes = {name: content[name] for name in NOTES}
         singles = {(model,) for model in notes["temperatures"]}
@@ -202,10 +205,11 @@ def load(path: Path | str) -> Fusion:
         read_numbers(list(notes["temperatures"].values()), len(singles))
         with_turns = fusions if dialogue and dialogue.past else {}
         return Fusion(
-            forms={models: read_form(one, len(models)) for models, one in fusions.items()},
+            forms={m: read_form(one, len(m), len(labels)) for m, one in fusions.items()},
             certain={models: read_certainty(one["certain"]) for models, one in fusions.items()},
             in_dialogue={m: read_certainty(one["in_dialogue"]) for m, one in with_turns.items()},
             dialogue=dialogue,
+            labels=labels,
             dimensions=read_pools(content.get("dimensions", {}), notes["temperatures"]),
             **notes,
         )
@@ -219,8 +223,8 @@ def read_numbers(values: list, *shape: int) -> np.ndarray:
     return array.astype(float)
 
 
-def read_form(content: dict, models: int) -> Linear:
-    shape = (models + 1) * CLASSES + 1, CLASSES
+def read_form(content: dict, models: int, classes: int) -> Linear:
+    shape = (models + 1) * classes + 1, classes
     temperatures = read_numbers(content["temperatures"], models)
     return Linear(temperatures, read_numbers(content["matrix"], *shape))
 
@@ -245,9 +249,9 @@ def read_pools(content: dict, known: Collection[str]) -> dict[ModelSet, Pool]:
     return pools
 
 
-def read_dialogue(content: dict) -> Dialogue:
-    tables = [read_numbers(content[name], CLASSES + 1, CLASSES) for name in ("own", "other")]
-    base, used = read_numbers(content["base"], CLASSES), [content[kind] for kind in KINDS]
+def read_dialogue(content: dict, classes: int) -> Dialogue:
+    tables = [read_numbers(content[name], classes + 1, classes) for name in ("own", "other")]
+    base, used = read_numbers(content["base"], classes), [content[kind] for kind in KINDS]
     if not (base > 0).all() or not set(used) <= {True, False}:
         raise ValueError("no model of a dialogue")
     return Dialogue(Transitions(*tables), base, *used)

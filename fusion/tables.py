@@ -13,7 +13,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
 
-from common.files import DIMENSIONS, LABELS, LABELS_KO
+from common.files import DIMENSIONS
+from common.labels import both_names
 from fusion.corpus import Corpus
 from fusion.metrics import SCORES, show_score, with_interval
 from fusion.predictions import Predictions
@@ -200,7 +201,8 @@ def tabulate_held_out(learned: dict, note: str) -> Table:
 
 
 def tabulate_classes(results: dict, score: str, note: str) -> Table:
-    names = [f"{label} ({n})" for label, n in zip(LABELS, results["support"], strict=True)]
+    support = zip(results["labels"], results["support"], strict=True)
+    names = [f"{label} ({count})" for label, count in support]
     rows = []
     for method, of_class in results["per_class"].items():
         pairs = zip(of_class[score], of_class[f"{score}_ci"], strict=True)
@@ -297,13 +299,10 @@ def tabulate_mistakes(
         segment = f"row {row}" if test.ids is None else str(test.ids[row])
         text = "-" if corpus.transcripts is None else corpus.transcripts[row]
         labels = [test.truth[row], *[pred[method][row] for method in methods]]
-        rows.append([segment, text, f"{confidence[row]:.2f}", *map(both_names, labels)])
+        names = [both_names(test.labels[label]) for label in labels]
+        rows.append([segment, text, f"{confidence[row]:.2f}", *names])
     header = ["Segment", "Transcript", "Confidence", "True", *map(title_of, methods)]
     return Table("", note, header, rows)
-
-
-def both_names(label: int) -> str:
-    return f"{LABELS[label]} {LABELS_KO[label]}"
 
 
 def number(value: float | None) -> str:

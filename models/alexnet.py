@@ -216,7 +216,7 @@ def adapt_batch_norm(model: nn.Module, batches: Iterable[dict[str, Tensor]], wei
 
 def build_audio_network(config: dict, dropout: float = 0.0) -> nn.Module:
     """Build the network of an audio model's configuration, with random weights."""
-    head = {"dimensions": config.get("dimensions")}
+    head = {"classes": config.get("classes", 7), "dimensions": config.get("dimensions")}
     if config["kind"] == "PaperAlexNet":
         return PaperAlexNet(dropout, config["layers"], **head)
     if config["kind"] == "SpeechClassifier":

@@ -78,7 +78,7 @@ class CMBERT(nn.Module):
 
     config: `width` d of what is heard over a token, of a speech encoder `layers` of it, each with a
         learned weight, times `layer_scale`; `scale`, `voice`, `projection` of the
-        attention; `pooling`; `dimensions`, see models/head.py.
+        attention; `pooling`; `classes` and `dimensions`, see models/head.py.
     pooling: "cls" classifies position 0, as published; where no voice is laid over [CLS] (a zero
         vector, article and default), its similarity in voice to every token is 0, and the voice has
         no part in the result. "mean" classifies the mean over the real tokens.
@@ -90,7 +90,6 @@ class CMBERT(nn.Module):
         config: dict,
         attention_dropout: float = 0.3,
         dropout: float = 0.1,
-        classes: int = 7,
     ):
         super().__init__()
         width = encoder.config.hidden_size
@@ -99,7 +98,7 @@ class CMBERT(nn.Module):
         self.dense = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = Head(width, classes, config.get("dimensions"))
+        self.classifier = Head(width, config.get("classes", 7), config.get("dimensions"))
         self.layer_weights = None
         self.layer_scale = config.get("layer_scale")
         if "layers" in config:

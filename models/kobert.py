@@ -1,4 +1,4 @@
-"""The text model: any BERT-type encoder with its tokenizer, and a classifier of seven emotions.
+"""The text model: any BERT-type encoder with its tokenizer, and a classifier of emotions.
 
 Shapes: B utterances, L tokens (padding included), D encoder width.
 """
@@ -205,4 +205,5 @@ def build_text_network(config: dict) -> KoBERTClassifier:
     """Build the network of a trained model's configuration, with random weights."""
     pooling = config["pooling"]
     encoder = build_encoder(config["encoder"], pooling == "pooler")
-    return KoBERTClassifier(encoder, pooling, dimensions=config.get("dimensions"))
+    head = {"classes": config.get("classes", 7), "dimensions": config.get("dimensions")}
+    return KoBERTClassifier(encoder, pooling, **head)

@@ -7,17 +7,16 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from common.files import DIMENSIONS, LABELS, LABELS_KO
+from common.files import DIMENSIONS
+from common.labels import both_names, korean
 from fusion.outputs import INPUTS, in_order
 from predicting.predicting import Answer, Run
 from predicting.recordings import Recording, readable
 
-KOREAN = dict(zip(LABELS, LABELS_KO, strict=True))
 OF_DIMENSIONS = dict(zip(DIMENSIONS, ("정서가", "각성도"), strict=True))
 COLUMNS = (
     *("path", "start", "end", "speaker", "dialogue", "text"),
     *("emotion", "emotion_ko", "confidence", "uncertain", "method", "remarks"),
-    *LABELS,
 )
 
 NO_VERDICT = "말소리 없음 no verdict"
@@ -40,7 +39,7 @@ def as_line(answer: Answer) -> str:
         return f"{place(answer.recording)}: {NO_VERDICT}{remarks}"
 
     def show(c: int, probabilities: np.ndarray) -> str:
-        return f"{KOREAN[LABELS[c]]} {LABELS[c]} {probabilities[c]:.2f}"
+        return f"{both_names(answer.labels[c])} {probabilities[c]:.2f}"
 
     order = np.argsort(-answer.probabilities, kind="stable")[:3]
     first, *others = (show(c, answer.probabilities) for c in order)
@@ -80,7 +79,7 @@ def as_dict(answer: Answer) -> dict:
     silent = answer.probabilities is None
 
     def by_label(values: np.ndarray) -> dict[str, float]:
-        return dict(zip(LABELS, map(float, values), strict=True))
+        return dict(zip(answer.labels, map(float, values), strict=True))
 
     return {
         "path": readable(recording.path),
@@ -90,7 +89,7 @@ def as_dict(answer: Answer) -> dict:
         "dialogue": readable(recording.dialogue),
         "text": answer.text,
         "emotion": answer.emotion,
-        "emotion_ko": KOREAN.get(answer.emotion),
+        "emotion_ko": answer.emotion and korean(answer.emotion),
         "confidence": answer.confidence,
         "uncertain": None if silent else answer.uncertain,
         "method": answer.method or None,
@@ -104,8 +103,9 @@ def as_dict(answer: Answer) -> dict:
 
 def list_columns(run: Run) -> tuple[str, ...]:
     """Return a table's columns; text, audio and cmbert have theirs in every table."""
-    every = in_order([*INPUTS, *run.models])
-    return (*COLUMNS, *run.dimensions, *(f"{model}_{label}" for model in every for label in LABELS))
+    every, labels = in_order([*INPUTS, *run.models]), run.fusion.labels
+    of_models = [f"{model}_{label}" for model in every for label in labels]
+    return (*COLUMNS, *labels, *run.dimensions, *of_models)
 
 
 def as_row(answer: Answer, columns: Iterable[str]) -> str:

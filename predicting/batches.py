@@ -1,6 +1,6 @@
 """Utterances in memory -> a model's outputs: batches are made as in training and testing.
 
-Shapes: N utterances, B of a batch, S samples (int16, 16 kHz), C = 7 classes, K statistics of a
+Shapes: N utterances, B of a batch, S samples (int16, 16 kHz), C labels, K statistics of a
 speaker (common/speakers.py).
 """
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from common.data import Batch, Dataset, cut_batches, token_batches
 from common.features import Mel
-from common.files import DIMENSIONS, LABELS, SAMPLE_RATE
+from common.files import DIMENSIONS, SAMPLE_RATE
 from common.voice import (
     EncoderFrames,
     audio_batches,
@@ -121,9 +121,10 @@ def predict_outputs(model: Model, talk: Talk) -> tuple[np.ndarray, np.ndarray]:
     if model.needed == "text+audio":
         make_batch = token_voice_batches(talk, tokens, model.config, ["past"], encode=model.encoder)
     dimensions = model.config.get("dimensions")
-    width = len(LABELS) + (len(DIMENSIONS) if dimensions else 0)
+    classes = model.config.get("classes", 7)
+    width = classes + (len(DIMENSIONS) if dimensions else 0)
     outputs = np.empty((len(talk), width), np.float32)
     for rows in cut_batches(lengths, *LIMITS[model.needed], seed=0):
         outputs[rows] = model.forward(make_batch(rows))
-    logits, dims = np.split(outputs, [len(LABELS)], axis=1)
+    logits, dims = np.split(outputs, [classes], axis=1)
     return logits, dims.clip(*dimensions["scale"]) if dimensions else dims

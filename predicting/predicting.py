@@ -6,7 +6,7 @@
     for answer in predict(run, [Recording("talk.wav", text="정말 기뻐요")]):
         print(answer.emotion, answer.confidence)
 
-Shapes: N utterances, S samples (int16, 16 kHz), C = 7 classes.
+Shapes: N utterances, S samples (int16, 16 kHz), C labels.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import numpy as np
 from scipy.special import softmax
 
 from common.features import Mel
-from common.files import DIMENSIONS, LABELS, UserError, check_whole, naming, read_json
+from common.files import DIMENSIONS, UserError, check_whole, naming, read_json
 from common.voice import features_key
 from corpora.transcripts import STYLES
 from fusion import stored as fusion
-from fusion.outputs import command, in_order, script_of
+from fusion.outputs import command, in_order, read_labels, script_of
 from predicting.batches import Model, Talk, predict_outputs, update_stats
 from predicting.recordings import Recording, Refuse, give_up, of_row, readable
 from predicting.utterances import NEEDED, Transcribe, Utterance, find_utterances
@@ -116,11 +116,12 @@ class Answer:
     remarks: tuple[str, ...] = ()
     embedding: np.ndarray | None = None
     dimensions: dict[str, float | None] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
 
     @property
     def emotion(self) -> str | None:
-        """The likeliest of LABELS."""
-        return None if self.probabilities is None else LABELS[self.probabilities.argmax()]
+        """The likeliest label."""
+        return None if self.probabilities is None else self.labels[self.probabilities.argmax()]
 
     @property
     def confidence(self) -> float | None:
@@ -154,6 +155,10 @@ def load_run(folder: Path | str = "outputs", onnx: bool = False) -> Run:
         remarks.append(f"no valence and arousal until {folder}/fusion.json is made by ensemble.py")
     for name, config in configs.items():
         check_whole(folder / name, command(config["script"], name))
+    if any(tuple(config["labels"]) != fitted.labels for config in configs.values()):
+        raise UserError(
+            f"{folder}: other emotions in fusion.json than in its models: run ensemble.py"
+        )
     if len({config["data_hash"] for config in configs.values()}) > 1:
         names = ", ".join(configs)
         raise UserError(f"{folder}: {names} were trained on different data: train them again")
@@ -188,7 +193,8 @@ def has_dimensions(config: dict) -> bool:
 
 def check_config(config: dict) -> None:
     """Refuse a config.json without what predicting asks of it, by a ValueError or the like."""
-    if config["labels"] != list(LABELS) or config["text_style"] not in STYLES:
+    read_labels(config)
+    if config["text_style"] not in STYLES:
         raise ValueError("does not say which emotions the model knows or how it reads words")
     words = config["data_hash"], config["synthetic"] or ""
     pairs = map(len, config["reference_range"].values())
@@ -334,4 +340,5 @@ def fuse(
         fitted.method(logits),
         bool(probabilities.max() < fitted.threshold(logits, speakers)),
         utterance.remarks,
+        labels=fitted.labels,
     )

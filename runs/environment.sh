@@ -9,7 +9,13 @@ take_corpus() {
   local folder folders
   if [ $# -gt 0 ] && [[ $1 != --* ]]; then
     IFS=, read -ra folders <<< "$1"
-    for folder in "${folders[@]}"; do corpus+=${corpus:+,}$(cd "$folder" && pwd) || exit 2; done
+    for folder in "${folders[@]}"; do
+      if [ -f "$folder" ]; then  # a table of one's own
+        corpus+=${corpus:+,}$(cd "$(dirname "$folder")" && pwd)/$(basename "$folder")
+      else
+        corpus+=${corpus:+,}$(cd "$folder" && pwd) || exit 2
+      fi
+    done
     shift
   fi
   overrides=() speech=""

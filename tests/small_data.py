@@ -21,7 +21,7 @@ SENTENCES = """
 """
 
 
-def make_rows(seed: int = 0) -> list[dict]:
+def make_rows(seed: int = 0, labels: tuple[str, ...] = LABELS) -> list[dict]:
     """Return all utterances, each with its int16 samples: words and a tone of its label's pitch.
 
     The woman and the man of a session speak in turn; sorted by ID, they do not.
@@ -36,13 +36,13 @@ def make_rows(seed: int = 0) -> list[dict]:
             clock = 1.0  # seconds into the session's only dialogue
             for number in range(ROWS):
                 gender = "FM"[number % 2]
-                label = int(random.integers(len(LABELS))) if number >= len(LABELS) else number
+                label = int(random.integers(len(labels))) if number >= len(labels) else number
                 length = SHORTEST if number == 0 else int(random.integers(SHORTEST, LONGEST))
                 time = np.arange(length) / 16_000
-                wave = 3000 * np.sin(2 * np.pi * (200 + 150 * label) * time)
+                wave = 3000 * np.sin(2 * np.pi * (200 + 150 * (label % 20)) * time)
                 wave += 300 * random.standard_normal(length)
                 wave += np.resize(np.roll(spoken, -len(rows) * len(spoken) // 40), length)
-                votes = random.multinomial(9, [1 / 7] * 7)
+                votes = random.multinomial(9, [1 / len(labels)] * len(labels))
                 votes[label] += 1
                 rows.append(
                     {
@@ -56,13 +56,13 @@ def make_rows(seed: int = 0) -> list[dict]:
                         "turn": number + 1,
                         "wav_start": round(clock, 3),
                         "wav_end": round(clock + length / 16_000, 3),
-                        "label": LABELS[label],
-                        "labels": LABELS[label],
+                        "label": labels[label],
+                        "labels": labels[label],
                         "text": " ".join(random.choice(words, 2 + int(random.integers(8)))),
                         # Blank where nobody gave one.
                         "valence": round(raters.uniform(1, 5), 2) if number != 5 else "",
-                        "arousal": round(1.2 + 0.5 * label + raters.uniform(0, 0.4), 2),
-                        **{f"votes_{LABELS[c]}": int(votes[c]) for c in range(7)},
+                        "arousal": round(1.2 + 0.5 * (label % 7) + raters.uniform(0, 0.4), 2),
+                        **{f"votes_{each}": int(v) for each, v in zip(labels, votes, strict=True)},
                         "samples": wave.astype(np.int16),
                     }
                 )
@@ -70,7 +70,7 @@ def make_rows(seed: int = 0) -> list[dict]:
     return sorted(rows, key=lambda row: row["id"])
 
 
-def write_data(folder: Path, rows: list[dict]) -> Path:
+def write_data(folder: Path, rows: list[dict], labels: tuple[str, ...] = LABELS) -> Path:
     """Write {split}.tsv, {split}_audio.npy and manifest.json; return the folder."""
     folder.mkdir(parents=True)
     hashes = {}
@@ -90,11 +90,12 @@ def write_data(folder: Path, rows: list[dict]) -> Path:
     of_split = {split: [row for row in rows if row["split"] == split] for split in SESSIONS}
     manifest = {
         "files": hashes,
+        "labels": list(labels),
         "corpus": {"kind": "KEMDy19", "name": "tones", "fingerprint": "of tones"},
         "counts": {
             "split": {split: len(own) for split, own in of_split.items()},
             "class": {
-                split: {label: sum(row["label"] == label for row in own) for label in LABELS}
+                split: {label: sum(row["label"] == label for row in own) for label in labels}
                 for split, own in of_split.items()
             },
             "seconds": {

@@ -8,17 +8,17 @@ import gradio as gr
 import numpy as np
 
 from common.features import Mel, log_mel
-from common.files import DIMENSIONS, LABELS, UserError
+from common.files import DIMENSIONS, UserError
+from common.labels import both_names
 from common.plots import draw_attention, paint
 from extras.demo.conversation import LETTERS, Conversation, Turn, listen
 from extras.demo.pictures import draw_path, draw_spectrogram, draw_turns
 from predicting import Recording, Run
-from predicting.answers import KOREAN, NO_VERDICT, clock, write_dimensions
+from predicting.answers import NO_VERDICT, clock, write_dimensions
 
 TITLE = "한국어 음성 감정 인식 · Korean emotion recognition"
 HEARD = {"text": "말 · words", "audio": "목소리 · voice", "text+audio": "둘 다 · both"}
 NETWORKS = {"text": "KoBERT", "audio": "AlexNet", "cmbert": "CM-BERT"}
-NAMES = [f"{ko} {label}" for label, ko in KOREAN.items()]
 COLUMNS = ("차례 turn", "화자 speaker", "들은 발화 heard", "말 words", "판정 verdict", "확률 p")
 FORGET = 3600  # seconds after which Gradio's copies of recordings and pictures are deleted
 # The reader's own fonts: Gradio's theme would fetch some.
@@ -163,19 +163,21 @@ def show(run: Run, talk: Conversation, number: int = -1) -> list:
     turn = talk.turns[number]
     own = turn.answer
     bars = {"fusion": own.probabilities, **own.models}
-    nothing = np.zeros(len(LABELS))
+    labels = run.fusion.labels
+    nothing = np.zeros(len(labels))
     mel = Mel()
     spoken = turn.samples is not None
     voice = paint(draw_spectrogram, log_mel(turn.samples, mel), mel) if spoken else None
     attention = paint(draw_attention, turn.pieces, turn.maps, own.text) if turn.pieces else None
     speakers = [each.answer.recording.speaker for each in talk.turns]
     each = [turn.answer.probabilities for turn in talk.turns]
-    turns = paint(draw_turns, np.stack([nothing if p is None else p for p in each]), speakers)
+    each = np.stack([nothing if one is None else one for one in each])
+    turns = paint(draw_turns, each, speakers, labels)
     path = [paint_path(run, talk, number)] if run.dimensions else []
     return [
         talk,
         write_verdict(turn),
-        *(by_name(bars.get(name)) for name in names),
+        *(by_name(bars.get(name), labels) for name in names),
         voice,
         attention,
         turns,
@@ -191,11 +193,11 @@ def paint_path(run: Run, talk: Conversation, number: int) -> np.ndarray:
     return paint(draw_path, points, range(len(points))[number], run.dimension_scale)
 
 
-def by_name(probabilities: np.ndarray | None) -> dict[str, float] | None:
+def by_name(probabilities: np.ndarray | None, labels: tuple[str, ...]) -> dict[str, float] | None:
     """Return probabilities (C,) by the name of their emotion."""
     if probabilities is None:
         return None
-    return dict(zip(NAMES, probabilities.tolist(), strict=True))
+    return dict(zip(map(both_names, labels), probabilities.tolist(), strict=True))
 
 
 def write_verdict(turn: Turn) -> str:
@@ -203,7 +205,7 @@ def write_verdict(turn: Turn) -> str:
     own = turn.answer
     if own.probabilities is None:
         return "  \n".join([f"## {NO_VERDICT}", *own.remarks])
-    likely = f"{KOREAN[own.emotion]} {own.emotion}"
+    likely = both_names(own.emotion)
     sure = f"{own.confidence:.0%}"
     headline = f"## 불확실 uncertain\n{likely}? {sure}" if own.uncertain else f"## {likely}\n{sure}"
     return "  \n".join(filter(None, [headline, write_dimensions(own), *own.remarks]))
@@ -216,6 +218,6 @@ def write_row(place: int, turn: Turn) -> list:
     times = "" if recording.end is None else f" {clock(recording.start)}-{clock(recording.end)}"
     verdict, sure = NO_VERDICT, ""
     if own.probabilities is not None:
-        verdict = f"{KOREAN[own.emotion]} {own.emotion}{'?' if own.uncertain else ''}"
+        verdict = f"{both_names(own.emotion)}{'?' if own.uncertain else ''}"
         sure = f"{own.confidence:.2f}"
     return [f"{place}{times}", recording.speaker, heard, own.text, verdict, sure]

@@ -1,10 +1,13 @@
 """What an utterance sounds like, and how a conversation went, as demo.py shows them.
 
-Shapes: T frames, F mel bins, N turns, C = 7 classes.
+Shapes: T frames, F mel bins, N turns, C labels.
 """
+
+from collections.abc import Sequence
 
 import librosa
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -32,12 +35,13 @@ def draw_spectrogram(spectrogram: np.ndarray, mel: Mel) -> Figure:
     return figure
 
 
-def draw_turns(probabilities: np.ndarray, speakers: list[str]) -> Figure:
+def draw_turns(probabilities: np.ndarray, speakers: list[str], labels: Sequence[str]) -> Figure:
     """Draw a conversation: every turn's probabilities (N, C) as one bar with its speaker."""
     figure = Figure(figsize=(11, 2.6))
     axis = figure.subplots()
     turns, bottom = np.arange(1, len(probabilities) + 1), np.zeros(len(probabilities))
-    for share, colour, name in zip(probabilities.T, COLOURS, class_names(), strict=True):
+    colours = COLOURS if len(labels) <= len(COLOURS) else colormaps["tab20"].colors * 2
+    for share, colour, name in zip(probabilities.T, colours, class_names(labels), strict=False):
         axis.bar(turns, share, 0.8, bottom, color=colour, label=name)
         bottom += share
     axis.set_xlim(0.4, max(len(turns), 8) + 0.6)

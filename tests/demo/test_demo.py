@@ -15,9 +15,10 @@ import soundfile
 from conftest import ROOT
 
 from common.files import LABELS
+from common.labels import KOREAN
 from extras.demo.conversation import Conversation, Turn, listen
 from predicting import Recording, load_run, predict
-from predicting.answers import KOREAN, NO_VERDICT
+from predicting.answers import NO_VERDICT
 from predicting.predicting import answer
 from predicting.utterances import find_utterances
 

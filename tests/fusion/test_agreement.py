@@ -8,8 +8,9 @@ from fusion_files import MODELS, write_models
 from scipy.spatial.distance import jensenshannon
 from sklearn.metrics import f1_score
 
+from common.files import LABELS
 from fusion import agreement, predictions
-from fusion.outputs import VOTES
+from fusion.outputs import name_votes
 
 # Ten raters, a tie of the others, three raters, two who disagree, and two who agree.
 COUNTS = np.array(
@@ -82,7 +83,7 @@ def test_rows(tmp_path):
     rows = predictions.load(tmp_path)
     votes = np.random.default_rng(0).multinomial(10, np.full(7, 1 / 7), 80)
     votes[:8], votes[8:10] = 0, np.eye(7)[0]  # nobody, and one rater
-    rows.facts[list(VOTES)] = votes
+    rows.facts[name_votes(LABELS)] = votes
     return rows, votes
 
 
@@ -121,7 +122,7 @@ def test_divergence_is_0_of_the_shares_themselves_and_1_of_what_nobody_chose():
 
 def test_without_votes_there_is_nothing_to_score(test_rows, tmp_path):
     rows, _ = test_rows
-    rows.facts[list(VOTES)] = 0
+    rows.facts[name_votes(LABELS)] = 0
     assert agreement.evaluate(rows, {}, {}) is None
     for path in tmp_path.glob("*_rows.tsv"):
         path.unlink()

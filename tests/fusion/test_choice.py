@@ -71,7 +71,7 @@ def test_shifted_biases_are_class_balanced_fitting():
     plain, weighted = (LogisticRegression(C=100, max_iter=1000) for _ in range(2))
     weighted.fit(inputs, rows.truth, sample_weight=SHARES[rows.truth] ** -0.5)
     scores = plain.fit(inputs, rows.truth).predict_log_proba(inputs)
-    shifted = softmax(scores + choice.balance(rows.truth, 0.5), axis=-1)
+    shifted = softmax(scores + choice.balance(rows, 0.5), axis=-1)
     assert np.abs(shifted - weighted.predict_proba(inputs)).mean() < 0.005
     assert np.abs(np.exp(scores) - shifted).mean() > 0.02
 

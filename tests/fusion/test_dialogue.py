@@ -10,12 +10,14 @@ from fusion_files import MODELS
 from scipy.special import softmax
 
 from fusion import choice, dialogue
-from fusion.dialogue import C, Transitions, Turns, cut_dialogues
+from fusion.dialogue import Transitions, Turns, cut_dialogues
 from fusion.fitting import Fold, LogitSet
 from fusion.outputs import INPUTS
 from fusion.predictions import Predictions
 
 LENGTH = 20  # turns of a dialogue, two of which make a session
+
+C = 7
 
 
 def make_transitions(seed: int) -> Transitions:
@@ -103,7 +105,7 @@ def test_learns_transitions_that_are_there_and_no_others(strength, sessions):
     random = np.random.default_rng(0)
     turns = pd.concat([draw_session(k, strength, random) for k in range(sessions)])
     dialogues, names = cut_dialogues(turns)
-    found, _ = dialogue.learn_transitions(dialogues, names, turns["label"])
+    found, _ = dialogue.learn_transitions(dialogues, names, turns["label"], C)
     error = np.abs(found.after(np.full(C, 1 / C)) - lasting(strength))[:C, :C]
     assert error.max() < (0.2 if strength else 0.05)
 
@@ -163,7 +165,7 @@ def test_held_out_rows_are_judged_without_their_own_sessions_labels():
     own = train_turns["session"] == 12
 
     def cross_read(train_turns):
-        apart = dialogue.learn_by_fold(fold.facts, train_turns)
+        apart = dialogue.learn_by_fold(fold.facts, train_turns, C)
         return dialogue.cross_read(probabilities, probabilities.mean(axis=0), apart, "past")
 
     found = cross_read(train_turns)

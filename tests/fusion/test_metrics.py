@@ -1,6 +1,7 @@
 """Scores against scikit-learn and by hand; intervals and paired tests by hand and by simulation."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scipy import stats
 from scipy.special import expit
 from sklearn import metrics as reference
 
+from common.files import LABELS
 from fusion import metrics, scoring
 
 
@@ -95,7 +97,8 @@ def test_all_right_is_not_certain_and_no_rows_tell_nothing():
     low, high = metrics.measure(truth, pred, None, groups)["accuracy_ci"]
     # Wilson's bound of 40 rows of 40 with t of four sessions, 3.182: 40 / (40 + t ** 2)
     assert low == pytest.approx(40 / (40 + 3.18245**2), rel=1e-5) and high == 1
-    recalls = scoring.measure_classes(truth, pred, groups)["recall_ci"]
+    test = SimpleNamespace(truth=truth, labels=LABELS)
+    recalls = scoring.measure_classes(test, pred, groups)["recall_ci"]
     assert recalls[0] == pytest.approx([low, high])
     assert recalls[6] == pytest.approx([0, 1])
 

@@ -9,7 +9,8 @@ import pytest
 from fusion_files import MODELS, write_data, write_dimensions, write_models
 
 from common import plots as style
-from common.files import LABELS, LABELS_KO, UserError
+from common.files import LABELS, UserError
+from common.labels import KOREAN
 from fusion import metrics, plots, predictions
 from fusion.corpus import Corpus
 from fusion.tables import tabulate_mistakes
@@ -127,7 +128,8 @@ def test_plots_have_korean_names_without_boxes_or_english_ones(has_font, tmp_pat
         pytest.skip("koreanize-matplotlib is not installed: plots fall back to English names")
     if not has_font:
         monkeypatch.setattr(style, "find_font", lambda: None)
-    assert style.class_names() == (LABELS_KO if has_font else LABELS)
+    expected = [KOREAN[label] if has_font else label for label in LABELS]
+    assert style.class_names(LABELS) == expected
     random = np.random.default_rng(0)
     write_models(tmp_path, range(17, 21), 60, seed=1)
     write_dimensions(tmp_path, seed=1, blank=range(9))

@@ -10,11 +10,12 @@ from scipy.special import softmax
 
 from common.files import UserError
 from fusion import choice, methods, stored
-from fusion.dialogue import C, Dialogue, Transitions, Turns
+from fusion.dialogue import Dialogue, Transitions, Turns
 from fusion.dimensions import Pool
 from fusion.fitting import LogitSet
 from fusion.outputs import INPUTS
 
+C = 7
 FLAT = Dialogue(Transitions(*np.zeros((2, C + 1, C))), np.full(C, 1 / C), past=True, whole=False)
 
 

@@ -18,7 +18,8 @@ import soundfile
 import torch
 from small_speech import save_recogniser
 
-from common.files import LABELS, LABELS_KO
+from common.files import LABELS
+from common.labels import KOREAN
 from predicting import load_run
 
 
@@ -45,7 +46,7 @@ def manifest(path, talk, *columns):
 def test_a_recording_is_one_readable_line(ask, talk):
     (line,) = ask(talk[0]["path"], "--text", talk[0]["text"]).splitlines()
     assert line.startswith(f"{talk[0]['path']}: ")
-    assert any(f"{ko} {en} 0." in line for ko, en in zip(LABELS_KO, LABELS, strict=True))
+    assert any(f"{ko} {en} 0." in line for en, ko in KOREAN.items())
     for model in ("text", "audio", "cmbert"):
         assert f"{model} " in line
     (line,) = ask(talk[0]["path"]).splitlines()
@@ -68,7 +69,7 @@ def test_json_and_tables_say_the_same(ask, talk, tmp_path):
         assert sum(answer["probabilities"].values()) == pytest.approx(1)
         best = max(answer["probabilities"], key=answer["probabilities"].get)
         assert answer["emotion"] == row["emotion"] == best
-        assert answer["emotion_ko"] == LABELS_KO[LABELS.index(best)]
+        assert answer["emotion_ko"] == KOREAN[best]
         assert float(row["confidence"]) == pytest.approx(answer["probabilities"][best], rel=1e-5)
         assert float(row["audio_sad"]) == pytest.approx(answer["models"]["audio"]["sad"], rel=1e-5)
         assert row["text_sad"] == ""  # no words, no part of the text model

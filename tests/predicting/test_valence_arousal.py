@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common.files import DIMENSIONS, UserError
+from common.files import DIMENSIONS, LABELS, UserError
 from fusion import stored as fusion
 from predicting import Recording, load_run, predict
 from predicting.answers import COLUMNS
@@ -102,7 +102,8 @@ def test_a_run_without_them_says_nothing_of_them(run_script, trained, of_the_pap
         line, answer, row = forms(run_script, talk[0]["path"], "--model", folder)
         assert "valence" not in line and "arousal" not in line
         assert not {*DIMENSIONS} & {*answer} and not {*DIMENSIONS} & {*row}
-        assert tuple(row)[: len(COLUMNS) + 1] == (*COLUMNS, "text_neutral")
+        expected = (*COLUMNS, *LABELS, "text_neutral")
+        assert tuple(row)[: len(expected)] == expected
 
 
 def test_graphs_give_them_too(trained, handed_on, run, talk):
