@@ -134,12 +134,8 @@ def read_aihub(source: AIHub) -> pd.DataFrame:
                 account.drop(row[ID] or where, reason, ": ".join([where, *cell]))
     account.speaker_rows = account.annotation_rows
     for name in sorted(source.recordings.keys() - listed):
-        path, reason = source.recordings[name], "recording without an annotation row"
-        account.orphans.append({"id": name, "reason": reason, "path": path})
-    utterances = keep_one_each(utterances, account)
-    if not utterances:
-        reasons = "; ".join(f"{n} {reason}" for _, n, reason in account.count_reasons()[:3])
-        raise UserError(f"{source.root}: no row of {KIND} can be used: {reasons}")
+        account.orphan(name, "recording without an annotation row", source.recordings[name])
+    utterances = keep_one_each(utterances, account, source.root)
     suppose_speakers(utterances)
     number_by_release(utterances)
     rule = f"same age and sex, no pause of more than {PAUSE // 60} minutes"

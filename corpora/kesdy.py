@@ -18,7 +18,7 @@ from common.files import LABELS, UserError
 from corpora.account import Account
 from corpora.annotation import OUTVOTED, read_number
 from corpora.sheets import BOOK, names_of, read_sheet
-from corpora.source import KNOWN, UNKNOWN, Source, list_recordings
+from corpora.source import CROSSES, KNOWN, UNKNOWN, Source, list_recordings
 from corpora.speakers import Spoken, number_sessions
 from corpora.utterances import assemble, fold_label, keep_one_each
 
@@ -27,7 +27,6 @@ ACTORS, HEADER = 30, 2
 RATED = 4  # columns: file, emotion, valence, arousal; the raters' follow
 RECORDING = re.compile(r".*\.wav", re.IGNORECASE)
 DEPTH = 3  # folders between the corpus's and its recordings, at most
-WARNING = "Speakers are unknown (SPEAKERS = unknown): one person may stand in two splits."
 
 
 @dataclass
@@ -110,12 +109,8 @@ def read_kesdy(source: KESDy) -> pd.DataFrame:
     account.annotation_files = 1
     account.annotation_rows = account.speaker_rows = len(source.rows)
     for name in sorted(source.recordings.keys() - {stem.casefold() for stem in stems}):
-        path, reason = source.recordings[name], "recording without an annotation row"
-        account.orphans.append({"id": name, "reason": reason, "path": path})
-    utterances = keep_one_each(utterances, account)
-    if not utterances:
-        reasons = "; ".join(f"{n} {reason}" for _, n, reason in account.count_reasons()[:3])
-        raise UserError(f"{source.tables[0]}: no row of {KIND} can be used: {reasons}")
+        account.orphan(name, "recording without an annotation row", source.recordings[name])
+    utterances = keep_one_each(utterances, account, source.tables[0])
     said: Counter = Counter()
     for utterance in utterances:
         said[utterance["session"]] += 1
@@ -129,7 +124,7 @@ def find_actors(source: KESDy, stems: list[str]) -> list[str]:
     Raises UserError if no part tells them, unless SPEAKERS = unknown.
     """
     if source.speakers == UNKNOWN:
-        source.warnings.append(WARNING)
+        source.warnings.append(CROSSES)
         return [""] * len(stems)
     parts = [re.split(r"[_\-\s.]+", stem) for stem in stems]
     for count in range(1, max(map(len, parts)) + 1):

@@ -77,6 +77,7 @@ def settle_labels(
     columns = [column for column in table if column.startswith(VOTES)]
     votes = table[columns].fillna(0).astype(int).rename(columns=lambda c: c.removeprefix(VOTES))
     met = {label for labels in table["labels"].unique() for label in labels.split(";") if label}
+    votes = votes[[label for label in votes if label in met or votes[label].any()]]
     for old in sorted(renamed.keys() - met - {*votes}):
         print(f"LABEL_MAP: no row has the label '{old}'")
     names = {old: renamed.get(old, old) for old in (*(LABELS if has_seven else ()), *votes, *met)}
@@ -112,7 +113,7 @@ def order_labels(labels: set[str], first: list[str]) -> list[str]:
 def say_left_out(votes: pd.DataFrame, have: set[str]) -> None:
     """Name the labels that have votes and no row, and those that are perhaps one."""
     for label, count in votes.sum().items():
-        if count and label not in have:
+        if count and label not in {*have, DROPPED}:
             print(f"labels: no row is '{label}', its {count} votes are left out")
     spelt: dict[str, list[str]] = {}
     for label in sorted(have - {DROPPED}):

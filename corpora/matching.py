@@ -274,8 +274,7 @@ def list_unmatched(tree: Tree, annotated: set[str]) -> None:
         stem, is_text = path.rpartition(".")[0], path.casefold().endswith(TRANSCRIPT)
         if stem.casefold() not in annotated:
             reason = f"{'transcript' if is_text else 'recording'} without an annotation row"
-            entry = {"id": stem.rpartition("/")[2], "reason": reason, "path": path}
-            tree.account.orphans.append(entry)
+            tree.account.orphan(stem.rpartition("/")[2], reason, path)
         speaker = SPEAKER.fullmatch(stem.casefold())
         if speaker and not all(tree.find(stem)):
             halves.setdefault(speaker[1], ([], []))[is_text].append(path)

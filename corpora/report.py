@@ -72,7 +72,7 @@ def summarise(manifest: dict) -> list[str]:
     lines += [f"Rows with tied labels: {', '.join(parts)}."]
     for split, kinds in manifest["verbatim"].items():
         parts = [
-            f"{kind} {verbatim['seen'] / verbatim['all']:.1%} of {verbatim['all']}"
+            f"{escape(kind)} {verbatim['seen'] / verbatim['all']:.1%} of {verbatim['all']}"
             for kind, verbatim in sorted(kinds.items())
         ]
         if parts:
@@ -145,7 +145,7 @@ def describe_ratings(used: pd.DataFrame, labels: list[str]) -> list[str]:
     rated = votes[votes.sum(1) > 0]
     tied = used[is_tied(used)]
     said = f"{len(tied)} of {len(used)} utterances are tied."
-    if len(rated):
+    if votes.sum(1).max(initial=0) > 1:  # else there was one rater, or none
         share = (rated.max(1) / rated.sum(1)).mean()
         said += f" Fleiss' kappa {fleiss_kappa(votes):.3f}; the commonest label has on average"
         said += f" {share:.0%} of the votes."

@@ -72,17 +72,19 @@ def read_text(path: Path, wanted: Collection[str]) -> Rows:
 def split_rows(text: str, delimiter: str) -> Rows:
     """Return the rows of a text whose cells may stand in quotation marks; csv.Error if they don't.
 
-    In a table with tabs that no spreadsheet wrote, quotation marks are letters.
+    In a table with tabs that no spreadsheet wrote, quotation marks are letters: some close no cell,
+    or other cells.
     """
     lines = io.StringIO(text, newline=None).readlines()
+    plain = [line.rstrip("\n").split(delimiter) for line in lines]
     try:
         rows = list(csv.reader(lines, delimiter=delimiter, strict=True))
-        if delimiter != "\t" or not any("\t" in cell for cells in rows for cell in cells):
-            return list(enumerate(rows, 1))
     except csv.Error:
         if delimiter != "\t":
             raise
-    return [(number, line.rstrip("\n").split("\t")) for number, line in enumerate(lines, 1)]
+        rows = plain
+    fits = delimiter == "\t" and all(len(cells) <= len(plain[0]) for cells in plain)
+    return list(enumerate(plain if fits and len(plain) > len(rows) else rows, 1))
 
 
 def read_book(path: Path) -> Rows:
@@ -95,8 +97,12 @@ def read_book(path: Path) -> Rows:
         if size > LARGEST:
             raise UserError(f"{path} unpacks to {size >> 20} MiB: save the table as CSV")
         book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
-        rows = [list(map(show, cells)) for cells in book.worksheets[0].values]
+        first, *others = book.worksheets
+        first.reset_dimensions()  # some programs write wrong ones
+        rows = [list(map(show, cells)) for cells in first.values]
         book.close()
+        if others:
+            print(f"{path}: of {1 + len(others)} sheets the first is read, '{first.title}'")
     except (UserError, OSError):
         raise
     except Exception as error:  # a damaged workbook fails in any of its layers

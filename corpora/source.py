@@ -16,6 +16,8 @@ from corpora.account import Account
 
 LEADS_OUT = "symbolic link out of the corpus (--follow-links yes allows it)"
 KNOWN, SUPPOSED, UNKNOWN = "known", "supposed", "unknown"
+CROSSES = "Speakers are unknown (SPEAKERS = unknown): one person may stand in two splits, and the "
+CROSSES += "scores may be those of known voices."
 
 
 @dataclass
@@ -156,8 +158,11 @@ def list_recordings(source: Source, depth: int, suffixes: tuple[str, ...]) -> di
             elif path.is_dir():
                 if left:
                     look(path, left - 1)
-            elif path.suffix.casefold() in suffixes and not path.name.startswith("."):
-                found.setdefault(normal(path.stem).casefold(), []).append(name)
+            elif path.suffix.casefold() in suffixes:
+                if path.name.startswith("."):
+                    source.account.ignore(name, "hidden file")
+                else:
+                    found.setdefault(normal(path.stem).casefold(), []).append(name)
 
     look(source.root, depth)
     return found

@@ -17,7 +17,7 @@ from corpora.account import Account
 from corpora.annotation import OUTVOTED, read_number
 from corpora.labels import check_name
 from corpora.sheets import names_of, read_sheet
-from corpora.source import KNOWN, UNKNOWN, Finder, Source, normal
+from corpora.source import CROSSES, KNOWN, UNKNOWN, Finder, Source, normal
 from corpora.speakers import PARTS, Spoken, number_sessions, number_turns
 from corpora.splits import SPLITS
 from corpora.utterances import GENDERS, VOTES, assemble, keep_one_each, number_each
@@ -26,8 +26,6 @@ COLUMNS = ("path", "label", "labels", "text", "speaker", "session", "dialogue", 
 COLUMNS += ("end", "valence", "arousal", "gender", "split", "scenario")
 UNWRITABLE = re.compile(r"[\x00-\x1f\x7f]")  # in a table without quotation marks
 BLANKS = ("nan", "NaN")  # what programs write where nothing is
-CROSSES = "Speakers are unknown (SPEAKERS = unknown): one person may stand in two splits, and the "
-CROSSES += "scores be those of known voices."
 
 
 @dataclass
@@ -146,12 +144,9 @@ def read_table(table: Table) -> pd.DataFrame:
             account.note(utterance["id"], OUTVOTED, where)
         places = {"session": session, "dialogue_number": dialogue_number, "where": where}
         utterances.append({"turn": turn} | utterance | places)
-    utterances = keep_one_each(utterances, account)
-    if not utterances:
-        reasons = "; ".join(f"{n} {reason}" for _, n, reason in account.count_reasons()[:3])
-        raise UserError(f"{table.path}: none of its {len(rows)} rows can be used: {reasons}")
+    utterances = keep_one_each(utterances, account, table.path)
     labels = {label for u in utterances for label in (*u["votes"], *u["labels"].split(";"))}
-    say_how(table, len(set(sessions)))
+    say_how(table, len(set(sessions) - {0}))
     return assemble(utterances, sorted(labels - {""}))
 
 
@@ -177,7 +172,10 @@ def check_splits(table: Table, kind: str) -> None:
 
 
 def find_sessions(table: Table, rows: list[dict[str, str]]) -> list[int]:
-    """Return the session of each row: the column's, or one made of speakers and dialogues."""
+    """Return the session of each row: the column's, or one made of speakers and dialogues.
+
+    0 stands for a row that says neither, and is not used.
+    """
     if "session" in table.columns:
         if "split" in table.columns:
             check_splits(table, "session")
@@ -188,11 +186,18 @@ def find_sessions(table: Table, rows: list[dict[str, str]]) -> list[int]:
         said = ", ".join(f"{number} = {name}" for name, number in numbers.items())
         table.remarks.append(f"sessions are numbered as they come: {said[:500]}")
         return [numbers.get(name, 0) for name in names]
-    spoken = [Spoken(r["speaker"], r["dialogue"], r["recording"], r["split"]) for r in rows]
-    sessions = number_sessions(spoken, table.speakers != UNKNOWN)
+    is_known = table.speakers != UNKNOWN
+    fields = ("speaker", "dialogue", "recording", "split")
+    spoken = {
+        place: Spoken(*(row[name] for name in fields))
+        for place, row in enumerate(rows)
+        if row["speaker"] or not is_known
+    }
+    found = dict(zip(spoken, number_sessions([*spoken.values()], is_known), strict=True))
+    sessions = [found.get(place, 0) for place in range(len(rows))]
     splits: dict[int, str] = {}
     for (number, row), session in zip(table.rows, sessions, strict=True):
-        if row["split"] and splits.setdefault(session, row["split"]) != row["split"]:
+        if session and row["split"] and splits.setdefault(session, row["split"]) != row["split"]:
             raise UserError(
                 f"{table.where(number)}: dialogue '{row['dialogue']}' has speakers of "
                 f"{splits[session]} and of {row['split']}: put all of a dialogue into one split"
@@ -212,8 +217,8 @@ def read_row(table: Table, row: dict[str, str]) -> dict:
     start, end = read_seconds(row, "start"), read_seconds(row, "end")
     if start >= end:
         raise ValueError("start is not before end", f"{row['start']} to {row['end']}")
-    piece = "" if math.isnan(start) and math.isnan(end) else f"@{row['start']}-{row['end']}"
-    identifier = row["recording"] + piece
+    times = ["" if math.isnan(time) else f"{time:.10g}" for time in (start, end)]
+    identifier = row["recording"] + ("@" + "-".join(times) if any(times) else "")
     if UNWRITABLE.search(identifier):
         raise ValueError("a tab, a line break or the like in the path")
     turn = {"turn": read_whole(row, "turn")} if row["turn"] else {}

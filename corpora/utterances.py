@@ -5,6 +5,7 @@ PLACES; `label` is blank where the votes are to decide.
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 
@@ -75,8 +76,11 @@ def fold_label(text: str) -> str:
     return FOLDED.get(word, "")
 
 
-def keep_one_each(utterances: Iterable[dict], account: Account) -> list[dict]:
-    """Keep the first of several identical utterances with the same ID; refuse others."""
+def keep_one_each(utterances: Iterable[dict], account: Account, path: Path) -> list[dict]:
+    """Keep the first of several identical utterances with the same ID; refuse others, and none.
+
+    path: of the corpus, for what is said.
+    """
     kept: dict[str, dict] = {}
     passed_over = dict.fromkeys(("where", "scenario", "dialogue_number", "turn"))
     for utterance in utterances:
@@ -90,6 +94,9 @@ def keep_one_each(utterances: Iterable[dict], account: Account) -> list[dict]:
                 f"{utterance['where']}; remove the wrong row"
             )
         account.note(utterance["id"], "identical row again", utterance["where"])
+    if not kept:
+        reasons = "; ".join(f"{n} {reason}" for _, n, reason in account.count_reasons()[:3])
+        raise UserError(f"{path}: none of {account.annotation_rows} rows can be used: {reasons}")
     return list(kept.values())
 
 
