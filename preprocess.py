@@ -1,9 +1,14 @@
-"""Make the aligned files that every later stage reads from a KEMDy19 or KEMDy20 corpus.
+"""Make the aligned files that every later stage reads, from a corpus or from a table of one's own.
 
     python preprocess.py --corpus data/KEMDy19 --data data/processed
+    python preprocess.py --corpus data/mine/list.csv
     python preprocess.py --corpus data/KEMDy19,data/KEMDy20 --test-corpus KEMDy20
 
-Reads the corpus: annotation/*.csv, wav/**/*.{wav,flac} and *.txt, one utterance a pair.
+Reads a folder of KEMDy19, KEMDy20, KESDy18 or AI Hub's data set 263, or a table (.csv, .tsv, .xlsx)
+with the columns path (below the table's folder), label and speaker, and if there are: text,
+session, dialogue, turn, start, end (seconds of a piece), valence, arousal, gender, scenario, split,
+and the raters' votes: votes_happy ..., or labels, joined by ";". LABEL_MAP joins labels, LABELS
+chooses and orders them.
 Writes {train,valid,test}.tsv (one utterance a row; dialogue_number is the place of its dialogue in
 the session, turn its place in the dialogue, both in the order of time, which is that of the
 annotation's rows), {train,valid,test}_audio.npy (recordings one after another, 16 kHz mono int16),
@@ -11,8 +16,8 @@ manifest.json (an account of every annotated utterance, and how the training rec
 a report with plots under outputs/corpus/.
 
 Several corpora are read as one: the tables get a column `corpus`, IDs and speakers begin with the
-folder's name (KEMDy20:User002M), and session 3 of the second corpus is 2003, here and in the
-settings. Each gives its last sessions to test and validation, or one is tested as a whole.
+folder's or table's name (KEMDy20:User002M), and session 3 of the second corpus is 2003, here and in
+the settings. Each gives its last sessions to test and validation, or one is tested as a whole.
 
 For a corpus beyond one machine: `pip install distributed`, start `dask scheduler` on one,
 `PYTHONPATH=. dask worker tcp://HOST:8786` in this folder on all, and give --cluster
@@ -33,24 +38,28 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from common import sound
-from common.files import LABELS, Stage, sha256, write_json, write_text
+from common.files import Stage, UserError, sha256, write_json, write_text
 from corpora.account import Account
 from corpora.counts import compare_counts, count_utterances, count_verbatim, is_tied
-from corpora.matching import COLUMNS
+from corpora.labels import hash_map, settle_labels
 from corpora.reading import read_texts_and_lengths, start_workers, write_audio
 from corpora.report import print_account, print_corpus, summarise, write_report
-from corpora.several import Corpus, join, open_corpus
+from corpora.several import Corpus, check_use, find_source, join, open_corpus
 from corpora.splits import SPLITS, check_not_empty, split_sessions, split_utterances
-from corpora.tree import find_tree
+from corpora.utterances import COLUMNS, EXTRA, VOTES
 
 # ------------------------------------------------------------------------------------------------
-CORPUS = "data/KEMDy19"  # KEMDy19 or KEMDy20, any release, or a folder above it; several: "a,b"
+CORPUS = "data/KEMDy19"  # a corpus's folder, or one above it, or a table's file; several: "a,b"
 DATA = "data/processed"  # where the aligned files go
 OUTPUTS = "outputs"  # the report goes to its corpus/
 RESTART = False  # yes: also if an earlier run left all of this
 TEST_SESSIONS = ""  # "17-20" or "1,3,5-7"; empty: the last fifth of the sessions
 TEST_CORPUS = ""  # of several, the one that is tested as a whole, by its folder's name
 VALID_SESSIONS = ""  # empty: the last tenth before it; none: no validation, the paper's
+LABELS = ""  # the labels that are used, in this order: "angry,happy"; empty: all of the corpus
+LABEL_MAP = ""  # "excited=happy,boredom=drop", or a CSV file of two columns, old and new
+LABEL_COLUMN = ""  # where a table or AI Hub's data set ("상황") has several, the one that counts
+SPEAKERS = "known"  # unknown: of a table or KESDy18; then one person may stand in two splits
 TIES = "first"  # tied labels: first (the paper's), drop
 FOLLOW_LINKS = False  # read through symbolic links that lead out of the corpus, such as wav/
 TEXT_STYLE = "spoken"  # spoken (what was said), hangul (the paper's: Hangul and blanks)
@@ -63,9 +72,12 @@ MEASURED = 1000  # training recordings, at most, that the reference range is mad
 
 def main() -> None:
     data, report = Path(DATA), Path(OUTPUTS) / "corpus"
-    trees = [find_tree(folder.strip(), FOLLOW_LINKS) for folder in CORPUS.split(",")]
+    how = FOLLOW_LINKS, LABEL_COLUMN, SPEAKERS
+    sources = [find_source(name.strip(), *how) for name in CORPUS.split(",")]
+    check_use(sources, LABEL_COLUMN, SPEAKERS)
     inputs = {
-        "corpus": " ".join(tree.fingerprint() + tree.stamp() for tree in trees),
+        "corpus": " ".join(source.fingerprint() + source.stamp() for source in sources),
+        "label_map": hash_map(LABEL_MAP),
         "report": os.path.relpath(report, data),
     }
     stage = Stage("preprocess.py", data, settings.read(globals()), inputs)
@@ -75,12 +87,15 @@ def main() -> None:
     TemporaryFile(dir=report).close()  # before hours of reading: the report is written last
     unfinished = stage.unfinished
 
-    corpora = [open_corpus(tree) for tree in trees]
+    corpora = [open_corpus(source) for source in sources]
     for corpus in corpora:
         print_corpus(corpus)
     corpus = join(corpora)
-    sessions = split_sessions(corpus.sessions, TEST_SESSIONS, VALID_SESSIONS, TEST_CORPUS)
-    used = apply_tie_rule(corpus.table, corpus.account)
+    mapped = corpus.account, corpus.has_seven, LABELS, LABEL_MAP
+    corpus.table, labels = settle_labels(corpus.table, *mapped)
+    print(f"labels: {', '.join(labels)}")
+    sessions = choose_splits(corpus)
+    used = apply_tie_rule(corpus.table, labels, corpus.account)
     with start_workers(JOBS, CLUSTER) as parallel:
         used = read_texts_and_lengths(parallel, corpus.root, used, TEXT_STYLE, corpus.account)
         used = split_utterances(used, sessions)
@@ -92,13 +107,13 @@ def main() -> None:
     print_account(corpus.account)
     check_not_empty(used, sessions)
 
-    manifest = describe(corpus, sessions, used)
+    manifest = describe(corpus, labels, sessions, used)
     manifest["reference_range"] = measure_reference(unfinished / "train_audio.npy", written[0])
     print("\n".join(summarise(manifest)))
     write_report(report, manifest, used, corpus.account)
     manifest["files"] = {}
     for split, rows in zip(SPLITS, written, strict=True):
-        write_table(unfinished / f"{split}.tsv", rows)
+        write_table(unfinished / f"{split}.tsv", rows, labels)
         for name in (f"{split}.tsv", f"{split}_audio.npy"):
             manifest["files"][name] = sha256(unfinished / name)
     write_json(unfinished / "manifest.json", manifest)
@@ -107,7 +122,28 @@ def main() -> None:
     print(f"written: {names} and manifest.json in {data}; {report / 'report.md'}")
 
 
-def apply_tie_rule(table: pd.DataFrame, account: Account) -> pd.DataFrame:
+def choose_splits(corpus: Corpus) -> dict[str, list[int]]:
+    """Return the sessions of each split: a table's own, of other corpora by the settings."""
+    own = corpus.own_splits()
+    taken = {session for sessions in own.values() for session in sessions}
+    others = {name: found for name, found in corpus.sessions.items() if not taken & {*found}}
+    if not own:
+        return split_sessions(others, TEST_SESSIONS, VALID_SESSIONS, TEST_CORPUS)
+    if others:
+        chosen = split_sessions(others, TEST_SESSIONS, VALID_SESSIONS, TEST_CORPUS)
+        return {split: sorted(own[split] + chosen[split]) for split in SPLITS}
+    for name in ("test_sessions", "valid_sessions", "test_corpus"):
+        if globals()[name.upper()]:
+            raise UserError(
+                f"{name.upper()}: the table has a column 'split': leave one of both out"
+            )
+    for split in ("train", "test"):
+        if not own[split]:
+            raise UserError(f"{CORPUS}: no row that can be used has the split '{split}'")
+    return own
+
+
+def apply_tie_rule(table: pd.DataFrame, labels: list[str], account: Account) -> pd.DataFrame:
     """Drop the utterances that TIES excludes, and say what it does to the classes."""
     tied = is_tied(table)
     print(f"ties: {tied.sum()} of {len(table)} utterances have several labels;", end=" ")
@@ -116,25 +152,30 @@ def apply_tie_rule(table: pd.DataFrame, account: Account) -> pd.DataFrame:
         for row in table[tied].itertuples():
             account.drop(row.id, "tied labels (--ties drop)", row.where)
         return table[~tied]
-    neutral = (tied & (table["label"] == "neutral")).sum()
-    print(f"the first one counts, which makes {neutral} of them neutral (neutral comes first)")
+    first = (tied & (table["label"] == labels[0])).sum()
+    said = f"makes {first} of them {labels[0]} ({labels[0]} comes first)"
+    print(f"the first one counts, which {said}")
     return table
 
 
-def describe(corpus: Corpus, sessions: dict[str, list[int]], used: pd.DataFrame) -> dict:
+def describe(
+    corpus: Corpus, labels: list[str], sessions: dict[str, list[int]], used: pd.DataFrame
+) -> dict:
     """Return the manifest without the files' hashes: the corpus, and what became of its rows."""
     account, known_counts = corpus.account, None
     # The published counts are of one corpus: of several, each is checked when it is read alone.
-    if len(corpus.trees) == 1 and not corpus.synthetic:
+    if len(corpus.sources) == 1 and not corpus.synthetic and not LABELS and not LABEL_MAP:
         paper_rules = (TIES, TEXT_STYLE) == ("first", "hangul")
-        known_counts = compare_counts(corpus.trees[0], corpus.table, used, paper_rules)
+        known_counts = compare_counts(corpus.sources[0], corpus.table, used, paper_rules)
     return {
         "corpus": corpus.describe(),
         "synthetic": corpus.synthetic,
         "settings": settings.read(globals()),
-        "labels": list(LABELS),
+        "labels": labels,
+        "speakers": corpus.speakers,
+        "warnings": corpus.warnings,
         "sessions": sessions,
-        "counts": count_utterances(used),
+        "counts": count_utterances(used, labels),
         "known_counts": known_counts,
         "verbatim": count_verbatim(used),
         "repaired": account.repaired,
@@ -160,9 +201,10 @@ def measure_reference(path: Path, rows: pd.DataFrame) -> dict[str, list[float]]:
     return sound.reference_range(pool(delayed(sound.measure)(clip) for clip in clips))
 
 
-def write_table(path: Path, rows: pd.DataFrame) -> None:
-    """Write a split's table; texts hold neither tabs nor quotation marks, so nothing is quoted."""
-    columns = [*COLUMNS, "first_sample", "sample_count", *(["corpus"] if "corpus" in rows else [])]
+def write_table(path: Path, rows: pd.DataFrame, labels: list[str]) -> None:
+    """Write a split's table; nothing in it has a tab or a line break, so nothing is quoted."""
+    columns = [*COLUMNS, *(f"{VOTES}{label}" for label in labels), "first_sample", "sample_count"]
+    columns += [name for name in (*EXTRA, "corpus") if name in rows]
     style = {"sep": "\t", "quoting": csv.QUOTE_NONE, "lineterminator": "\n"}
     write_text(path, rows[columns].to_csv(index=False, float_format="%.10g", **style))
 

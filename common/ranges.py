@@ -103,7 +103,7 @@ SCORE = "(accuracy|f1|macro_f1|uar)"
 NAMES = {
     PLACE: "corpus data outputs model bert text_pretrain.text parallel.jobs runs out picture",
     TEXT: "results examples manifest tsv enrol export embeddings predict.turns test_corpus "
-    "text_pretrain.bert attention predict.text asr speaker slurm",
+    "text_pretrain.bert attention predict.text asr speaker slurm labels label_map label_column",
     YES_OR_NO: "restart deterministic follow_links shuffle train context json onnx dry_run",
     SEVERAL: "frozen recordings",
     TEMPOS: "tempos",
@@ -132,6 +132,7 @@ NAMES = {
     words("first", "drop"): "ties",
     words("label", "votes"): "targets",
     words("spoken", "hangul"): "text_style",
+    words("known", "unknown"): "speakers",
     words("mel", "paper"): "features",
     words("mean", "pooler"): "text_train.pooling",
     words("mean", "cls"): "run_classifier.pooling",

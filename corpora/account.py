@@ -34,6 +34,9 @@ class Account:
     def ignore(self, path: str, reason: str) -> None:
         self.ignored.append({"path": path, "reason": reason})
 
+    def orphan(self, identifier: str, reason: str, path: str) -> None:
+        self.orphans.append({"id": identifier, "reason": reason, "path": path})
+
     def add(self, other: "Account", corpus: str) -> None:
         """Add the counts and entries of a corpus, whose name then stands before IDs and paths."""
         for name, value in vars(other).items():

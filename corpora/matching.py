@@ -23,22 +23,11 @@ from common.files import LABELS, UserError
 from corpora.account import Account
 from corpora.annotation import Row, check_ratings, read_annotation
 from corpora.tree import TRANSCRIPT, Tree
+from corpora.utterances import assemble
 
 # Of a case-folded path without extension: all but the utterance's number.
 SPEAKER = re.compile(r"(.*_(?:[fm]|user[0-9]+[fm]_))[0-9]+")
 NO_ID = "Segment ID is none of this session"
-VOTES = [f"votes_{label}" for label in LABELS]
-# Of an utterance.  label: of tied labels the first, as the paper chose; labels: all of them, joined
-# by ";".  wav_start, wav_end: seconds in the dialogue.
-COLUMNS = {
-    **{"id": object, "session": int, "speaker": object, "gender": object, "scenario": object},
-    **{"dialogue_number": int, "turn": int, "wav_start": float, "wav_end": float},
-    **dict.fromkeys(("label", "labels", "text"), object),
-    **{"valence": float, "arousal": float, **dict.fromkeys(VOTES, int)},
-}
-# Of the table alone.  recording, transcript: paths below the corpus's folder.  where: file and row
-# of the annotation.
-PLACES = dict.fromkeys(("recording", "transcript", "where"), object)
 
 
 def read_corpus(tree: Tree) -> pd.DataFrame:
@@ -70,15 +59,14 @@ def read_corpus(tree: Tree) -> pd.DataFrame:
         turns |= number_turns(session, tables, segments, account)
         spoken_in += [(session, row) for row in spoken]
     matched = [match_files(tree, *pair, turns) for pair in keep_one_each(tree, spoken_in)]
-    utterances = sorted(filter(None, matched), key=lambda utterance: utterance["id"])
+    utterances = [utterance for utterance in matched if utterance]
     used = {utterance["where"] for utterance in utterances}
     for row in listed:
         if row.problem and row.where not in used:
             reason = "unreadable cell in a row that is not used"
             account.note(row.id, reason, f"{row.where}: {row.problem}")
     list_unmatched(tree, annotated)
-    types = COLUMNS | PLACES
-    return pd.DataFrame(utterances, columns=list(types), dtype=object).astype(types)
+    return assemble(utterances, LABELS)
 
 
 def read_table(tree: Tree, path: Path) -> list[Row]:
@@ -260,7 +248,7 @@ def match_files(
     is_19 = tree.kind == "KEMDy19"
     return {
         **vars(row),
-        **dict(zip(VOTES, row.votes, strict=True)),
+        "votes": dict(zip(LABELS, row.votes, strict=True)),
         "session": session,
         "speaker": f"Sess{session:02d}{match['gender']}" if is_19 else match["user"],
         "gender": match["gender"],
@@ -286,8 +274,7 @@ def list_unmatched(tree: Tree, annotated: set[str]) -> None:
         stem, is_text = path.rpartition(".")[0], path.casefold().endswith(TRANSCRIPT)
         if stem.casefold() not in annotated:
             reason = f"{'transcript' if is_text else 'recording'} without an annotation row"
-            entry = {"id": stem.rpartition("/")[2], "reason": reason, "path": path}
-            tree.account.orphans.append(entry)
+            tree.account.orphan(stem.rpartition("/")[2], reason, path)
         speaker = SPEAKER.fullmatch(stem.casefold())
         if speaker and not all(tree.find(stem)):
             halves.setdefault(speaker[1], ([], []))[is_text].append(path)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from common.files import UserError, write_atomically
 from corpora import recordings
 from corpora.account import Account
-from corpora.recordings import RecordingError
+from corpora.recordings import ALL, Piece, RecordingError
 from corpora.transcripts import clean, decode
 
 BATCH = 64  # utterances a task: large against a task's cost, small against the corpus
@@ -68,8 +68,14 @@ def read_texts_and_lengths(
     parallel: joblib.Parallel, root: Path, table: pd.DataFrame, style: str, account: Account
 ) -> pd.DataFrame:
     """Return the utterances with text and `sample_count`; drop those that cannot be used."""
-    paths = (f"{root.resolve()}/" + table[name] for name in ("transcript", "recording"))
-    calls = ((*pair, style) for pair in zip(*paths, strict=True))
+    folder = f"{root.resolve()}/"
+    transcripts = (folder + table["transcript"]).where(table["transcript"] != "", "")
+    pieces = zip(table["first_second"], table["last_second"], strict=True)
+    columns = (transcripts, folder + table["recording"], table["text"], pieces)
+    calls = (
+        (transcript, recording, style, text, piece)
+        for transcript, recording, text, piece in zip(*columns, strict=True)
+    )
     results = run_all(parallel, read_text_and_length, calls, len(table), "transcripts, headers")
     columns = ["text", "sample_count", "problem"]
     read = pd.DataFrame(results, table.index, columns, object).astype({"sample_count": int})
@@ -84,18 +90,26 @@ def drop_problems(table: pd.DataFrame, problems: Iterable[str], account: Account
     return table[[not problem for problem in problems]].reset_index(drop=True)
 
 
-def read_text_and_length(transcript: str, recording: str, style: str) -> tuple[str, int, str]:
-    """Return text, samples that the recording's header promises, and the problem, "" for none."""
+def read_text_and_length(
+    transcript: str, recording: str, style: str, text: str | None = None, piece: Piece = ALL
+) -> tuple[str, int, str]:
+    """Return text, samples that the recording's header promises, and the problem, "" for none.
+
+    Without a transcript the words are `text`; None in a corpus without words.
+    """
+    has_words = bool(transcript) or isinstance(text, str)
     try:
-        text = clean(decode(Path(transcript).read_bytes()), style)
-        length = recordings.measure(recording)
+        if transcript:
+            text = decode(Path(transcript).read_bytes())
+        text = clean(text, style) if has_words else ""
+        length = recordings.measure(recording, piece=piece)
     except UnicodeDecodeError:
         return "", 0, "transcript is neither UTF-8 nor cp949"
     except OSError:
         return "", 0, "transcript unreadable"
     except RecordingError as error:
         return "", 0, str(error)
-    return text, length, "" if text else "transcript empty after cleaning"
+    return text, length, "" if text or not has_words else "transcript empty after cleaning"
 
 
 def write_audio(
@@ -113,11 +127,12 @@ def write_audio(
         ends = table["sample_count"].cumsum()
         table = table.assign(first_sample=ends - table["sample_count"])
         names = f"{root.resolve()}/" + table["recording"]
+        pieces = list(zip(table["first_second"], table["last_second"], strict=True))
         with write_atomically(path) as temporary:
             size = (int(table["sample_count"].sum()),)
             offset = np.lib.format.open_memmap(temporary, "w+", np.dtype("<i2"), size).offset
             places = offset + 2 * table["first_sample"]
-            files = zip(names, table["sample_count"], places, strict=True)
+            files = zip(names, table["sample_count"], places, pieces, strict=True)
             calls = ((*file, str(temporary.resolve())) for file in files)
             results = run_all(parallel, copy_recording, calls, len(table), path.name)
     for row, (remarks, _) in zip(table.itertuples(), results, strict=True):
@@ -126,10 +141,12 @@ def write_audio(
     return table
 
 
-def copy_recording(path: str, length: int, place: int, target: str) -> tuple[list[str], str]:
+def copy_recording(
+    path: str, length: int, place: int, piece: Piece, target: str
+) -> tuple[list[str], str]:
     """Copy a recording to its place in a file, a byte number; return remarks and the problem."""
     try:
-        samples, remarks = recordings.read(path, length)
+        samples, remarks = recordings.read(path, length, piece)
     except RecordingError as error:
         return [], str(error)
     with open(target, "r+b") as stream:

@@ -4,13 +4,19 @@ An MP3 is decoded to its end, because the number of frames in its header is an e
 stops at the length that it reads in a Xing or Info tag, or reckons from the size of the file and
 the bit rate of the first frame. A stream or a hardware recorder writes no tag, and two files put
 together have the tag of the first.
+
+An utterance may be a piece of a longer recording: (start, end) in seconds, nan for the recording's
+own beginning or end.
 Shapes: S samples, C channels.
 """
 
 import io
+import math
 import os
 import re
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -28,6 +34,8 @@ SHORT_DATA = re.compile(r"^data : ([0-9]+) \(should be ([0-9]+)\)", re.MULTILINE
 STREAMED = 0x7FFF0000
 UNKNOWN = 1 << 62  # frames, by libsndfile: a FLAC that was written into a pipe
 LONGEST = 600 * SAMPLE_RATE  # an utterance is no longer; a damaged header may promise terabytes
+LONGEST_WHOLE = 24 * 3600 * SAMPLE_RATE  # of a recording that utterances are cut from
+ROUNDING = 1.0  # seconds that a piece may seem to go on after the end of its recording
 MOST_VALUES = 12  # times the longest: two channels at 96 kHz; a header may promise 255 channels
 SYNC = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xef]")  # header of a layer III frame
 TAG = re.compile(rb"(?:Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f]")  # has a frame count
@@ -38,32 +46,67 @@ MARGIN = 5 * FRAME  # that encoders put before and behind what they are given
 BLOCK = 1 << 20  # samples that are decoded at once
 
 
+Piece = tuple[float, float]
+ALL = (math.nan, math.nan)
+
+
 class RecordingError(Exception):
     """A recording that cannot be used; the message is the reason."""
 
 
-def measure(path: str, longest: int = LONGEST) -> int:
+class Length(NamedTuple):
+    """How many frames a recording holds, and of what kind."""
+
+    frames: int
+    channels: int
+    samplerate: int
+
+
+def measure(path: str, longest: int = LONGEST, piece: Piece = ALL) -> int:
     """Return the length in samples at 16 kHz that the header promises, of an MP3 what it holds.
 
     Raises RecordingError for a recording that is unreadable, empty, truncated or longer than the
-    `longest`.
+    `longest`; of a longer one a piece may be taken.
     """
+    most = LONGEST_WHOLE if is_cut(piece) else longest
     try:
         if is_mpeg(path):
-            return measure_mpeg(path, longest)
-        info = soundfile.info(name_of(path))
+            found = measure_mpeg(path, most, os.stat(path).st_mtime_ns)
+        else:
+            info = soundfile.info(name_of(path))
+            found = Length(info.frames, info.channels, info.samplerate)
+            short = SHORT_DATA.search(info.extra_info)
+            if short and int(short[2]) < int(short[1]) < STREAMED:
+                raise RecordingError("recording truncated")
+            if info.frames >= UNKNOWN:
+                raise RecordingError("recording of unknown length")
     except (soundfile.SoundFileError, OSError) as error:
         raise RecordingError("recording unreadable") from error
-    short = SHORT_DATA.search(info.extra_info)
-    if short and int(short[2]) < int(short[1]) < STREAMED:
-        raise RecordingError("recording truncated")
-    if info.frames >= UNKNOWN:
-        raise RecordingError("recording of unknown length")
-    return check_length(info.frames, info, longest)
+    length = check_length(found.frames, found, most)
+    if not is_cut(piece):
+        return length
+    first, last = find_frames(piece, found.frames, found.samplerate)
+    return check_length(last - first, found, longest)
 
 
-def measure_mpeg(path: str, longest: int) -> int:
-    """Return the length in samples at 16 kHz of an MP3, by decoding it to its end."""
+def is_cut(piece: Piece) -> bool:
+    """Tell whether a piece is less than the whole recording."""
+    return not all(map(math.isnan, piece))
+
+
+def find_frames(piece: Piece, frames: int, rate: int) -> tuple[int, int]:
+    """Return the first frame of a piece and the one behind it; RecordingError if there is none."""
+    start, end = piece
+    first = 0 if math.isnan(start) else round(start * rate)
+    last = frames if math.isnan(end) else round(end * rate)
+    if first >= frames or last > frames + ROUNDING * rate:
+        raise RecordingError("start or end is beyond the end of the recording")
+    return first, min(last, frames)
+
+
+@lru_cache(maxsize=256)  # the pieces of one file follow one another
+def measure_mpeg(path: str, longest: int, changed: int) -> Length:
+    """Return the length of an MP3, by decoding it to its end; `changed` differs when it does."""
     file, promised = open_mpeg(path)
     count = 0
     with file:
@@ -74,10 +117,10 @@ def measure_mpeg(path: str, longest: int) -> int:
         raise RecordingError("recording truncated")
     if is_whole(count, promised):
         count = soundfile.info(name_of(path)).frames
-    return check_length(count, file, longest)
+    return Length(count, file.channels, file.samplerate)
 
 
-def check_length(frames: int, file: soundfile.SoundFile, longest: int) -> int:
+def check_length(frames: int, file: soundfile.SoundFile | Length, longest: int) -> int:
     """Return the length at 16 kHz of so many frames of a file; RecordingError if it is refused."""
     if not frames:
         raise RecordingError("recording empty")
@@ -94,22 +137,27 @@ def resampled_length(frames: int, rate: int) -> int:
     return -(-frames * SAMPLE_RATE // rate)
 
 
-def read(path: str, length: int | None = None) -> tuple[np.ndarray, list[str]]:
+def read(path: str, length: int | None = None, piece: Piece = ALL) -> tuple[np.ndarray, list[str]]:
     """Read a recording as (length,) int16 at 16 kHz, and what is to be reported of it.
 
     Raises RecordingError if it is unreadable, or has not the `length` that `measure` returned.
     """
     try:
-        found = read_mpeg(path) if is_mpeg(path) else None
+        found = read_mpeg(path, piece) if is_mpeg(path) else None
         if found:
             samples, remarks = convert(*found)
         else:
             with soundfile.SoundFile(name_of(path)) as file:
+                count = -1
+                if is_cut(piece):
+                    first, last = find_frames(piece, file.frames, file.samplerate)
+                    count = last - first
+                    file.seek(first)
                 if (file.samplerate, file.channels, file.subtype) == (SAMPLE_RATE, 1, "PCM_16"):
-                    samples = file.read(dtype="int16")  # as KEMDy's: nothing to convert
+                    samples = file.read(count, dtype="int16")  # as KEMDy's: nothing to convert
                     remarks = inspect(samples, FULL_SCALE)
                 else:
-                    samples = file.read(dtype="float32", always_2d=True)
+                    samples = file.read(count, dtype="float32", always_2d=True)
                     samples, remarks = convert(samples, file.samplerate)
     except (soundfile.SoundFileError, OSError, MemoryError) as error:
         raise RecordingError("recording unreadable") from error
@@ -214,9 +262,20 @@ def is_whole(count: int, promised: int) -> bool:
     return 0 < count - promised <= MARGIN and promised > 0
 
 
-def read_mpeg(path: str) -> tuple[np.ndarray, int] | None:
-    """Return all samples of an MP3, (S, C) float32, and its rate; None where its tag is right."""
+def read_mpeg(path: str, piece: Piece) -> tuple[np.ndarray, int] | None:
+    """Return an MP3's samples, (S, C) float32, and its rate; None where its tag is right."""
     file, promised = open_mpeg(path)
+    start, end = (file.samplerate * seconds for seconds in piece)
+    kept, count = [], 0
     with file:
-        samples = np.concatenate([*blocks(file)])
-    return None if is_whole(len(samples), promised) else (samples, file.samplerate)
+        for block in blocks(file):
+            # Less than the whole is kept, so that many hours fit into the memory.
+            if not (start > count + len(block) or end < count):
+                kept.append((count, block))
+            count += len(block)
+    if is_whole(count, promised):
+        return None
+    first, last = find_frames(piece, count, file.samplerate)
+    offset = kept[0][0]
+    samples = np.concatenate([block for _, block in kept])
+    return samples[first - offset : last - offset], file.samplerate

@@ -7,25 +7,36 @@ import pandas as pd
 
 from common.files import LABELS, SAMPLE_RATE, write_text
 from corpora.account import Account
-from corpora.counts import count_classes, is_tied
-from corpora.matching import VOTES
+from corpora.counts import ALL, count_classes, is_tied
 from corpora.several import Corpus
+from corpora.source import KNOWN, SUPPOSED, UNKNOWN
 from corpora.splits import SPLITS, format_sessions
+from corpora.tree import Tree
+from corpora.utterances import VOTES
 
 COLOURS = ("#9e9e9e", "#c62828", "#f9a825", "#00838f", "#1565c0", "#6a1b9a", "#2e7d32")
 BLUE_GREY = "#546e7a"
+MOST_NAMES = 100  # under the bars; more cannot be read
+SPEAKERS = {KNOWN: "Speakers", SUPPOSED: "Supposed speakers"}
 
 
 def print_corpus(corpus: Corpus) -> None:
     """Say which corpus was found."""
-    (tree,), account = corpus.trees, corpus.account
-    print(
-        f"read: {tree.kind} in {tree.root}: {account.annotation_files} annotation files of "
-        f"sessions {format_sessions(tree.annotation)}, {account.annotation_rows} rows, "
-        f"{account.speaker_rows} of them rate a segment's speaker"
-    )
-    if corpus.synthetic:
-        print(corpus.synthetic)
+    (source,), account = corpus.sources, corpus.account
+    ((name, sessions),) = corpus.sessions.items()
+    if isinstance(source, Tree):
+        print(
+            f"read: {source.kind} in {source.root}: {account.annotation_files} annotation files of "
+            f"sessions {format_sessions(sessions)}, {account.annotation_rows} rows, "
+            f"{account.speaker_rows} of them rate a segment's speaker"
+        )
+    else:
+        print(
+            f"read: {source.kind} {name} in {source.root}: {account.annotation_rows} rows, "
+            f"{len(corpus.table)} with a recording, sessions {format_sessions(sessions)}"
+        )
+    for said in (*source.remarks, *source.warnings, *filter(None, [corpus.synthetic])):
+        print(said)
 
 
 def print_account(account: Account) -> None:
@@ -47,7 +58,7 @@ def summarise(manifest: dict) -> list[str]:
         }
         for split in SPLITS
     )
-    lines = [markdown(splits)]
+    lines = [markdown(splits), say_speakers(manifest)]
     if manifest["known_counts"]:
         known = pd.DataFrame(manifest["known_counts"])
         different = known[known["expected"] != known["found"]]
@@ -61,7 +72,7 @@ def summarise(manifest: dict) -> list[str]:
     lines += [f"Rows with tied labels: {', '.join(parts)}."]
     for split, kinds in manifest["verbatim"].items():
         parts = [
-            f"{kind} {verbatim['seen'] / verbatim['all']:.1%} of {verbatim['all']}"
+            f"{escape(kind)} {verbatim['seen'] / verbatim['all']:.1%} of {verbatim['all']}"
             for kind, verbatim in sorted(kinds.items())
         ]
         if parts:
@@ -70,26 +81,48 @@ def summarise(manifest: dict) -> list[str]:
     return lines
 
 
+def say_speakers(manifest: dict) -> str:
+    """Say how many speakers there are, how they are known, and how much each speaks."""
+    sizes, how = manifest["counts"]["speakers"], manifest["speakers"]
+    if how == UNKNOWN:
+        return "The speakers, or some of them, are unknown."
+    return (
+        f"{SPEAKERS[how]}: {sizes['number']}, each with {sizes['least']} to {sizes['most']} "
+        f"utterances, the median {sizes['median']:g}."
+    )
+
+
 def write_report(folder: Path, manifest: dict, used: pd.DataFrame, account: Account) -> None:
     """Write report.md, counts.png and ratings.png."""
-    draw_all(folder, used)
-    lines = [f"# {manifest['corpus']['kind']}: {manifest['corpus']['name']}"]
-    if manifest["synthetic"]:
-        lines += [f"**{manifest['synthetic']}**"]
+    labels, corpus = manifest["labels"], manifest["corpus"]
+    draw_all(folder, used, labels)
+    lines = [f"# {corpus['kind']}: {corpus['name']}"]
+    loud = filter(None, [manifest["synthetic"], *manifest["warnings"]])
+    lines += [f"**{said}**" for said in loud]
+    lines += [said for part in corpus.get("parts", [corpus]) for said in part["remarks"]]
     lines += ["## Utterances", *summarise(manifest), "![](counts.png)"]
     lines += ["## What was not used as it stands", "Every single case is in manifest.json."]
     reasons = pd.DataFrame(account.count_reasons(), columns=["what", "cases", "reason"])
-    lines += [markdown(reasons), "## Ratings", *describe_ratings(used), "![](ratings.png)"]
+    lines += [markdown(reasons), "## Ratings", *describe_ratings(used, labels), "![](ratings.png)"]
     for column in ("corpus", "session", "speaker", "scenario"):
-        if column in used:
-            lines += [f"## By {column}", markdown(count_classes(used, column).reset_index())]
+        if column in used and (column != "speaker" or manifest["speakers"] != UNKNOWN):
+            counts = count_classes(used, column, labels).reset_index()
+            lines += [f"## By {column}", markdown(counts.rename(columns={ALL: "all"}))]
     write_text(folder / "report.md", "\n\n".join(lines) + "\n")
 
 
 def markdown(table: pd.DataFrame) -> str:
     """Return a table in Markdown, all columns but the first to the right."""
     align = ("left", *["right"] * (len(table.columns) - 1))
+    table = table.set_axis(map(escape, table.columns), axis=1).map(escape)
     return table.to_markdown(index=False, disable_numparse=True, colalign=align)
+
+
+def escape(cell: object) -> object:
+    """Return a cell as text of a Markdown table, whatever names the corpus has."""
+    if not isinstance(cell, str):
+        return cell
+    return cell.replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;")
 
 
 def fleiss_kappa(votes: np.ndarray) -> float:
@@ -106,13 +139,13 @@ def fleiss_kappa(votes: np.ndarray) -> float:
     return float((observed.mean() - expected) / (1 - expected)) if expected < 1 else float("nan")
 
 
-def describe_ratings(used: pd.DataFrame) -> list[str]:
+def describe_ratings(used: pd.DataFrame, labels: list[str]) -> list[str]:
     """Say how far the raters agree, and what ties there are, a paragraph or table each."""
-    votes = used[VOTES].to_numpy()
+    votes = used[[f"{VOTES}{label}" for label in labels]].to_numpy()
     rated = votes[votes.sum(1) > 0]
     tied = used[is_tied(used)]
     said = f"{len(tied)} of {len(used)} utterances are tied."
-    if len(rated):
+    if votes.sum(1).max(initial=0) > 1:  # else there was one rater, or none
         share = (rated.max(1) / rated.sum(1)).mean()
         said += f" Fleiss' kappa {fleiss_kappa(votes):.3f}; the commonest label has on average"
         said += f" {share:.0%} of the votes."
@@ -124,12 +157,25 @@ def describe_ratings(used: pd.DataFrame) -> list[str]:
     return [said, title, *map(markdown, tables)] if len(tied) else [said]
 
 
-def draw_all(folder: Path, used: pd.DataFrame) -> None:
+def draw_all(folder: Path, used: pd.DataFrame, labels: list[str]) -> None:
     """Write counts.png and ratings.png."""
-    from common import plots  # here: importing matplotlib takes a second
+    from matplotlib import rc_context  # here: importing matplotlib takes a second
 
-    plots.save(folder / "counts.png", draw_counts, used)
-    plots.save(folder / "ratings.png", draw_ratings, used)
+    from common import plots
+
+    with rc_context({"text.parse_math": False}):  # a name may have a $
+        plots.save(folder / "counts.png", draw_counts, used, labels)
+        plots.save(folder / "ratings.png", draw_ratings, used, labels)
+
+
+def choose_colours(labels: list[str]) -> list:
+    """Return a colour for each label: the seven have their own."""
+    from matplotlib import colormaps
+
+    own = dict(zip(LABELS, COLOURS, strict=True))
+    if {*labels} <= {*LABELS}:
+        return [own[label] for label in labels]
+    return list(colormaps["nipy_spectral"](np.linspace(0.05, 0.95, len(labels))))
 
 
 def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple:
@@ -142,33 +188,34 @@ def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple:
     return figure, axes
 
 
-def draw_counts(used: pd.DataFrame):
+def draw_counts(used: pd.DataFrame, labels: list[str]):
     """Draw utterances by class, whose colours are the legend, scenario, session and speaker."""
     figure, axes = new_figure(2, 2, (12, 7))
     for axis, attribute in zip(axes, ("label", "scenario", "session", "speaker"), strict=True):
-        classes = count_classes(used, attribute)[list(LABELS)]
+        classes = count_classes(used, attribute, labels)[labels]
         groups = list(map(str, classes.index))
         # Bars as steps up and down again: one artist a class draws much faster than one a bar.
         steps = np.repeat(np.arange(len(groups)), 2) + np.tile([-0.4, 0.4], len(groups))
         heights = np.kron(classes.to_numpy(float).T, [1, 0])
-        axis.stackplot(steps, heights, colors=COLOURS, step="post")
+        axis.stackplot(steps, heights, colors=choose_colours(labels), step="post")
         axis.set(title=f"utterances by {attribute}")
-        axis.set_xticks(range(len(groups)), groups, rotation=90)
+        shown = groups if len(groups) <= MOST_NAMES else []
+        axis.set_xticks(range(len(shown)), shown, rotation=90)
         axis.tick_params(axis="x", labelsize=6 if len(groups) > 25 else 8)
     return figure
 
 
-def draw_ratings(used: pd.DataFrame):
+def draw_ratings(used: pd.DataFrame, labels: list[str]):
     """Draw the recordings' lengths, the raters' agreement, valence and arousal by class."""
     figure, (lengths, agreement, ratings) = new_figure(1, 3, (15, 5))
     seconds = used["sample_count"].to_numpy() / SAMPLE_RATE
     lengths.hist(seconds, bins=60, color=BLUE_GREY)
     lengths.set(title=f"length (median {np.median(seconds):.1f} s)", xlabel="seconds")
-    votes = used[VOTES].to_numpy()
+    votes = used[[f"{VOTES}{label}" for label in labels]].to_numpy()
     agreement.hist(votes.max(1), bins=np.arange(0.5, votes.sum(1).max() + 1.5), color=BLUE_GREY)
     agreement.set(title="raters who gave the commonest label", xlabel="votes")
     random = np.random.default_rng(0)  # means of ten whole numbers lie on a grid: scatter them
-    for label, colour in zip(LABELS, COLOURS, strict=True):
+    for label, colour in zip(labels, choose_colours(labels), strict=True):
         rows = used[used["label"] == label]
         points = rows[["valence", "arousal"]].dropna().to_numpy()
         if len(points):
@@ -176,5 +223,6 @@ def draw_ratings(used: pd.DataFrame):
             ratings.plot(*moved.T, ".", color=colour, markersize=2, alpha=0.5)
             ratings.plot(*points.mean(0), "o", color=colour, markeredgecolor="k", label=label)
     ratings.set(title="ratings and mean per class", xlabel="valence", ylabel="arousal")
-    ratings.legend(fontsize=8)
+    if ratings.get_legend_handles_labels()[0]:
+        ratings.legend(fontsize=8)
     return figure

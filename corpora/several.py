@@ -1,66 +1,135 @@
-"""A corpus as it is read; or several as one, their names kept apart.
+"""A corpus as it is read, of any kind; or several as one, their names kept apart.
 
-The folder's name of one of several stands before its IDs and speakers:
+The name of one of several, its folder's or its table's, stands before its IDs and speakers:
 `KEMDy20:Sess01_script01_User002M_001` is an ID, `KEMDy20:User002M` a speaker. Session 3 of the
-second corpus given is session 2003.
+second corpus given is session 2003; where a corpus has a thousand sessions, 20003, and so on.
 """
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
 
 from common.files import UserError, read_json
 from corpora.account import Account
+from corpora.aihub import AIHub, find_aihub, find_releases, read_aihub
+from corpora.kesdy import KESDy, find_kesdy, find_workbooks, read_kesdy
 from corpora.matching import read_corpus
-from corpora.tree import Tree
+from corpora.sheets import BOOK, TEXTS
+from corpora.source import KNOWN, SUPPOSED, UNKNOWN, Source, find_path
+from corpora.splits import SPLITS
+from corpora.table import Table, find_table, read_table
+from corpora.tree import Tree, find_tree, has_kemdy
 
+READERS = {Tree: read_corpus, Table: read_table, AIHub: read_aihub, KESDy: read_kesdy}
 APART = 1000  # added to the session numbers of the first corpus of several; twice to the second's
+CERTAINTY = (KNOWN, SUPPOSED, UNKNOWN)
 NAME = re.compile(r"[\w.-]+")  # a name is part of IDs, which stand in tables
+
+
+def find_source(
+    name: str, follow_links: bool = False, label_column: str = "", speakers: str = KNOWN
+) -> Source:
+    """Recognise a corpus: a table, or a folder of KEMDy19, KEMDy20, AI Hub's 263 or KESDy18."""
+    path = find_path(Path(name))
+    if path.is_file():
+        if path.suffix.casefold() not in (*TEXTS, BOOK):
+            raise UserError(
+                f"{path} is neither a folder nor a table ({', '.join((*TEXTS, BOOK))}): unzip an "
+                "archive, save a spreadsheet as .xlsx or CSV"
+            )
+        return find_table(path, follow_links, label_column, speakers)
+    if not path.is_dir():
+        raise UserError(f"{path} is no folder and no table: give the corpus with --corpus")
+    if not has_kemdy(path):
+        if find_releases(path):
+            return find_aihub(path, follow_links, label_column)
+        if find_workbooks(path):
+            return find_kesdy(path, follow_links, speakers)
+    return find_tree(path, follow_links)
+
+
+def check_use(sources: list[Source], label_column: str, speakers: str) -> None:
+    """Refuse settings that none of the corpora has a use for."""
+    if label_column and not any(isinstance(source, Table | AIHub) for source in sources):
+        raise UserError(f"LABEL_COLUMN = '{label_column}' is for tables and AI Hub: leave it out")
+    if speakers == UNKNOWN and not any(isinstance(source, Table | KESDy) for source in sources):
+        raise UserError(f"SPEAKERS = '{speakers}' is for tables and KESDy18: leave it out")
 
 
 @dataclass
 class Corpus:
     """One corpus, or several as one.
 
-    trees: of each on disk.  sessions: of each, by its name.  root: the folder that the paths of the
-    recordings are below.  table: the utterances.  synthetic: the notice of a corpus that no person
-    spoke, else None.
+    sources: of each on disk.  sessions: of each, by its name.  root: the folder that the paths of
+    the recordings are below.  table: the utterances.  synthetic: the notice of a corpus that no
+    person spoke, else None.
     """
 
-    trees: list[Tree]
+    sources: list[Source]
     sessions: dict[str, list[int]]
     root: Path
     table: pd.DataFrame
     account: Account
     synthetic: str | None
 
+    @property
+    def has_seven(self) -> bool:
+        """Whether KEMDy is among the corpora, whose seven labels are classes in any case."""
+        return any(isinstance(source, Tree) for source in self.sources)
+
+    @property
+    def speakers(self) -> str:
+        """How the speakers are known: of several corpora, those that are known least."""
+        return max((source.speakers for source in self.sources), key=CERTAINTY.index)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is to be said beside every score, of one of several corpora with its name."""
+        several = len(self.sources) > 1
+        return [
+            f"{source.name}: {said}" if several else said
+            for source in self.sources
+            for said in source.warnings
+        ]
+
     def describe(self) -> dict:
         """Return the manifest's `corpus`; of several, `parts` says which sessions are whose."""
         parts = [
-            {"name": name, "kind": tree.kind, "fingerprint": tree.fingerprint(), "sessions": own}
-            for (name, own), tree in zip(self.sessions.items(), self.trees, strict=True)
+            {
+                **{"name": name, "kind": source.kind, "fingerprint": source.fingerprint()},
+                **{"sessions": own, "speakers": source.speakers, "remarks": source.remarks},
+            }
+            for (name, own), source in zip(self.sessions.items(), self.sources, strict=True)
         ]
         prints = "".join(part["fingerprint"] for part in parts)
-        several = {"parts": parts} if len(parts) > 1 else {}
+        several = {"parts": parts} if len(parts) > 1 else {"remarks": parts[0]["remarks"]}
         return {
             "kind": " + ".join(dict.fromkeys(part["kind"] for part in parts)),
             "name": " + ".join(self.sessions),
-            "fingerprint": hashlib.sha256(prints.encode()).hexdigest() if several else prints,
+            "fingerprint": prints if len(parts) == 1 else sha256(prints.encode()).hexdigest(),
             "annotation_files": self.account.annotation_files,
             "annotation_rows": self.account.annotation_rows,
             "speaker_rows": self.account.speaker_rows,
             **several,
         }
 
+    def own_splits(self) -> dict[str, list[int]]:
+        """Return the sessions of the splits that tables give, {} without any."""
+        given = self.table[self.table["split"] != ""]
+        found = {
+            split: sorted(map(int, given["session"][given["split"] == split].unique()))
+            for split in SPLITS
+        }
+        return found if len(given) else {}
 
-def open_corpus(tree: Tree) -> Corpus:
+
+def open_corpus(source: Source) -> Corpus:
     """Read a corpus's annotation and match it with the files."""
-    sessions = {tree.root.resolve().name: sorted(tree.annotation)}
-    notice, path = None, tree.root / "SYNTHETIC.json"
+    notice, path = None, source.root / "SYNTHETIC.json"
     if path.exists():
         content = read_json(path, "sample_corpus.py")
         notice = content.get("notice") if isinstance(content, dict) else None
@@ -69,7 +138,12 @@ def open_corpus(tree: Tree) -> Corpus:
                 f"{path} has no text under 'notice': run sample_corpus.py again, or remove the "
                 "file if people speak in this corpus"
             )
-    return Corpus([tree], sessions, tree.root, read_corpus(tree), tree.account, notice)
+    table = READERS[type(source)](source)
+    # Of KEMDy all that are annotated; elsewhere they are made of the rows that can be used.
+    found = source.annotation if isinstance(source, Tree) else map(int, table["session"].unique())
+    return Corpus(
+        [source], {source.name: sorted(found)}, source.root, table, source.account, notice
+    )
 
 
 def join(corpora: list[Corpus]) -> Corpus:
@@ -78,27 +152,27 @@ def join(corpora: list[Corpus]) -> Corpus:
         return corpora[0]
     root = Path(os.path.commonpath([corpus.root.resolve() for corpus in corpora]))
     joined = Corpus([], {}, root, pd.DataFrame(), Account(), None)
+    most = max(sessions[-1] for corpus in corpora for sessions in corpus.sessions.values())
+    apart = max(APART, 10 ** len(str(most)))
     tables, notices = [], {}
     for number, corpus in enumerate(corpora, 1):
         ((name, sessions),) = corpus.sessions.items()
         if name in joined.sessions or not NAME.fullmatch(name):
             raise UserError(
-                f"--corpus: a folder named '{name}' cannot be one of several corpora: each needs a "
-                "name of its own, of letters, digits, '.', '_' and '-'; rename it"
+                f"--corpus: a folder or table named '{name}' cannot be one of several corpora: "
+                "each needs a name of its own, of letters, digits, '.', '_' and '-'; rename it"
             )
-        if sessions[-1] >= APART:
-            raise UserError(
-                f"{corpus.root}: session {sessions[-1]}: one of several corpora numbers its "
-                f"sessions below {APART}"
-            )
-        joined.trees += corpus.trees
-        joined.sessions[name] = [number * APART + session for session in sessions]
+        joined.sources += corpus.sources
+        joined.sessions[name] = [number * apart + session for session in sessions]
         joined.account.add(corpus.account, name)
         notices[corpus.synthetic] = None
         table, folder = corpus.table, corpus.root.resolve().relative_to(root).as_posix()
         named = {column: f"{name}:" + table[column] for column in ("id", "speaker", "where")}
-        placed = {column: f"{folder}/" + table[column] for column in ("recording", "transcript")}
-        session = number * APART + table["session"]
+        placed = {
+            column: (f"{folder}/" + table[column]).where(table[column] != "", "")
+            for column in ("recording", "transcript")
+        }
+        session = number * apart + table["session"]
         tables.append(table.assign(**named, **placed, session=session, corpus=name))
     joined.table = pd.concat(tables).sort_values("id", ignore_index=True)
     joined.synthetic = " ".join(filter(None, notices)) or None

@@ -77,11 +77,11 @@ def split_sessions(
 def split_utterances(table: pd.DataFrame, sessions: dict[str, list[int]]) -> pd.DataFrame:
     """Return the utterances with their `split`, one split after another.
 
-    Raises UserError for a speaker who is in two splits.
+    Raises UserError for a known speaker who is in two splits.
     """
     split_of = {session: split for split in SPLITS for session in sessions[split]}
     table = table.assign(split=table["session"].map(split_of))
-    for speaker, rows in table.groupby("speaker"):
+    for speaker, rows in table[table["is_known"]].groupby("speaker"):
         first, other = rows.iloc[0], rows[rows["split"] != rows["split"].iloc[0]]
         if len(other):
             raise UserError(

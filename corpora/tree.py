@@ -4,18 +4,16 @@ Paths are built from segment IDs and looked up in a list of the files that are t
 never lead out of the corpus. No recording and no transcript is opened here.
 """
 
-import hashlib
 import os
 import re
-import unicodedata
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.files import UserError
 from corpora.account import Account
 from corpora.annotation import ID_PATTERNS
+from corpora.source import Source
 
 ANNOTATION_NAMES = {
     "KEMDy19": re.compile(r"Session(?P<session>[0-9]{2,})_(?P<rated>[FM])_res\.csv", re.IGNORECASE),
@@ -24,24 +22,17 @@ ANNOTATION_NAMES = {
 DIALOGUE_DEPTH = {"KEMDy19": 2, "KEMDy20": 1}  # folders between wav/ and the files
 RECORDING, TRANSCRIPT = (".wav", ".flac"), (".txt",)
 OTHER_RECORDING = (".mp3", ".m4a", ".aac", ".ogg", ".opus", ".wma", ".aif", ".aiff", ".pcm", ".raw")
-LEADS_OUT = "symbolic link out of the corpus (--follow-links yes allows it)"
 
 
 @dataclass
-class Tree:
-    """A corpus on disk.
+class Tree(Source):
+    """A corpus on disk, in KEMDy's tree.
 
-    annotation: session -> {"F", "M" or "E": path}.  sizes: path below root -> bytes, of the
-    recordings and transcripts that are where the corpus has them.  places: the same paths by their
+    annotation: session -> {"F", "M" or "E": path}.  places: the paths of `sizes` by their
     case-folded names, because file systems differ in whether they tell `A.WAV` from `a.wav`.
     """
 
-    root: Path
-    kind: str
-    annotation: dict[int, dict[str, Path]]
-    follow_links: bool
-    account: Account
-    sizes: dict[str, int] = field(default_factory=dict)
+    annotation: dict[int, dict[str, Path]] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
 
     def parse(self, identifier: str, session: int) -> re.Match | None:
@@ -75,35 +66,10 @@ class Tree:
         stem = self.stem_of(identifier, session)
         return bool(stem) and all(self.find(stem))
 
-    def annotation_paths(self) -> list[Path]:
-        """Return the annotation files, by session."""
-        return [p for _, files in sorted(self.annotation.items()) for _, p in sorted(files.items())]
-
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of the annotation's bytes and of every file's path and size."""
-        digest = hashlib.sha256()
-        for path in self.annotation_paths():
-            digest.update(path.read_bytes())
-        for path, size in sorted(self.sizes.items()):
-            # A name that is no UTF-8 counts by its bytes.
-            digest.update(f"{path}\t{size}\n".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
-
-    def stamp(self) -> str:
-        """Return the SHA-256 of the times at which the files were last changed."""
-        times = [(self.root / path).stat().st_mtime_ns for path in sorted(self.sizes)]
-        return hashlib.sha256(repr(times).encode()).hexdigest()
-
 
 def find_tree(folder: Path | str, follow_links: bool = False) -> Tree:
     """Recognise the corpus in `folder` or up to two folders below it, and list its files."""
-    folder = find_path(Path(folder))
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder: give the corpus with --corpus FOLDER")
-    for pattern in ("*", "*/*", "*/*/*"):
-        found = (path for path in folder.glob(pattern) if path.name.casefold() == "annotation")
-        if annotations := sorted(path for path in found if path.is_dir()):
-            break
+    annotations = find_annotations(Path(folder))
     if len(annotations) != 1:
         roots = ", ".join(str(path.parent) for path in annotations) or "none"
         raise UserError(
@@ -113,9 +79,9 @@ def find_tree(folder: Path | str, follow_links: bool = False) -> Tree:
     tree = recognise(annotations[0], follow_links)
     below = {path.name.casefold(): path for path in sorted(tree.root.iterdir())}
     wav = below.get("wav", tree.root / "wav")
-    for path in (wav, *tree.annotation_paths()):
-        if problem := link_problem(tree, path):
-            raise UserError(f"{path} is a {problem}")
+    tree.check_tables()
+    if problem := tree.link_problem(wav):
+        raise UserError(f"{wav} is a {problem}")
     if not wav.is_dir():
         raise UserError(
             f"{wav} is no folder: the corpus needs its recordings there; a release without "
@@ -134,6 +100,25 @@ def find_tree(folder: Path | str, follow_links: bool = False) -> Tree:
     return tree
 
 
+def find_annotations(folder: Path) -> list[Path]:
+    """Return the folders `annotation` in a folder, or else one or two folders below it."""
+    for pattern in ("*", "*/*", "*/*/*"):
+        found = (path for path in folder.glob(pattern) if path.name.casefold() == "annotation")
+        if annotations := sorted(path for path in found if path.is_dir()):
+            return annotations
+    return []
+
+
+def has_kemdy(folder: Path) -> bool:
+    """Tell whether a folder has annotation of KEMDy's names in it."""
+    return any(
+        pattern.fullmatch(path.name)
+        for annotation in find_annotations(folder)
+        for path in annotation.iterdir()
+        for pattern in ANNOTATION_NAMES.values()
+    )
+
+
 def recognise(folder: Path, follow_links: bool) -> Tree:
     """Tell KEMDy19 from KEMDy20 by the names of the annotation files, which are in `folder`."""
     names = sorted(path.name for path in folder.iterdir())
@@ -147,7 +132,7 @@ def recognise(folder: Path, follow_links: bool) -> Tree:
             f"{folder} is neither KEMDy19 (Session01_F_res.csv, Session01_M_res.csv, ...) nor "
             f"KEMDy20 (Sess01_eval.csv, ...): found {', '.join(names[:6]) or 'no file'}"
         )
-    tree = Tree(folder.parent, kinds[0], {}, follow_links, Account())
+    tree = Tree(folder.parent, kinds[0], follow_links, Account())
     for match in found[tree.kind]:
         files = tree.annotation.setdefault(int(match["session"]), {})
         first = files.setdefault(match["rated"].upper(), folder / match[0])
@@ -161,6 +146,8 @@ def recognise(folder: Path, follow_links: bool) -> Tree:
                 f"{folder}: session {session:02d} has only {next(iter(files.values())).name}; both "
                 f"Session{session:02d}_F_res.csv and Session{session:02d}_M_res.csv are needed"
             )
+    sessions = sorted(tree.annotation.items())
+    tree.tables = [path for _, files in sessions for _, path in sorted(files.items())]
     return tree
 
 
@@ -176,7 +163,7 @@ def list_files(tree: Tree, folder: str, depth: int) -> None:
         raise UserError(f"{tree.root / folder} cannot be listed: {error}") from None
     for entry in entries:
         path = f"{folder}/{entry.name}"
-        reason = link_problem(tree, Path(entry.path)) if entry.is_symlink() else ""
+        reason = tree.link_problem(Path(entry.path)) if entry.is_symlink() else ""
         if not reason and entry.is_dir():
             if depth:
                 list_files(tree, path, depth - 1)
@@ -203,32 +190,3 @@ def file_problem(tree: Tree, path: str, depth: int) -> str:
     if path.casefold() in tree.places:
         return "same name as another file but for upper and lower case"
     return ""
-
-
-def link_problem(tree: Tree, path: Path) -> str:
-    """Return why a path is a symbolic link that is not followed; "" for any other path."""
-    if not path.is_symlink() and not path.exists():
-        return ""
-    try:
-        target = path.resolve(strict=True)
-    except (OSError, RuntimeError):  # a loop is one or the other, as Python's versions have it
-        return "symbolic link to nothing or to itself"
-    if path.parent.resolve().is_relative_to(target):
-        return "symbolic link to a folder above it"
-    leads_out = not target.is_relative_to(tree.root.resolve())
-    return LEADS_OUT if leads_out and not tree.follow_links else ""
-
-
-def find_path(path: Path) -> Path:
-    """Return a path as the disk has it, whose names may be in another normal form (NFC, NFD).
-
-    One that is nowhere stays as it is.
-    """
-    if path.exists() or path.name in ("", ".."):
-        return path
-    parent, name = find_path(path.parent), unicodedata.normalize("NFC", path.name)
-    with suppress(OSError):
-        for found in os.listdir(parent):
-            if unicodedata.normalize("NFC", found) == name:
-                return parent / found
-    return path

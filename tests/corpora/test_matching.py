@@ -17,6 +17,7 @@ from corpora.account import LISTS, Account
 from corpora.counts import compare_counts
 from corpora.matching import read_corpus
 from corpora.reading import read_texts_and_lengths, start_workers, write_audio
+from corpora.several import find_source
 from corpora.tree import Tree, find_tree
 from extras.sample.writer import Segment, unanimous
 
@@ -187,15 +188,15 @@ def test_refused_corpus(tmp_path, spoil, message):
 def test_folder_above_the_corpus(tmp_path):
     """It may hold one corpus, as deep as two folders down; of two, the user has to choose."""
     with pytest.raises(UserError, match="is no folder"):
-        find_tree(tmp_path / "nowhere")
+        find_source(tmp_path / "nowhere")
     with pytest.raises(UserError, match="expected one corpus"):
-        find_tree(tmp_path)
+        find_source(tmp_path)
     hostile.write(tmp_path / "a" / "KEMDy20_v1_2", "KEMDy20", [])
-    assert find_tree(tmp_path).root == tmp_path / "a" / "KEMDy20_v1_2"
+    assert find_source(tmp_path).root == tmp_path / "a" / "KEMDy20_v1_2"
     hostile.write(tmp_path / "b" / "KEMDy19", "KEMDy19", [])
-    assert find_tree(tmp_path / "b").kind == "KEMDy19"
+    assert find_source(tmp_path / "b").kind == "KEMDy19"
     with pytest.raises(UserError, match="expected one corpus.*KEMDy20_v1_2.*KEMDy19"):
-        find_tree(tmp_path)
+        find_source(tmp_path)
 
 
 def test_link_inside_the_corpus_is_followed(tmp_path):
@@ -243,7 +244,8 @@ def test_ten_minutes_are_the_most_of_a_plain_wav_too(tmp_path):
 
 def full(kind, sessions, dialogues):
     """Return a tree of a kind and a table of one utterance a dialogue, all neutral but the last."""
-    tree = Tree(None, kind, dict.fromkeys(range(1, sessions + 1)), False, Account())
+    annotation = dict.fromkeys(range(1, sessions + 1))
+    tree = Tree(None, kind, False, Account(), annotation=annotation)
     table = pd.DataFrame(product(range(1, sessions + 1), range(dialogues)))
     table = table.set_axis(["session", "scenario"], axis=1).assign(
         label="neutral", labels="neutral"

@@ -113,9 +113,10 @@ def test_refused(preprocess, corpora, names, settings, message):
     assert re.search(message, done.stderr) and done.stderr.count("\n") == 1
 
 
-def test_a_session_beyond_a_corpus_s_numbers_is_refused(preprocess, corpora, tmp_path):
+def test_the_sessions_of_a_corpus_with_a_thousand_stay_apart(preprocess, corpora, tmp_path):
     hostile.write(tmp_path / "D", "KEMDy19", [])
     for path in (tmp_path / "D" / "annotation").glob("Session05_*"):
         path.rename(path.with_name(path.name.replace("05", "1005")))
-    done = preprocess(f"{corpora}/A,{tmp_path}/D")
-    assert (done.status, "numbers its sessions below 1000" in done.stderr) == (2, True)
+    parts = preprocess(f"{corpora}/A,{tmp_path}/D")[2]["corpus"]["parts"]
+    expected = [[*range(10001, 10006)], [20001, 20002, 20003, 20004, 21005]]
+    assert [part["sessions"] for part in parts] == expected

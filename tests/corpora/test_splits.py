@@ -10,7 +10,7 @@ from corpora.splits import format_sessions, parse_sessions, split_sessions, spli
 def speak(rows):
     """Return a table of utterances: (session, speaker) of each."""
     return pd.DataFrame(
-        {"id": str(number), "session": session, "speaker": speaker}
+        {"id": str(number), "session": session, "speaker": speaker, "is_known": True}
         for number, (session, speaker) in enumerate(rows)
     )
 

@@ -7,7 +7,7 @@ import hostile
 import pytest
 
 from common.files import UserError
-from corpora.tree import LEADS_OUT
+from corpora.source import LEADS_OUT
 
 FORMAT = "recording in a format that is not read: convert it to .wav or .flac"
 LOOP = "symbolic link to nothing or to itself"
