@@ -80,11 +80,13 @@ def main() -> None:
     fit, held_out, test = (load_data(DATA, split) for split in ("train", "valid", "test"))
     print(f"baseline: {fit} to learn from")
     splits = split_sessions(fit)
-    text, audio = TextClassifier(fit, splits), AudioClassifier(fit, SPEAKER_NORM, splits)
-    print(f"chosen on them: text {text.model.best_params_}, audio {audio.model.best_params_}")
-    write_predictions(stage.unfinished, "test", test, text, audio)
+    models = {"text": TextClassifier(fit, splits)} if fit.has_words else {}
+    models["audio"] = AudioClassifier(fit, SPEAKER_NORM, splits)
+    chosen = {name: one.model.best_params_ for name, one in models.items()}
+    print(f"chosen on them: {', '.join(f'{name} {best}' for name, best in chosen.items())}")
+    write_predictions(stage.unfinished, "test", test, models, chosen)
     if len(held_out):
-        write_predictions(stage.unfinished / HELD_OUT, "held-out", held_out, text, audio)
+        write_predictions(stage.unfinished / HELD_OUT, "held-out", held_out, models, chosen)
     stage.publish()
 
 
@@ -237,26 +239,23 @@ def summarise(curves: np.ndarray) -> np.ndarray:
     return np.concatenate([*np.percentile(curves, PERCENTILES, axis=0), movement])
 
 
-def write_predictions(
-    folder: Path, kind: str, rows: Dataset, text: TextClassifier, audio: AudioClassifier
-) -> None:
-    """Write the predictions of both classifiers and of their mean; print the scores."""
-    by_text, by_audio = text.predict(rows), audio.predict(rows)
+def write_predictions(folder: Path, kind: str, rows: Dataset, models: dict, chosen: dict) -> None:
+    """Write the predictions of the classifiers and of their mean; print the scores.
+
+    models: "text", unless the corpus has no words, and "audio"; chosen: their parameters.
+    """
     run = {
         "data_hash": rows.data_hash,
-        "synthetic": rows.synthetic,
-        "settings": {
-            "seed": SEED,
-            "text": text.model.best_params_,
-            "audio": audio.model.best_params_,
-        },
+        "synthetic": rows.notice,
+        "settings": {"seed": SEED, **chosen},
         **describe_machine(),
     }
-    for name, predicted, norm in (
-        ("baseline_text", by_text, None),
-        ("baseline_audio", by_audio, SPEAKER_NORM),
-        ("baseline_both", (by_text + by_audio) / 2, SPEAKER_NORM),
-    ):
+    every = {name: model.predict(rows) for name, model in models.items()}
+    if len(every) > 1:
+        every["both"] = sum(every.values()) / 2
+    for kind_of_model, predicted in every.items():
+        name = f"baseline_{kind_of_model}"
+        norm = None if kind_of_model == "text" else SPEAKER_NORM
         logits, dims = np.split(predicted, [len(rows.label_names)], axis=1)
         outputs = np.hstack([np.log(logits.clip(LEAST)), dims])
         write_rows_of(folder, name, kind, rows, outputs, run | {"speaker_norm": norm})

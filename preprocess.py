@@ -174,6 +174,7 @@ def describe(
         "labels": labels,
         "speakers": corpus.speakers,
         "warnings": corpus.warnings,
+        "has_words": bool((used["text"] != "").any()),
         "sessions": sessions,
         "counts": count_utterances(used, labels),
         "known_counts": known_counts,

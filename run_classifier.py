@@ -35,7 +35,7 @@ from common.checkpoint import (
     save_model,
     unfinished_trainings,
 )
-from common.data import Batch, Dataset, Training, cut_batches, load_data, token_batches
+from common.data import Batch, Dataset, Training, cut_batches, load_data, load_words, token_batches
 from common.features import Paper
 from common.files import Stage, UserError, write_json
 from common.speakers import SPEAKER_NORMS, VALID_NORM
@@ -133,7 +133,7 @@ def train_all(block: dict) -> None:
     accelerator = start(DETERMINISTIC)
     if SCALE == "batch" and accelerator.num_processes > 1:
         raise UserError("SCALE = 'batch' takes a norm over a whole batch: start one process only")
-    data = load_data(DATA, "train", "valid")
+    data = load_words(DATA, "train", "valid")
     inputs = {"data": data.data_hash, "bert": identify(BERT)}
     if AUDIO not in ("aligned", "paper"):
         inputs["audio"] = identify(AUDIO)
@@ -334,7 +334,7 @@ def plot_attention(stage: Stage) -> None:
     names = test.label_names
     truth, pred = names[test.labels[row[0]]], names[logits[0, : len(names)].argmax()]
     pieces = tokenizer.pieces(batch["input_ids"][0, :count])
-    path = stage.unfinished / "cmbert" / f"attention_{ATTENTION}.png"
+    path = stage.unfinished / "cmbert" / f"attention_{ATTENTION.replace('/', '_')}.png"
     save(path, draw_attention, pieces, maps, f"{ATTENTION}: {truth}, predicted {pred}")
 
 

@@ -25,7 +25,7 @@ from common.data import (
     Batch,
     Training,
     cut_batches,
-    load_data,
+    load_words,
     random_of,
     token_batches,
 )
@@ -88,7 +88,7 @@ SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
 
 def main() -> None:
     accelerator = start(DETERMINISTIC)
-    data = load_data(DATA, "train", "valid")
+    data = load_words(DATA, "train", "valid")
     inputs = {"data": data.data_hash, "bert": identify(BERT)}
     block = settings.read(globals())
     with accelerator.main_process_first():

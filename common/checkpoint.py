@@ -285,7 +285,7 @@ def save_model(run: Checkpoint, stage: Stage, network: dict, files: dict[str, by
         "labels": list(data.label_names),
         "held_out": sorted(set(run.training.held_out.sessions.tolist())),
         "data_hash": data.data_hash,
-        "synthetic": data.synthetic,
+        "synthetic": data.manifest["synthetic"],
         "corpus": data.manifest["corpus"]["kind"],
         "sessions": data.manifest["sessions"],
         "text_style": data.manifest["settings"]["text_style"],

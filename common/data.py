@@ -25,6 +25,7 @@ from common.files import (
 Batch = dict[str, np.ndarray]  # a network's arguments
 MakeBatch = Callable[..., Batch]  # (rows) or, in training, (rows, number of the step)
 MEASURES = ("wav_start", "wav_end", "valence", "arousal")  # may be blank
+WORDS = ("id", "speaker", "gender", "scenario", "label", "labels", "text", "corpus")  # "007", too
 NEEDED = (*MEASURES, "session", "dialogue_number", "turn", "labels", "first_sample", "sample_count")
 
 
@@ -52,9 +53,14 @@ class Dataset:
         return f"{len(self)} utterances of sessions {sessions}"
 
     @property
-    def synthetic(self) -> str | None:
-        """What is to be said beside every score of a synthetic corpus, else None."""
-        return self.manifest["synthetic"]
+    def notice(self) -> str | None:
+        """What is to be said beside every score: that the corpus is synthetic, or who speaks."""
+        said = [self.manifest["synthetic"], *self.manifest.get("warnings", [])]
+        return " ".join(filter(None, said)) or None
+
+    @property
+    def has_words(self) -> bool:
+        return bool((self.table["text"] != "").any())
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -141,6 +147,14 @@ class Dataset:
         return replace(self, table=table)
 
 
+def load_words(folder: str | Path, *splits: str) -> Dataset:
+    """Read splits as `load_data` does, for a model of words; UserError if the corpus has none."""
+    data = load_data(folder, *splits)
+    if not data.has_words:
+        raise UserError(f"{folder}: the corpus has no words: audio_train.py learns from the voice")
+    return data
+
+
 def load_data(folder: str | Path, *splits: str) -> Dataset:
     """Read and check splits of the preprocessed data as one set of rows sorted by id."""
     folder = Path(folder)
@@ -166,7 +180,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read a split's table: measures as float, nan where a cell is blank, all else as it is."""
     # keep_default_na: an utterance may well say "nan" or "null".
     blanks = {name: [""] for name in MEASURES}
-    kinds = dict.fromkeys(MEASURES, float) | {"text": str}
+    kinds = dict.fromkeys(MEASURES, float) | dict.fromkeys(WORDS, str)
     with naming(path, "preprocess.py"):
         table = pd.read_csv(
             path, sep="\t", keep_default_na=False, na_values=blanks, dtype=kinds, quoting=3

@@ -62,8 +62,8 @@ def write_predictions(
         raise UserError(
             f"{folder} was trained on other preprocessed data: run {train_script} again"
         )
-    run = {key: config[key] for key in ("data_hash", "synthetic", "settings", "environment")}
-    run["script"] = stage.script
+    run = {key: config[key] for key in ("data_hash", "settings", "environment")}
+    run |= {"script": stage.script, "synthetic": test.notice}
     run["input"] = INPUTS.get(stage.script.removesuffix("_test.py"), "text+audio")
     norm = config["network"].get("speaker_norm")
     has_norm = norm is not None and norm["prior_clips"] < FIXED
@@ -122,6 +122,6 @@ def show_scores(title: str, data: Dataset, outputs: np.ndarray) -> dict:
     scores = measure(data.labels, logits.argmax(1), None, groups)
     names = {"accuracy": "accuracy", "weighted F1": "f1", "macro F1": "macro_f1", "UAR": "uar"}
     shown = ", ".join(f"{name} {with_interval(scores, key)}" for name, key in names.items())
-    label = f" [{data.synthetic}]" if data.synthetic else ""
+    label = f" [{data.notice}]" if data.notice else ""
     print(f"{title}: {shown}; 95 % intervals over {resampled}{label}")
     return scores

@@ -140,6 +140,7 @@ def read_aihub(source: AIHub) -> pd.DataFrame:
     number_by_release(utterances)
     rule = f"same age and sex, no pause of more than {PAUSE // 60} minutes"
     source.remarks.append(f"there are no speakers, so they are supposed: {rule}")
+    source.warnings.append(f"Speakers are supposed ({rule}): one person may be taken for several.")
     return assemble(utterances, LABELS)
 
 

@@ -28,6 +28,7 @@ from fusion.predictions import Predictions, find_models
 SPLITS = ("train", "valid", "test")
 PREDICTIONS = [f"*_{kind}.npy" for kind in ("truth", "pred", "output", "index", "dims")]
 PREDICTIONS += ["*_rows.tsv", "*_run.json"]
+WORDS = dict.fromkeys(("id", "speaker", "label", "text"), str)  # "007", too
 TURNS = ["session", "dialogue_number", "turn", "speaker", "label"]
 
 
@@ -104,7 +105,7 @@ def read_table(folder: Path, split: str, manifest: dict) -> pd.DataFrame:
     if not path.is_file() or sha256(path) != manifest["files"][path.name]:
         raise UserError(f"{path} is not what manifest.json says: run preprocess.py again")
     with naming(path, "preprocess.py"):
-        table = pd.read_csv(path, sep="\t", quoting=3, keep_default_na=False, dtype={"text": str})
+        table = pd.read_csv(path, sep="\t", quoting=3, keep_default_na=False, dtype=WORDS)
         return table[["id", "text", *TURNS]].set_index("id")
 
 

@@ -90,18 +90,19 @@ def load(folder: Path, baselines: tuple[str, ...] = BASELINES) -> Predictions:
     baselines: which to read beside the models, if they are there.
     """
     models = find_models(folder)
-    if len(models) < 2:
+    if not models:
         raise UserError(
-            f"{folder} has the outputs (*_output.npy) of {', '.join(models) or 'no model'}: the "
-            "ensemble fuses two models or more, run their test scripts first (text_test.py ...)"
+            f"{folder} has no model's outputs (*_output.npy): run the test scripts first "
+            "(text_test.py ...)"
         )
     has_index, has_run, has_facts = (
         any((folder / f"{model}_{end}").exists() for model in models)
         for end in ("index.npy", "run.json", "rows.tsv")
     )
     kinds = ["truth", "pred", "output", *["index"] * has_index]
-    if not any((folder / f"{name}_output.npy").exists() for name in baselines):
-        baselines = ()
+    # A corpus without words has none of text.
+    ends = ("output.npy", "truth.npy")
+    baselines = [n for n in baselines if any((folder / f"{n}_{end}").exists() for end in ends)]
     arrays, runs, first = {}, {}, models[0]
     for name in (*models, *baselines):
         script = script_of(folder, name)
@@ -191,13 +192,14 @@ def join(parts: list[Predictions]) -> Predictions:
 def read_facts(folder: Path, model: str, ids: np.ndarray, labels: tuple[str, ...]) -> pd.DataFrame:
     """Read and check one model's table of its rows."""
     path, script = folder / f"{model}_rows.tsv", script_of(folder, model)
-    types = {"id": str, "dialogue_number": np.int64, "turn": np.int64, "labels": str}
     votes = name_votes(labels)
-    types |= dict.fromkeys(votes, np.float64)
+    words = dict.fromkeys(("id", "speaker", "scenario", "labels", *OPTIONAL), str)  # "007", too
+    numbers = {"dialogue_number": np.int64, "turn": np.int64} | dict.fromkeys(votes, np.float64)
     with naming(path, script):
-        table = pd.read_csv(path, sep="\t", quoting=3, keep_default_na=False, encoding="utf-8")
+        style = {"sep": "\t", "quoting": 3, "keep_default_na": False, "encoding": "utf-8"}
+        table = pd.read_csv(path, dtype=words, **style)
         optional = [fact for fact in OPTIONAL if fact in table]
-        table = table[[*FACTS, *votes, *optional]].astype(types)
+        table = table[[*FACTS, *votes, *optional]].astype(numbers)
     if len(table) != len(ids):
         raise UserError(f"{path}: {len(table)} rows, {len(ids)} segments{again(folder, model)}")
     message = "another segment than in the index" + again(folder, model)

@@ -92,15 +92,29 @@ stage() { echo; echo "== python $*"; python "$@" ${overrides[@]+"${overrides[@]}
 # run_models [ARGUMENTS]: every stage behind preprocess.py, with these arguments where they apply;
 # with $speech also a second voice, the speech encoder, and CM-BERT hears its frames
 run_models() {
-  local script
+  local script text="text_train text_test"
   check_speech "$speech"
-  for script in baseline text_train text_test audio_train audio_test; do stage $script.py "$@"; done
+  has_words "$@" || { text=""; echo "no words: the models of text are left out"; }
+  for script in baseline $text audio_train audio_test; do stage $script.py "$@"; done
   if [ -n "$speech" ]; then
     speech_stage audio_train.py "$@" --name speech --encoder "$speech"
     speech_stage audio_test.py "$@" --name speech
   fi
-  stage run_classifier.py "$@" ${speech:+--audio "$speech"}
+  [ -z "$text" ] || stage run_classifier.py "$@" ${speech:+--audio "$speech"}
   stage ensemble.py "$@"
+}
+
+# has_words [ARGUMENTS]: whether the preprocessed data have words, which a table of one's own may lack
+has_words() {
+  python - "$@" ${overrides[@]+"${overrides[@]}"} <<'PYTHON'
+import json, sys
+
+data = "data/processed"
+for name, value in zip(sys.argv[1:], [*sys.argv[2:], ""]):
+    if name.split("=")[0] == "--data":
+        data = value if name == "--data" else name.partition("=")[2]
+sys.exit(not json.load(open(f"{data}/manifest.json"))["has_words"])
+PYTHON
 }
 
 # check_speech ENCODER...: what only a later stage would meet is said before hours are spent

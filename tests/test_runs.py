@@ -4,13 +4,16 @@ import json
 import os
 import re
 import select
+import shutil
 import subprocess
 import sys
 from html import unescape
 from pathlib import Path
 
 import hostile
+import numpy as np
 import pytest
+import soundfile
 from conftest import ROOT
 from small_speech import save_checkpoint
 
@@ -158,6 +161,41 @@ def test_a_speech_encoder_is_a_second_voice_and_what_cmbert_hears(
     assert cmbert["audio"] == speech and text["lr_encoder"] == cmbert["lr_encoder"] == 2e-5
     methods = {row["method"] for row in json.loads((outputs / "ensemble.json").read_text())}
     assert {"text", "audio", "speech", "cmbert", "stacking"} <= methods
+
+
+def test_a_table_without_words_trains_the_voice_alone(shell, project, tmp_path):
+    """Of another's labels and of unknown speakers, which the tables say."""
+    folder, random, lines = tmp_path / "mine", np.random.default_rng(0), ["path,label"]
+    folder.mkdir()
+    for number in range(30):
+        label = ("calm", "excited")[number % 2]
+        tone = np.sin(2 * np.pi * (200 + 300 * (number % 2)) * np.arange(8_000) / 16_000)
+        samples = 0.2 * tone + 0.02 * random.normal(size=8_000)
+        soundfile.write(folder / f"{number}.wav", samples, 16_000)
+        lines.append(f"{number}.wav,{label}")
+    (folder / "list.csv").write_text("\n".join(lines) + "\n")
+    met, printed = shell("run_all.sh", folder / "list.csv", *SHORT, "--speakers", "unknown")
+    assert met == ["preprocess", "baseline", "audio_train", "audio_test", "ensemble"]
+    assert "no words: the models of text are left out" in printed
+    rows = json.loads((project / "outputs" / "ensemble.json").read_text())
+    assert all("may stand in two splits" in row["synthetic"] for row in rows)
+    assert {"audio", "baseline_audio", "stacking"} <= {row["method"] for row in rows}
+    page = (project / "outputs" / "report.html").read_text()
+    assert "may stand in two splits" in page and "excited" in page
+
+
+def test_corpora_are_tested_on_each_other(shell, project, corpus, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(corpus, other)
+    arguments = ("--label-map", "fear=drop", "--at-once", 1)
+    shell("runs/cross_corpus.sh", corpus, other, *SHORT, *arguments)
+    table = (project / "outputs" / "cross" / "summary.md").read_text()
+    assert table.count("KEMDy19") >= 6 and table.count("other") >= 6
+    manifest = read_json(project / "data" / "cross" / "KEMDy19_to_other" / "manifest.json", "")
+    assert "fear" not in manifest["labels"]
+    tested = json.loads((project / "outputs/cross/KEMDy19_to_other/ensemble.json").read_text())
+    own = json.loads((project / "outputs/cross/KEMDy19_to_KEMDy19/ensemble.json").read_text())
+    assert len(tested) == len(own)
 
 
 @pytest.mark.parametrize("given", [["--speech"], ["--speech", "nobody/has-this"], ["--speech="]])

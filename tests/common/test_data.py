@@ -38,6 +38,16 @@ def test_targets_are_labels_or_shares_of_votes(tmp_path):
     np.testing.assert_array_equal(soft[loaded.ids == unrated], hard[loaded.ids == unrated])
 
 
+def test_labels_and_speakers_may_look_like_numbers(tmp_path):
+    labels = ("1", "02")
+    rows = make_rows(labels=labels)
+    for row in rows:
+        row["speaker"] = f"00{row['session']}"
+    loaded = load_data(write_data(tmp_path / "data", rows, labels), "train")
+    assert set(loaded.speakers) == {"001", "002"} and set(loaded.labels) == {0, 1}
+    assert loaded.targets("label").shape[1] == 2
+
+
 def test_valence_and_arousal_of_each_row(data, rows):
     loaded = load_data(data, "train")
     of_id = {row["id"]: row for row in rows}

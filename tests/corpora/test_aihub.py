@@ -99,7 +99,8 @@ def test_three_releases_in_their_folders(run, tmp_path, capsys):
     data = run(write(tmp_path / "aihub", releases))
     manifest = data.manifest
     assert manifest["labels"] == ["fear", "happy", "neutral", "sad"]
-    assert manifest["speakers"] == "supposed" and manifest["warnings"] == []
+    assert manifest["speakers"] == "supposed"
+    assert [said.split(" (")[0] for said in manifest["warnings"]] == ["Speakers are supposed"]
     assert manifest["counts"]["used"] == manifest["corpus"]["annotation_rows"] == 72
     row = data.of(releases["4차년도"][1]["wav_id"])
     expected = {"label": "sad", "votes_sad": "5", "gender": "F", "scenario": "4차년도"}

@@ -121,7 +121,7 @@ def main():
     for split, folder in (("test", stage.unfinished), ("valid", stage.unfinished / HELD_OUT)):
         data = load_data(DATA, split)
         logits = np.eye(7)[data.labels] + np.random.default_rng(len(MINE)).normal(size=(10, 7))
-        run = {"data_hash": data.data_hash, "synthetic": data.synthetic, "speaker_norm": None}
+        run = {"data_hash": data.data_hash, "synthetic": data.notice, "speaker_norm": None}
         write_rows_of(folder, MINE, split, data, logits, run)
     stage.publish()
 settings.run(main)
@@ -189,8 +189,15 @@ def test_two_models_are_enough_and_the_papers_block_is_left_out_with_a_line(reru
     assert len(stored.load(outputs / "fusion.json").forms) == 3
     for path in outputs.rglob("audio_*"):
         path.unlink()
+    done = run()  # one model alone is calibrated, scored and stored like several
+    assert done.status == 0, done.stderr
+    rows = [row["method"] for row in read_json(outputs / "ensemble.json")]
+    assert rows == ["majority", "text", *FUSED, *DIALOGUE]
+    assert list(stored.load(outputs / "fusion.json").forms) == [("text",)]
+    for path in outputs.rglob("text_*"):
+        path.unlink()
     done = run()
-    assert done.status == 2 and "of text: the ensemble fuses two models or more" in done.stderr
+    assert done.status == 2 and "no model's outputs" in done.stderr
 
 
 def test_baselines_are_not_fused_nor_are_theirs_the_held_out_rows(rerun, finished):
