@@ -38,7 +38,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from common import sound
-from common.files import Stage, UserError, sha256, write_json, write_text
+from common.files import DIMENSIONS, Stage, UserError, sha256, write_json, write_text
 from corpora.account import Account
 from corpora.counts import compare_counts, count_utterances, count_verbatim, is_tied
 from corpora.labels import hash_map, settle_labels
@@ -174,6 +174,7 @@ def describe(
         "labels": labels,
         "speakers": corpus.speakers,
         "warnings": corpus.warnings,
+        "dimension_scale": find_scale(corpus, used),
         "has_words": bool((used["text"] != "").any()),
         "sessions": sessions,
         "counts": count_utterances(used, labels),
@@ -185,6 +186,19 @@ def describe(
         "ignored": account.ignored,
         "noted": account.noted,
     }
+
+
+def find_scale(corpus: Corpus, used: pd.DataFrame) -> list[float]:
+    """Return the lowest and the highest valence or arousal that a rater can give.
+
+    ETRI's raters gave 1 to 5; of a table of one's own the training rows tell.
+    """
+    if any(source.kind == "table" for source in corpus.sources):
+        rated = used.loc[used["split"] == "train", [*DIMENSIONS]].to_numpy(float)
+        rated = rated[np.isfinite(rated)]
+        if len(np.unique(rated)) > 1:
+            return [float(rated.min()), float(rated.max())]
+    return [1.0, 5.0]
 
 
 def measure_reference(path: Path, rows: pd.DataFrame) -> dict[str, list[float]]:

@@ -26,6 +26,7 @@ from common.files import DIMENSIONS, UserError
 WORKERS = 0
 if torch.cuda.is_available() and sys.platform == "linux":
     WORKERS = min(8, os.cpu_count() or 1)
+LEAST_STD = 0.02  # of valence or arousal, as a share of the raters' scale
 
 
 def start(deterministic: bool = False) -> Accelerator:
@@ -225,10 +226,11 @@ def describe_dimensions(
         name = DIMENSIONS[rated.argmin()]
         accelerator.print(f"hardly any row has {name}: DIMENSIONS = {weight:g} has no effect")
         return None
+    low, high = fit.dimension_scale
     return {
-        "mean": np.nanmean(fit.dimensions, 0).round(4).tolist(),
-        "std": np.nanstd(fit.dimensions, 0).clip(0.1).round(4).tolist(),
-        "scale": fit.dimension_scale,
+        "mean": np.nanmean(fit.dimensions, 0).tolist(),
+        "std": np.nanstd(fit.dimensions, 0).clip(LEAST_STD * (high - low)).tolist(),
+        "scale": [low, high],
     }
 
 
