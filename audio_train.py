@@ -165,7 +165,7 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     fit = training.fit
     head = {
         "classes": len(fit.label_names),
-        "dimensions": describe_dimensions(accelerator, fit, DIMENSIONS, BATCH_SIZE),
+        "dimensions": describe_dimensions(accelerator, training, DIMENSIONS, BATCH_SIZE),
     }
     torch.manual_seed(SEED)
     if ENCODER == "alexnet":

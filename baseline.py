@@ -27,9 +27,9 @@ from joblib import parallel_config
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, clone
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from common.cache import cached
@@ -45,6 +45,7 @@ from common.files import (
 )
 from common.speakers import SpeakerNorm, SpeakerStats, clip_stats
 from common.testing import write_rows_of
+from fusion.dimensions import ENOUGH_ROWS as ENOUGH_RATED
 from fusion.fitting import fit_temperature
 from fusion.outputs import HELD_OUT
 
@@ -107,7 +108,7 @@ class TextClassifier:
         model = make_pipeline(words, LogisticRegression(class_weight="balanced", max_iter=1000))
         grid = {"logisticregression__C": STRENGTHS}
         self.model = search(model, grid, fit.table["text"], fit.labels, splits)
-        self.ridge = fit_ridge(words, fit.table["text"], fit)
+        self.ridge = fit_ridge(words, fit.table["text"], fit, splits)
 
     def predict(self, rows: Dataset) -> np.ndarray:
         """Return the probabilities, (N, C), and valence and arousal behind them, (N, C + 2)."""
@@ -138,7 +139,7 @@ class AudioClassifier:
         decisions = by_class(decisions).clip(-1)  # the lowest decision value of a machine
         places = np.searchsorted(self.model.classes_, labels)
         self.temperature = fit_temperature(decisions, places)
-        self.ridge = fit_ridge("passthrough", features, fit)
+        self.ridge = fit_ridge("passthrough", features, fit, splits)
 
     def features(self, rows: Dataset) -> np.ndarray:
         """Return each row's statistics less the speaker's mean, over the speaker's deviation."""
@@ -155,14 +156,21 @@ class AudioClassifier:
         return np.hstack([probabilities, *[one.predict(features)[:, None] for one in self.ridge]])
 
 
-def search(model: BaseEstimator, grid: dict, features, labels: np.ndarray, splits: Splits):
-    """Return the search, fitted on all rows with the parameters of the best macro F1.
+def search(
+    model: BaseEstimator,
+    grid: dict,
+    features,
+    labels: np.ndarray,
+    splits: Splits,
+    score: str = "f1_macro",
+) -> GridSearchCV:
+    """Return the search, fitted on all rows with the parameters of the best score.
 
     Of many rows every second, third ... is enough to choose by.
     """
     step = max(1, len(labels) // ENOUGH)
     thin = [(learned[::step], scored[::step]) for learned, scored in splits]
-    found = GridSearchCV(model, grid, scoring="f1_macro", cv=thin)
+    found = GridSearchCV(model, grid, scoring=score, cv=thin)
     with parallel_config("threading", n_jobs=-1):
         return found.fit(features, labels)
 
@@ -172,18 +180,22 @@ def by_class(decisions: np.ndarray) -> np.ndarray:
     return np.column_stack([-decisions, decisions]) if decisions.ndim == 1 else decisions
 
 
-def fit_ridge(steps, features, fit: Dataset) -> list[Pipeline]:
+def fit_ridge(steps, features, fit: Dataset, splits: Splits) -> list[GridSearchCV]:
     """Fit valence and arousal by ridge regression; none if the corpus has not both.
 
     steps: before the regression, a scikit-learn transformer.
     """
-    rated = np.isfinite(fit.dimensions)
-    if rated.sum(0).min() < 2:
+    found, rated = [], np.isfinite(fit.dimensions)
+    if rated.sum(0).min() < ENOUGH_RATED:
         return []
-    return [
-        make_pipeline(clone(steps, safe=False), RidgeCV(RIDGES)).fit(features[rows], values[rows])
-        for rows, values in zip(rated.T, fit.dimensions.T, strict=True)
-    ]
+    for rows, values in zip(rated.T, fit.dimensions.T, strict=True):
+        place = np.cumsum(rows) - 1  # of each rated row among them
+        own = [tuple(place[part[rows[part]]] for part in parts) for parts in splits]
+        own = [parts for parts in own if all(map(len, parts))]
+        model = make_pipeline(clone(steps, safe=False), Ridge(solver="lsqr"))
+        grid, score = {"ridge__alpha": RIDGES}, "neg_mean_squared_error"
+        found.append(search(model, grid, features[rows], values[rows], own, score))
+    return found
 
 
 def spread(model: GridSearchCV, probabilities: np.ndarray, rows: Dataset) -> np.ndarray:

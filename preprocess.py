@@ -94,6 +94,8 @@ def main() -> None:
     mapped = corpus.account, corpus.has_seven, LABELS, LABEL_MAP
     corpus.table, labels = settle_labels(corpus.table, *mapped)
     print(f"labels: {', '.join(labels)}")
+    scale = find_scale(corpus)
+    blank_off_scale(corpus.table, scale, corpus.account)
     sessions = choose_splits(corpus)
     used = apply_tie_rule(corpus.table, labels, corpus.account)
     with start_workers(JOBS, CLUSTER) as parallel:
@@ -107,7 +109,7 @@ def main() -> None:
     print_account(corpus.account)
     check_not_empty(used, sessions)
 
-    manifest = describe(corpus, labels, sessions, used)
+    manifest = describe(corpus, labels, sessions, used) | {"dimension_scale": scale}
     manifest["reference_range"] = measure_reference(unfinished / "train_audio.npy", written[0])
     print("\n".join(summarise(manifest)))
     write_report(report, manifest, used, corpus.account)
@@ -174,7 +176,6 @@ def describe(
         "labels": labels,
         "speakers": corpus.speakers,
         "warnings": corpus.warnings,
-        "dimension_scale": find_scale(corpus, used),
         "has_words": bool((used["text"] != "").any()),
         "sessions": sessions,
         "counts": count_utterances(used, labels),
@@ -188,17 +189,27 @@ def describe(
     }
 
 
-def find_scale(corpus: Corpus, used: pd.DataFrame) -> list[float]:
+def find_scale(corpus: Corpus) -> list[float]:
     """Return the lowest and the highest valence or arousal that a rater can give.
 
-    ETRI's raters gave 1 to 5; of a table of one's own the training rows tell.
+    ETRI's raters gave 1 to 5; of a table of one's own all rows tell.
     """
     if any(source.kind == "table" for source in corpus.sources):
-        rated = used.loc[used["split"] == "train", [*DIMENSIONS]].to_numpy(float)
+        rated = corpus.table[[*DIMENSIONS]].to_numpy(float)
         rated = rated[np.isfinite(rated)]
         if len(np.unique(rated)) > 1:
             return [float(rated.min()), float(rated.max())]
     return [1.0, 5.0]
+
+
+def blank_off_scale(table: pd.DataFrame, scale: list[float], account: Account) -> None:
+    """Blank a valence or arousal that no rater can have given, a lost decimal point perhaps."""
+    for name in DIMENSIONS:
+        is_off = (table[name] < scale[0]) | (table[name] > scale[1])
+        for row in table[is_off].itertuples():
+            reason = f"{name} outside {scale[0]:g}-{scale[1]:g}: left blank"
+            account.note(row.id, reason, f"{row.where}: {getattr(row, name):g}")
+        table.loc[is_off, name] = float("nan")
 
 
 def measure_reference(path: Path, rows: pd.DataFrame) -> dict[str, list[float]]:

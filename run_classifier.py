@@ -209,7 +209,7 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     contents = stage.made_of["inputs"].get("audio", "")
     config = choose_network(fit, encoder, tokenizer, speech, contents)
     config["classes"] = len(fit.label_names)
-    config["dimensions"] = describe_dimensions(accelerator, fit, DIMENSIONS, BATCH_SIZE)
+    config["dimensions"] = describe_dimensions(accelerator, training, DIMENSIONS, BATCH_SIZE)
     network = CMBERT(encoder, config, ATTENTION_DROPOUT, DROPOUT)
     freeze(network, FROZEN)
     rates = {"": LR_HEAD, "encoder": LR_ENCODER, "layer_weights": LR_LAYERS}

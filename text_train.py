@@ -114,7 +114,7 @@ def train(accelerator: Accelerator, training: Training, tokenizer, stage: Stage)
     torch.manual_seed(SEED)
     encoder = load_encoder(BERT, POOLING == "pooler")
     check_positions(encoder, MAX_LENGTH, BERT)
-    dimensions = describe_dimensions(accelerator, fit, DIMENSIONS, BATCH_SIZE)
+    dimensions = describe_dimensions(accelerator, training, DIMENSIONS, BATCH_SIZE)
     config |= {"classes": len(fit.label_names), "dimensions": dimensions}
     network = KoBERTClassifier(encoder, POOLING, DROPOUT, config["classes"], dimensions)
     config["encoder"] = network.encoder.config.to_dict()

@@ -159,6 +159,11 @@ def load_data(folder: str | Path, *splits: str) -> Dataset:
     """Read and check splits of the preprocessed data as one set of rows sorted by id."""
     folder = Path(folder)
     manifest = read_recorded(folder, "manifest.json", "preprocess.py")
+    if manifest["settings"]["ties"] == "soft":
+        raise UserError(
+            f"{folder}: made with --ties soft, which is --targets votes of the training scripts "
+            "now: run preprocess.py again"
+        )
     tables = []
     for split in splits:
         path = folder / f"{split}.tsv"

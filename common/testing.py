@@ -17,6 +17,7 @@ import numpy as np
 from common.checkpoint import read_config
 from common.data import Dataset, load_data
 from common.files import (
+    DIMENSIONS,
     Stage,
     UserError,
     check_whole,
@@ -26,6 +27,7 @@ from common.files import (
     write_text,
 )
 from common.speakers import FIXED
+from fusion import affect
 from fusion.metrics import choose_groups, measure, with_interval
 from fusion.outputs import FACTS, HELD_OUT, INPUTS, OPTIONAL, check_arrays, command, name_votes
 
@@ -109,19 +111,23 @@ def write_rows_of(
     rows = data.table[facts].to_csv(sep="\t", index=False, lineterminator="\n", quoting=3)
     write_text(folder / f"{name}_rows.tsv", rows)
     norm = f", SPEAKER_NORM {run['speaker_norm']}" if run["speaker_norm"] else ""
-    show_scores(f"{kind}: {data}{norm}", data, logits)
+    show_scores(f"{kind}: {data}{norm}", data, outputs)
 
 
 def show_scores(title: str, data: Dataset, outputs: np.ndarray) -> dict:
     """Print and return the scores of logits (N, C) of all rows, with their intervals.
 
-    outputs: logits, and valence and arousal behind them, which are not scored here.
+    outputs: logits, and valence and arousal behind them, whose CCC is printed.
     """
-    logits = outputs[:, : len(data.label_names)]
+    logits, dims = np.split(outputs, [len(data.label_names)], axis=1)
     groups, resampled = choose_groups(data.sessions, data.speakers, len(data))
     scores = measure(data.labels, logits.argmax(1), None, groups)
     names = {"accuracy": "accuracy", "weighted F1": "f1", "macro F1": "macro_f1", "UAR": "uar"}
     shown = ", ".join(f"{name} {with_interval(scores, key)}" for name, key in names.items())
+    if dims.size:
+        rated = affect.measure(data.dimensions, dims.clip(*data.dimension_scale), groups)
+        each = [f"{name} CCC {with_interval(rated, f'ccc_{name}')}" for name in DIMENSIONS]
+        shown = ", ".join([shown, *each])
     label = f" [{data.notice}]" if data.notice else ""
     print(f"{title}: {shown}; 95 % intervals over {resampled}{label}")
     return scores

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from common.data import Dataset, MakeBatch, Training
 from common.files import DIMENSIONS, UserError
+from fusion.dimensions import ENOUGH_ROWS
 
 # Batches are made by worker processes beside a GPU, where a fork is cheap. Beside a network on the
 # CPU they would take its cores: an epoch of two threads and a worker on two cores took 1.4 times as
@@ -211,9 +212,12 @@ class JointLoss:
 
 
 def describe_dimensions(
-    accelerator: Accelerator, fit: Dataset, weight: float, batch_size: int
+    accelerator: Accelerator, training: Training, weight: float, batch_size: int
 ) -> dict | None:
-    """Return the units of valence and arousal in a network (models/head.py); None: not learned."""
+    """Return the units of valence and arousal in a network (models/head.py); None: not learned.
+
+    Whether they are is the same in all folds; a fold that could not is a UserError.
+    """
     if not weight:
         return None
     if batch_size == 1:
@@ -221,11 +225,17 @@ def describe_dimensions(
             f"DIMENSIONS = {weight:g}: 1 - CCC is of a batch, and BATCH_SIZE = 1: give "
             "--dimensions 0 or larger batches"
         )
-    rated = np.isfinite(fit.dimensions).sum(0)
-    if rated.min() < 2:
-        name = DIMENSIONS[rated.argmin()]
+    fit, others = training.fit, training.held_out
+    rated, elsewhere = (np.isfinite(rows.dimensions).sum(0) for rows in (fit, others))
+    name = DIMENSIONS[(rated + elsewhere).argmin()]
+    if (rated + elsewhere).min() < ENOUGH_ROWS:
         accelerator.print(f"hardly any row has {name}: DIMENSIONS = {weight:g} has no effect")
         return None
+    if rated.min() < ENOUGH_ROWS:
+        raise UserError(
+            f"DIMENSIONS = {weight:g}: of {fit} to learn from {rated.min()} have "
+            f"{DIMENSIONS[rated.argmin()]}: give --dimensions 0"
+        )
     low, high = fit.dimension_scale
     return {
         "mean": np.nanmean(fit.dimensions, 0).tolist(),
@@ -313,6 +323,8 @@ def evaluate(
     scores = validation_scores(outputs[:, :classes], held_out.labels)
     for place, values in enumerate(outputs[:, classes:].T):
         truth = torch.from_numpy(held_out.dimensions[:, place])
+        if truth.isfinite().sum() < 2:
+            continue
         concordance = 1 - concordance_loss(torch.from_numpy(values), truth)
         scores[f"ccc_{DIMENSIONS[place]}"] = concordance.item()
     return scores

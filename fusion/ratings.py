@@ -42,7 +42,7 @@ def read_ratings(folder: Path, runs: dict[str, dict], ids: np.ndarray | None, co
     for name in names:
         script, own = script_of(folder, name), read_scale(folder, name, runs[name])
         values, true = (read_array(folder / f"{name}_{kind}.npy", script) for kind in kinds)
-        check_ratings(folder, name, values, true, count, ids)
+        check_ratings(folder, name, values, true, own, count, ids)
         first, scale = folder / f"{names[0]}_dims_truth.npy", scale or own
         if own != scale:
             path = folder / f"{name}_run.json"
@@ -79,6 +79,7 @@ def check_ratings(
     model: str,
     predicted: np.ndarray,
     truth: np.ndarray,
+    scale: tuple[float, float],
     count: int,
     ids: np.ndarray | None,
 ) -> None:
@@ -93,6 +94,9 @@ def check_ratings(
             )
         wrong = np.isinf(array) if kind == "dims_truth" else ~np.isfinite(array)
         refuse(path, wrong.any(axis=1), f"not a finite number{hint}", ids)
+    outside = (truth < scale[0]) | (truth > scale[1])
+    path = folder / f"{model}_dims_truth.npy"
+    refuse(path, outside.any(axis=1), f"outside the raters' scale {scale}{hint}", ids)
 
 
 def check_same_ratings(

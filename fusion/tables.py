@@ -264,7 +264,7 @@ def tabulate_affect_choice(learned: dict, note: str) -> Table:
     rows = []
     for dimension, weights in learned["weights"].items():
         ccc = learned["candidates"].get(dimension, {})
-        chosen = learned["winners"].get(dimension, "too few ratings: mean")
+        chosen = learned["winners"][dimension]
         rows.append([f"{dimension}: chosen", chosen, ""])
         for name in dict.fromkeys([*weights, *ccc]):
             cells = [number(ccc.get(name)), number(weights.get(name))]

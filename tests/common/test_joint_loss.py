@@ -9,7 +9,13 @@ import torch
 
 from common.data import load_data
 from common.files import LABELS, UserError
-from common.training import Concordance, JointLoss, concordance_loss, describe_dimensions, share
+from common.training import (
+    Concordance,
+    JointLoss,
+    concordance_loss,
+    describe_dimensions,
+    evaluate,
+)
 from models.head import Head
 
 SILENT = SimpleNamespace(
@@ -50,13 +56,15 @@ def test_processes_together_have_the_gradient_of_one():
     whole.backward()
     together = torch.zeros(9, 2)
     for index in range(2):
+        own = np.arange(9)[index::2]
+        others = torch.zeros(9, 2)  # what the other process hands in
+        others[1 - index :: 2] = values[1 - index :: 2]
         process = SimpleNamespace(
             device=torch.device("cpu"),
             num_processes=2,
             process_index=index,
-            reduce=lambda every: values.clone(),
+            reduce=lambda every, others=others: every + others,
         )
-        own = share(process, np.arange(9))
         part = values[own].clone().requires_grad_()
         loss = Concordance(process, truth)(part, rows)
         loss.backward()
@@ -79,22 +87,59 @@ def test_the_head_gives_the_raters_scale_and_leaves_the_logits_alone():
     )
 
 
+def training_of(fit, held_out=None):
+    nothing = fit.select(np.zeros(len(fit), bool))
+    return SimpleNamespace(
+        fit=fit, held_out=nothing if held_out is None else held_out, chooses_epoch=True
+    )
+
+
 def test_the_weight_of_the_dimensions(data):
     fit = load_data(data, "train")
-    rows, torch_rows = np.arange(10), torch.randn(10, 9)
-    losses = [JointLoss(SILENT, fit, "label", 0.5, 0.1, w)(torch_rows, rows) for w in (0.5, 1.0)]
-    alone = JointLoss(SILENT, fit, "label", 0.5, 0.1, 1.0)(torch_rows[:, :7], rows)
+    rows, outputs = np.arange(10), torch.randn(10, 9)
+    losses = [JointLoss(SILENT, fit, "label", 0.5, 0.1, w)(outputs, rows) for w in (0.5, 1.0)]
+    alone = JointLoss(SILENT, fit, "label", 0.5, 0.1, 1.0)(outputs[:, :7], rows)
     assert (losses[1] - alone).item() == pytest.approx(2 * (losses[0] - alone).item(), rel=1e-4)
-    units = describe_dimensions(SILENT, fit, 1.0, 8)
+
+
+def test_the_votes_are_what_the_loss_aims_at(data):
+    fit, rows = load_data(data, "train"), np.arange(10)
+    for targets, wanted in (("votes", fit.targets("votes")), ("label", fit.targets("label"))):
+        logits = torch.from_numpy(np.log(wanted[rows] + 1e-4)).requires_grad_()
+        JointLoss(SILENT, fit, targets, 0.0, 0.0, 0.0)(logits, rows).backward()
+        assert logits.grad.abs().max() < 1e-3
+
+
+def test_whether_they_are_learned_is_the_same_in_all_folds(data):
+    fit = load_data(data, "train")
+    units = describe_dimensions(SILENT, training_of(fit), 1.0, 8)
     assert units["mean"] == pytest.approx(np.nanmean(fit.dimensions, 0), abs=1e-3)
-    assert describe_dimensions(SILENT, fit, 0.0, 8) is None
+    assert units["scale"] == [1, 5]
+    assert describe_dimensions(SILENT, training_of(fit), 0.0, 8) is None
     with pytest.raises(UserError, match="BATCH_SIZE = 1"):
-        describe_dimensions(SILENT, fit, 1.0, 1)
-    fit.table["valence"] = np.nan
+        describe_dimensions(SILENT, training_of(fit), 1.0, 1)
     said = []
     speaking = SimpleNamespace(print=said.append)
-    fresh = fit.select(np.ones(len(fit), bool))
-    assert describe_dimensions(speaking, fresh, 1.0, 8) is None and "valence" in said[0]
+    blank = fit.select(np.ones(len(fit), bool))
+    blank.table["valence"] = np.nan
+    assert describe_dimensions(speaking, training_of(blank), 1.0, 8) is None
+    assert "valence" in said[0]
+    with pytest.raises(UserError, match="--dimensions 0"):
+        describe_dimensions(SILENT, training_of(blank, fit), 1.0, 8)
+
+
+def test_validation_scores_are_of_the_rows_that_are_rated(data, monkeypatch):
+    held_out = load_data(data, "valid")
+    rated = np.isfinite(held_out.dimensions[:, 0])
+    outputs = np.hstack([np.eye(7)[held_out.labels], np.nan_to_num(held_out.dimensions)])
+    outputs[:, 8] = 6 - outputs[:, 8]
+    monkeypatch.setattr("common.training.predict", lambda *_: outputs.astype(np.float32))
+    scores = evaluate(SILENT, None, training_of(held_out, held_out), [], None)
+    assert scores["accuracy"] == 1 and scores["ccc_valence"] == pytest.approx(1, abs=1e-5)
+    assert scores["ccc_arousal"] < 0 and not rated.all()
+    held_out.table["valence"] = np.nan
+    fresh = held_out.select(np.ones(len(held_out), bool))
+    assert "ccc_valence" not in evaluate(SILENT, None, training_of(fresh, fresh), [], None)
 
 
 def test_every_model_leaves_its_valence_and_arousal(trained):

@@ -195,6 +195,16 @@ def test_ties(run, corpus, capsys):
     assert "which makes 1 of them neutral" in capsys.readouterr().out
 
 
+def test_a_rating_off_the_scale_is_left_blank(run, tmp_path):
+    odd = hostile.edit_row("Sess01_script01_F001", "F", valence=33.0)
+    data = run(write_changed(tmp_path / "corpus", "KEMDy19", odd))
+    (row,) = (row for row in read(data, "train") if row["id"] == "Sess01_script01_F001")
+    assert row["valence"] == "" and 1 <= float(row["arousal"]) <= 5
+    noted = [e for e in read_manifest(data)["noted"] if "left blank" in e["reason"]]
+    assert [entry["id"] for entry in noted] == ["Sess01_script01_F001"]
+    assert "33" in noted[0]["where"]
+
+
 def test_an_interrupted_run_leaves_the_earlier_data_whole(run, corpus, monkeypatch):
     data = run(corpus)
     before = {p: p.read_bytes() for p in data.rglob("*") if p.is_file() and p.suffix != ".lock"}
