@@ -218,7 +218,8 @@ def test_turns_read_with_those_before_them_have_another_threshold(trained, talk,
     ("change", "words"),
     [
         (lambda config: config.update(data_hash="another"), "trained on different data"),
-        (lambda config: config["labels"].reverse(), "cannot be read .* run audio_train.py again"),
+        (lambda config: config["labels"].reverse(), "other emotions in fusion.json"),
+        (lambda config: config["labels"].clear(), "cannot be read .* run audio_train.py again"),
         (lambda config: config.pop("reference_range"), "cannot be read .* run audio_train.py"),
     ],
 )
