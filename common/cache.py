@@ -59,7 +59,9 @@ class Cached:
         return found.reshape(-1, place.width)
 
     def read_all(self) -> np.ndarray:
-        """Return the arrays of all rows, one after another, (sum of T, K)."""
+        """Return the arrays of all rows, one after another, (sum of T, K); without rows (0, 0)."""
+        if not len(self.arrays):  # of a corpus without validation sessions
+            return np.zeros((0, 0), np.float32)
         return np.concatenate([self.read(row) for row in range(len(self.arrays))])
 
 

@@ -286,6 +286,7 @@ def save_model(run: Checkpoint, stage: Stage, network: dict, files: dict[str, by
         "held_out": sorted(set(run.training.held_out.sessions.tolist())),
         "data_hash": data.data_hash,
         "synthetic": data.manifest["synthetic"],
+        "warnings": data.manifest.get("warnings", []),
         "corpus": data.manifest["corpus"]["kind"],
         "sessions": data.manifest["sessions"],
         "text_style": data.manifest["settings"]["text_style"],

@@ -71,7 +71,7 @@ def paint(draw: Callable[..., Figure], *arguments) -> np.ndarray:
 @contextmanager
 def in_style() -> Iterator[None]:
     """Draw what is drawn in the block in the project's style."""
-    style = dict(STYLE)
+    style = STYLE | {"text.parse_math": False}  # a label or a word may have a $ in it
     if font := find_font():
         font_manager.fontManager.addfont(font)
         style["font.family"] = [font_manager.FontProperties(fname=font).get_name(), "DejaVu Sans"]

@@ -66,6 +66,7 @@ def write_predictions(
         )
     run = {key: config[key] for key in ("data_hash", "settings", "environment")}
     run |= {"script": stage.script, "synthetic": test.notice}
+    run["speakers"] = test.manifest.get("speakers", "known")
     run["input"] = INPUTS.get(stage.script.removesuffix("_test.py"), "text+audio")
     norm = config["network"].get("speaker_norm")
     has_norm = norm is not None and norm["prior_clips"] < FIXED

@@ -29,7 +29,7 @@ def evaluate(
     that a rater, or at least three, chose.
     """
     voted = np.zeros(len(test.truth), bool) if test.votes is None else test.votes.sum(1) > 0
-    if not voted.any():
+    if not voted.any() or test.votes.sum(1).max() < 2:  # one vote is the label itself
         return None
     votes, truth, groups = test.votes[voted], test.truth[voted], test.resample(voted)[0]
     several = votes.sum(1) > 1

@@ -142,8 +142,11 @@ def describe(rows: Predictions) -> str:
     if rows.facts is None:
         return f"{len(rows.truth)} rows of unknown speakers"
     sessions, speakers = (len(set(rows.groups(kind))) for kind in ("session", "speaker"))
-    counts = f"{sessions} session{'s' * (sessions > 1)}, {speakers} speaker{'s' * (speakers > 1)}"
-    return f"{len(rows.truth)} rows of {counts}"
+    known = next(iter(rows.runs.values())).get("speakers", "known")
+    supposed = "supposed " if known == "supposed" else ""
+    whose = f"{speakers} {supposed}speaker{'s' * (speakers > 1)}"
+    whose = "unknown speakers" if known == "unknown" else whose
+    return f"{len(rows.truth)} rows of {sessions} session{'s' * (sessions > 1)}, {whose}"
 
 
 def to_logit_set(rows: Predictions) -> LogitSet:

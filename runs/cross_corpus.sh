@@ -20,7 +20,13 @@ IFS=, read -ra corpora <<< "$corpus"
 
 names=()
 for one in "${corpora[@]}"; do
-  name=$(basename "$one"); name=${name%.*}; names+=("$name")
+  name=$(basename "$one")
+  [ ! -f "$one" ] || name=${name%.*}
+  if [[ " ${names[*]-} " == *" $name "* ]]; then
+    echo "cross_corpus.sh: error: two corpora are called $name: rename one" >&2
+    exit 2
+  fi
+  names+=("$name")
   stage preprocess.py --corpus "$one" --data "data/cross/$name" --outputs "outputs/cross/$name"
 done
 if [[ " ${overrides[*]-} " != *" --labels"[=\ ]* ]]; then

@@ -13,7 +13,11 @@ take_corpus() {
       if [ -f "$folder" ]; then  # a table of one's own
         corpus+=${corpus:+,}$(cd "$(dirname "$folder")" && pwd)/$(basename "$folder")
       else
-        corpus+=${corpus:+,}$(cd "$folder" && pwd) || exit 2
+        [ -d "$folder" ] || {
+          echo "$(basename "$0"): error: $folder: no folder and no table of this name" >&2
+          exit 2
+        }
+        corpus+=${corpus:+,}$(cd "$folder" && pwd)
       fi
     done
     shift

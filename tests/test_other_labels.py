@@ -91,3 +91,26 @@ def test_models_of_other_labels_are_not_fused(other, run_script):
     path.write_text(run)
     (folder / "record").rename(folder / "outputs" / "records" / "audio_test.json")
     assert done.status == 2 and "audio_run.json" in done.stderr and "labels" in done.stderr
+
+
+def test_without_validation_rows_every_training_ends_by_its_last_epoch(tmp_path, bert, run_script):
+    rows = [row for row in make_rows(labels=TWO) if row["split"] != "valid"]
+    data = write_data(tmp_path / "data", rows, TWO)
+    places = ["--data", data, "--outputs", tmp_path / "outputs", "--epochs", 1]
+    for command in (["audio_train.py"], ["run_classifier.py", "--bert", bert]):
+        done = run_script(*command, *places)
+        assert done.status == 0, done.stderr
+    assert (tmp_path / "outputs" / "audio" / "config.json").is_file()
+
+
+def test_a_label_is_no_formula(tmp_path):
+    from matplotlib.figure import Figure
+
+    from common.plots import save
+
+    def draw():
+        figure = Figure()
+        figure.subplots().set_title(r"$\bad{x$ and 100$ $_{")
+        return figure
+
+    assert save(tmp_path / "plot.png", draw).is_file()

@@ -88,7 +88,8 @@ def write_card(run: Run, norms: dict, scores: str, without: dict[str, str]) -> s
     without: model -> why it has no graph.
     """
     config = run.config
-    notice = f"**{config['synthetic']}**\n\n" if config["synthetic"] else ""
+    warnings = config.get("warnings", [])
+    notice = "".join(f"**{said}**\n\n" for said in (config["synthetic"], *warnings) if said)
     missing = [model for model in run.fusion.temperatures if model not in run.models]
     of_sessions = [
         f"{split}: {', '.join(map(str, sessions)) or 'none'}"
@@ -97,7 +98,7 @@ def write_card(run: Run, norms: dict, scores: str, without: dict[str, str]) -> s
     fused = run.fusion.method(run.models)
     scale = "from {:g} to {:g}".format(*run.dimension_scale) if run.dimensions else ""
     facts = {
-        "emotions": ", ".join(config["labels"]),
+        "emotions": escape_cell(", ".join(config["labels"])),
         "valence and arousal": scale,
         "models": ", ".join(title_of(run, model) for model in run.models),
         "not in this folder": ", ".join(missing),
@@ -117,8 +118,14 @@ def write_card(run: Run, norms: dict, scores: str, without: dict[str, str]) -> s
         facts=rows,
         scores=scores,
         certain=write_certain(run),
+        unmet="" if warnings else ", whose speakers no model has met",
         licence=OF_SYNTHETIC if config["synthetic"] else OF_CORPUS,
     )
+
+
+def escape_cell(text: str) -> str:
+    """Return a label's text so that nothing in it is markup of a Markdown table."""
+    return text.translate(str.maketrans({sign: f"\\{sign}" for sign in "|<>`"}))
 
 
 def title_of(run: Run, model: str) -> str:
