@@ -11,7 +11,7 @@ and the raters' votes: votes_happy ..., or labels, joined by ";". LABEL_MAP join
 chooses and orders them.
 Writes {train,valid,test}.tsv (one utterance a row; dialogue_number is the place of its dialogue in
 the session, turn its place in the dialogue, both in the order of time, which is that of the
-annotation's rows), {train,valid,test}_audio.npy (recordings one after another, 16 kHz mono int16),
+annotation's rows; level and noise of its recording are in dB), {train,valid,test}_audio.npy (recordings one after another, 16 kHz mono int16),
 manifest.json (an account of every annotated utterance, and how the training recordings sound), and
 a report with plots under outputs/corpus/.
 
@@ -230,6 +230,7 @@ def measure_reference(path: Path, rows: pd.DataFrame) -> dict[str, list[float]]:
 def write_table(path: Path, rows: pd.DataFrame, labels: list[str]) -> None:
     """Write a split's table; nothing in it has a tab or a line break, so nothing is quoted."""
     columns = [*COLUMNS, *(f"{VOTES}{label}" for label in labels), "first_sample", "sample_count"]
+    columns += ["level", "noise"]
     columns += [name for name in (*EXTRA, "corpus") if name in rows]
     style = {"sep": "\t", "quoting": csv.QUOTE_NONE, "lineterminator": "\n"}
     write_text(path, rows[columns].to_csv(index=False, float_format="%.10g", **style))

@@ -25,6 +25,7 @@ from common.files import (
 Batch = dict[str, np.ndarray]  # a network's arguments
 MakeBatch = Callable[..., Batch]  # (rows) or, in training, (rows, number of the step)
 MEASURES = ("wav_start", "wav_end", "valence", "arousal")  # may be blank
+LEVELS = ("level", "noise")  # may be blank, or missing in older tables
 WORDS = ("id", "speaker", "gender", "scenario", "label", "labels", "text", "corpus")  # "007", too
 NEEDED = (*MEASURES, "session", "dialogue_number", "turn", "labels", "first_sample", "sample_count")
 
@@ -184,8 +185,8 @@ def load_data(folder: str | Path, *splits: str) -> Dataset:
 def read_table(path: Path) -> pd.DataFrame:
     """Read a split's table: measures as float, nan where a cell is blank, all else as it is."""
     # keep_default_na: an utterance may well say "nan" or "null".
-    blanks = {name: [""] for name in MEASURES}
-    kinds = dict.fromkeys(MEASURES, float) | dict.fromkeys(WORDS, str)
+    blanks = {name: [""] for name in (*MEASURES, *LEVELS)}
+    kinds = dict.fromkeys((*MEASURES, *LEVELS), float) | dict.fromkeys(WORDS, str)
     with naming(path, "preprocess.py"):
         table = pd.read_csv(
             path, sep="\t", keep_default_na=False, na_values=blanks, dtype=kinds, quoting=3

@@ -11,11 +11,13 @@ from scipy.fft import irfft, rfft
 from common.features import slice_frames
 from common.files import FULL_SCALE, SAMPLE_RATE
 
-WINDOW, HOP = 640, 320  # samples of a frame, 40 ms, and between frames
+HOP = 320  # samples between frames, 20 ms
+WINDOW = 2 * HOP  # samples of a frame
 NARROW = 4000  # Hz; a telephone transmits nothing above
 LOWEST, HIGHEST = 60, 800  # Hz; of voices, children's too
 VOICED = 0.5  # of the autocorrelation, from which a frame counts as voiced
 OCTAVE = 0.05  # of it, by which a peak must be higher than one an octave above
+HANN = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
 SILENCE = 1e-10  # power that is added, -100 dB of full scale
 SILENT = -90.0  # dB, the rounding of 16 bits and less
 RARE = 0.5  # per cent of the training recordings that lie beyond either end of their range
@@ -36,17 +38,38 @@ def measure(samples: np.ndarray) -> dict[str, float]:
     the quietest tenth of the frames against the mean, both in dB.  pitch: median in Hz over voiced
     frames, nan without any.
     """
-    frames = slice_frames(samples.astype(np.float32) / FULL_SCALE, WINDOW, HOP)
-    hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
-    power = np.square(np.abs(rfft(frames * hann, 2 * WINDOW))) / np.square(hann).sum()
-    first = NARROW * 2 * WINDOW // SAMPLE_RATE
-    each, treble = power.mean(1) + SILENCE, power[:, first:].sum() / power.shape[1] / len(power)
-    decibels = [10 * np.log10(x) for x in (each.mean(), treble + SILENCE, np.percentile(each, 10))]
-    level, treble, quiet = map(float, decibels)
+    level, noise = measure_level(samples)
     if level < SILENT:  # nothing is heard, so nothing else can be said
         return dict.fromkeys(MARGINS, np.nan) | {"level": level}
-    pitch = median_pitch(power[each >= each.mean()], hann)
-    return {"level": level, "treble": treble - level, "noise": quiet - level, "pitch": pitch}
+    frames = slice_frames(samples.astype(np.float32) / FULL_SCALE, WINDOW, HOP)
+    power = np.square(np.abs(rfft(frames * HANN, 2 * WINDOW))) / np.square(HANN).sum()
+    first = NARROW * 2 * WINDOW // SAMPLE_RATE
+    treble = power[:, first:].sum() / power.shape[1] / len(power) + SILENCE
+    each = frame_powers(samples)
+    pitch = median_pitch(power[each >= each.mean()], HANN)
+    treble = 10 * float(np.log10(treble)) - level
+    return {"level": level, "treble": treble, "noise": noise, "pitch": pitch}
+
+
+def measure_level(samples: np.ndarray) -> tuple[float, float]:
+    """Return level and noise of a recording (S,), as `measure` does, without any spectrum.
+
+    The noise of a silent recording is nan.
+    """
+    each = frame_powers(samples)
+    level, quiet = (10 * float(np.log10(x)) for x in (each.mean(), np.percentile(each, 10)))
+    return level, quiet - level if level >= SILENT else np.nan
+
+
+def frame_powers(samples: np.ndarray) -> np.ndarray:
+    """Return the mean power of each frame (T,) of a recording (S,), under a Hann window."""
+    frames = max(len(samples) // HOP, 2) - 1
+    scaled = np.zeros((frames + 1) * HOP, np.float32)
+    scaled[: len(samples)] = samples[: len(scaled)] / np.float32(FULL_SCALE)
+    # A frame is two hops, each of them under one half of the window.
+    weights = (np.square(HANN) / np.square(HANN).sum()).reshape(2, HOP)
+    halves = np.square(scaled).reshape(-1, HOP) @ weights.T
+    return halves[:-1, 0] + halves[1:, 1] + SILENCE
 
 
 def median_pitch(power: np.ndarray, window: np.ndarray) -> float:

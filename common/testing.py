@@ -18,6 +18,7 @@ from common.checkpoint import read_config
 from common.data import Dataset, load_data
 from common.files import (
     DIMENSIONS,
+    SAMPLE_RATE,
     Stage,
     UserError,
     check_whole,
@@ -29,7 +30,16 @@ from common.files import (
 from common.speakers import FIXED
 from fusion import affect
 from fusion.metrics import choose_groups, measure, with_interval
-from fusion.outputs import FACTS, HELD_OUT, INPUTS, OPTIONAL, check_arrays, command, name_votes
+from fusion.outputs import (
+    FACTS,
+    HELD_OUT,
+    INPUTS,
+    MEASURES,
+    OPTIONAL,
+    check_arrays,
+    command,
+    name_votes,
+)
 
 # rows, folder of the model that predicts them, title -> outputs (N, C) or (N, C + 2)
 PredictRows = Callable[[Dataset, Path, str], np.ndarray]
@@ -98,7 +108,10 @@ def write_rows_of(
     logits, dims = np.split(outputs.astype(np.float32), [len(data.label_names)], axis=1)
     pred = logits.argmax(1)
     facts = [*FACTS, *name_votes(data.label_names)]
-    facts += [fact for fact in OPTIONAL if fact in data.table]
+    table = data.table.assign(
+        seconds=data.sample_counts / SAMPLE_RATE, words=data.table["text"].str.split().str.len()
+    )
+    facts += [fact for fact in (*OPTIONAL, *MEASURES) if fact in table]
     arrays = {"truth": data.labels, "pred": pred, "output": logits, "index": data.ids}
     if dims.shape[1]:
         run = run | {"dimension_scale": data.dimension_scale}
@@ -109,7 +122,8 @@ def write_rows_of(
     check_arrays(folder, name, checked, len(data.label_names))
     for kind_of_file, array in arrays.items():
         write_array(folder / f"{name}_{kind_of_file}.npy", array)
-    rows = data.table[facts].to_csv(sep="\t", index=False, lineterminator="\n", quoting=3)
+    style = {"sep": "\t", "lineterminator": "\n", "quoting": 3, "float_format": "%.10g"}
+    rows = table[facts].to_csv(index=False, **style)
     write_text(folder / f"{name}_rows.tsv", rows)
     norm = f", SPEAKER_NORM {run['speaker_norm']}" if run["speaker_norm"] else ""
     show_scores(f"{kind}: {data}{norm}", data, outputs)

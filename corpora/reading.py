@@ -15,6 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from common.files import UserError, write_atomically
+from common.sound import measure_level
 from corpora import recordings
 from corpora.account import Account
 from corpora.recordings import ALL, Piece, RecordingError
@@ -117,13 +118,14 @@ def write_audio(
 ) -> pd.DataFrame:
     """Write recordings one after another as an int16 .npy; return their rows with `first_sample`.
 
+    The rows get `level` and `noise` as well: how loud the recordings are (common/sound.py), in dB.
     A recording that turns out to hold less than its header says is dropped, and the rest is laid
     out and written again, so that the array has no gaps.
     """
     results = None
-    while results is None or any(problem for _, problem in results):
+    while results is None or any(problem for *_, problem in results):
         if results:
-            table = drop_problems(table, [problem for _, problem in results], account)
+            table = drop_problems(table, [problem for *_, problem in results], account)
         ends = table["sample_count"].cumsum()
         table = table.assign(first_sample=ends - table["sample_count"])
         names = f"{root.resolve()}/" + table["recording"]
@@ -135,21 +137,27 @@ def write_audio(
             files = zip(names, table["sample_count"], places, pieces, strict=True)
             calls = ((*file, str(temporary.resolve())) for file in files)
             results = run_all(parallel, copy_recording, calls, len(table), path.name)
-    for row, (remarks, _) in zip(table.itertuples(), results, strict=True):
+    for row, (remarks, *_) in zip(table.itertuples(), results, strict=True):
         for remark in remarks:
             account.note(row.id, remark, row.recording)
-    return table
+    levels = np.array([levels for _, levels, _ in results], float).reshape(-1, 2)
+    return table.assign(level=levels[:, 0], noise=levels[:, 1])
 
 
 def copy_recording(
     path: str, length: int, place: int, piece: Piece, target: str
-) -> tuple[list[str], str]:
-    """Copy a recording to its place in a file, a byte number; return remarks and the problem."""
+) -> tuple[list[str], tuple[float, float], str]:
+    """Copy a recording to its place in a file, a byte number.
+
+    Returns remarks, its level and noise in hundredths of a dB, and the problem, "" for none.
+    """
     try:
         samples, remarks = recordings.read(path, length, piece)
     except RecordingError as error:
-        return [], str(error)
+        return [], (np.nan, np.nan), str(error)
     with open(target, "r+b") as stream:
         stream.seek(place)
         stream.write(samples.astype("<i2", copy=False).data)
-    return remarks, ""
+    level, noise = measure_level(samples)
+    # Rounded, so that every machine writes the same table.
+    return remarks, (round(level, 2), round(noise, 2)), ""

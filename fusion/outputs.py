@@ -28,6 +28,9 @@ INPUTS = {"text": "text", "audio": "audio", "cmbert": "text+audio"}
 # Beside them stand the votes for each label, and in some tables OPTIONAL ones.
 FACTS = ("id", "session", "speaker", "scenario", "dialogue_number", "turn", "labels")
 OPTIONAL = ("gender", "corpus")
+# seconds, words: of the utterance, their number; level, noise: of its recording, in dB (see
+# common/sound.py), nan where it is silent.  Optional as well.
+MEASURES = ("seconds", "words", "level", "noise")
 
 
 def read_labels(run: dict) -> tuple[str, ...]:

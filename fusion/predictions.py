@@ -14,6 +14,7 @@ from fusion.metrics import choose_groups
 from fusion.outputs import (
     BASELINES,
     FACTS,
+    MEASURES,
     OPTIONAL,
     again,
     check_arrays,
@@ -195,10 +196,12 @@ def read_facts(folder: Path, model: str, ids: np.ndarray, labels: tuple[str, ...
     votes = name_votes(labels)
     words = dict.fromkeys(("id", "speaker", "scenario", "labels", *OPTIONAL), str)  # "007", too
     numbers = {"dialogue_number": np.int64, "turn": np.int64} | dict.fromkeys(votes, np.float64)
+    blanks = {name: [""] for name in MEASURES}
     with naming(path, script):
         style = {"sep": "\t", "quoting": 3, "keep_default_na": False, "encoding": "utf-8"}
-        table = pd.read_csv(path, dtype=words, **style)
-        optional = [fact for fact in OPTIONAL if fact in table]
+        table = pd.read_csv(path, dtype=words, na_values=blanks, **style)
+        optional = [fact for fact in (*OPTIONAL, *MEASURES) if fact in table]
+        numbers |= {fact: np.float64 for fact in optional if fact in MEASURES}
         table = table[[*FACTS, *votes, *optional]].astype(numbers)
     if len(table) != len(ids):
         raise UserError(f"{path}: {len(table)} rows, {len(ids)} segments{again(folder, model)}")
