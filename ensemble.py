@@ -50,6 +50,7 @@ from fusion import (
     dialogue,
     dimensions,
     methods,
+    page,
     paper,
     plots,
     predictions,
@@ -148,11 +149,11 @@ def fuse_and_score(folders: list[Path], place: Path) -> None:
     if "stacking" in rated:
         write_array(place / "ensemble_dims.npy", rated["stacking"].astype(np.float32))
     made = tables.make_tables(results)
-    write_text(place / "ensemble.md", tables.write_markdown(notes["synthetic"], made.values()))
+    write_text(place / "ensemble.md", page.write_markdown(notes["synthetic"], made.values()))
     confidence = probabilities["stacking"].max(1)
     made["mistakes"] = tables.tabulate_mistakes(test, pred, confidence, corpus)
     figures = plots.draw_all(place / "plots", results, test, pred, rated, histories)
-    write_text(place / "report.html", tables.write_page(results, made, figures))
+    write_text(place / "report.html", page.write_page(results, made, figures))
 
 
 def fuse(
@@ -224,7 +225,7 @@ def show(results: dict, place: Path) -> None:
     shown = [
         made[name] for name in ("scores", "comparisons", "dimensions", "paper") if name in made
     ]
-    print(tables.write_markdown(results["synthetic"], shown))
+    print(page.write_markdown(results["synthetic"], shown))
     print(f"written: {place}/ensemble.json, ensemble_details.json, ensemble_*.npy, plots/")
     print(f"all tables: {place}/ensemble.md; with plots: {place}/report.html")
     score = next(row["accuracy"] for row in results["rows"] if row["method"] == "stacking")

@@ -11,7 +11,8 @@ and the raters' votes: votes_happy ..., or labels, joined by ";". LABEL_MAP join
 chooses and orders them.
 Writes {train,valid,test}.tsv (one utterance a row; dialogue_number is the place of its dialogue in
 the session, turn its place in the dialogue, both in the order of time, which is that of the
-annotation's rows; level and noise of its recording are in dB), {train,valid,test}_audio.npy (recordings one after another, 16 kHz mono int16),
+annotation's rows; level and noise of its recording in dB), {train,valid,test}_audio.npy
+(recordings one after another, 16 kHz mono int16),
 manifest.json (an account of every annotated utterance, and how the training recordings sound), and
 a report with plots under outputs/corpus/.
 

@@ -26,9 +26,10 @@ from threadpoolctl import threadpool_limits
 from benchmarks.measure import alternate, peak_memory, row, run_script
 from common.files import LABELS
 from fusion import choice, methods, metrics
+from fusion.cells import title_of
 from fusion.fitting import LogitSet, read_fold, to_logit_set
 from fusion.outputs import FACTS, name_votes
-from fusion.tables import title_of, write_table
+from fusion.page import write_table
 
 # ----------------------------------------------------------------------------------------------
 SETS = 50  # simulated for each folder

@@ -19,9 +19,9 @@ from common.files import (
 )
 from common.plots import class_names, save
 from fusion import metrics
+from fusion.cells import HEADERS, MAIN, title_of
 from fusion.outputs import script_of
 from fusion.predictions import Predictions
-from fusion.tables import HEADERS, MAIN, title_of
 
 MANY = 10  # classes, above which the names beside a matrix are turned
 CURVES = ("loss", "valid_loss"), ("accuracy", "macro_f1", "uar")

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from common.files import UserError, read_json, write_json, write_text
+from fusion.cells import HEADERS, MAIN, number, title_of
 from fusion.metrics import SCORES
-from fusion.tables import HEADERS, MAIN, number, title_of, write_table
+from fusion.page import write_table
 
 # ----------------------------------------------------------------------------------------------
 RUNS = "outputs/seeds/*/ensemble.json"  # a pattern; each match is one run, named by its folder

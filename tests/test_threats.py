@@ -21,7 +21,8 @@ from corpora import reading, recordings
 from corpora.recordings import RecordingError
 from extras.pretraining.lines import read_lines
 from fusion import stored as fusion
-from fusion.tables import Table, write_markdown
+from fusion.cells import Table
+from fusion.page import write_markdown
 from models import ModelError, kobert, speech
 from predicting.answers import write_cell
 from predicting.recordings import LONGEST, Recording, check
