@@ -90,7 +90,8 @@ def main() -> None:
             if folder != place:  # an earlier fusion of this fold alone is no longer whole
                 remove(folder / RECORDS / "ensemble.json")
     results = read_json(place / "ensemble_details.json", "ensemble.py")
-    show({"dimensions": None, "votes": None} | results, place)  # older results have neither
+    missing = {"dimensions": None, "votes": None, "gaps": [], "thirds": {}}  # of older results
+    show(missing | results, place)
 
 
 def name_fusion(folders: list[Path], number: int) -> str:
@@ -139,7 +140,7 @@ def fuse_and_score(folders: list[Path], place: Path) -> None:
         "target": TARGET,
         "runs": test.runs,
         "learned": {"dialogue": None} | average([learned for *_, learned in fused]),
-        **scoring.evaluate(test, pred, probabilities, rules, corpus.seen),
+        **scoring.evaluate(test, pred, probabilities, rules, corpus),
         "dimensions": affect.evaluate(test, rated),
         "votes": agreement.evaluate(test, pred, probabilities),
         "ablation": read_json(ablation, "run_classifier.py") if ablation.is_file() else [],

@@ -9,14 +9,16 @@ import numpy as np
 
 from common.files import DIMENSIONS
 from fusion import metrics
+from fusion.corpus import Corpus
 from fusion.metrics import Estimate
+from fusion.parts import choose_part_groups, find_groups
 from fusion.predictions import Predictions
-from fusion.scoring import PAIRS, choose_part_groups, find_parts
+from fusion.scoring import PAIRS
 
 SCORES = ("ccc", "pearson", "rmse")
 BOUNDS = {"ccc": (-1, 1), "pearson": (-1, 1), "rmse": (0, np.inf)}
 CONSTANT = 1e-12  # variance, in the raters' unit squared, up to which it is one of rounding
-PARTS = ("session", "gender")  # of scoring.find_parts
+PARTS = ("session", "gender")  # of parts.GROUPS
 
 ByMethod = dict[str, np.ndarray]  # method -> valence and arousal (N, D)
 
@@ -117,8 +119,9 @@ def evaluate(test: Predictions, predicted: ByMethod) -> dict | None:
     best = max(singles, key=lambda model: mean_ccc(scores[model]), default=None)
     pairs = dict.fromkeys([("stacking", best), *PAIRS])
     parts = {f"class {label}": test.truth == k for k, label in enumerate(test.labels)}
-    found = find_parts(test, None)
-    parts |= {name: rows for name, rows in found.items() if name.startswith(PARTS)}
+    groups_of = find_groups(test, Corpus())
+    for group in PARTS:
+        parts |= groups_of.get(group, {})
     return {
         "rated": dict(zip(DIMENSIONS, np.isfinite(truth).sum(axis=0).tolist(), strict=True)),
         "scale": list(test.ratings.scale),

@@ -30,19 +30,22 @@ PREDICTIONS = [f"*_{kind}.npy" for kind in ("truth", "pred", "output", "index", 
 PREDICTIONS += ["*_rows.tsv", "*_run.json"]
 WORDS = dict.fromkeys(("id", "speaker", "label", "text"), str)  # "007", too
 TURNS = ["session", "dialogue_number", "turn", "speaker", "label"]
+LEVELS = ("level", "noise")  # of a recording, in dB; older tables have neither
 
 
 @dataclass(frozen=True)
 class Corpus:
     """What preprocess.py left of the rows, as far as it is at hand.
 
-    transcripts (N,); seen (N,): whether the same transcript is in a training row; turns: for each
-    run all turns of its training and validation sessions (TURNS, label by number); sources: kind
-    and name of the corpora; missing: why there is nothing of all that, or "".
+    transcripts (N,); seen (N,): whether the same transcript is in a training row; edges: of each of
+    LEVELS the numbers between the thirds of the training rows, (N, 2); turns: for each run all
+    turns of its training and validation sessions (TURNS, label by number); sources: kind and name
+    of the corpora; missing: why there is nothing of all that, or "".
     """
 
     transcripts: np.ndarray | None = None
     seen: np.ndarray | None = None
+    edges: dict[str, np.ndarray] = field(default_factory=dict)
     turns: list[pd.DataFrame] = field(default_factory=list)
     sources: str = ""
     missing: str = ""
@@ -54,7 +57,7 @@ def read_corpus(data: str, parts: list[Predictions]) -> Corpus:
     folders *= len(parts) if len(folders) == 1 else 1
     if len(folders) != len(parts):
         raise UserError(f"DATA = '{data}': {len(folders)} folders, OUTPUTS has {len(parts)}")
-    sources, transcripts, seen, turns = {}, [], [], []
+    sources, transcripts, seen, edges, turns = {}, [], [], [], []
     for folder, part in zip(folders, parts, strict=True):
         if part.ids is None or hash_of(part) is None:
             return Corpus(missing=f"{part.folder} does not tell what data it was made from")
@@ -72,10 +75,31 @@ def read_corpus(data: str, parts: list[Predictions]) -> Corpus:
         # Of a model for the ensemble of folds, the validation sessions are training rows too.
         has_folds = any(run.get("settings", {}).get("folds") for run in part.runs.values())
         transcripts.append(texts.to_numpy())
-        seen.append(texts.isin((labelled if has_folds else tables["train"])["text"]).to_numpy())
+        train = labelled if has_folds else tables["train"]
+        seen.append(texts.isin(train["text"]).to_numpy())
+        edges.append(find_edges(train, len(texts)))
         turns.append(labelled[TURNS].assign(label=labelled["label"].map(part.labels.index)))
-    name = f"{source['kind']} ({source['name']})"
-    return Corpus(np.concatenate(transcripts), np.concatenate(seen), turns, name)
+    known = [kind for kind in LEVELS if all(kind in of for of in edges)]
+    return Corpus(
+        transcripts=np.concatenate(transcripts),
+        seen=np.concatenate(seen),
+        edges={kind: np.concatenate([of[kind] for of in edges]) for kind in known},
+        turns=turns,
+        sources=f"{source['kind']} ({source['name']})",
+    )
+
+
+def find_edges(train: pd.DataFrame, rows: int) -> dict[str, np.ndarray]:
+    """Return the numbers between the thirds of training rows, by LEVELS, for test rows: (rows, 2).
+
+    Neither is there in older tables.
+    """
+    edges = {}
+    for kind in LEVELS:
+        values = train[kind].dropna() if kind in train else ()
+        if len(values):
+            edges[kind] = np.tile(np.quantile(values, [1 / 3, 2 / 3]), (rows, 1))
+    return edges
 
 
 def split_folders(names: str) -> list[Path]:
@@ -105,8 +129,11 @@ def read_table(folder: Path, split: str, manifest: dict) -> pd.DataFrame:
     if not path.is_file() or sha256(path) != manifest["files"][path.name]:
         raise UserError(f"{path} is not what manifest.json says: run preprocess.py again")
     with naming(path, "preprocess.py"):
-        table = pd.read_csv(path, sep="\t", quoting=3, keep_default_na=False, dtype=WORDS)
-        return table[["id", "text", *TURNS]].set_index("id")
+        blanks = {kind: [""] for kind in LEVELS}
+        style = {"sep": "\t", "quoting": 3, "keep_default_na": False, "na_values": blanks}
+        table = pd.read_csv(path, dtype=WORDS | dict.fromkeys(LEVELS, float), **style)
+        levels = [kind for kind in LEVELS if kind in table]
+        return table[["id", "text", *TURNS, *levels]].set_index("id")
 
 
 def identify(folders: list[Path], data: str) -> dict[str, str]:

@@ -16,6 +16,8 @@ SCORES = ("accuracy", "f1", "precision", "recall", "macro_f1", "uar", "ece")
 BINS = 15  # of equal width, for the expected calibration error
 FEW = 5  # sessions, up to which the caption warns
 
+Errors = list[tuple[np.ndarray, int]]  # standard errors (...), each with its degrees of freedom
+
 
 def scores(truth: np.ndarray, pred: np.ndarray) -> dict[str, float]:
     """Return every score but ECE of label ids (N,); for the definitions see `score_matrices`."""
@@ -97,7 +99,7 @@ class Estimate(NamedTuple):
         return Estimate(*(first - second for first, second in zip(self, other, strict=True)))
 
     @property
-    def errors(self) -> list[tuple[np.ndarray, int]]:
+    def errors(self) -> Errors:
         """The jackknife's standard errors (...), over groups and over rows, and their freedom.
 
         Around the score itself, not the mean of the others: where groups are few it errs upwards
@@ -114,16 +116,25 @@ class Estimate(NamedTuple):
 
         The larger one of groups and rows: that a few groups agree by chance makes no score certain.
         """
-        return np.maximum(*(stdtrit(freedom, 0.975) * error for error, freedom in self.errors))
+        return margin_of(self.errors)
 
     @property
     def p(self) -> float:
         """Two-sided p of a difference, below .05 where its interval does not touch 0."""
-        if not self.value:
-            return 1.0
-        with np.errstate(divide="ignore"):
-            ps = [2 * stdtr(freedom, -np.abs(self.value) / e) for e, freedom in self.errors]
-        return float(max(ps))
+        return p_of(self.value, self.errors)
+
+
+def margin_of(errors: Errors) -> np.ndarray:
+    """Return the largest 95 % margin of error, (...); see Estimate."""
+    return np.maximum.reduce([stdtrit(freedom, 0.975) * error for error, freedom in errors])
+
+
+def p_of(difference: np.ndarray, errors: Errors) -> float:
+    """Return the two-sided p of a difference, the largest of those by each error."""
+    if not difference:
+        return 1.0
+    with np.errstate(divide="ignore"):
+        return float(max(2 * stdtr(freedom, -np.abs(difference) / e) for e, freedom in errors))
 
 
 def estimate(

@@ -40,6 +40,9 @@ def draw_all(
         ("Scores with 95 % intervals", draw_scores, results["rows"]),
         ("Confusion matrices: rows, and share of the true class", draw_confusion, test, shown),
     ]
+    if parts := choose_parts(results["parts"]):
+        title = "Stacking on parts of the test rows, with 95 % intervals"
+        figures.append((title, draw_parts, parts, results["rows"]))
     if learned := results["learned"]["dialogue"]:
         title = "Transitions of emotions: times as likely as on average"
         figures.append((title, draw_transitions, learned, test.labels))
@@ -92,6 +95,35 @@ def draw_scores(rows: list[dict]) -> Figure:
         axis.grid(axis="x", alpha=0.3)
         axis.margins(x=0.12)
     axes[0].set_yticks(range(len(rows)), [title_of(row["method"]) for row in rows[::-1]])
+    return figure
+
+
+def choose_parts(parts: dict[str, dict]) -> dict[str, dict]:
+    """Return the parts that are drawn: not every session and speaker."""
+    left_out = ("session ", "speaker ")
+    return {name: part for name, part in parts.items() if not name.startswith(left_out)}
+
+
+def draw_parts(parts: dict[str, dict], rows: list[dict]) -> Figure:
+    """Stacking's accuracy and macro F1 on every part, and on all rows as a line."""
+    figure = Figure(figsize=(11, 1 + 0.24 * len(parts)))
+    overall = next(row for row in rows if row["method"] == "stacking")
+    for axis, score in zip(figure.subplots(1, 2, sharey=True), MAIN[:2], strict=True):
+        axis.axvline(overall[score], color="#999999", linewidth=1)
+        for place, part in enumerate(parts.values()):
+            scores = part["scores"]["stacking"]
+            axis.plot(
+                scores[f"{score}_ci"], [place, place], color="#c8423b", linewidth=2, alpha=0.5
+            )
+            axis.plot(scores[score], place, "o", color="#c8423b", markersize=5)
+        axis.set(title=f"{HEADERS[score]} (line: all rows)", xlim=(0, 1))
+        axis.set_yticks(
+            range(len(parts)),
+            [f"{name} ({part['rows']})" for name, part in parts.items()],
+            fontsize=8,
+        )
+        axis.grid(axis="x", alpha=0.3)
+        axis.set_ylim(len(parts) - 0.5, -0.5)
     return figure
 
 

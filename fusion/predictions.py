@@ -58,6 +58,12 @@ class Predictions:
         groups = self.facts[kind].astype(str)
         return (groups.str.rstrip("0123456789") if kind == "scenario" else groups).to_numpy(str)
 
+    def measure(self, kind: str) -> np.ndarray | None:
+        """Return one of MEASURES of every row, (N,), nan where unknown; None if none is known."""
+        if self.facts is None or kind not in self.facts:
+            return None
+        return self.facts[kind].to_numpy(np.float64)
+
     @property
     def tied(self) -> np.ndarray | None:
         """Whether each row's raters left several labels, (N,) bool; None if unknown."""

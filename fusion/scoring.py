@@ -6,6 +6,9 @@ Shapes: M models, N rows, C labels.
 import numpy as np
 
 from fusion import metrics
+from fusion.corpus import Corpus
+from fusion.gaps import find_gaps
+from fusion.parts import choose_part_groups, find_groups
 from fusion.predictions import Predictions
 
 # Compared besides stacking and the best single model: the gain of the fusion over a plain vote, of
@@ -20,7 +23,6 @@ PAIRS = (
     ("dialogue_past", "stacking"),
     ("dialogue_whole", "stacking"),
 )
-VOTE_SHARES = (0.5, 0.7, 0.9)  # of the raters, at which the test rows are parted
 
 ByMethod = dict[str, np.ndarray]  # method -> labels (N,) or probabilities (N, C)
 
@@ -30,18 +32,18 @@ def evaluate(
     pred: ByMethod,
     probabilities: ByMethod,
     rules: ByMethod,
-    seen: np.ndarray | None,
+    corpus: Corpus,
 ) -> dict:
     """Score every method, and the paper's rules, on all test rows and on parts of them.
 
-    rules: rule -> labels (N,); probabilities: some methods have none; seen (N,): whether the
-    transcript is in the training rows, None if unknown.
+    rules: rule -> labels (N,); probabilities: some methods have none.
     """
     every_row = np.ones(len(test.truth), bool)
     groups, resampled = test.resample()
     best = max(test.models, key=lambda model: (pred[model] == test.truth).mean())
     pairs = dict.fromkeys([("stacking", best), *PAIRS])
     scored = score_part(test, every_row, pred, probabilities)["scores"]
+    parted = find_groups(test, corpus)
     has_ties = test.tied is not None and not test.tied.all()
     return {
         "resampled": resampled,
@@ -60,9 +62,11 @@ def evaluate(
         "paper": score_part(test, every_row, rules, {})["scores"],
         "parts": {
             name: score_part(test, part, pred, {})
-            for name, part in find_parts(test, seen).items()
-            if part.any()
+            for parts in parted.values()
+            for name, part in parts.items()
         },
+        "gaps": find_gaps(test, pred["stacking"], parted),
+        "thirds": {kind: edges.mean(axis=0).tolist() for kind, edges in corpus.edges.items()},
     }
 
 
@@ -75,17 +79,6 @@ def score_part(
         values = probabilities[method][part] if method in probabilities else None
         scores[method] = metrics.measure(test.truth[part], labels[part], values, groups)
     return {"rows": int(part.sum()), "scores": scores}
-
-
-def choose_part_groups(test: Predictions, part: np.ndarray) -> np.ndarray:
-    """Return the groups that the intervals of a part (N,) of the rows leave out, (rows,).
-
-    Within one session they are rows: they show what chance may do in it, and nothing of others.
-    """
-    sessions = test.groups("session")
-    if sessions is not None and len(set(sessions[part])) == 1 and not part.all():
-        return np.arange(part.sum())
-    return test.resample(part)[0]
 
 
 def measure_classes(test: Predictions, pred: np.ndarray, groups: np.ndarray) -> dict:
@@ -115,25 +108,3 @@ def compare(truth: np.ndarray, pred: np.ndarray, other: np.ndarray, groups: np.n
         result |= {name: float(difference.value), f"{name}_p": difference.p}
         result[f"{name}_ci"] = metrics.plain_interval(difference, -1)
     return result
-
-
-def find_parts(test: Predictions, seen: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Return parts of the test rows by name, (N,) bool each: some may be empty.
-
-    By corpus, session, speaker, gender, kind of dialogue (where there are several), agreement of
-    the raters, and whether the transcript was seen in training.
-    """
-    parts = {}
-    for kind in ("corpus", "session", "speaker", "gender", "scenario"):
-        if (groups := test.groups(kind)) is not None:
-            names = sorted(set(groups.tolist()), key=lambda name: (len(name), name))
-            parts |= {f"{kind} {name}": groups == name for name in names if name and len(names) > 1}
-    if test.facts is not None:
-        votes = test.votes
-        with np.errstate(invalid="ignore"):  # rows without votes
-            share = votes[np.arange(len(votes)), test.truth] / votes.sum(axis=1)
-        steps = zip((-1.0, *VOTE_SHARES), (*VOTE_SHARES, 1.0), strict=True)
-        parts |= {f"votes to {high:g}": (low < share) & (share <= high) for low, high in steps}
-    if seen is not None:
-        parts |= {"transcript seen": seen, "transcript unseen": ~seen}
-    return parts

@@ -16,7 +16,9 @@ from fusion.cells import (
     title_of,
 )
 from fusion.corpus import Corpus
+from fusion.gaps import LEAST
 from fusion.metrics import SCORES, show_score, with_interval
+from fusion.parts import GROUPS
 from fusion.predictions import Predictions
 from fusion.rated_tables import tabulate_affect, tabulate_votes
 
@@ -62,6 +64,8 @@ def make_tables(results: dict) -> dict[str, Table]:
         tables["dialogue"] = tabulate_held_out(learned["dialogue"], notes["held_out"])
     for score in ("recall", "f1"):
         tables[f"class_{score}"] = tabulate_classes(results, score, notes["classes"])
+    if results["gaps"]:
+        tables["gaps"] = tabulate_gaps(results, notes["gaps"])
     for score in ("accuracy", "macro_f1") if results["parts"] else ():
         tables[f"part_{score}"] = tabulate_parts(results, score, notes["parts"])
     rows = [*map(list, results["origin"].items())]
@@ -75,6 +79,7 @@ def make_notes(results: dict) -> dict[str, str]:
         {
             **results,
             "title": title_of,
+            "least": LEAST,
             "norms": ", ".join(f"{title_of(model)} {norm}" for model, norm in norms.items()),
             "target_title": " and ".join(HEADERS[s] for s in results["target"].split("+")),
             "stacking": next(row for row in results["rows"] if row["method"] == "stacking"),
@@ -153,6 +158,21 @@ def tabulate_parts(results: dict, score: str, note: str) -> Table:
     ]
     header = ["", *map(title_of, shown)]
     return Table(f"{HEADERS[score]} on parts of the test rows", note, header, rows)
+
+
+def tabulate_gaps(results: dict, note: str) -> Table:
+    """Tabulate the best and the worst part of each group, and how far they lie apart."""
+    rows = []
+    for gap in results["gaps"]:
+        cells = [f"{GROUPS[gap['group']]}: {gap['best']} against {gap['worst']}"]
+        for name in (gap["best"], gap["worst"]):
+            part = results["parts"][name]
+            cells.append(with_interval(part["scores"]["stacking"], "accuracy"))
+            cells.append(str(part["rows"]))
+        pair = {"accuracy": gap["gap"], "accuracy_ci": gap["ci"], "accuracy_p": gap["p"]}
+        rows.append([*cells, *difference_cells(pair, "accuracy"), str(gap["pairs"])])
+    header = ["", "Best", "Rows", "Worst", "Rows", "Gap", "p, corrected", "Pairs"]
+    return Table("Largest gaps in stacking's accuracy", note, header, rows)
 
 
 def tabulate_mistakes(

@@ -99,6 +99,24 @@ def write_dimensions(folder: Path, seed: int, truth=None, blank=(), noises=NOISE
     return followed
 
 
+def write_measures(folder: Path, seed: int) -> pd.DataFrame:
+    """Add length, words, level and noise to the tables of the models' rows; return them."""
+    paths = sorted(folder.glob("*_rows.tsv"))
+    random, count = np.random.default_rng(seed), len(pd.read_csv(paths[0], sep="\t"))
+    measures = pd.DataFrame(
+        {
+            "seconds": random.uniform(0.3, 12, count),
+            "words": random.integers(1, 15, count),
+            "level": random.uniform(-45, -15, count),
+            "noise": np.where(np.arange(count) % 40, random.uniform(-40, -10, count), np.nan),
+        }
+    )
+    for path in paths:
+        facts = pd.read_csv(path, sep="\t", keep_default_na=False)
+        facts.assign(**measures).to_csv(path, sep="\t", index=False)
+    return measures
+
+
 def write_baselines(folder: Path, sessions, count, seed, right) -> None:
     """Write the three classics' files beside the models'; `right` (N,): the labels they lean to."""
     random = np.random.default_rng(seed)
@@ -123,8 +141,11 @@ def write_data(data: Path, outputs: Path, fingerprint: str = "f", train: int = 0
     files = {}
     for number, (split, rows) in enumerate(splits.items(), 91):  # sessions of the other rows
         turns = f"{number}\t1\t1\tSess{number}F\tsad"
-        lines = ["id\ttext\tsession\tdialogue_number\tturn\tspeaker\tlabel"]
-        lines += [f"{segment}\t{text}\t{turns}" for segment, text in rows.items()]
+        lines = ["id\ttext\tsession\tdialogue_number\tturn\tspeaker\tlabel\tlevel\tnoise"]
+        # The first recording is silent.
+        levels = ["-100\t", *[f"{-20 - row}\t{-30 - row / 2}" for row in range(1, len(rows))]]
+        pairs = zip(rows.items(), levels, strict=True)
+        lines += [f"{segment}\t{text}\t{turns}\t{level}" for (segment, text), level in pairs]
         content = "\n".join(lines) + "\n"
         (data / f"{split}.tsv").write_text(content, encoding="utf-8")
         files[f"{split}.tsv"] = hashlib.sha256(content.encode()).hexdigest()

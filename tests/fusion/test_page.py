@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from fusion_files import MODELS, write_data, write_dimensions, write_models
+from fusion_files import MODELS, write_data, write_dimensions, write_measures, write_models
 
 from common import plots as style
 from common.files import LABELS, UserError
@@ -35,7 +35,8 @@ def page(tmp_path_factory, run_script):
     write_models(outputs / "heldout", range(11, 17), 120, seed=2)
     write_dimensions(outputs, seed=1)
     write_dimensions(outputs / "heldout", seed=2)
-    write_data(outputs / "data", outputs)
+    write_measures(outputs, seed=3)
+    write_data(outputs / "data", outputs, train=40)
     write_history(outputs)
     scores = metrics.measure(*np.zeros((2, 9), int), None, np.arange(9))
     ablation = [{"input": "voice zeroed", "speaker_norm": "past", **scores}]
@@ -57,14 +58,15 @@ def test_the_page_needs_nothing_but_itself(page):
 def test_the_page_has_every_part(page):
     html = " ".join(page.read_text(encoding="utf-8").split())
     data_hash = json.loads((page.parent / "text_run.json").read_text())["data_hash"][:12]
-    assert html.count("data:image/png;base64,") == 6
+    assert html.count("data:image/png;base64,") == 7
     for part in (
         "Always majority", "Who is better?", "in-sample", "Choice of the stacker", "KEMDy19_v1_3",
         "voice zeroed, past", "speaker Sess17F (", "transcript unseen (", data_hash,
         "python ensemble.py --outputs", "Dialogue (past)", "Worst mistakes", "<td>epochs</td>",
         "CCC, arousal", "Fusion against Mean of the models", "Centres of the emotions",
         "class fear (", "Arousal by class", "gender F (", "One rater against the others",
-        "valence: chosen",
+        "valence: chosen", "length over 8 s (", "words 0 to 2 (", "level middle (", "noise high (",
+        "known turns 5 or more (", "Largest gaps in stacking",
     ):  # fmt: skip
         assert part in html, part
     assert html.index("SYNTHETIC") < html.index("Always majority")
@@ -140,5 +142,6 @@ def test_plots_have_korean_names_without_boxes_or_english_ones(has_font, tmp_pat
     learned = {"dialogue": {name: random.normal(size=(8, 7)) for name in ("own", "other")}}
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        results = {"rows": rows, "learned": learned, "test": {"models": MODELS}}
-        assert len(plots.draw_all(tmp_path, results, test, pred, rated, {})) == 5
+        parts = {"gender F": {"rows": 30, "scores": {"stacking": rows[0]}}}
+        results = {"rows": rows, "learned": learned, "test": {"models": MODELS}, "parts": parts}
+        assert len(plots.draw_all(tmp_path, results, test, pred, rated, {})) == 6

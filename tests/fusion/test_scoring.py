@@ -7,6 +7,7 @@ from sklearn.metrics import accuracy_score
 
 from common.files import LABELS
 from fusion import metrics, predictions, scoring
+from fusion.corpus import Corpus
 
 
 @pytest.fixture
@@ -17,7 +18,8 @@ def test_rows(tmp_path):
 
 def score(rows, seen=None):
     pred = dict(zip(MODELS, rows.logits.argmax(2), strict=True))
-    return scoring.evaluate(rows, pred | {"stacking": pred["text"]}, {}, {}, seen)["parts"]
+    fused = pred | {"stacking": pred["text"]}
+    return scoring.evaluate(rows, fused, {}, {}, Corpus(seen=seen))["parts"]
 
 
 def test_sessions_speakers_and_scenarios_in_their_order(test_rows):
