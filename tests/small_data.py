@@ -77,10 +77,12 @@ def write_data(folder: Path, rows: list[dict], labels: tuple[str, ...] = LABELS)
     for split in SESSIONS:
         chosen = [row for row in rows if row["split"] == split]
         columns = [name for name in rows[0] if name not in ("split", "samples")]
-        lines, start = ["\t".join([*columns, "first_sample", "sample_count"])], 0
+        names = [*columns, "first_sample", "sample_count", "level", "noise"]
+        lines, start = ["\t".join(names)], 0
         for row in chosen:
             cells = [row[name] for name in columns]
-            lines.append("\t".join(map(str, [*cells, start, len(row["samples"])])))
+            cells += [start, len(row["samples"]), *sound.measure_level(row["samples"])]
+            lines.append("\t".join(map(str, cells)))
             start += len(row["samples"])
         (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
         audio = np.concatenate([np.zeros(0, np.int16), *[row["samples"] for row in chosen]])

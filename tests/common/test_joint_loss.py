@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -166,3 +167,12 @@ def test_every_model_leaves_its_valence_and_arousal(trained):
 def test_the_words_of_a_row_carry_its_votes_once(trained):
     header = (trained.outputs / "text_rows.tsv").read_text().split("\n")[0].split("\t")
     assert len(header) == len(set(header)) and {"gender", "votes_sad"} <= set(header)
+
+
+def test_the_rows_say_how_long_how_many_words_and_how_loud(trained):
+    table = load_data(trained.data, "test").table
+    for model in ("text", "audio", "cmbert"):
+        rows = pd.read_csv(trained.outputs / f"{model}_rows.tsv", sep="\t", quoting=3)
+        np.testing.assert_allclose(rows["seconds"] * 16_000, table["sample_count"])
+        assert rows["words"].tolist() == [len(text.split(" ")) for text in table["text"]]
+        np.testing.assert_allclose(rows[["level", "noise"]], table[["level", "noise"]], rtol=1e-6)

@@ -19,6 +19,7 @@ from irregularities import CHANGES19, TIED
 import preprocess
 from common.data import load_data
 from common.files import LABELS, UserError, sha256
+from common.sound import measure_level
 from corpora.report import fleiss_kappa
 from extras.sample.writer import Row, Vote
 
@@ -103,6 +104,8 @@ def test_script_writes_the_contract(tmp_path, corpus):
             assert int(row["first_sample"]) == place
             place += int(row["sample_count"])
             clip = audio[int(row["first_sample"]) : place]
+            measured = float(row["level"]), float(row["noise"])
+            assert measured == pytest.approx(measure_level(clip), abs=0.006)
             if not row["id"].startswith("Sess05_script01"):  # those recordings were changed
                 assert np.array_equal(clip, audio_of[row["id"]])
         assert place == len(audio)
@@ -125,6 +128,16 @@ def test_script_writes_the_contract(tmp_path, corpus):
         assert (outputs / "corpus" / name).read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_silent_recording_has_no_noise(run, tmp_path):
+    """Its cell is blank, and what learns reads it as unknown."""
+    change = hostile.edit("Sess01_script01_F001", audio=np.zeros(8000, np.int16))
+    data = run(write_changed(tmp_path / "corpus", "KEMDy19", change))
+    (row,) = (row for row in read(data, "train") if row["id"] == "Sess01_script01_F001")
+    assert (row["level"], row["noise"]) == ("-100", "")
+    table = load_data(data, "train").table.set_index("id")
+    assert np.isnan(table["noise"]["Sess01_script01_F001"]) and table["level"].dtype == float
+
+
 def test_columns_and_a_row_by_hand(run, corpus):
     data = run(corpus, text_style="spoken")
     row = {row["id"]: row for row in read(data, "train")}["Sess03_script01_F002"]
@@ -133,7 +146,7 @@ def test_columns_and_a_row_by_hand(run, corpus):
         *("wav_start", "wav_end"),
         *("label", "labels", "text", "valence", "arousal"),
         *("votes_neutral", "votes_angry", "votes_happy", "votes_surprise", "votes_sad"),
-        *("votes_fear", "votes_disgust", "first_sample", "sample_count"),
+        *("votes_fear", "votes_disgust", "first_sample", "sample_count", "level", "noise"),
     ]
     expected = {"session": "3", "speaker": "Sess03F", "gender": "F", "scenario": "script01"}
     # Sessions 1 and 2 have 60 segments, 0 to 59; F002 is the third one of its dialogue.

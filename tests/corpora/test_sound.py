@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soxr
 
-from common.sound import find_unusual, measure, reference_range
+from common.sound import find_unusual, measure, measure_level, reference_range
 
 RATE = 16_000
 
@@ -50,6 +50,25 @@ def test_what_is_measured():
     assert found["treble"] == pytest.approx(10 * np.log10(0.5), abs=0.2)  # half of the band
     assert found["noise"] == pytest.approx(0, abs=1)
     assert np.isnan(found["pitch"])
+
+
+def test_level_and_noise_by_hand():
+    """A second of a tone of -13.01 dB, half a second of one 40 dB below."""
+    tone = np.sin(2 * np.pi * 500 * np.arange(RATE) / RATE) * 10**-0.5
+    quiet = 0.01 * tone[: RATE // 2]
+    level, noise = measure_level(as_int16(np.concatenate([tone, quiet])))
+    assert level == pytest.approx(-13.01 + 10 * np.log10((1 + 0.5e-4) / 1.5), abs=0.1)
+    assert level + noise == pytest.approx(-53.01, abs=0.1)
+    assert measure_level(as_int16(tone))[1] == pytest.approx(0, abs=0.01)
+    # The end that fills no frame is left out; shorter than a frame is one frame.
+    assert measure_level(as_int16(np.append(tone, np.ones(319))))[0] == pytest.approx(
+        -13.01, abs=0.1
+    )
+    assert measure_level(as_int16(np.full(640, 0.1)))[0] == pytest.approx(-20, abs=0.01)
+    assert measure_level(as_int16(tone[:400]))[0] < -13
+    level, noise = measure_level(np.zeros(100, np.int16))
+    assert level == pytest.approx(-100) and np.isnan(noise)
+    assert measure_level(np.zeros(0, np.int16))[0] == pytest.approx(-100)
 
 
 def telephone(samples):
