@@ -164,14 +164,14 @@ def tabulate_gaps(results: dict, note: str) -> Table:
     """Tabulate the best and the worst part of each group, and how far they lie apart."""
     rows = []
     for gap in results["gaps"]:
-        cells = [f"{GROUPS[gap['group']]}: {gap['best']} against {gap['worst']}"]
+        cells = [GROUPS[gap["group"]]]
         for name in (gap["best"], gap["worst"]):
             part = results["parts"][name]
+            cells.append(f"{name} ({part['rows']})")
             cells.append(with_interval(part["scores"]["stacking"], "accuracy"))
-            cells.append(str(part["rows"]))
         pair = {"accuracy": gap["gap"], "accuracy_ci": gap["ci"], "accuracy_p": gap["p"]}
         rows.append([*cells, *difference_cells(pair, "accuracy"), str(gap["pairs"])])
-    header = ["", "Best", "Rows", "Worst", "Rows", "Gap", "p, corrected", "Pairs"]
+    header = ["", "Best", "Accuracy", "Worst", "Accuracy", "Gap", "p, corrected", "Pairs"]
     return Table("Largest gaps in stacking's accuracy", note, header, rows)
 
 
