@@ -130,7 +130,7 @@ def choose(rows: RatingSet, models: Sequence[str]) -> Choice:
     for d, dimension in enumerate(DIMENSIONS):
         rated = np.isfinite(rows.truth[:, d])
         if rated.sum() < ENOUGH_ROWS:  # the pool is the mean
-            winners[dimension] = MEAN
+            winners[dimension] = f"{MEAN}, too few ratings"
             continue
         values = {name: form @ rows.predicted[:, rated, d] for name, form in plain.items()}
         values[POOL] = crossed[rated, d]
