@@ -39,6 +39,7 @@ VOTE_HEADERS = {
     "three": "Three raters",
 }
 MAIN = ("accuracy", "macro_f1", "uar")
+MARKUP = str.maketrans({sign: f"\\{sign}" for sign in "|<>`"})
 
 
 class Table(NamedTuple):
@@ -74,3 +75,8 @@ def difference_cells(pair: dict, score: str) -> list[str]:
 
 def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def escape_cell(text: str) -> str:
+    """Return a text with nothing in it that is markup of a Markdown table: tags, pipes, links."""
+    return text.translate(MARKUP).replace("](", "]\\(")

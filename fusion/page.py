@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
 
-from fusion.cells import Table, title_of
+from fusion.cells import Table, escape_cell, title_of
 
 LOADER = FileSystemLoader(Path(__file__).parent)
 PAGE = Environment(loader=LOADER, undefined=StrictUndefined, autoescape=True)
@@ -22,8 +22,7 @@ def write_table(header: list[str], rows: list[list[str]]) -> str:
 
     Nothing in a cell is markup: a transcript may hold tags, pipes and links.
     """
-    markup = str.maketrans({sign: f"\\{sign}" for sign in "|<>`"})
-    cells = [[cell.translate(markup).replace("](", "]\\(") for cell in row] for row in rows]
+    cells = [[*map(escape_cell, row)] for row in rows]
     align = ["left", *["right"] * (len(header) - 1)]
     return tabulate(cells, header, "pipe", disable_numparse=True, colalign=align)
 

@@ -15,6 +15,7 @@ from common.files import (
     write_text,
 )
 from extras.export.graphs import write_graphs
+from fusion.cells import escape_cell
 from fusion.outputs import INPUTS
 from predicting.predicting import Run
 
@@ -121,11 +122,6 @@ def write_card(run: Run, norms: dict, scores: str, without: dict[str, str]) -> s
         unmet="" if warnings else ", whose speakers no model has met",
         licence=OF_SYNTHETIC if config["synthetic"] else OF_CORPUS,
     )
-
-
-def escape_cell(text: str) -> str:
-    """Return a label's text so that nothing in it is markup of a Markdown table."""
-    return text.translate(str.maketrans({sign: f"\\{sign}" for sign in "|<>`"}))
 
 
 def title_of(run: Run, model: str) -> str:

@@ -104,7 +104,9 @@ def test_a_dimension_without_ratings_or_with_one_rating_for_all_is_the_plain_mea
     assert np.isfinite(chosen.pool.weights).all()
     if np.isnan(truth):
         assert chosen.pool.weights[1] == pytest.approx(np.full(3, 1 / 3))
-        assert [*chosen.candidates] == ["valence"] and chosen.winners["arousal"] == "mean, too few ratings"
+        assert [*chosen.candidates] == ["valence"] and chosen.winners[
+            "arousal"
+        ] == "mean, too few ratings"
     assert chosen.winners["valence"] == POOL
 
 
