@@ -68,10 +68,37 @@ def like(pattern: str, allowed: str) -> Rule:
     return Rule(str, allowed, lambda value: bool(re.fullmatch(pattern, value, re.DOTALL)))
 
 
+def is_condition(text: object, *kinds: str) -> bool:
+    """Tell whether text is a condition of common/conditions.py, of some kinds."""
+    kind, colon, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
+    if kind not in kinds:
+        return False
+    if kind == "asr":
+        return bool(re.fullmatch(r"\S+", rest))
+    if kind not in LIMITS:
+        return not colon
+    is_number = bool(re.fullmatch(r"-?([0-9]+(\.[0-9]*)?|\.[0-9]+)", rest))
+    return is_number and number(LIMITS[kind]).allows(float(rest))
+
+
+def conditions(*kinds: str) -> str:
+    """Say which conditions there are."""
+    return ", ".join(SAID[kind] for kind in kinds)
+
+
+def one_condition(*kinds: str) -> Rule:
+    """Return the rule of a setting that is one condition of some kinds, or nothing."""
+    return Rule(
+        str,
+        f"one of {conditions(*kinds)}, or nothing",
+        lambda value: not value or is_condition(value, *kinds),
+    )
+
+
 def model_name(other: str) -> Rule:
     """Return the rule of a model's name, which no other part of the results has."""
     taken = f"{other}|cmbert|heldout|records|speakers|plots|corpus|encoder|paper|seeds|folds|"
-    taken += r"fold\d+|majority|soft|weighted_soft|hard|stacking|"
+    taken += r"conditions|fold\d+|majority|soft|weighted_soft|hard|stacking|"
     taken += "(dialogue|baseline|ensemble|unfinished).*|.*_dims"
     return like(
         rf"(?!({taken})$)\w[\w-]*",
@@ -97,6 +124,11 @@ TEMPOS = Rule(
     'one or several of 0.5 to 2, "1,.85" (in the block (1.0, 0.85))',
     lambda tempos: tempos and all(type(t) in (int, float) and 0.5 <= t <= 2 for t in tempos),
 )
+# Of common/conditions.py: those with a number, and how all are said.
+LIMITS = {"noise": "[-20, 60]", "mp3": "[16, 160]", "level": "[-60, 20]", "tempo": "[0.5, 2]"}
+SAID = {kind: f"{kind}:NUMBER in {limits}" for kind, limits in LIMITS.items()}
+SAID |= {kind: kind for kind in ("telephone", "room", "clipping")} | {"asr": "asr:NAME"}
+SOUNDS = tuple(kind for kind in SAID if kind != "asr")
 SESSIONS = r"\s*([0-9]+(\s*-\s*[0-9]+)?\s*(,\s*|$))*"
 SCORE = "(accuracy|f1|macro_f1|uar)"
 
@@ -117,6 +149,9 @@ NAMES = {
     POSITIVE: "clip most_seconds most_megabytes",
     number("[0, 5]"): "augment dimensions",
     number("[0, 2]"): "class_weights",
+    one_condition(*SOUNDS): "audio_test.condition",
+    one_condition("asr"): "text_test.condition",
+    one_condition(*SAID): "run_classifier.condition",
     whole(0): "patience at_once lora_rank",
     whole(0, 2**32 - 1): "seed",
     whole(2, also=0): "folds",
