@@ -36,7 +36,7 @@ from common.checkpoint import (
     save_model,
     unfinished_trainings,
 )
-from common.conditions import in_condition
+from common.conditions import Exposure, in_condition
 from common.data import Batch, Dataset, Training, cut_batches, load_data, load_words, token_batches
 from common.features import Paper
 from common.files import Stage, UserError, write_json
@@ -105,6 +105,8 @@ SCHEDULE = "linear"  # or cosine
 WARMUP = 0.1  # share of all steps
 CLIP = 1.0  # norm of the gradient
 CLASS_WEIGHTS = 0.5  # loss weight ~ (1 / class frequency) to this power; paper 0
+CONDITIONS = ()  # that a share of the clips is heard through: "room,telephone,noise:10" ...
+CONDITION_PROB = 0.3  # the share; each of the conditions as often
 TARGETS = "label"  # that the loss aims at; votes: the raters' shares
 DIMENSIONS = 0.3  # weight of 1 - CCC of valence and arousal in the loss; 0, the paper: off
 LABEL_SMOOTHING = 0.05  # paper 0
@@ -227,8 +229,9 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     loss_function = JointLoss(accelerator, fit, TARGETS, CLASS_WEIGHTS, LABEL_SMOOTHING, DIMENSIONS)
     tokens, valid_tokens = (token_batches(rows, tokenizer, config) for rows in (fit, held_out))
     frozen = partial(encode, speech)
+    exposure = Exposure(CONDITIONS, CONDITION_PROB)
     make_batch = token_voice_batches(
-        fit, tokens, config, SPEAKER_NORMS, AUGMENT, TEXT_DROP_PROB, SEED, frozen
+        fit, tokens, config, SPEAKER_NORMS, AUGMENT, TEXT_DROP_PROB, SEED, frozen, exposure
     )
     make_valid_batch = token_voice_batches(
         held_out, valid_tokens, config, [VALID_NORM], encode=frozen

@@ -16,9 +16,10 @@ Shapes: S samples (int16, 16 kHz).
 import hashlib
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,6 +36,16 @@ CLIPPED = 0.1  # share of the samples
 MP3_RATES = (8, 160)  # kbit/s at 16 kHz
 MP3_DELAY = 1105  # samples by which coder and decoder are late, where the file does not say so
 LOUDEST = FULL_SCALE - 1
+
+
+class Exposure(NamedTuple):
+    """In a training, a share of the clips is heard through one of some conditions."""
+
+    conditions: tuple[str, ...] = ()
+    prob: float = 0.0
+
+
+NOTHING = Exposure()
 
 
 def split_condition(condition: str) -> tuple[str, str]:
@@ -217,6 +228,35 @@ def change_tempo(samples: np.ndarray, tempo: float) -> np.ndarray:
     return to_int16(fit_length(wave, count))
 
 
-def list_sounds(data: Dataset, conditions: Sequence[str], seed: int) -> list[Dataset]:
-    """Return rows to learn from as they are, and heard through each condition."""
-    return [data, *[heard_through(data, condition, seed) for condition in conditions]]
+class Recordings:
+    """The recordings of a dataset, as they are."""
+
+    def __init__(self, data: Dataset):
+        self.data = data
+
+    def read(self, row: int, random: np.random.Generator | None = None) -> np.ndarray:
+        """Return one row's samples (S,) int16."""
+        return self.data.samples(row)
+
+
+class Mixed:
+    """The rows of a training, in a share of the draws heard through a condition.
+
+    seed: of the training; -1: to evaluate, on the clean recordings.
+    build: what reads a dataset's rows: Spectrograms, EncoderFrames ... Of each condition it reads a
+    dataset of its own: a speaker is known by recordings in the same condition, and an encoder hears
+    each recording once in each.
+    """
+
+    def __init__(self, data: Dataset, exposure: Exposure, seed: int, build: Callable):
+        conditions = exposure.conditions if seed >= 0 else ()
+        sounds = [heard_through(data, each, seed) for each in conditions]
+        self.clean, self.changed = build(data), [build(each) for each in sounds]
+        self.prob = exposure.prob
+
+    def read(self, row: int, random: np.random.Generator | None = None, *more: int):
+        """Return what is read of a row; random: draws the condition, or none."""
+        source = self.clean
+        if random and self.changed and random.random() < self.prob:
+            source = self.changed[random.integers(len(self.changed))]
+        return source.read(row, random, *more)

@@ -95,6 +95,15 @@ def one_condition(*kinds: str) -> Rule:
     )
 
 
+def several_conditions(*kinds: str) -> Rule:
+    """Return the rule of a setting that is any number of conditions of some kinds."""
+    return Rule(
+        tuple,
+        f'any of {conditions(*kinds)}: "room,noise:10" (in the block ("room", "noise:10"))',
+        lambda value: all(is_condition(each, *kinds) for each in value),
+    )
+
+
 def model_name(other: str) -> Rule:
     """Return the rule of a model's name, which no other part of the results has."""
     taken = f"{other}|cmbert|heldout|records|speakers|plots|corpus|encoder|paper|seeds|folds|"
@@ -143,7 +152,8 @@ NAMES = {
     "batch_size batch_tokens batch_seconds held_out norm_batches picture.turns",
     RATE: "learning_rate lr lr_encoder lr_head lr_layers",
     SHARE: "audio_train.lr_encoder token_mask_prob text_drop_prob hidden_share bare_share "
-    "weight_decay warmup",
+    "weight_decay warmup condition_prob",
+    several_conditions(*SOUNDS): "conditions",
     PROBABILITY: "dropout attention_dropout beta2 label_smoothing",
     number(): "rating_weight seen_weight missing_weight save_minutes",
     POSITIVE: "clip most_seconds most_megabytes",
@@ -198,11 +208,14 @@ TRAINING += "attention_dropout dropout augment text_drop_prob epochs patience sh
 TRAINING += (
     "lr_head lr_layers weight_decay beta2 schedule warmup clip class_weights label_smoothing "
 )
-TRAINING += "targets dimensions save_minutes"
+TRAINING += "targets dimensions save_minutes conditions condition_prob"
 SPECTRAL = ("aligned", "paper")  # no speech encoder
 PATIENT = (
     ("patience", lambda s: s["patience"] and s["folds"], "folds"),
 )  # no fold has a validation
+EXPOSED = (
+    ("condition_prob", lambda s: not s["conditions"] and s["condition_prob"] != 0.3, "conditions"),
+)
 # Of a script: settings, where they have no effect, and the setting that takes it from them; of
 # several such the last one is named. What asks for what is done anyway, AUGMENT = 0 of the paper's
 # features, is no such case.
@@ -210,6 +223,7 @@ IDLE = {
     "text_train": PATIENT,
     "audio_train": (
         *PATIENT,
+        *EXPOSED,
         ("augment", lambda s: s["features"] == "paper" and s["augment"], "features"),
         ("tempos", lambda s: s["features"] == "paper" and s["tempos"] != (1.0,), "features"),
         ("features tempos augment norm_batches", lambda s: s["encoder"] != "alexnet", "encoder"),
@@ -220,6 +234,7 @@ IDLE = {
     ),
     "run_classifier": (
         *PATIENT,
+        *EXPOSED,
         (TRAINING, lambda s: not s["train"], "train"),
         ("augment", lambda s: s["audio"] == "paper" and s["augment"], "audio"),
         ("augment", lambda s: s["audio"] not in SPECTRAL, "audio"),
