@@ -207,9 +207,12 @@ def through_codec(samples: np.ndarray, rate: int, **options) -> np.ndarray:
 
 
 def clip(samples: np.ndarray) -> np.ndarray:
-    """Return a recording so loud that a tenth of its samples is beyond full scale."""
-    size = np.abs(samples.astype(np.float64))
-    gain = FULL_SCALE / max(np.quantile(size, 1 - CLIPPED), 1)
+    """Return a recording so loud that a tenth of its samples is beyond full scale.
+
+    Digital silence does not count.
+    """
+    size = np.abs(samples[samples != 0].astype(np.float64))
+    gain = FULL_SCALE / np.quantile(size, 1 - CLIPPED) if len(size) else 1.0
     return np.round(samples * gain).clip(-FULL_SCALE, LOUDEST).astype(np.int16)
 
 

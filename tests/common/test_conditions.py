@@ -154,6 +154,8 @@ def test_a_tenth_of_the_samples_clips(train):
         samples = heard.samples(row)
         assert np.mean((samples == -32_768) | (samples == 32_767)) == pytest.approx(0.1, abs=0.01)
         assert (np.sign(samples) == np.sign(train.samples(row))).mean() > 0.99
+    padded = np.concatenate([np.zeros(500_000, np.int16), train.samples(0)])
+    assert np.array_equal(conditions.clip(padded)[500_000:], heard.samples(0))
 
 
 @pytest.mark.parametrize("asked", [-20, -6, 1])
