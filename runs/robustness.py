@@ -43,6 +43,7 @@ OUTPUTS = "outputs"  # of a finished run
 # ----------------------------------------------------------------------------------------------
 
 CLEAN, FUSED = "clean", "fusion"
+SAME = ("data_hash", "settings", "environment", "speaker_norm")  # of {name}_run.json
 COLOURS = ("#4c78a8", "#54a24b", "#b279a2", "#e8a33d", "#72b7b2", "#9d755d")
 
 
@@ -91,15 +92,15 @@ def read_condition(clean: Predictions, folder: Path) -> tuple[str, Predictions |
     others = [
         model
         for model, run in heard.runs.items()
-        if {**run, "condition": ""} != {**clean.runs.get(model, {}), "condition": ""}
+        if any(run.get(name) != clean.runs.get(model, {}).get(name) for name in SAME)
     ]
     why = ""
     if len(names) > 1:
         why = f"of several conditions, {', '.join(sorted(names))}"
     elif missing := sorted(needed - {*heard.models}):
         why = f"{missing[0]} was not tested in it"
-    elif not np.array_equal(heard.ids, clean.ids):
-        why = "other rows than the clean ones"
+    elif heard.labels != clean.labels or not np.array_equal(heard.ids, clean.ids):
+        why = "other rows or labels than the clean ones"
     elif others:
         why = f"{others[0]} was trained or tested otherwise than for the clean rows"
     if why:
