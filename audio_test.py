@@ -2,22 +2,26 @@
 
 Reads   DATA/*.tsv, *_audio.npy (preprocess.py), OUTPUTS/NAME/ (audio_train.py)
 Writes  OUTPUTS/NAME_{truth,pred,output,index}.npy, _rows.tsv, _run.json;
-        the same under OUTPUTS/heldout/
+        the same under OUTPUTS/heldout/; with CONDITION those of the test rows alone, under
+        OUTPUTS/conditions/
 
     python audio_test.py
     python audio_test.py --speaker-norm utterance
+    python audio_test.py --condition noise:10
 """
 
 from common import settings  # first of all: it answers --help
 
 # isort: split
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
 from common.checkpoint import load_frozen, load_weights, read_config
+from common.conditions import in_condition
 from common.data import Dataset, cut_batches
 from common.files import SAMPLE_RATE
 from common.speakers import PRIOR_CLIPS
@@ -32,6 +36,7 @@ DATA = "data/processed"  # what preprocess.py wrote
 OUTPUTS = "outputs"
 NAME = "audio"  # of the model that audio_train.py trained
 RESTART = False  # yes: also if an earlier run left all of this
+CONDITION = ""  # noise:10, telephone, room, mp3:32, clipping, level:-20, tempo:1.1
 SPEAKER_NORM = "past"  # normalise by the speaker's past turns, this utterance, or all
 BATCH_SECONDS = 240  # seconds of audio in a batch; changes the speed, not the result
 BATCH_SIZE = 32
@@ -41,7 +46,8 @@ BATCH_SIZE = 32
 def main() -> None:
     stage = begin_test("audio_test.py", NAME, "audio_train.py", settings.read(globals()))
     if not stage.is_done():
-        write_predictions(stage, NAME, "audio_train.py", predict_rows, SPEAKER_NORM)
+        change = partial(in_condition, condition=CONDITION)
+        write_predictions(stage, NAME, "audio_train.py", predict_rows, SPEAKER_NORM, change)
         stage.publish()
 
 

@@ -26,6 +26,7 @@ import torch
 from accelerate import Accelerator
 
 from common.checkpoint import Checkpoint, save_frozen, save_model, unfinished_trainings
+from common.conditions import Exposure
 from common.data import Dataset, Training, cut_batches, load_data
 from common.features import Mel, Paper
 from common.files import SAMPLE_RATE, Stage, UserError
@@ -82,6 +83,8 @@ SCHEDULE = "cosine"  # or linear, the paper's
 WARMUP = 0.1  # share of all steps; paper 0
 CLIP = 1.0  # norm of the gradient
 CLASS_WEIGHTS = 0.5  # loss weight ~ (1 / class frequency) to this power; paper 0
+CONDITIONS = ()  # that a share of the clips is heard through: "room,telephone,noise:10" ...
+CONDITION_PROB = 0.3  # the share; each of the conditions as often
 TARGETS = "label"  # that the loss aims at; votes: the raters' shares
 DIMENSIONS = 0.3  # weight of 1 - CCC of valence and arousal in the loss; 0, the paper: off
 LABEL_SMOOTHING = 0.1  # paper 0
@@ -182,7 +185,8 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     model, optimizer = accelerator.prepare(network, optimizer)
     loss_function = JointLoss(accelerator, fit, TARGETS, CLASS_WEIGHTS, LABEL_SMOOTHING, DIMENSIONS)
     frozen = None if LR_ENCODER else partial(encode, encoder)
-    make_batch = audio_batches(fit, config, SPEAKER_NORMS, AUGMENT, SEED, frozen)
+    exposure = Exposure(CONDITIONS, CONDITION_PROB)
+    make_batch = audio_batches(fit, config, SPEAKER_NORMS, AUGMENT, SEED, frozen, exposure)
     seconds = BATCH_SECONDS * SAMPLE_RATE
     plan = [
         cut_batches(

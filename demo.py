@@ -45,7 +45,7 @@ def main() -> None:
         run.load(model)
     transcribe = None
     if ASR:
-        from predicting.transcribing import load_recogniser  # here: takes seconds
+        from common.transcribing import load_recogniser  # here: takes seconds
 
         transcribe = load_recogniser(ASR)
     os.environ.update(OFFLINE)

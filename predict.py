@@ -107,7 +107,7 @@ def answer_all() -> None:
         note(run.config["synthetic"])
     transcribe = None
     if ASR:
-        from predicting.transcribing import load_recogniser  # here: takes seconds
+        from common.transcribing import load_recogniser  # here: takes seconds
 
         transcribe = load_recogniser(ASR)
     history = History({} if ENROL or not SPEAKER else load_voice(run, SPEAKER))

@@ -5,10 +5,11 @@ Writes  OUTPUTS/cmbert/: model.safetensors, config.json, history.json, tokenizer
         with FOLDS = K also OUTPUTS/cmbert/fold0 ... fold{K-1}/;
         OUTPUTS/cmbert_{truth,pred,output,index}.npy, _rows.tsv, _run.json and the same under
         OUTPUTS/heldout/; OUTPUTS/cmbert_ablation.json (test scores without the voice, without the
-        words)
+        words); with CONDITION only the predictions of the test rows, under OUTPUTS/conditions/
 
     python run_classifier.py
     python run_classifier.py --train no --attention Sess17_script01_F001
+    python run_classifier.py --train no --condition noise:10
     python run_classifier.py --bert skt/kobert-base-v1 --epochs 5 --lr-encoder 2e-5
     python run_classifier.py --audio openai/whisper-base
 
@@ -35,6 +36,7 @@ from common.checkpoint import (
     save_model,
     unfinished_trainings,
 )
+from common.conditions import Exposure, in_condition
 from common.data import Batch, Dataset, Training, cut_batches, load_data, load_words, token_batches
 from common.features import Paper
 from common.files import Stage, UserError, write_json
@@ -60,6 +62,7 @@ from common.voice import (
     encode_later,
     token_voice_batches,
 )
+from corpora.transcripts import clean
 from models import identify
 from models.cmbert import CMBERT, LAYER_SCALE, PROJECTION, build_cmbert
 from models.kobert import check_positions, check_unknown_share, load_encoder, load_tokenizer
@@ -102,6 +105,8 @@ SCHEDULE = "linear"  # or cosine
 WARMUP = 0.1  # share of all steps
 CLIP = 1.0  # norm of the gradient
 CLASS_WEIGHTS = 0.5  # loss weight ~ (1 / class frequency) to this power; paper 0
+CONDITIONS = ()  # that a share of the clips is heard through: "room,telephone,noise:10" ...
+CONDITION_PROB = 0.3  # the share; each of the conditions as often
 TARGETS = "label"  # that the loss aims at; votes: the raters' shares
 DIMENSIONS = 0.3  # weight of 1 - CCC of valence and arousal in the loss; 0, the paper: off
 LABEL_SMOOTHING = 0.05  # paper 0
@@ -109,10 +114,13 @@ SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
 # after training
 TRAIN = True  # no: test what was trained before
 SPEAKER_NORM = "past"  # by the speaker's past turns and this utterance, this utterance, or all
+CONDITION = ""  # of the test: noise:10, telephone, room, mp3:32, clipping, level:-20, tempo:1.1;
+# asr:NAME: the words are a recogniser's, of the hub or a folder
 ATTENTION = ""  # segment ID of a test utterance: plot its attention maps
 # --------------------------------------------------------------------------------------
 
-AFTER_TRAINING = ("train", "speaker_norm", "attention")  # a trained model does not depend on them
+# A trained model does not depend on them.
+AFTER_TRAINING = ("train", "speaker_norm", "condition", "attention")
 
 
 def main() -> None:
@@ -121,8 +129,10 @@ def main() -> None:
         train_all({name: value for name, value in block.items() if name not in AFTER_TRAINING})
     stage = begin_test("run_classifier.py", "cmbert", "run_classifier.py", block)
     if not stage.is_done():
-        write_predictions(stage, "cmbert", "run_classifier.py", predict_rows, SPEAKER_NORM)
-        ablate(stage)
+        change = partial(in_condition, condition=CONDITION, clean=clean)
+        write_predictions(stage, "cmbert", "run_classifier.py", predict_rows, SPEAKER_NORM, change)
+        if not CONDITION:
+            ablate(stage)
         if ATTENTION:
             plot_attention(stage)
         stage.publish()
@@ -219,8 +229,9 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     loss_function = JointLoss(accelerator, fit, TARGETS, CLASS_WEIGHTS, LABEL_SMOOTHING, DIMENSIONS)
     tokens, valid_tokens = (token_batches(rows, tokenizer, config) for rows in (fit, held_out))
     frozen = partial(encode, speech)
+    exposure = Exposure(CONDITIONS, CONDITION_PROB)
     make_batch = token_voice_batches(
-        fit, tokens, config, SPEAKER_NORMS, AUGMENT, TEXT_DROP_PROB, SEED, frozen
+        fit, tokens, config, SPEAKER_NORMS, AUGMENT, TEXT_DROP_PROB, SEED, frozen, exposure
     )
     make_valid_batch = token_voice_batches(
         held_out, valid_tokens, config, [VALID_NORM], encode=frozen
@@ -316,7 +327,7 @@ def plot_attention(stage: Stage) -> None:
     """Plot the attention maps of the test utterance ATTENTION."""
     from common.plots import draw_attention, save  # here: takes half a second, seldom asked for
 
-    test, folder = load_data(DATA, "test"), Path(OUTPUTS) / "cmbert"
+    test, folder = in_condition(load_data(DATA, "test"), CONDITION, clean), Path(OUTPUTS) / "cmbert"
     if ATTENTION not in test.ids:
         raise UserError(f"ATTENTION = '{ATTENTION}' is no test utterance: see {DATA}/test.tsv")
     row = np.flatnonzero(test.ids == ATTENTION)

@@ -2,23 +2,28 @@
 
 Reads   DATA/*.tsv (preprocess.py), OUTPUTS/NAME/ (text_train.py)
 Writes  OUTPUTS/NAME_{truth,pred,output,index}.npy, _rows.tsv, _run.json;
-        the same under OUTPUTS/heldout/
+        the same under OUTPUTS/heldout/; with CONDITION those of the test rows alone, under
+        OUTPUTS/conditions/
 
     python text_test.py
+    python text_test.py --condition asr:openai/whisper-small
 """
 
 from common import settings  # first of all: it answers --help
 
 # isort: split
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from common.checkpoint import load_weights, read_config
+from common.conditions import in_condition
 from common.data import Dataset, cut_batches, token_batches
 from common.testing import begin_test, write_predictions
 from common.training import predict, start
+from corpora.transcripts import clean
 from models.kobert import build_text_network, load_tokenizer
 
 # --------------------------------------------------------------------------------------
@@ -26,6 +31,7 @@ DATA = "data/processed"  # what preprocess.py wrote
 OUTPUTS = "outputs"
 NAME = "text"  # of the model that text_train.py trained
 RESTART = False  # yes: also if an earlier run left all of this
+CONDITION = ""  # asr:NAME: the words are a recogniser's, of the hub or a folder
 BATCH_TOKENS = 4096  # padded tokens of a batch; changes the speed, not the result
 BATCH_SIZE = 64
 # --------------------------------------------------------------------------------------
@@ -34,7 +40,8 @@ BATCH_SIZE = 64
 def main() -> None:
     stage = begin_test("text_test.py", NAME, "text_train.py", settings.read(globals()))
     if not stage.is_done():
-        write_predictions(stage, NAME, "text_train.py", predict_rows, None)
+        change = partial(in_condition, condition=CONDITION, clean=clean)
+        write_predictions(stage, NAME, "text_train.py", predict_rows, None, change)
         stage.publish()
 
 

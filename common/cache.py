@@ -70,7 +70,8 @@ def cached(data: Dataset, kind: str, settings: dict, compute: Compute) -> Cached
 
     It is kept beside the data, or in the user's own cache where nothing may be written there; of
     data without a folder, in memory.  Files of ROWS rows are computed as they are asked for, and
-    hold whatever labels and words the recordings get.
+    hold whatever labels and words the recordings get.  Those of recordings that are heard through
+    something stand beside those of the clean ones.
 
     kind, settings: what is computed.  compute: gets recordings of like length.
     """
@@ -85,7 +86,8 @@ def cached(data: Dataset, kind: str, settings: dict, compute: Compute) -> Cached
         # By the recording: words and voices of rows may have been shuffled.
         numbers = pd.Index(whole.first_samples).get_indexer(data.first_samples[rows])
         recordings = data.manifest["files"][f"{split}_audio.npy"], whole.first_samples.tolist()
-        path = folder / f"{kind}-{hash_json([*recordings, settings])[:24]}"
+        change = [data.change.key] if data.change else []
+        path = folder / f"{kind}-{hash_json([*recordings, settings, *change])[:24]}"
         path.mkdir(parents=True, exist_ok=True)
         lock = take_lock(path / "lock")  # of several processes one computes
         try:

@@ -30,6 +30,18 @@ WORDS = ("id", "speaker", "gender", "scenario", "label", "labels", "text", "corp
 NEEDED = (*MEASURES, "session", "dialogue_number", "turn", "labels", "first_sample", "sample_count")
 
 
+class Change(NamedTuple):
+    """What all recordings of a dataset are heard through (common/conditions.py).
+
+    key: tells the change from any other, JSON.  apply: samples (S,) int16, the row's ID and speaker
+    -> samples, always the same.  tempo: by which a recording becomes shorter.
+    """
+
+    key: list
+    apply: Callable[[np.ndarray, str, str], np.ndarray]
+    tempo: float = 1.0
+
+
 @dataclass(eq=False)
 class Dataset:
     """Rows of the tables that preprocess.py wrote, sorted by id, and their recordings.
@@ -37,7 +49,8 @@ class Dataset:
     table: one utterance a row.  folder: of the data, None for
     utterances in memory.  data_hash: of its files.  manifest: what
     preprocess.py says of them.  known_stats (N, K): statistics that a voice is normalised by, where
-    they are not to be taken from the rows (common/voice.py).
+    they are not to be taken from the rows (common/voice.py).  change: what the recordings are heard
+    through, None for nothing.
     """
 
     table: pd.DataFrame
@@ -45,6 +58,7 @@ class Dataset:
     data_hash: str
     manifest: dict
     known_stats: np.ndarray | None = None
+    change: Change | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -105,7 +119,9 @@ class Dataset:
 
     @cached_property
     def sample_counts(self) -> np.ndarray:
-        return self.table["sample_count"].to_numpy(np.int64)
+        counts = self.table["sample_count"].to_numpy(np.int64)
+        tempo = self.change.tempo if self.change else 1.0
+        return counts if tempo == 1 else np.maximum(1, np.round(counts / tempo)).astype(np.int64)
 
     @cached_property
     def first_samples(self) -> np.ndarray:
@@ -133,7 +149,11 @@ class Dataset:
         path = self.folder / f"{self.table['split'].iat[row]}_audio.npy"
         array = read_array(path, "preprocess.py", mmap=True)
         offset = array.offset + self.first_samples[row] * array.itemsize
-        return np.fromfile(path, array.dtype, self.sample_counts[row], offset=offset)
+        count = self.table["sample_count"].iat[row]
+        samples = np.fromfile(path, array.dtype, count, offset=offset)
+        if self.change is None:
+            return samples
+        return self.change.apply(samples, self.ids[row], self.speakers[row])
 
     def select(self, mask: np.ndarray) -> "Dataset":
         """Return the rows where `mask` (N,) is true, in the same order."""

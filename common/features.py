@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
+from importlib import import_module
+from types import ModuleType
 
 import numpy as np
 from scipy.fft import dct, rfft
@@ -44,12 +46,17 @@ class Mel:
 
 
 def mel_bands(**options) -> np.ndarray:
-    """Return librosa.filters.mel(**options), also where packages and home are read-only.
+    """Return librosa.filters.mel(**options)."""
+    return import_librosa("filters").mel(**options)
+
+
+def import_librosa(name: str) -> ModuleType:
+    """Return a module of librosa, also where packages and home are read-only.
 
     librosa compiles with numba as it is imported, and numba asks for a folder to keep that in.
     """
     try:
-        from librosa import filters
+        return import_module(f"librosa.{name}")
     except RuntimeError as error:
         if "cannot cache" not in str(error):
             raise
@@ -57,8 +64,7 @@ def mel_bands(**options) -> np.ndarray:
 
         numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="numba")
         atexit.register(shutil.rmtree, numba.config.CACHE_DIR, ignore_errors=True)
-        from librosa import filters
-    return filters.mel(**options)
+        return import_module(f"librosa.{name}")
 
 
 def slice_frames(samples: np.ndarray, window: int, hop: int) -> np.ndarray:

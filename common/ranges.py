@@ -68,10 +68,46 @@ def like(pattern: str, allowed: str) -> Rule:
     return Rule(str, allowed, lambda value: bool(re.fullmatch(pattern, value, re.DOTALL)))
 
 
+def is_condition(text: object, *kinds: str) -> bool:
+    """Tell whether text is a condition of common/conditions.py, of some kinds."""
+    kind, colon, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
+    if kind not in kinds:
+        return False
+    if kind == "asr":
+        return bool(re.fullmatch(r"\S+", rest))
+    if kind not in LIMITS:
+        return not colon
+    is_number = bool(re.fullmatch(r"-?([0-9]+(\.[0-9]*)?|\.[0-9]+)", rest))
+    return is_number and number(LIMITS[kind]).allows(float(rest))
+
+
+def conditions(*kinds: str) -> str:
+    """Say which conditions there are."""
+    return ", ".join(SAID[kind] for kind in kinds)
+
+
+def one_condition(*kinds: str) -> Rule:
+    """Return the rule of a setting that is one condition of some kinds, or nothing."""
+    return Rule(
+        str,
+        f"one of {conditions(*kinds)}, or nothing",
+        lambda value: not value or is_condition(value, *kinds),
+    )
+
+
+def several_conditions(*kinds: str) -> Rule:
+    """Return the rule of a setting that is any number of conditions of some kinds."""
+    return Rule(
+        tuple,
+        f'any of {conditions(*kinds)}: "room,noise:10" (in the block ("room", "noise:10"))',
+        lambda value: all(is_condition(each, *kinds) for each in value),
+    )
+
+
 def model_name(other: str) -> Rule:
     """Return the rule of a model's name, which no other part of the results has."""
     taken = f"{other}|cmbert|heldout|records|speakers|plots|corpus|encoder|paper|seeds|folds|"
-    taken += r"fold\d+|majority|soft|weighted_soft|hard|stacking|"
+    taken += r"conditions|fold\d+|majority|soft|weighted_soft|hard|stacking|"
     taken += "(dialogue|baseline|ensemble|unfinished).*|.*_dims"
     return like(
         rf"(?!({taken})$)\w[\w-]*",
@@ -97,6 +133,11 @@ TEMPOS = Rule(
     'one or several of 0.5 to 2, "1,.85" (in the block (1.0, 0.85))',
     lambda tempos: tempos and all(type(t) in (int, float) and 0.5 <= t <= 2 for t in tempos),
 )
+# Of common/conditions.py: those with a number, and how all are said.
+LIMITS = {"noise": "[-20, 60]", "mp3": "[16, 160]", "level": "[-60, 20]", "tempo": "[0.5, 2]"}
+SAID = {kind: f"{kind}:NUMBER in {limits}" for kind, limits in LIMITS.items()}
+SAID |= {kind: kind for kind in ("telephone", "room", "clipping")} | {"asr": "asr:NAME"}
+SOUNDS = tuple(kind for kind in SAID if kind != "asr")
 SESSIONS = r"\s*([0-9]+(\s*-\s*[0-9]+)?\s*(,\s*|$))*"
 SCORE = "(accuracy|f1|macro_f1|uar)"
 
@@ -111,12 +152,16 @@ NAMES = {
     "batch_size batch_tokens batch_seconds held_out norm_batches picture.turns",
     RATE: "learning_rate lr lr_encoder lr_head lr_layers",
     SHARE: "audio_train.lr_encoder token_mask_prob text_drop_prob hidden_share bare_share "
-    "weight_decay warmup",
+    "weight_decay warmup condition_prob",
+    several_conditions(*SOUNDS): "conditions",
     PROBABILITY: "dropout attention_dropout beta2 label_smoothing",
     number(): "rating_weight seen_weight missing_weight save_minutes",
     POSITIVE: "clip most_seconds most_megabytes",
     number("[0, 5]"): "augment dimensions",
     number("[0, 2]"): "class_weights",
+    one_condition(*SOUNDS): "audio_test.condition",
+    one_condition("asr"): "text_test.condition",
+    one_condition(*SAID): "run_classifier.condition",
     whole(0): "patience at_once lora_rank",
     whole(0, 2**32 - 1): "seed",
     whole(2, also=0): "folds",
@@ -163,11 +208,14 @@ TRAINING += "attention_dropout dropout augment text_drop_prob epochs patience sh
 TRAINING += (
     "lr_head lr_layers weight_decay beta2 schedule warmup clip class_weights label_smoothing "
 )
-TRAINING += "targets dimensions save_minutes"
+TRAINING += "targets dimensions save_minutes conditions condition_prob"
 SPECTRAL = ("aligned", "paper")  # no speech encoder
 PATIENT = (
     ("patience", lambda s: s["patience"] and s["folds"], "folds"),
 )  # no fold has a validation
+EXPOSED = (
+    ("condition_prob", lambda s: not s["conditions"] and s["condition_prob"] != 0.3, "conditions"),
+)
 # Of a script: settings, where they have no effect, and the setting that takes it from them; of
 # several such the last one is named. What asks for what is done anyway, AUGMENT = 0 of the paper's
 # features, is no such case.
@@ -175,6 +223,7 @@ IDLE = {
     "text_train": PATIENT,
     "audio_train": (
         *PATIENT,
+        *EXPOSED,
         ("augment", lambda s: s["features"] == "paper" and s["augment"], "features"),
         ("tempos", lambda s: s["features"] == "paper" and s["tempos"] != (1.0,), "features"),
         ("features tempos augment norm_batches", lambda s: s["encoder"] != "alexnet", "encoder"),
@@ -185,6 +234,7 @@ IDLE = {
     ),
     "run_classifier": (
         *PATIENT,
+        *EXPOSED,
         (TRAINING, lambda s: not s["train"], "train"),
         ("augment", lambda s: s["audio"] == "paper" and s["augment"], "audio"),
         ("augment", lambda s: s["audio"] not in SPECTRAL, "audio"),

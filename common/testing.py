@@ -4,7 +4,8 @@ For each model `{name}_truth.npy` (int64, N), `{name}_pred.npy` (int64, N), `{na
 (float32 logits, N x C), `{name}_index.npy` (segment IDs, N), `{name}_rows.tsv` (what else is known
 of each row) and `{name}_run.json` (how they came about); of a model that has learned valence and
 arousal also `{name}_dims.npy` and `{name}_dims_truth.npy` (float32, N x 2; truth: nan where blank).
-Those of the test rows lie in OUTPUTS, those of held-out rows in OUTPUTS/heldout. A held-out row is
+Those of the test rows lie in OUTPUTS, those of held-out rows in OUTPUTS/heldout; those of the test
+rows in a condition (common/conditions.py) in OUTPUTS/conditions/{condition}. A held-out row is
 predicted by the training that did not see it: the validation sessions by the one model, or every
 training session by its fold's model.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from common.checkpoint import read_config
+from common.conditions import name_folder, split_condition
 from common.data import Dataset, load_data
 from common.files import (
     DIMENSIONS,
@@ -31,6 +33,7 @@ from common.speakers import FIXED
 from fusion import affect
 from fusion.metrics import choose_groups, measure, with_interval
 from fusion.outputs import (
+    CONDITIONS,
     FACTS,
     HELD_OUT,
     INPUTS,
@@ -40,6 +43,7 @@ from fusion.outputs import (
     command,
     name_votes,
 )
+from models import identify
 
 # rows, folder of the model that predicts them, title -> outputs (N, C) or (N, C + 2)
 PredictRows = Callable[[Dataset, Path, str], np.ndarray]
@@ -53,20 +57,31 @@ def begin_test(script: str, name: str, train_script: str, settings: dict) -> Sta
         "data": read_data_hash(settings["data"]),
         "model": check_whole(outputs / name, trained_by),
     }
+    kind, recogniser = split_condition(settings["condition"])
+    if kind:
+        outputs = outputs / CONDITIONS / name_folder(settings["condition"])
+    if kind == "asr":
+        inputs["recogniser"] = identify(recogniser)
     # Of several models that one script tests, each has a record of its own.
     record = f"{name}_test" if script.endswith("_test.py") else ""
     return Stage(script, outputs, settings, inputs, name=record)
 
 
 def write_predictions(
-    stage: Stage, name: str, train_script: str, predict_rows: PredictRows, speaker_norm: str | None
+    stage: Stage,
+    name: str,
+    train_script: str,
+    predict_rows: PredictRows,
+    speaker_norm: str | None,
+    change: Callable[[Dataset], Dataset],
 ) -> None:
     """Predict all rows that the stage's models may be judged by; write them and print scores.
 
     speaker_norm: that the predictions are made with, where the model takes statistics of the
-    speaker; None for a model of text.
+    speaker; None for a model of text.  change: puts the test rows into the stage's condition. In a
+    condition the held-out rows are left out: what was fitted to the clean ones is applied.
     """
-    folder, data = stage.folder / name, stage.settings["data"]
+    folder, data = Path(stage.settings["outputs"]) / name, stage.settings["data"]
     train_script = command(train_script, name)
     config = read_config(folder, train_script)
     test, others = load_data(data, "test"), load_data(data, "train", "valid")
@@ -81,8 +96,14 @@ def write_predictions(
     norm = config["network"].get("speaker_norm")
     has_norm = norm is not None and norm["prior_clips"] < FIXED
     run["speaker_norm"] = speaker_norm and (speaker_norm if has_norm else "utterance")
-    outputs = predict_rows(test, folder, f"test {name}")
-    write_rows_of(stage.unfinished, name, "test", test, outputs, run)
+    condition = stage.settings["condition"]
+    if condition:
+        run["condition"] = condition
+    outputs = predict_rows(change(test), folder, f"test {name}")
+    kind = f"test in condition {condition}" if condition else "test"
+    write_rows_of(stage.unfinished, name, kind, test, outputs, run)
+    if condition:
+        return
 
     parts = sorted(path.parent for path in folder.glob("fold*/config.json")) or [folder]
     held_out = [read_config(part, train_script)["held_out"] for part in parts]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.cache import cached
+from common.conditions import NOTHING, Exposure, Mixed, Recordings
 from common.data import Batch, Dataset, MakeBatch, pad, random_of
 from common.features import (
     Mel,
@@ -200,42 +201,55 @@ def audio_batches(
     strength: float = 0,
     seed: int = -1,
     encode: Encode | None = None,
+    exposure: Exposure = NOTHING,
 ) -> MakeBatch:
     """Return the function that makes an audio network's batches; config: the network's.
 
     speaker_norms: one of them is drawn for each clip.  seed: of a training, in which clips stand at
-    one tempo and are augmented with a strength; -1: to evaluate.  encode: of a frozen encoder, None
-    while it is trained.
+    one tempo, are augmented with a strength and heard through the conditions of an exposure; -1: to
+    evaluate.  encode: of a frozen encoder, None while it is trained.
     """
+
+    def draw(step: int, row: int) -> np.random.Generator | None:
+        return random_of(seed, step, row) if seed >= 0 else None
+
     if config["kind"] == "PaperAlexNet":
-        paper = Paper(**config["paper"])
-        return lambda rows, step=0: frame_batch(
-            [paper_spectrogram(data.samples(row), paper).transpose(1, 0, 2) for row in rows]
-        )
+        paper, recordings = Paper(**config["paper"]), Mixed(data, exposure, seed, Recordings)
+
+        def make_paper_batch(rows: np.ndarray, step: int = 0) -> Batch:
+            clips = [recordings.read(row, draw(step, row)) for row in rows]
+            return frame_batch([paper_spectrogram(c, paper).transpose(1, 0, 2) for c in clips])
+
+        return make_paper_batch
     if config["kind"] == "SpeechClassifier" and encode is None:
-        return lambda rows, step=0: sample_batch([data.samples(row) for row in rows])
+        recordings = Mixed(data, exposure, seed, Recordings)
+        return lambda rows, step=0: sample_batch(
+            [recordings.read(row, draw(step, row)) for row in rows]
+        )
     if config["kind"] == "SpeechClassifier":
-        frames = EncoderFrames(data, config, encode, speaker_norms)
+        frames = Mixed(
+            data, exposure, seed, lambda each: EncoderFrames(each, config, encode, speaker_norms)
+        )
 
         def make_pooled_batch(rows: np.ndarray, step: int = 0) -> Batch:
-            pooled = []
-            for row in rows:
-                random = random_of(seed, step, row) if seed >= 0 else None
-                pooled.append(frames.read(row, random, 2)[0])
+            pooled = [frames.read(row, draw(step, row), 2)[0] for row in rows]
             return {"pooled": np.stack(pooled).reshape(len(rows), 2, config["layers"], -1)}
 
         return make_pooled_batch
-    spectrograms = Spectrograms(data, config, speaker_norms)
+    mel = Mel(**config["mel"])
+    spectrograms = Mixed(
+        data, exposure, seed, lambda each: Spectrograms(each, config, speaker_norms)
+    )
 
     def make_batch(rows: np.ndarray, step: int = 0) -> Batch:
         if seed < 0:
             return spectrogram_batch([spectrograms.read(row) for row in rows], config)
         clips = []
         for row in rows:
-            random = random_of(seed, step, row)
+            random = draw(step, row)
             clip = spectrograms.read(row, random)
             clip = augment(clip, strength, random) if strength else clip
-            clips.append(add_deltas(clip, spectrograms.mel))
+            clips.append(add_deltas(clip, mel))
         return frame_batch(clips)
 
     return make_batch
@@ -255,39 +269,52 @@ def token_voice_batches(
     drop_text: float = 0,
     seed: int = -1,
     encode: Encode | None = None,
+    exposure: Exposure = NOTHING,
 ) -> MakeBatch:
     """Return the function that makes CM-BERT's batches: tokens and the voice over each of them.
 
     tokens: of `token_batches`.  In a training (seed), in a share `drop_text` of the utterances all
     words are replaced by [MASK]: words are learned so fast that the voice would not be listened to.
-    encode: of the speech encoder whose frames are the voice, in place of log-mel.
+    encode: of the speech encoder whose frames are the voice, in place of log-mel.  exposure: as of
+    `audio_batches`.
     """
     counts, make_tokens = tokens
+
+    def draw(step: int, row: int) -> np.random.Generator | None:
+        return random_of(seed, step, row) if seed >= 0 else None
+
     if config["audio"] == "paper":
         paper, length = Paper(**config["paper"]), config["max_length"]
+        recordings = Mixed(data, exposure, seed, Recordings)
 
         def make_paper_batch(rows: np.ndarray, step: int = 0) -> Batch:
-            audio = np.stack([paper_mfcc(data.samples(row), paper)[:length] for row in rows])
+            clips = [recordings.read(row, draw(step, row)) for row in rows]
+            audio = np.stack([paper_mfcc(clip, paper)[:length] for clip in clips])
             return {**make_tokens(rows, length), "audio": audio}
 
         return make_paper_batch
 
     if config["audio"] == "encoder":
-        frames = EncoderFrames(data, config, encode, speaker_norms)
+        frames = Mixed(
+            data, exposure, seed, lambda each: EncoderFrames(each, config, encode, speaker_norms)
+        )
 
         def read_voice(row: int, random: np.random.Generator | None) -> np.ndarray:
             return frames.read(row, random)[1]
     else:
-        spectrograms = Spectrograms(data, config, speaker_norms)
+        mel = Mel(**config["mel"])
+        spectrograms = Mixed(
+            data, exposure, seed, lambda each: Spectrograms(each, config, speaker_norms)
+        )
 
         def read_voice(row: int, random: np.random.Generator | None) -> np.ndarray:
-            voice = describe_voice(spectrograms.read(row, random), spectrograms.mel)
+            voice = describe_voice(spectrograms.read(row, random), mel)
             return augment(voice, strength, random) if random and strength else voice
 
     def make_batch(rows: np.ndarray, step: int = 0) -> Batch:
         batch, voices = make_tokens(rows), []
         for row, ids in zip(rows, batch["input_ids"], strict=True):
-            random = random_of(seed, step, row) if seed >= 0 else None
+            random = draw(step, row)
             voices.append(read_voice(row, random))
             if random and random.random() < drop_text:
                 ids[1 : counts[row] - 1] = config["mask_id"]

@@ -17,6 +17,7 @@ import pandas as pd
 from common.files import LABELS, UserError, read_json
 
 HELD_OUT = "heldout"  # folder below OUTPUTS: rows that the model was not trained on
+CONDITIONS = "conditions"  # as HELD_OUT, with a folder for each: test rows that are heard worse
 BASELINES = ("baseline_text", "baseline_audio", "baseline_both")
 SCRIPTS = {"cmbert": "run_classifier.py"} | dict.fromkeys(BASELINES, "baseline.py")
 # What a model needs of an utterance; of others {name}_run.json says it, or they need both.

@@ -61,7 +61,7 @@ side_by_side outputs/cross
 python - "${names[@]}" <<'PYTHON' | tee outputs/cross/summary.md
 import json, sys
 from fusion.metrics import with_interval
-from fusion.tables import write_table
+from fusion.page import write_table
 
 names = sys.argv[1:]
 for score, title in {"accuracy": "Accuracy", "macro_f1": "Macro F1", "uar": "UAR"}.items():

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import ROOT
-from small_speech import save_checkpoint
+from small_speech import save_checkpoint, save_recogniser
 
 from common.files import find_damage, read_json
 from common.settings import read_block
@@ -271,3 +271,30 @@ def test_the_recipe_for_kemdy19_names_settings_that_exist(shell, project, corpus
         )
         assert own.replace("_", "-") in known, name
     assert jobs[0].endswith("--epochs 2")
+
+
+def test_every_model_is_tested_again_where_recordings_are_worse(
+    shell, project, corpus, tmp_path_factory
+):
+    """Fused as before; the clean run stays as it is."""
+    asr = save_recogniser(tmp_path_factory.mktemp("asr"))
+    status = shell("runs/robustness.sh", status=2)[1]
+    assert "fusion.json is missing: run ./run_all.sh first" in status
+    shell("run_all.sh", corpus, *SHORT)
+    outputs = project / "outputs"
+    before = {path: path.read_bytes() for path in outputs.glob("*.*")}
+    given = {"CONDITIONS": "level:-20 noise:0", "ASR": asr}
+    met, _ = shell("runs/robustness.sh", *SHORT, **given)
+    assert met == ["audio_test", "run_classifier"] * 2 + ["text_test", "run_classifier"]
+    assert before == {path: path.read_bytes() for path in outputs.glob("*.*")}
+    found = read_json(outputs / "conditions" / "robustness.json", "")
+    assert list(found) == ["clean", "noise:0", "level:-20", f"asr:{asr}"]
+    table = read_json(outputs / "ensemble.json", "")
+    stacking = next(row for row in table if row["method"] == "stacking")
+    for score in ("accuracy", "macro_f1", "ece"):  # as in the main table
+        assert found["clean"]["fusion"][score] == pytest.approx(stacking[score], abs=1e-6)
+    assert found["clean"]["text"] == found["noise:0"]["text"] != found[f"asr:{asr}"]["text"]
+    assert found["clean"]["audio"] == found[f"asr:{asr}"]["audio"] != found["noise:0"]["audio"]
+    assert found["noise:0"]["fusion"] != found["clean"]["fusion"]
+    page = (outputs / "conditions" / "robustness.md").read_text()
+    assert page.count("noise:0") == 4 and (outputs / "conditions" / "robustness.png").is_file()

@@ -169,7 +169,15 @@ def test_what_has_no_effect_are_settings_of_the_script():
 
 def test_a_trained_model_is_tested_without_the_settings_of_training():
     tested = set(BLOCKS["run_classifier"]) - set(ranges.TRAINING.split())
-    afterwards = {"speaker_norm", "attention", "train", "seed", "batch_size", "batch_tokens"}
+    afterwards = {
+        "speaker_norm",
+        "condition",
+        "attention",
+        "train",
+        "seed",
+        "batch_size",
+        "batch_tokens",
+    }
     assert tested == afterwards | {"data", "outputs", "restart"}
 
 

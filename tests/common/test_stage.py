@@ -136,21 +136,24 @@ def command(script, data, bert, outputs, *more):
 
 
 SCRIPTS = {"text_train.py": "text", "audio_train.py": "audio", "run_classifier.py": "cmbert"}
+HEARD = ("--conditions", "noise:10,telephone", "--condition-prob", 0.5)
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    ("script", "more"), [*[(script, ()) for script in SCRIPTS], ("audio_train.py", HEARD)]
+)
 def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(
-    script, data, bert, tmp_path, run_script
+    script, more, data, bert, tmp_path, run_script
 ):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    done = run_script(*command(script, data, bert, whole))
+    done = run_script(*command(script, data, bert, whole, *more))
     assert done.status == 0, done.stderr
     model = SCRIPTS[script]
     state = parts / model / f"unfinished-{script[:-3]}" / "state.pt"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for how, saves in ((signal.SIGKILL, 2), (signal.SIGTERM, 2)):
         running = subprocess.Popen(
-            [sys.executable, *command(script, data, bert, parts)],
+            [sys.executable, *command(script, data, bert, parts, *more)],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -164,9 +167,9 @@ def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(
         running.send_signal(how)
         running.communicate()
         assert running.returncode != 0 and state.exists()
-    other = run_script(*command(script, data, bert, parts, "--seed", 2))
+    other = run_script(*command(script, data, bert, parts, *more, "--seed", 2))
     assert other.status == 2 and "SEED = 2, was 1" in other.stderr and state.exists()
-    done = run_script(*command(script, data, bert, parts))
+    done = run_script(*command(script, data, bert, parts, *more))
     assert done.status == 0 and "going on in epoch" in done.stdout, done.stderr
     weights = [load_file(folder / model / "model.safetensors") for folder in (whole, parts)]
     assert weights[0].keys() == weights[1].keys()

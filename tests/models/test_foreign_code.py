@@ -8,10 +8,10 @@ from small_speech import save_checkpoint
 from transformers import BertConfig, BertTokenizerFast
 
 from common.files import UserError
+from common.transcribing import load_recogniser
 from models import ModelError
 from models.kobert import load_encoder, load_tokenizer
 from models.speech import load_speech_encoder
-from predicting.transcribing import load_recogniser
 
 NAMES = ("AutoConfig", "AutoModel", "AutoModelForCTC", "AutoFeatureExtractor", "AutoTokenizer")
 LOADERS = (load_encoder, load_tokenizer, load_speech_encoder, load_recogniser)

@@ -5,13 +5,16 @@ Shapes: S samples (int16, 16 kHz).
 
 import sys
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
 import transformers
 
+from common.cache import cached
+from common.data import Dataset
 from common.files import FULL_SCALE, SAMPLE_RATE, UserError
-from models import first_line, hide_bars_in_files, unreachable
+from models import first_line, hide_bars_in_files, identify, unreachable
 
 WINDOW = 30  # seconds that a recogniser hears at once; longer utterances are put together
 SHORTEST = 0.5  # seconds that it hears at least: its convolutions need some samples
@@ -56,3 +59,18 @@ def load_recogniser(name: str) -> Callable[[np.ndarray], str]:
         return heard["text"]
 
     return transcribe
+
+
+def transcribe_rows(data: Dataset, name: str) -> list[str]:
+    """Return what a recogniser hears in each row's recording; kept in the data's cache."""
+    contents = identify(name)
+    if not contents:  # else another recogniser's words would be taken from the cache
+        raise UserError(f"{name}: no folder here, and the hub has not given it")
+    find_recogniser = cache(load_recogniser)
+
+    def compute(clips: list[np.ndarray]) -> list[np.ndarray]:
+        texts = [find_recogniser(name)(clip).encode() for clip in clips]
+        return [np.frombuffer(text, np.uint8)[:, None] for text in texts]
+
+    words = cached(data, "words", {"recogniser": contents}, compute)
+    return [words.read(row).tobytes().decode() for row in range(len(data))]

@@ -7,7 +7,7 @@ import pytest
 import transformers
 from small_speech import save_recogniser
 
-from predicting.transcribing import load_recogniser
+from common.transcribing import load_recogniser
 
 RATE = 16_000
 

@@ -1,0 +1,265 @@
+"""Recordings as they would be heard elsewhere: in noise, in a room, by telephone, badly recorded.
+
+A condition is a word, some with a number (common/ranges.py says which numbers):
+    noise:10     babble of other speakers' recordings, 10 dB below the recording
+    room         an echo that takes half a second to fall by 60 dB
+    telephone    300 to 3400 Hz, 8 kHz, mu-law (ITU-T G.711)
+    mp3:32       coded at 32 kbit/s and decoded
+    clipping     so loud that a tenth of the samples clips
+    level:-20    20 dB quieter
+    tempo:1.1    1.1 times as fast, the pitch as it was
+    asr:NAME     not the recording but the words change: to those of a recogniser
+What is drawn depends on a seed and the row's ID alone. At 20 and at 0 dB the babble is the same.
+Shapes: S samples (int16, 16 kHz).
+"""
+
+import hashlib
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import numpy as np
+
+from common.data import Change, Dataset
+from common.features import import_librosa
+from common.files import FULL_SCALE, SAMPLE_RATE, UserError, hash_json
+
+VOICES = 5  # recordings that are babble together
+ECHO_SECONDS = 0.5  # until the echo has fallen by 60 dB
+ECHO_GAP = 0.0025  # seconds between the direct sound and the first echo
+BAND = (300, 3400)  # Hz, of a telephone
+PHONE_RATE = 8_000  # Hz
+CLIPPED = 0.1  # share of the samples
+MP3_RATES = (8, 160)  # kbit/s at 16 kHz
+MP3_DELAY = 1105  # samples by which coder and decoder are late, where the file does not say so
+LOUDEST = FULL_SCALE - 1
+
+
+class Exposure(NamedTuple):
+    """In a training, a share of the clips is heard through one of some conditions."""
+
+    conditions: tuple[str, ...] = ()
+    prob: float = 0.0
+
+
+NOTHING = Exposure()
+
+
+def split_condition(condition: str) -> tuple[str, str]:
+    """Return word and number of a condition, or the name of a recogniser."""
+    kind, _, rest = condition.partition(":")
+    return kind, rest
+
+
+def name_folder(condition: str) -> str:
+    """Return the name of a condition's folder: noise_10, asr_openai_whisper-base."""
+    return "".join(c if c.isalnum() or c in "-." else "_" for c in condition)
+
+
+def in_condition(
+    data: Dataset, condition: str, clean: Callable[[str, str], str] | None = None
+) -> Dataset:
+    """Return the rows to be tested as they are in a condition, "" for none.
+
+    clean: of corpora/transcripts.py, which a recogniser's words go through as the transcripts did.
+    """
+    kind, name = split_condition(condition)
+    if kind == "asr":
+        from common.transcribing import transcribe_rows  # here: takes seconds
+
+        style = data.manifest["settings"]["text_style"]
+        words = [clean(text, style) for text in transcribe_rows(data, name)]
+        return replace(data, table=data.table.assign(text=words))
+    return heard_through(data, condition) if condition else data
+
+
+def heard_through(data: Dataset, condition: str, seed: int = 0) -> Dataset:
+    """Return the same rows, their recordings heard through a condition.
+
+    Babble is made of these very rows: of none that a training must not hear.
+    """
+    kind, number = split_condition(condition)
+    number = float(number or 0)
+    if kind == "noise":
+        babble = Babble(data)
+
+        def apply(samples: np.ndarray, name: str, speaker: str) -> np.ndarray:
+            return babble.add(samples, speaker, number, random_of_id(seed, name))
+
+        return replace(data, change=Change([condition, seed, babble.key], apply))
+    if kind == "room":
+
+        def apply(samples: np.ndarray, name: str, speaker: str) -> np.ndarray:
+            return add_echo(samples, random_of_id(seed, name))
+
+        return replace(data, change=Change([condition, seed], apply))
+    changed = {
+        "telephone": telephone,
+        "mp3": partial(code_as_mp3, rate=number),
+        "clipping": clip,
+        "level": partial(change_level, decibels=number),
+        "tempo": partial(change_tempo, tempo=number),
+    }[kind]
+    tempo = number if kind == "tempo" else 1.0
+    return replace(data, change=Change([condition], lambda samples, *_: changed(samples), tempo))
+
+
+def random_of_id(seed: int, name: str) -> np.random.Generator:
+    """Return the generator of what is drawn for the row of an ID."""
+    return np.random.default_rng([seed, *hashlib.sha256(name.encode()).digest()[:8]])
+
+
+def to_int16(wave: np.ndarray) -> np.ndarray:
+    """Return samples (S,) of any size as int16; what does not fit is made quieter as a whole."""
+    return np.round(wave * min(1, LOUDEST / max(np.abs(wave).max(), 1))).astype(np.int16)
+
+
+def fit_length(wave: np.ndarray, count: int) -> np.ndarray:
+    """Return the first `count` samples, zeros behind them where there are fewer."""
+    return np.pad(wave[:count], (0, max(0, count - len(wave))))
+
+
+def power(wave: np.ndarray) -> float:
+    return float(np.square(wave, dtype=np.float64).mean())
+
+
+class Babble:
+    """Other people talking: recordings of rows by other speakers than the one that is heard."""
+
+    def __init__(self, data: Dataset):
+        self.data = replace(data, change=None)
+        self.key = hash_json([data.ids.tolist(), data.data_hash])[:24]
+        self.others = lru_cache(64)(self.find_others)
+
+    def find_others(self, speaker: str) -> np.ndarray:
+        others = np.flatnonzero(self.data.speakers != speaker)
+        if not len(others):
+            raise UserError(f"noise: babble needs another speaker than {speaker} in {self.data}")
+        return others
+
+    def make(self, count: int, speaker: str, random: np.random.Generator) -> np.ndarray:
+        """Return `count` samples of babble, float64, to which each voice adds as much."""
+        others, babble = self.others(speaker), np.zeros(count)
+        for row in random.choice(others, min(VOICES, len(others)), replace=False):
+            voice = self.data.samples(row).astype(np.float64)
+            voice = np.resize(np.roll(voice, -random.integers(len(voice))), count)
+            babble += voice / max(np.sqrt(power(voice)), 1)
+        return babble
+
+    def add(
+        self, samples: np.ndarray, speaker: str, decibels: float, random: np.random.Generator
+    ) -> np.ndarray:
+        """Return a speaker's recording in babble whose power is so many dB below its own."""
+        babble = self.make(len(samples), speaker, random)
+        ratio = power(samples) / max(power(babble), 1e-12) * 10 ** (-decibels / 10)
+        return to_int16(samples + babble * np.sqrt(ratio))
+
+
+def add_echo(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return a recording as heard in a room, as loud as before.
+
+    The impulse response is made: the direct sound, then noise that decays and has as much energy.
+    """
+    from scipy.signal import fftconvolve
+
+    count = round(ECHO_SECONDS * SAMPLE_RATE)
+    echo = random.standard_normal(count) * 10 ** (-3 * np.arange(count) / count)
+    echo[: round(ECHO_GAP * SAMPLE_RATE)] = 0
+    response = echo / np.sqrt(np.square(echo).sum())
+    response[0] = 1
+    wave = fftconvolve(samples.astype(np.float64), response)[: len(samples)]
+    return to_int16(wave * np.sqrt(power(samples) / max(power(wave), 1e-12)))
+
+
+def telephone(samples: np.ndarray) -> np.ndarray:
+    """Return a recording as a telephone transmits it."""
+    import soxr
+    from scipy.signal import butter, sosfilt
+
+    band = butter(4, BAND, "bandpass", fs=SAMPLE_RATE, output="sos")
+    narrow = soxr.resample(sosfilt(band, samples), SAMPLE_RATE, PHONE_RATE)
+    narrow = to_int16(np.pad(narrow, (0, max(0, 1 - len(narrow)))))
+    decoded = through_codec(narrow, PHONE_RATE, format="WAV", subtype="ULAW")
+    return to_int16(fit_length(soxr.resample(decoded, PHONE_RATE, SAMPLE_RATE), len(samples)))
+
+
+def code_as_mp3(samples: np.ndarray, rate: float) -> np.ndarray:
+    """Return a recording as an MP3 file of `rate` kbit/s has it."""
+    low, high = MP3_RATES
+    options = {"bitrate_mode": "CONSTANT", "compression_level": (high - rate) / (high - low)}
+    decoded = through_codec(samples, SAMPLE_RATE, format="MP3", subtype="MPEG_LAYER_III", **options)
+    # A frame of few bits has no room for the coder's own note of its delay.
+    late = MP3_DELAY if len(decoded) > len(samples) else 0
+    return to_int16(fit_length(decoded[late:], len(samples)))
+
+
+def through_codec(samples: np.ndarray, rate: int, **options) -> np.ndarray:
+    """Return what is read of samples that were written as a file, float64 of the size of int16."""
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, **options)
+    file.seek(0)
+    return soundfile.read(file)[0] * FULL_SCALE
+
+
+def clip(samples: np.ndarray) -> np.ndarray:
+    """Return a recording so loud that a tenth of its samples is beyond full scale.
+
+    Digital silence does not count.
+    """
+    size = np.abs(samples[samples != 0].astype(np.float64))
+    gain = FULL_SCALE / np.quantile(size, 1 - CLIPPED) if len(size) else 1.0
+    return np.round(samples * gain).clip(-FULL_SCALE, LOUDEST).astype(np.int16)
+
+
+def change_level(samples: np.ndarray, decibels: float) -> np.ndarray:
+    """Return a recording at another gain; what is too loud then clips."""
+    wave = samples * 10 ** (decibels / 20)
+    return np.round(wave).clip(-FULL_SCALE, LOUDEST).astype(np.int16)
+
+
+def change_tempo(samples: np.ndarray, tempo: float) -> np.ndarray:
+    """Return a recording that takes 1 / tempo of its time, by librosa's phase vocoder."""
+    effects, count = import_librosa("effects"), max(1, round(len(samples) / tempo))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="n_fft=.* is too large")
+        wave = effects.time_stretch(samples.astype(np.float32), rate=tempo)
+    return to_int16(fit_length(wave, count))
+
+
+class Recordings:
+    """The recordings of a dataset, as they are."""
+
+    def __init__(self, data: Dataset):
+        self.data = data
+
+    def read(self, row: int, random: np.random.Generator | None = None) -> np.ndarray:
+        """Return one row's samples (S,) int16."""
+        return self.data.samples(row)
+
+
+class Mixed:
+    """The rows of a training, in a share of the draws heard through a condition.
+
+    seed: of the training; -1: to evaluate, on the clean recordings.
+    build: what reads a dataset's rows: Spectrograms, EncoderFrames ... Of each condition it reads a
+    dataset of its own: a speaker is known by recordings in the same condition, and an encoder hears
+    each recording once in each.
+    """
+
+    def __init__(self, data: Dataset, exposure: Exposure, seed: int, build: Callable):
+        conditions = exposure.conditions if seed >= 0 else ()
+        sounds = [heard_through(data, each, seed) for each in conditions]
+        self.clean, self.changed = build(data), [build(each) for each in sounds]
+        self.prob = exposure.prob
+
+    def read(self, row: int, random: np.random.Generator | None = None, *more: int):
+        """Return what is read of a row; random: draws the condition, or none."""
+        source = self.clean
+        if random and self.changed and random.random() < self.prob:
+            source = self.changed[random.integers(len(self.changed))]
+        return source.read(row, random, *more)
