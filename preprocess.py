@@ -59,7 +59,7 @@ VALID_SESSIONS = ""  # empty: the last tenth before it; none: no validation, the
 LABELS = ""  # the labels that are used, in this order: "angry,happy"; empty: all of the corpus
 LABEL_MAP = ""  # "excited=happy,boredom=drop", or a CSV file of two columns, old and new
 LABEL_COLUMN = ""  # where a table or AI Hub's data set ("상황") has several, the one that counts
-SPEAKERS = "known"  # unknown: of a table or KESDy18; then one person may stand in two splits
+SPEAKERS = "known"  # unknown: of corpora that name none; then one person may stand in two splits
 TIES = "first"  # tied labels: first (the paper's), drop
 FOLLOW_LINKS = False  # read through symbolic links that lead out of the corpus, such as wav/
 TEXT_STYLE = "spoken"  # spoken (what was said), hangul (the paper's: Hangul and blanks)

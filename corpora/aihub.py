@@ -79,12 +79,7 @@ def find_aihub(folder: Path, follow_links: bool, label_column: str) -> AIHub:
         root = root.parent
     source = AIHub(root, KIND, follow_links, Account(), tables, speakers=SUPPOSED)
     source.check_tables()
-    if label_column not in ("", INTENDED):
-        raise UserError(
-            f"LABEL_COLUMN = '{label_column}': {KIND} has {INTENDED}, and by default the majority "
-            "of the raters"
-        )
-    source.label = label_column
+    source.label = INTENDED if names_of([label_column]) == [INTENDED] else ""
     for path in tables:
         (_, header), *rows = read_sheet(path, NEEDED)
         names = names_of(header)

@@ -15,10 +15,10 @@ import pandas as pd
 
 from common.files import UserError, read_json
 from corpora.account import Account
-from corpora.aihub import AIHub, find_aihub, find_releases, read_aihub
+from corpora.aihub import INTENDED, AIHub, find_aihub, find_releases, read_aihub
 from corpora.kesdy import KESDy, find_kesdy, find_workbooks, read_kesdy
 from corpora.matching import read_corpus
-from corpora.sheets import BOOK, TEXTS
+from corpora.sheets import BOOK, TEXTS, names_of
 from corpora.source import KNOWN, SUPPOSED, UNKNOWN, Source, find_path
 from corpora.splits import SPLITS
 from corpora.table import Table, find_table, read_table
@@ -53,11 +53,18 @@ def find_source(
 
 
 def check_use(sources: list[Source], label_column: str, speakers: str) -> None:
-    """Refuse settings that none of the corpora has a use for."""
-    if label_column and not any(isinstance(source, Table | AIHub) for source in sources):
-        raise UserError(f"LABEL_COLUMN = '{label_column}' is for tables and AI Hub: leave it out")
-    if speakers == UNKNOWN and not any(isinstance(source, Table | KESDy) for source in sources):
-        raise UserError(f"SPEAKERS = '{speakers}' is for tables and KESDy18: leave it out")
+    """Refuse settings that none of the corpora has a use for; the others pass over them."""
+    columns = [source.label for source in sources if isinstance(source, Table | AIHub)]
+    if label_column and names_of([label_column])[0] not in columns:
+        raise UserError(
+            f"LABEL_COLUMN = '{label_column}': no table has that column, and the releases of AI "
+            f"Hub 263 have {INTENDED}: correct it, or leave it out"
+        )
+    if speakers == UNKNOWN and all(source.speakers != UNKNOWN for source in sources):
+        raise UserError(
+            f"SPEAKERS = '{speakers}' is for tables without a column 'speaker', and for KESDy18 "
+            "where the names of the files tell no actors: leave it out"
+        )
 
 
 @dataclass

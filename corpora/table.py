@@ -60,7 +60,7 @@ def find_table(path: Path, follow_links: bool, label_column: str, speakers: str)
     table = Table(root, "table", follow_links, Account(), [path], speakers=speakers, path=path)
     (wanted,) = names_of([label_column or "label"])
     (_, header), *rows = read_sheet(path, {*COLUMNS, wanted}) or [(1, [])]
-    read_names(table, header, wanted, bool(label_column))
+    read_names(table, header, wanted)
     names = names_of(header)
     finder = Finder(table)
     for number, cells in rows:
@@ -82,12 +82,15 @@ def find_table(path: Path, follow_links: bool, label_column: str, speakers: str)
     return table
 
 
-def read_names(table: Table, header: list[str], label: str, is_asked: bool) -> None:
-    """Understand the header of a table; label: the column that has the label."""
+def read_names(table: Table, header: list[str], wanted: str) -> None:
+    """Understand the header of a table; wanted: the column of the label, and else it is `label`."""
     names = names_of(header)
     while names and not names[-1]:  # a spreadsheet's empty columns
         names.pop()
     table.columns = {*names}
+    table.label = next((name for name in (wanted, "label") if name in names), "")
+    if "speaker" in names:
+        table.speakers = KNOWN
     for name, written in zip(names, header, strict=False):
         if name.startswith(VOTES):
             try:
@@ -97,15 +100,13 @@ def read_names(table: Table, header: list[str], label: str, is_asked: bool) -> N
             except ValueError as error:
                 raise UserError(f"{table.path}: column '{written}': {error}") from None
             table.votes[own] = name
-        elif name and name not in {*COLUMNS, label} - ({"label"} - {label}):
+        elif name and name not in {*COLUMNS, table.label} - ({"label"} - {table.label}):
             table.account.note(table.path.name, f"column '{written}' is not read", "row 1")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"{table.path}: the first row has '{twice[0]}' over two columns")
     missing = [] if "path" in names else ["path"]
-    has_votes = bool(table.votes) or "labels" in names
-    table.label = label if label in names else ""
-    if not table.label and (is_asked or not has_votes):
-        missing.append(label)
+    if not table.label and not table.votes and "labels" not in names:
+        missing.append(wanted)
     if missing:
         raise UserError(
             f"{table.path}: no column '{missing[0]}': the first row has {', '.join(header)[:200]}; "
@@ -152,16 +153,16 @@ def read_table(table: Table) -> pd.DataFrame:
 
 def check_splits(table: Table, kind: str) -> None:
     """Refuse an unknown split, and a speaker or session in two of them."""
-    remedy = "correct it, or leave out the column 'session'"
+    remedy = f"correct it, or leave out the column '{kind}'"
     if kind == "speaker":
-        remedy = "correct it, or say --speakers unknown"
+        remedy += " and say --speakers unknown"
     first: dict[str, tuple[str, int]] = {}
     for number, row in table.rows:
         name, split = row[kind], row["split"].casefold()
         row["split"] = split
         if split not in ("", *SPLITS):
             raise UserError(f"{table.where(number)}: split '{split}': give train, valid or test")
-        if not name or not split or (kind == "speaker" and table.speakers == UNKNOWN):
+        if not name or not split:
             continue
         above, above_number = first.setdefault(name, (split, number))
         if above != split:
@@ -298,7 +299,7 @@ def say_how(table: Table, sessions: int) -> None:
     if "session" not in table.columns:
         each = "each a speaker, with those who share a dialogue"
         if table.speakers == UNKNOWN:
-            each = f"to which the recordings are dealt in turn ({PARTS} at most of a split)"
+            each = f"to which the recordings are dealt by a hash ({PARTS} at most of a split)"
         table.remarks.append(f"no column 'session': {sessions} sessions are made, {each}")
     if "text" not in table.columns:
         table.remarks.append("no column 'text': there are no words, models of text learn nothing")

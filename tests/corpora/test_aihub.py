@@ -190,7 +190,7 @@ def test_the_label_may_be_what_the_line_was_to_convey(run, tmp_path):
         ("5차년도_2차", "sad"),
     }
     assert data.reasons() == [("4차년도 row 2", "no 상황")]
-    with pytest.raises(UserError, match="LABEL_COLUMN = '감정': AI Hub 263 has 상황"):
+    with pytest.raises(UserError, match="LABEL_COLUMN = '감정': no table has that column"):
         run(root, label_column="감정")
 
 

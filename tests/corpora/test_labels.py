@@ -108,8 +108,8 @@ def test_kemdys_labels_are_the_seven_unless_the_user_says_so(run, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"label_column": "상황"}, "LABEL_COLUMN = '상황' is for tables and AI Hub"),
-        ({"speakers": "unknown"}, "SPEAKERS = 'unknown' is for tables and KESDy18"),
+        ({"label_column": "상황"}, "LABEL_COLUMN = '상황': no table has that column"),
+        ({"speakers": "unknown"}, "SPEAKERS = 'unknown' is for tables without a column 'speaker'"),
     ],
 )
 def test_settings_without_effect_are_refused(run, tmp_path, settings, message):
@@ -124,5 +124,9 @@ def test_the_label_may_stand_in_another_column(run, tmp_path):
     data = run(path, label_column="felt")
     assert data.manifest["labels"] == ["a", "b"]
     assert data.reasons("noted") == [("row 1", "column 'label' is not read")]
-    with pytest.raises(UserError, match="no column 'meant'"):
+    with pytest.raises(UserError, match="'meant': no table has that column"):
         run(path, label_column="meant")
+    plain = write_table(tmp_path / "plain", make_rows(), "plain.csv")
+    both = run(f"{path},{plain}", label_column="felt")
+    assert both.manifest["labels"] == ["a", "angry", "b", "happy"]
+    assert {row["label"] for row in both if row["corpus"] == "plain"} == {"angry", "happy"}

@@ -398,15 +398,16 @@ def test_the_splits_of_a_table_are_taken(run, tmp_path):
     assert "has the split 'test'" in refusal(run, write_table(tmp_path / "mine", rows))
 
 
-def test_a_speaker_in_two_splits_is_refused_unless_speakers_are_unknown(run, tmp_path):
+def test_a_speaker_in_two_splits_is_refused(run, tmp_path):
+    """Unless the table leaves the speakers out."""
     rows = [row | {"split": SIDES[row["speaker"]]} for row in make_rows()]
     rows[6]["split"] = "test"
     path = write_table(tmp_path / "mine", rows)
     said = refusal(run, path)
     assert "list.csv row 8: speaker '화자 1' is in test, but in row 3 in train" in said
-    data = run(path, speakers="unknown")
-    sides = {split for split in SPLITS for r in data.rows[split] if r["speaker"] == "화자 1"}
-    assert sides == {"train", "test"}
+    data = run(write_table(tmp_path / "mine", without("speaker")(rows)), speakers="unknown")
+    for row in rows:
+        assert row["path"] in {found["id"] for found in data.rows[row["split"].lower()]}
     sessions = [s for split in SPLITS for s in data.manifest["sessions"][split]]
     assert len(sessions) == len(set(sessions))
     given = [row | {"split": SIDES[row["speaker"]], "session": 1} for row in make_rows()]
@@ -414,9 +415,12 @@ def test_a_speaker_in_two_splits_is_refused_unless_speakers_are_unknown(run, tmp
     assert "row 3: session '1' is in train, but in row 2 in test" in said
 
 
-def test_unknown_speakers_are_said_and_dealt(run, tmp_path, capsys):
-    """The table is sorted by label, as folders of emotions are: each split has every label."""
-    rows = without("speaker")(sorted(make_rows(60), key=lambda row: row["label"]))
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_unknown_speakers_are_said_and_dealt(run, tmp_path, capsys, is_sorted):
+    """Sorted by label, as folders of emotions are, or label by label: each split has every one."""
+    rows = without("speaker")(make_rows(60, 1))
+    if is_sorted:
+        rows.sort(key=lambda row: row["label"])
     path = write_table(tmp_path / "mine", rows)
     data = run(path, speakers="unknown")
     assert data.manifest["speakers"] == "unknown"
@@ -428,6 +432,19 @@ def test_unknown_speakers_are_said_and_dealt(run, tmp_path, capsys):
     assert all(row["speaker"] == row["id"] for row in data)
     report = (tmp_path / "outputs" / "corpus" / "report.md").read_text("utf-8")
     assert warning in report and "By speaker" not in report
+
+
+def test_unknown_speakers_concern_the_tables_that_name_none(run, tmp_path):
+    named = write_table(tmp_path / "a", make_rows(), "named.csv")
+    path = write_table(tmp_path / "b", without("speaker")(make_rows()), "plain.csv")
+    data = run(f"{named},{path}", speakers="unknown")
+    for row in data:
+        if row["corpus"] == "named":
+            assert row["speaker"].startswith("named:화자 ")
+    of_split = [{r["speaker"] for r in data.rows[s] if r["corpus"] == "named"} for s in SPLITS]
+    assert sum(map(len, of_split)) == len(set.union(*of_split)) == 5
+    assert data.manifest["warnings"][0].startswith("plain: Speakers are unknown")
+    assert "leave it out" in refusal(run, named, speakers="unknown")
 
 
 def test_sessions_of_the_table_keep_their_numbers_or_get_some(run, tmp_path):
