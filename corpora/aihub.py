@@ -78,6 +78,7 @@ def find_aihub(folder: Path, follow_links: bool, label_column: str) -> AIHub:
     if root.name.casefold() == "annotation":  # beside wav/, as somebody laid them out
         root = root.parent
     source = AIHub(root, KIND, follow_links, Account(), tables, speakers=SUPPOSED)
+    source.unit = "supposed speaker"
     source.check_tables()
     source.label = INTENDED if names_of([label_column]) == [INTENDED] else ""
     for path in tables:

@@ -62,6 +62,7 @@ def find_kesdy(folder: Path, follow_links: bool, speakers: str) -> KESDy:
     if root.name.casefold() == "annotation":
         root = root.parent
     source = KESDy(root, KIND, follow_links, Account(), books, speakers=speakers)
+    source.unit = "speaker"
     source.check_tables()
     rows = read_sheet(books[0])
     source.rows = [(number, cells) for number, cells in rows if RECORDING.fullmatch(cells[0])]

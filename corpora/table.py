@@ -42,10 +42,6 @@ class Table(Source):
     votes: dict[str, str] = field(default_factory=dict)
     label: str = "label"
 
-    @property
-    def name(self) -> str:
-        return self.path.stem
-
     def where(self, number: int) -> str:
         """Return `list.csv row 3`."""
         return f"{self.path.name} row {number}"
@@ -147,7 +143,7 @@ def read_table(table: Table) -> pd.DataFrame:
         utterances.append({"turn": turn} | utterance | places)
     utterances = keep_one_each(utterances, account, table.path)
     labels = {label for u in utterances for label in (*u["votes"], *u["labels"].split(";"))}
-    say_how(table, len(set(sessions) - {0}))
+    say_how(table, len(set(sessions) - {0}), len({u["speaker"] for u in utterances}))
     return assemble(utterances, sorted(labels - {""}))
 
 
@@ -292,13 +288,15 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def say_how(table: Table, sessions: int) -> None:
+def say_how(table: Table, sessions: int, speakers: int) -> None:
     """Say by which rule the sessions were made, and what else the table leaves open."""
     if table.speakers == UNKNOWN:
         table.warnings.append(CROSSES)
     if "session" not in table.columns:
         each = "each a speaker, with those who share a dialogue"
+        table.unit = "speaker" if sessions == speakers else "speaker group"
         if table.speakers == UNKNOWN:
+            table.unit = "recording"
             each = f"to which the recordings are dealt by a hash ({PARTS} at most of a split)"
         table.remarks.append(f"no column 'session': {sessions} sessions are made, {each}")
     if "text" not in table.columns:

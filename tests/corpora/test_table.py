@@ -335,7 +335,9 @@ def with_column(**cells):
         (change(3, path="..\\u.wav"), "row 5: .* leads out"),
         (change(3, path="C:\\u.wav"), "row 5: .* leads out"),
         (with_column(split="dev"), "list.csv row 2: split 'dev': give train, valid or test"),
-        (with_column(speaker=1), "no session is left to train on"),
+        (with_column(speaker=1), "1 speaker: three at least, .* five or more are better"),
+        (lambda rows: rows[:2] + rows[5:7], "2 speakers: three at least"),
+        (with_column(dialogue=1), "1 speaker group: three at least"),
         (with_column(label=""), "list.csv: none of 20 rows can be used: 20 no label"),
     ],
 )
@@ -396,6 +398,40 @@ def test_the_splits_of_a_table_are_taken(run, tmp_path):
     assert said.startswith("TEST_SESSIONS: the table has a column 'split'")
     rows = [row | {"split": "train"} for row in rows]
     assert "has the split 'test'" in refusal(run, write_table(tmp_path / "mine", rows))
+
+
+def count_of(data, name):
+    """Return how many rows of a corpus each split has."""
+    return [sum(row["corpus"] == name for row in data.rows[split]) for split in SPLITS]
+
+
+def test_of_tables_with_splits_one_may_be_tested_as_a_whole(run, tmp_path, capsys):
+    """The others keep training and validation; their test rows are accounted for."""
+    rows = [row | {"split": SIDES[row["speaker"]]} for row in make_rows()]
+    first = write_table(tmp_path / "a", rows, "first.csv")
+    second = write_table(tmp_path / "b", rows, "second.csv")
+    plain = write_table(tmp_path / "c", make_rows(), "plain.csv")
+    data = run(f"{first},{second}")
+    assert count_of(data, "first") == count_of(data, "second") == [12, 4, 4]
+    capsys.readouterr()
+    for others in ((first,), (first, plain)):
+        data = run(",".join(map(str, (*others, second))), test_corpus="second")
+        assert count_of(data, "second") == [0, 0, 20]
+        assert count_of(data, "first") == [12, 4, 0]
+        reasons = [reason for _, reason in data.reasons()]
+        assert reasons == ["test row, and TEST_CORPUS is another"] * 4
+        printed = capsys.readouterr().out
+        report = (tmp_path / "outputs" / "corpus" / "report.md").read_text("utf-8")
+        for said in ("first: 4 test rows are left out", "second: column 'split' is not read"):
+            assert said in printed and said in report
+    assert count_of(data, "plain") == [16, 4, 0]
+    data = run(f"{first},{plain}", test_corpus="plain")
+    assert (count_of(data, "first"), count_of(data, "plain")) == ([12, 4, 0], [0, 0, 20])
+    said = refusal(run, f"{first},{second}", test_corpus="second", test_sessions="1001")
+    assert said.startswith("TEST_SESSIONS: the table has a column 'split'")
+    assert "'third' is none of first, second" in refusal(
+        run, f"{first},{second}", test_corpus="third"
+    )
 
 
 def test_a_speaker_in_two_splits_is_refused(run, tmp_path):
