@@ -39,11 +39,11 @@ from joblib import Parallel, delayed
 
 from common import sound
 from common.files import DIMENSIONS, Stage, sha256, write_json, write_text
-from corpora.account import Account
+from corpora.account import Account, print_account
 from corpora.counts import compare_counts, count_utterances, count_verbatim, is_tied
 from corpora.labels import hash_map, settle_labels
 from corpora.reading import read_texts_and_lengths, start_workers, write_audio
-from corpora.report import print_account, print_corpus, summarise, write_report
+from corpora.report import print_corpus, summarise, write_report
 from corpora.several import Corpus, check_use, choose_splits, find_source, join, open_corpus
 from corpora.splits import SPLITS, check_not_empty, split_utterances
 from corpora.utterances import COLUMNS, EXTRA, VOTES

@@ -39,12 +39,6 @@ def print_corpus(corpus: Corpus) -> None:
         print(said)
 
 
-def print_account(account: Account) -> None:
-    """Say how many utterances were repaired, dropped or noted, by reason."""
-    for name, count, reason in account.count_reasons():
-        print(f"{name + ':':9} {count:5d}  {reason}")
-
-
 def summarise(manifest: dict) -> list[str]:
     """Return utterances per split and class, known counts and repeated transcripts, in Markdown."""
     counts = manifest["counts"]
@@ -70,6 +64,11 @@ def summarise(manifest: dict) -> list[str]:
         if rows
     ]
     lines += [f"Rows with tied labels: {', '.join(parts)}."]
+    classes = counts["class"]
+    for label in manifest["labels"]:
+        if not classes["train"][label]:
+            held = ", ".join(f"{split} {classes[split][label]}" for split in SPLITS[1:])
+            lines += [f"No training row is '{escape(label)}' ({held}): it cannot be learnt."]
     for split, kinds in manifest["verbatim"].items():
         parts = [
             f"{escape(kind)} {verbatim['seen'] / verbatim['all']:.1%} of {verbatim['all']}"

@@ -97,10 +97,16 @@ def split_utterances(table: pd.DataFrame, sessions: dict[str, list[int]]) -> pd.
 
 
 def check_not_empty(table: pd.DataFrame, sessions: dict[str, list[int]]) -> None:
-    """Raise UserError for a split that has sessions and no utterances."""
+    """Raise UserError for a split with sessions and no utterances, or training on one label."""
     for split in SPLITS:
         if sessions[split] and not (table["split"] == split).any():
             raise UserError(
                 f"no usable utterance for {split} in session {format_sessions(sessions[split])}: "
                 "see above what was dropped, or choose other sessions"
             )
+    learnt = table["label"][table["split"] == "train"].unique()
+    if len(learnt) < 2:
+        raise UserError(
+            f"all training rows are '{learnt[0]}': there is nothing to tell apart; choose other "
+            "sessions for test and validation, or correct the labels"
+        )

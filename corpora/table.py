@@ -15,7 +15,7 @@ import pandas as pd
 from common.files import LABELS, UserError
 from corpora.account import Account
 from corpora.annotation import OUTVOTED, read_number
-from corpora.labels import check_name
+from corpora.labels import differ_in_case
 from corpora.sheets import names_of, read_sheet
 from corpora.source import CROSSES, KNOWN, UNKNOWN, Finder, Source, normal
 from corpora.speakers import PARTS, Spoken, number_sessions, number_turns
@@ -89,12 +89,10 @@ def read_names(table: Table, header: list[str], wanted: str) -> None:
         table.speakers = KNOWN
     for name, written in zip(names, header, strict=False):
         if name.startswith(VOTES):
-            try:
-                own = check_name(normal(written).strip()[len(VOTES) :].strip())
-                if not own:
-                    raise ValueError("no label behind votes_")
-            except ValueError as error:
-                raise UserError(f"{table.path}: column '{written}': {error}") from None
+            own = normal(written).strip()[len(VOTES) :].strip()
+            if not own or ";" in own:
+                problem = "a label has no ';'" if own else "no label behind votes_"
+                raise UserError(f"{table.path}: column '{written}': {problem}")
             table.votes[own] = name
         elif name and name not in {*COLUMNS, table.label} - ({"label"} - {table.label}):
             table.account.note(table.path.name, f"column '{written}' is not read", "row 1")
@@ -143,6 +141,8 @@ def read_table(table: Table) -> pd.DataFrame:
         utterances.append({"turn": turn} | utterance | places)
     utterances = keep_one_each(utterances, account, table.path)
     labels = {label for u in utterances for label in (*u["votes"], *u["labels"].split(";"))}
+    for same in differ_in_case(u["speaker"] for u in utterances):
+        table.remarks.append(f"speakers: {same} differ in case only, and are taken for several")
     say_how(table, len(set(sessions) - {0}), len({u["speaker"] for u in utterances}))
     return assemble(utterances, sorted(labels - {""}))
 
@@ -237,12 +237,14 @@ def read_labels(table: Table, row: dict[str, str]) -> dict:
 
     `labels` are the raters' own, or, beside columns of votes, those that are tied.
     """
-    listed = [check_name(name.strip()) for name in row["labels"].split(";") if name.strip()]
+    listed = [name.strip() for name in row["labels"].split(";") if name.strip()]
     votes = {label: read_whole(row, column) for label, column in table.votes.items()}
     votes = {label: count for label, count in votes.items() if count}
     if not table.votes:
         votes = dict(Counter(listed))
-    label = check_name(row[table.label]) if table.label else ""
+    label = row[table.label] if table.label else ""
+    if ";" in label:
+        raise ValueError(f"label '{one_line(label)}' has a ';', which parts the column 'labels'")
     if table.label and not label:
         raise ValueError("no label")
     if not label:
