@@ -211,7 +211,9 @@ def draw_ratings(used: pd.DataFrame, labels: list[str]):
     lengths.hist(seconds, bins=60, color=BLUE_GREY)
     lengths.set(title=f"length (median {np.median(seconds):.1f} s)", xlabel="seconds")
     votes = used[[f"{VOTES}{label}" for label in labels]].to_numpy()
-    agreement.hist(votes.max(1), bins=np.arange(0.5, votes.sum(1).max() + 1.5), color=BLUE_GREY)
+    most = max(1, votes.sum(1).max())
+    bins = np.linspace(0.5, most + 0.5, min(most, 60) + 1)  # one a rater, if they are not too many
+    agreement.hist(votes.max(1), bins=bins, color=BLUE_GREY)
     agreement.set(title="raters who gave the commonest label", xlabel="votes")
     random = np.random.default_rng(0)  # means of ten whole numbers lie on a grid: scatter them
     for label, colour in zip(labels, choose_colours(labels), strict=True):

@@ -14,7 +14,7 @@ import pandas as pd
 
 from common.files import LABELS, UserError
 from corpora.account import Account
-from corpora.annotation import OUTVOTED, read_number
+from corpora.annotation import LARGEST, OUTVOTED, read_number
 from corpora.labels import differ_in_case
 from corpora.sheets import names_of, read_sheet
 from corpora.source import CROSSES, KNOWN, UNKNOWN, Finder, Source, normal
@@ -25,6 +25,7 @@ from corpora.utterances import GENDERS, VOTES, assemble, keep_one_each, number_e
 COLUMNS = ("path", "label", "labels", "text", "speaker", "session", "dialogue", "turn", "start")
 COLUMNS += ("end", "valence", "arousal", "gender", "split", "scenario")
 UNWRITABLE = re.compile(r"[\x00-\x1f\x7f]")  # in a table without quotation marks
+NOWHERE = -1  # the session of a row that has none
 BLANKS = ("nan", "NaN")  # what programs write where nothing is
 
 
@@ -130,6 +131,8 @@ def read_table(table: Table) -> pd.DataFrame:
     ):
         where = table.where(number)
         try:
+            if row["session"] and session == NOWHERE:
+                raise ValueError(f"session is no number up to {LARGEST:,.0f}", row["session"])
             utterance = read_row(table, row)
         except ValueError as error:
             reason, *cell = error.args
@@ -143,7 +146,7 @@ def read_table(table: Table) -> pd.DataFrame:
     labels = {label for u in utterances for label in (*u["votes"], *u["labels"].split(";"))}
     for same in differ_in_case(u["speaker"] for u in utterances):
         table.remarks.append(f"speakers: {same} differ in case only, and are taken for several")
-    say_how(table, len(set(sessions) - {0}), len({u["speaker"] for u in utterances}))
+    say_how(table, len(set(sessions) - {NOWHERE}), len({u["speaker"] for u in utterances}))
     return assemble(utterances, sorted(labels - {""}))
 
 
@@ -171,18 +174,19 @@ def check_splits(table: Table, kind: str) -> None:
 def find_sessions(table: Table, rows: list[dict[str, str]]) -> list[int]:
     """Return the session of each row: the column's, or one made of speakers and dialogues.
 
-    0 stands for a row that says neither, and is not used.
+    NOWHERE stands for a row that says neither, or a too large number, and is not used.
     """
     if "session" in table.columns:
         if "split" in table.columns:
             check_splits(table, "session")
         names = [row["session"] for row in rows]
         if all(name.isascii() and name.isdigit() for name in names if name):
-            return [int(name or 0) for name in names]
+            places = (float(name or NOWHERE) for name in names)
+            return [int(place) if place <= LARGEST else NOWHERE for place in places]
         numbers = number_each(filter(None, names))
         said = ", ".join(f"{number} = {name}" for name, number in numbers.items())
         table.remarks.append(f"sessions are numbered as they come: {said[:500]}")
-        return [numbers.get(name, 0) for name in names]
+        return [numbers.get(name, NOWHERE) for name in names]
     is_known = table.speakers != UNKNOWN
     fields = ("speaker", "dialogue", "recording", "split")
     spoken = {
@@ -191,10 +195,14 @@ def find_sessions(table: Table, rows: list[dict[str, str]]) -> list[int]:
         if row["speaker"] or not is_known
     }
     found = dict(zip(spoken, number_sessions([*spoken.values()], is_known), strict=True))
-    sessions = [found.get(place, 0) for place in range(len(rows))]
+    sessions = [found.get(place, NOWHERE) for place in range(len(rows))]
     splits: dict[int, str] = {}
     for (number, row), session in zip(table.rows, sessions, strict=True):
-        if session and row["split"] and splits.setdefault(session, row["split"]) != row["split"]:
+        if (
+            session != NOWHERE
+            and row["split"]
+            and splits.setdefault(session, row["split"]) != row["split"]
+        ):
             raise UserError(
                 f"{table.where(number)}: dialogue '{row['dialogue']}' has speakers of "
                 f"{splits[session]} and of {row['split']}: put all of a dialogue into one split"
@@ -266,7 +274,7 @@ def read_measure(row: dict[str, str], name: str) -> float:
     try:
         return read_number(row[name])
     except ValueError:
-        raise ValueError(f"{name} is no number", row[name]) from None
+        raise ValueError(f"{name} is no number up to {LARGEST:,.0f}", row[name]) from None
 
 
 def read_seconds(row: dict[str, str], name: str) -> float:

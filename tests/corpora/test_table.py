@@ -254,8 +254,8 @@ AWKWARD = {
     "label 'a;b' has a ';', which parts the column 'labels'": {"label": "a;b"},
     "start is not before end": {"start": "3", "end": "1"},
     "start is before the recording": {"start": "-1"},
-    "end is no number": {"end": "0:30"},
-    "valence is no number": {"valence": "3,5"},
+    "end is no number up to 1,000,000,000": {"end": "0:30"},
+    "valence is no number up to 1,000,000,000": {"valence": "3,5"},
     "turn is no whole number": {"turn": "1.5"},
     "votes_angry is no whole number": {"votes_angry": "0.5"},
     "start or end is beyond the end of the recording": {"start": "5", "end": "6"},
@@ -288,6 +288,25 @@ def test_every_awkward_row_is_accounted_for(run, tmp_path):
     assert data.manifest["corpus"]["annotation_rows"] == 41
     report = (tmp_path / "outputs" / "corpus" / "report.md").read_text("utf-8")
     assert "start is not before end" in report
+
+
+@pytest.mark.parametrize("number", ["100000000000000000000", "1e30", "1" + "0" * 5000, "-1e308"])
+def test_numbers_that_no_table_can_hold_cost_their_row(run, tmp_path, number):
+    columns = ("session", "turn", "votes_happy", "valence", "start")
+    rows = [row | {"session": n % 5, "dialogue": n % 5} for n, row in enumerate(make_rows())]
+    rows = [dict.fromkeys(columns, "") | row for row in rows]
+    wrong = columns[not number.isdigit() :]  # sessions may have names
+    for place, column in enumerate(wrong):
+        rows[place + 2][column] = number
+    data = run(write_table(tmp_path / "mine", rows))
+    assert [where for where, _ in data.reasons()] == [
+        f"list.csv row {place + 4}: {number}" for place in range(len(wrong))
+    ]
+    limit = "up to 1,000,000,000"
+    assert [f"{column} is no number {limit}" for column in wrong] == [
+        reason for _, reason in data.reasons()
+    ]
+    assert set(data.manifest["counts"]["session"]) == {*"01234"}
 
 
 def test_the_scale_of_valence_and_arousal_is_that_of_the_rows(run, tmp_path):
