@@ -56,7 +56,7 @@ def find_table(path: Path, follow_links: bool, label_column: str, speakers: str)
     root = path.parent
     table = Table(root, "table", follow_links, Account(), [path], speakers=speakers, path=path)
     (wanted,) = names_of([label_column or "label"])
-    (_, header), *rows = read_sheet(path, {*COLUMNS, wanted}) or [(1, [])]
+    (_, header), *rows = read_sheet(path, {*COLUMNS, wanted})
     read_names(table, header, wanted)
     names = names_of(header)
     finder = Finder(table)
@@ -198,11 +198,9 @@ def find_sessions(table: Table, rows: list[dict[str, str]]) -> list[int]:
     sessions = [found.get(place, NOWHERE) for place in range(len(rows))]
     splits: dict[int, str] = {}
     for (number, row), session in zip(table.rows, sessions, strict=True):
-        if (
-            session != NOWHERE
-            and row["split"]
-            and splits.setdefault(session, row["split"]) != row["split"]
-        ):
+        if session == NOWHERE or not row["split"]:
+            continue
+        if splits.setdefault(session, row["split"]) != row["split"]:
             raise UserError(
                 f"{table.where(number)}: dialogue '{row['dialogue']}' has speakers of "
                 f"{splits[session]} and of {row['split']}: put all of a dialogue into one split"

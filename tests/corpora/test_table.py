@@ -371,7 +371,8 @@ def test_a_wrong_table_ends_in_one_line(run, tmp_path, spoil, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("list.csv", b"", "no column 'path'"),
+        ("list.csv", b"", "list.csv is empty"),
+        ("list.csv", b"\r\n\r\n", "list.csv is empty"),
         ("list.csv", b"path,label,speaker\n", "no row below its header"),
         ("list.csv", b'path,label,speaker\na.wav,"b,c\nd.wav,e,f\n', "cannot be cut into cells"),
         ("list.csv", b"path,label\n\xff\xff\xff,a\n", "neither UTF-8, UTF-16 nor cp949"),
@@ -546,6 +547,28 @@ def test_the_same_command_does_nothing_until_a_recording_changes(run, tmp_path, 
     soundfile.write(tmp_path / "mine" / "clips" / "u003.wav", noise(99), 16_000)
     data = run(path, data=str(tmp_path / "same"))
     assert np.array_equal(data.samples("clips/u003.wav"), noise(99))
+
+
+@pytest.mark.parametrize("order", [("path", "text"), ("text", "path")])
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_rows_that_a_quotation_mark_swallows_are_refused(run, tmp_path, order, delimiter):
+    rows = [
+        {**{c: r[c] for c in order}, **r, "label": f"l{n % 2}"} for n, r in enumerate(make_rows())
+    ]
+    for n, row in enumerate(rows):
+        row["text"] = f"그래 {n}"
+    path = write_table(tmp_path / "mine", rows)
+    whole = own_table.to_text(rows, delimiter)
+    for last in (6, 7):
+        text = whole.replace("그래 5", '"그래 5').replace(f"그래 {last}", f'그래 {last}"')
+        path.write_text(text, "utf-8")
+        said = refusal(run, path)
+        assert f"list.csv row 7: a quotation mark makes one cell of this row and {last - 5}" in said
+    rows[5]["text"] = "네, 그래, 아니, 응\n그래, 정말, 그래요, 응?\n3,500원"
+    path.write_text(own_table.to_text(rows, delimiter), "utf-8")
+    data = run(path)
+    assert data.of(rows[5]["path"])["text"] == " ".join(rows[5]["text"].split())
+    assert ("list.csv row 7", "a cell has a line break in it") in data.reasons("noted")
 
 
 def test_a_tab_separated_table_may_have_single_quotation_marks(tmp_path):
