@@ -39,14 +39,14 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from common import sound
-from common.files import DIMENSIONS, Stage, UserError, sha256, write_json, write_text
-from corpora.account import Account
+from common.files import DIMENSIONS, Stage, sha256, write_json, write_text
+from corpora.account import Account, print_account
 from corpora.counts import compare_counts, count_utterances, count_verbatim, is_tied
 from corpora.labels import hash_map, settle_labels
 from corpora.reading import read_texts_and_lengths, start_workers, write_audio
-from corpora.report import print_account, print_corpus, summarise, write_report
-from corpora.several import Corpus, check_use, find_source, join, open_corpus
-from corpora.splits import SPLITS, check_not_empty, split_sessions, split_utterances
+from corpora.report import print_corpus, summarise, write_report
+from corpora.several import Corpus, check_use, choose_splits, find_source, join, open_corpus
+from corpora.splits import SPLITS, check_not_empty, split_utterances
 from corpora.utterances import COLUMNS, EXTRA, VOTES
 
 # ------------------------------------------------------------------------------------------------
@@ -55,12 +55,12 @@ DATA = "data/processed"  # where the aligned files go
 OUTPUTS = "outputs"  # the report goes to its corpus/
 RESTART = False  # yes: also if an earlier run left all of this
 TEST_SESSIONS = ""  # "17-20" or "1,3,5-7"; empty: the last fifth of the sessions
-TEST_CORPUS = ""  # of several, the one that is tested as a whole, by its folder's name
+TEST_CORPUS = ""  # of several, the one that is tested as a whole, by its folder's or table's name
 VALID_SESSIONS = ""  # empty: the last tenth before it; none: no validation, the paper's
 LABELS = ""  # the labels that are used, in this order: "angry,happy"; empty: all of the corpus
 LABEL_MAP = ""  # "excited=happy,boredom=drop", or a CSV file of two columns, old and new
 LABEL_COLUMN = ""  # where a table or AI Hub's data set ("상황") has several, the one that counts
-SPEAKERS = "known"  # unknown: of a table or KESDy18; then one person may stand in two splits
+SPEAKERS = "known"  # unknown: of corpora that name none; then one person may stand in two splits
 TIES = "first"  # tied labels: first (the paper's), drop
 FOLLOW_LINKS = False  # read through symbolic links that lead out of the corpus, such as wav/
 TEXT_STYLE = "spoken"  # spoken (what was said), hangul (the paper's: Hangul and blanks)
@@ -97,7 +97,7 @@ def main() -> None:
     print(f"labels: {', '.join(labels)}")
     scale = find_scale(corpus)
     blank_off_scale(corpus.table, scale, corpus.account)
-    sessions = choose_splits(corpus)
+    sessions = choose_splits(corpus, TEST_SESSIONS, VALID_SESSIONS, TEST_CORPUS)
     used = apply_tie_rule(corpus.table, labels, corpus.account)
     with start_workers(JOBS, CLUSTER) as parallel:
         used = read_texts_and_lengths(parallel, corpus.root, used, TEXT_STYLE, corpus.account)
@@ -123,27 +123,6 @@ def main() -> None:
     stage.publish()
     names = ", ".join(manifest["files"])
     print(f"written: {names} and manifest.json in {data}; {report / 'report.md'}")
-
-
-def choose_splits(corpus: Corpus) -> dict[str, list[int]]:
-    """Return the sessions of each split: a table's own, of other corpora by the settings."""
-    own = corpus.own_splits()
-    taken = {session for sessions in own.values() for session in sessions}
-    others = {name: found for name, found in corpus.sessions.items() if not taken & {*found}}
-    if not own:
-        return split_sessions(others, TEST_SESSIONS, VALID_SESSIONS, TEST_CORPUS)
-    if others:
-        chosen = split_sessions(others, TEST_SESSIONS, VALID_SESSIONS, TEST_CORPUS)
-        return {split: sorted(own[split] + chosen[split]) for split in SPLITS}
-    for name in ("test_sessions", "valid_sessions", "test_corpus"):
-        if globals()[name.upper()]:
-            raise UserError(
-                f"{name.upper()}: the table has a column 'split': leave one of both out"
-            )
-    for split in ("train", "test"):
-        if not own[split]:
-            raise UserError(f"{CORPUS}: no row that can be used has the split '{split}'")
-    return own
 
 
 def apply_tie_rule(table: pd.DataFrame, labels: list[str], account: Account) -> pd.DataFrame:

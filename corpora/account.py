@@ -54,3 +54,9 @@ class Account:
             for name in LISTS
             for reason, count in Counter(e["reason"] for e in getattr(self, name)).most_common()
         ]
+
+
+def print_account(account: Account) -> None:
+    """Say how many utterances were repaired, dropped or noted, by reason."""
+    for name, count, reason in account.count_reasons():
+        print(f"{name + ':':9} {count:5d}  {reason}")

@@ -78,21 +78,17 @@ def find_aihub(folder: Path, follow_links: bool, label_column: str) -> AIHub:
     if root.name.casefold() == "annotation":  # beside wav/, as somebody laid them out
         root = root.parent
     source = AIHub(root, KIND, follow_links, Account(), tables, speakers=SUPPOSED)
+    source.unit = "supposed speaker"
     source.check_tables()
-    if label_column not in ("", INTENDED):
-        raise UserError(
-            f"LABEL_COLUMN = '{label_column}': {KIND} has {INTENDED}, and by default the majority "
-            "of the raters"
-        )
-    source.label = label_column
-    for path in tables:
+    source.label = INTENDED if names_of([label_column]) == [INTENDED] else ""
+    for path, release in zip(tables, name_releases(root, tables), strict=True):
         (_, header), *rows = read_sheet(path, NEEDED)
         names = names_of(header)
         if missing := [name for name in NEEDED if name not in names]:
             raise UserError(f"{path}: no column '{missing[0]}': found {', '.join(header)}")
         blank = dict.fromkeys((*NEEDED, *STRENGTHS), "")
-        release = source.sheets.setdefault(normal(path.stem), [])
-        release += [(number, blank | dict(zip(names, row, strict=False))) for number, row in rows]
+        filled = [(number, blank | dict(zip(names, row, strict=False))) for number, row in rows]
+        source.sheets[release] = filled
     for name, paths in list_recordings(source, DEPTH, (".wav",)).items():
         source.recordings[name] = paths[0]
         source.sizes[paths[0]] = (root / paths[0]).stat().st_size
@@ -100,6 +96,17 @@ def find_aihub(folder: Path, follow_links: bool, label_column: str) -> AIHub:
             source.account.ignore(other, f"a recording of the same name is read: {paths[0]}")
     check_unpacked(source)
     return source
+
+
+def name_releases(root: Path, tables: list[Path]) -> list[str]:
+    """Return what the releases are called: as their tables, else their folders, else both."""
+    for names in (
+        [path.stem for path in tables],
+        [path.parent.name for path in tables],
+    ):
+        if len({*map(normal, names)}) == len(tables):
+            return [*map(normal, names)]
+    return [normal(path.relative_to(root).as_posix()) for path in tables]
 
 
 def check_unpacked(source: AIHub) -> None:

@@ -39,6 +39,7 @@ RATERS = 10  # of a file without a header
 TOTAL = "total"
 FIELD = re.compile(r"(?:(?:total|eval).*[\W_])?(emotion|valence|arousal)")
 NAME = re.compile(r"(total).*|(eval(?!uation).*?)(?:[\W_]*(?:emotion|valence|arousal))?")
+LARGEST = 1e9  # what no time, vote or rating is, and every sum of them can hold
 SHOWN = 8  # columns of a header that is not understood, from the Segment ID on
 
 
@@ -260,13 +261,13 @@ def read_labels(text: str) -> tuple[str, ...]:
 
 
 def read_number(text: str) -> float:
-    """Read a number; a blank, or the nan that programs write for it, is nan."""
+    """Read a number, not beyond LARGEST; a blank, or the nan that programs write for it, is nan."""
     try:
         number = float(text or "nan")
     except ValueError:
         number = math.inf
-    if math.isinf(number):
-        raise ValueError(f"'{text}' is not a number")
+    if abs(number) > LARGEST:
+        raise ValueError(f"'{text}' is not a number" + " up to 1e9" * math.isfinite(number))
     return number
 
 

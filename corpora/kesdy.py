@@ -33,11 +33,12 @@ DEPTH = 3  # folders between the corpus's and its recordings, at most
 class KESDy(Source):
     """The workbook's rows, (number, cells), and the recordings.
 
-    raters: columns of their emotions.  recordings: case-folded name without suffix -> path below
-    root.  texts: the same of transcripts.
+    actors: of each row, "" if they are unknown.  raters: columns of their emotions.  recordings:
+    case-folded name without suffix -> path below root.  texts: the same of transcripts.
     """
 
     rows: list[tuple[int, list[str]]] = field(default_factory=list)
+    actors: list[str] = field(default_factory=list)
     raters: list[int] = field(default_factory=list)
     recordings: dict[str, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
@@ -61,6 +62,7 @@ def find_kesdy(folder: Path, follow_links: bool, speakers: str) -> KESDy:
     if root.name.casefold() == "annotation":
         root = root.parent
     source = KESDy(root, KIND, follow_links, Account(), books, speakers=speakers)
+    source.unit = "speaker"
     source.check_tables()
     rows = read_sheet(books[0])
     source.rows = [(number, cells) for number, cells in rows if RECORDING.fullmatch(cells[0])]
@@ -71,6 +73,7 @@ def find_kesdy(folder: Path, follow_links: bool, speakers: str) -> KESDy:
             f"{books[0]}: {KIND} has two header rows, then file names that end in .wav, emotion, "
             f"valence, arousal; found {len(above)} rows above the first name: {shown}"
         )
+    source.actors = find_actors(source, [Path(cells[0]).stem for _, cells in source.rows])
     names = enumerate(zip_longest(*above, fillvalue=""))
     source.raters = [c for c, said in names if c >= RATED and "emotion" in names_of(said)]
     for number, cells in rows[HEADER:]:
@@ -91,7 +94,7 @@ def read_kesdy(source: KESDy) -> pd.DataFrame:
     account, utterances = source.account, []
     book = source.tables[0].name
     stems = [Path(cells[0]).stem for _, cells in source.rows]
-    actors = find_actors(source, stems)
+    actors = source.actors
     spoken = [Spoken(actor, "", stem, "") for actor, stem in zip(actors, stems, strict=True)]
     sessions = number_sessions(spoken, source.speakers == KNOWN)
     for (number, cells), stem, actor, session in zip(
@@ -121,11 +124,8 @@ def read_kesdy(source: KESDy) -> pd.DataFrame:
 def find_actors(source: KESDy, stems: list[str]) -> list[str]:
     """Return the actor of each file: of the name's parts those that have 30 values together.
 
-    Raises UserError if no part tells them, unless SPEAKERS = unknown.
+    If no part tells them: none with SPEAKERS = unknown, else UserError.
     """
-    if source.speakers == UNKNOWN:
-        source.warnings.append(CROSSES)
-        return [""] * len(stems)
     parts = [re.split(r"[_\-\s.]+", stem) for stem in stems]
     for count in range(1, max(map(len, parts)) + 1):
         for chosen in (slice(0, count), slice(count - 1, count)):
@@ -133,7 +133,11 @@ def find_actors(source: KESDy, stems: list[str]) -> list[str]:
             if len(set(names)) == ACTORS:
                 said = f"actors are told by the names of the files: {names[0]} of {stems[0]}"
                 source.remarks.append(said)
+                source.speakers = KNOWN
                 return names
+    if source.speakers == UNKNOWN:
+        source.warnings.append(CROSSES)
+        return [""] * len(stems)
     raise UserError(
         f"{source.tables[0]}: no part of the file names ({stems[0]}, ...) has {ACTORS} values, by "
         f"which {KIND}'s {ACTORS} actors could be told: say --speakers unknown, or write a table "

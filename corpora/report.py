@@ -39,12 +39,6 @@ def print_corpus(corpus: Corpus) -> None:
         print(said)
 
 
-def print_account(account: Account) -> None:
-    """Say how many utterances were repaired, dropped or noted, by reason."""
-    for name, count, reason in account.count_reasons():
-        print(f"{name + ':':9} {count:5d}  {reason}")
-
-
 def summarise(manifest: dict) -> list[str]:
     """Return utterances per split and class, known counts and repeated transcripts, in Markdown."""
     counts = manifest["counts"]
@@ -70,6 +64,11 @@ def summarise(manifest: dict) -> list[str]:
         if rows
     ]
     lines += [f"Rows with tied labels: {', '.join(parts)}."]
+    classes = counts["class"]
+    for label in manifest["labels"]:
+        if not classes["train"][label]:
+            held = ", ".join(f"{split} {classes[split][label]}" for split in SPLITS[1:])
+            lines += [f"No training row is '{escape(label)}' ({held}): it cannot be learnt."]
     for split, kinds in manifest["verbatim"].items():
         parts = [
             f"{escape(kind)} {verbatim['seen'] / verbatim['all']:.1%} of {verbatim['all']}"
@@ -212,7 +211,9 @@ def draw_ratings(used: pd.DataFrame, labels: list[str]):
     lengths.hist(seconds, bins=60, color=BLUE_GREY)
     lengths.set(title=f"length (median {np.median(seconds):.1f} s)", xlabel="seconds")
     votes = used[[f"{VOTES}{label}" for label in labels]].to_numpy()
-    agreement.hist(votes.max(1), bins=np.arange(0.5, votes.sum(1).max() + 1.5), color=BLUE_GREY)
+    most = max(1, votes.sum(1).max())
+    bins = np.linspace(0.5, most + 0.5, min(most, 60) + 1)  # one a rater, if they are not too many
+    agreement.hist(votes.max(1), bins=bins, color=BLUE_GREY)
     agreement.set(title="raters who gave the commonest label", xlabel="votes")
     random = np.random.default_rng(0)  # means of ten whole numbers lie on a grid: scatter them
     for label, colour in zip(labels, choose_colours(labels), strict=True):

@@ -15,12 +15,12 @@ import pandas as pd
 
 from common.files import UserError, read_json
 from corpora.account import Account
-from corpora.aihub import AIHub, find_aihub, find_releases, read_aihub
+from corpora.aihub import INTENDED, AIHub, find_aihub, find_releases, read_aihub
 from corpora.kesdy import KESDy, find_kesdy, find_workbooks, read_kesdy
 from corpora.matching import read_corpus
-from corpora.sheets import BOOK, TEXTS
-from corpora.source import KNOWN, SUPPOSED, UNKNOWN, Source, find_path
-from corpora.splits import SPLITS
+from corpora.sheets import BOOK, TEXTS, names_of
+from corpora.source import KNOWN, SUPPOSED, UNKNOWN, Source, find_path, normal
+from corpora.splits import SPLITS, split_sessions
 from corpora.table import Table, find_table, read_table
 from corpora.tree import Tree, find_tree, has_kemdy
 
@@ -33,8 +33,19 @@ NAME = re.compile(r"[\w.-]+")  # a name is part of IDs, which stand in tables
 def find_source(
     name: str, follow_links: bool = False, label_column: str = "", speakers: str = KNOWN
 ) -> Source:
-    """Recognise a corpus: a table, or a folder of KEMDy19, KEMDy20, AI Hub's 263 or KESDy18."""
+    """Recognise a corpus: a table, or a folder of KEMDy19, KEMDy20, AI Hub's 263 or KESDy18.
+
+    It is called as its file or folder is here, whatever folder below that it lies in.
+    """
     path = find_path(Path(name))
+    source = recognise(path, follow_links, label_column, speakers)
+    given = Path(os.path.abspath(path))  # of a link its own name
+    source.name = normal(given.stem if path.is_file() else given.name)
+    return source
+
+
+def recognise(path: Path, follow_links: bool, label_column: str, speakers: str) -> Source:
+    """Return the corpus of a path, by what lies there."""
     if path.is_file():
         if path.suffix.casefold() not in (*TEXTS, BOOK):
             raise UserError(
@@ -53,11 +64,18 @@ def find_source(
 
 
 def check_use(sources: list[Source], label_column: str, speakers: str) -> None:
-    """Refuse settings that none of the corpora has a use for."""
-    if label_column and not any(isinstance(source, Table | AIHub) for source in sources):
-        raise UserError(f"LABEL_COLUMN = '{label_column}' is for tables and AI Hub: leave it out")
-    if speakers == UNKNOWN and not any(isinstance(source, Table | KESDy) for source in sources):
-        raise UserError(f"SPEAKERS = '{speakers}' is for tables and KESDy18: leave it out")
+    """Refuse settings that none of the corpora has a use for; the others pass over them."""
+    columns = [source.label for source in sources if isinstance(source, Table | AIHub)]
+    if label_column and names_of([label_column])[0] not in columns:
+        raise UserError(
+            f"LABEL_COLUMN = '{label_column}': no table has that column, and the releases of AI "
+            f"Hub 263 have {INTENDED}: correct it, or leave it out"
+        )
+    if speakers == UNKNOWN and all(source.speakers != UNKNOWN for source in sources):
+        raise UserError(
+            f"SPEAKERS = '{speakers}' is for tables without a column 'speaker', and for KESDy18 "
+            "where the names of the files tell no actors: leave it out"
+        )
 
 
 @dataclass
@@ -117,14 +135,21 @@ class Corpus:
             **several,
         }
 
-    def own_splits(self) -> dict[str, list[int]]:
-        """Return the sessions of the splits that tables give, {} without any."""
+    def own_splits(self) -> dict[str, dict[str, list[int]]]:
+        """Return the sessions of each split of the tables that have a column of them, by name."""
         given = self.table[self.table["split"] != ""]
-        found = {
-            split: sorted(map(int, given["session"][given["split"] == split].unique()))
-            for split in SPLITS
+        split_of = dict(zip(given["session"], given["split"], strict=True))
+        return {
+            name: {split: [s for s in own if split_of.get(s) == split] for split in SPLITS}
+            for name, own in self.sessions.items()
+            if split_of.keys() & {*own}
         }
-        return found if len(given) else {}
+
+    def say(self, name: str, said: str) -> None:
+        """Print a remark on the corpus of that name, and keep it for the report."""
+        print(f"{name}: {said}")
+        (source,) = (source for source in self.sources if source.name == name)
+        source.remarks.append(said if len(self.sources) == 1 else f"{name}: {said}")
 
 
 def open_corpus(source: Source) -> Corpus:
@@ -177,3 +202,45 @@ def join(corpora: list[Corpus]) -> Corpus:
     joined.table = pd.concat(tables).sort_values("id", ignore_index=True)
     joined.synthetic = " ".join(filter(None, notices)) or None
     return joined
+
+
+def choose_splits(corpus: Corpus, test: str, valid: str, tested: str) -> dict[str, list[int]]:
+    """Return the sessions of each split: a table's own, of other corpora by the settings.
+
+    tested: TEST_CORPUS. All of it is tested, whatever its own splits; of the other tables with
+    splits the test rows are left out.
+    """
+    own, tested = corpus.own_splits(), normal(tested)
+    if tested and tested not in corpus.sessions:
+        raise UserError(f"--test-corpus: '{tested}' is none of {', '.join(corpus.sessions)}")
+    if tested in own:
+        corpus.say(tested, "column 'split' is not read: TEST_CORPUS is tested as a whole")
+        del own[tested]
+    others = {name: found for name, found in corpus.sessions.items() if name not in own}
+    if own and not others.keys() - {tested}:
+        for name, value in (("TEST_SESSIONS", test), ("VALID_SESSIONS", valid)):
+            if value:
+                raise UserError(f"{name}: the table has a column 'split': leave one of both out")
+        chosen = {"train": [], "valid": [], "test": others.get(tested, [])}
+    else:
+        unit = corpus.sources[0].unit if len(corpus.sources) == 1 else ""
+        chosen = split_sessions(others, test, valid, tested, unit)
+    for name in own if tested else ():
+        leave_out(corpus, name, own[name].pop("test"))
+    for splits in own.values():
+        chosen = {split: sorted(chosen[split] + splits.get(split, [])) for split in SPLITS}
+    for split in ("train", "test"):
+        if not chosen[split]:
+            names = " + ".join(corpus.sessions)
+            raise UserError(f"{names}: no row that can be used has the split '{split}'")
+    return chosen
+
+
+def leave_out(corpus: Corpus, name: str, sessions: list[int]) -> None:
+    """Drop a corpus's test rows, because another one is tested."""
+    is_out = corpus.table["session"].isin(sessions)
+    if is_out.any():
+        corpus.say(name, f"{is_out.sum()} test rows are left out: TEST_CORPUS is another")
+    for row in corpus.table[is_out].itertuples():
+        corpus.account.drop(row.id, "test row, and TEST_CORPUS is another", row.where)
+    corpus.table = corpus.table[~is_out].reset_index(drop=True)

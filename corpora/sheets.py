@@ -5,6 +5,7 @@ A row is its number, as a spreadsheet shows it, and its cells as text without su
 
 import csv
 import io
+import re
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -24,14 +25,17 @@ def read_sheet(path: Path, wanted: Collection[str] = ()) -> Rows:
     """Return the rows of a table that are not blank.
 
     wanted: names of which the header has at least one (see `names_of`); by them the delimiter is
-    told. Raises UserError for a file that is no table.
+    told. Raises UserError for a file that is no table, or empty.
     """
     try:
         rows = read_book(path) if path.suffix.casefold() == BOOK else read_text(path, wanted)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     rows = [(number, [normal(cell).strip() for cell in cells]) for number, cells in rows]
-    return [(number, cells) for number, cells in rows if any(cells)]
+    rows = [(number, cells) for number, cells in rows if any(cells)]
+    if not rows:
+        raise UserError(f"{path} is empty: a table has a header and a row for each recording")
+    return rows
 
 
 def names_of(header: list[str]) -> list[str]:
@@ -66,7 +70,25 @@ def read_text(path: Path, wanted: Collection[str]) -> Rows:
             f"{path} cannot be cut into cells ({problem}): a cell with a quotation mark or a line "
             "break in it stands in quotation marks, those in it doubled; save it by a spreadsheet"
         )
+    check_quotes(path, found[best], best)
     return found[best]
+
+
+def check_quotes(path: Path, rows: Rows, delimiter: str) -> None:
+    """Refuse a cell that has swallowed rows, because its quotation mark was closed too late.
+
+    Such a cell has the delimiters of a whole row to each line break. Those of prose are followed by
+    blanks, and not counted.
+    """
+    width = next((len(cells) for _, cells in rows if any(cells)), 0)
+    for number, cells in rows:
+        for cell in cells:
+            below, cuts = cell.strip().count("\n"), len(re.findall(f"{delimiter}(?! )", cell))
+            if width > 1 and below and cuts >= below * (width - 1):
+                raise UserError(
+                    f"{path} row {number}: a quotation mark makes one cell of this row and "
+                    f"{below} below ({' '.join(cell.split())[:60]} ...): take it away or close it"
+                )
 
 
 def split_rows(text: str, delimiter: str) -> Rows:

@@ -27,7 +27,8 @@ class Source:
     tables: the files that say what the recordings are.  sizes: path below root -> bytes, of the
     files that are read.  speakers: how they are known: KNOWN by name, SUPPOSED by a rule, or
     UNKNOWN.  remarks: what is to be said of how the corpus was read, a sentence each.  warnings:
-    what is to be said beside every score.
+    what is to be said beside every score.  unit: what a session is made of where the corpus has
+    none, `speaker` or the like.  name: what the corpus is called among several, as it was given.
     """
 
     root: Path
@@ -39,11 +40,8 @@ class Source:
     speakers: str = KNOWN
     remarks: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """What the corpus is called among several."""
-        return self.root.resolve().name
+    unit: str = ""
+    name: str = ""
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the tables' bytes and of every file's path and size."""

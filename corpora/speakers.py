@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 
 from corpora.utterances import number_each
 
@@ -21,8 +22,9 @@ class Spoken:
 def number_sessions(rows: list[Spoken], is_known: bool) -> list[int]:
     """Return the session of each row: a speaker, with those who share a dialogue.
 
-    If speakers are not known for certain, the speakers, or recordings where nobody is named, are
-    dealt in turn to PARTS sessions of each split: a table is often sorted by label.
+    If nobody knows the speakers, the recordings, those of a dialogue together, are dealt to PARTS
+    sessions of each split in the order of their names' hashes: a table is often sorted by label, or
+    has the labels in turn.
     """
     parent: dict[tuple, tuple] = {}
 
@@ -33,20 +35,20 @@ def number_sessions(rows: list[Spoken], is_known: bool) -> list[int]:
 
     keys = []
     for row in rows:
-        # Splits may share speakers only where these are not known.
-        split = "" if is_known else row.split
-        who = (split, "speaker", row.speaker) if row.speaker else (split, "file", row.recording)
-        keys.append(who)
+        split = "" if is_known else row.split  # only unknown speakers may stand in two
+        who = ("speaker", row.speaker) if is_known else ("file", row.recording)
+        keys.append((split, *who))
         if row.dialogue:
-            parent[find(who)] = find((split, "dialogue", row.dialogue))
+            parent[find(keys[-1])] = find((split, "dialogue", row.dialogue))
     groups = [find(key) for key in keys]
     if is_known:
         numbers = number_each(groups)
         return [numbers[group] for group in groups]
     place = {}
     for split in dict.fromkeys(row.split for row in rows):
-        own = (group for group, row in zip(groups, rows, strict=True) if row.split == split)
-        place |= {group: (split, (n - 1) % PARTS) for group, n in number_each(own).items()}
+        own = {group for group, row in zip(groups, rows, strict=True) if row.split == split}
+        ordered = sorted(own, key=lambda group: sha256(repr(group).encode()).digest())
+        place |= {group: (split, number % PARTS) for number, group in enumerate(ordered)}
     numbers = number_each(place[group] for group in groups)
     return [numbers[place[group]] for group in groups]
 

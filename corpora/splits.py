@@ -42,17 +42,16 @@ def format_sessions(sessions: Iterable[int]) -> str:
 
 
 def split_sessions(
-    corpora: dict[str, Iterable[int]], test: str, valid: str, test_corpus: str = ""
+    corpora: dict[str, Iterable[int]], test: str, valid: str, test_corpus: str = "", unit: str = ""
 ) -> dict[str, list[int]]:
     """Return the sessions of each split; corpora: name -> its sessions.
 
     Empty settings: test is the last fifth of each corpus's sessions (rounded up), valid the last
     tenth of all (rounded down, at least one) among those left. KEMDy19: test 17-20, valid 15-16.
     "none" as `valid` holds nothing out for validation. Of the corpus `test_corpus` all sessions are
-    tested, of the others only those that `test` names.
+    tested, of the others only those that `test` names. unit: what each session is made of, if the
+    corpus has none.
     """
-    if test_corpus and test_corpus not in corpora:
-        raise UserError(f"--test-corpus: '{test_corpus}' is none of {', '.join(corpora)}")
     each = [sorted(sessions) for sessions in corpora.values()]
     found = sorted(session for own in each for session in own)
     tested = parse_sessions(test, found, "test-sessions") | set(corpora.get(test_corpus, ()))
@@ -66,6 +65,11 @@ def split_sessions(
     if both := tested & held_out:
         raise UserError(f"session {format_sessions(both)} is in both --test- and --valid-sessions")
     trained = [session for session in found if session not in tested | held_out]
+    if not trained and unit and not (test or valid or test_corpus):
+        units = f"{len(found)} {unit}{'s' * (len(found) != 1)}"
+        raise UserError(
+            f"{units}: three at least, to train, to choose and to test, five or more are better"
+        )
     if not trained:
         raise UserError(
             f"no session is left to train on: the corpus has {format_sessions(found)}, test takes "
@@ -93,10 +97,16 @@ def split_utterances(table: pd.DataFrame, sessions: dict[str, list[int]]) -> pd.
 
 
 def check_not_empty(table: pd.DataFrame, sessions: dict[str, list[int]]) -> None:
-    """Raise UserError for a split that has sessions and no utterances."""
+    """Raise UserError for a split with sessions and no utterances, or training on one label."""
     for split in SPLITS:
         if sessions[split] and not (table["split"] == split).any():
             raise UserError(
                 f"no usable utterance for {split} in session {format_sessions(sessions[split])}: "
                 "see above what was dropped, or choose other sessions"
             )
+    learnt = table["label"][table["split"] == "train"].unique()
+    if len(learnt) < 2:
+        raise UserError(
+            f"all training rows are '{learnt[0]}': there is nothing to tell apart; choose other "
+            "sessions for test and validation, or correct the labels"
+        )

@@ -14,8 +14,8 @@ import pandas as pd
 
 from common.files import LABELS, UserError
 from corpora.account import Account
-from corpora.annotation import OUTVOTED, read_number
-from corpora.labels import check_name
+from corpora.annotation import LARGEST, OUTVOTED, read_number
+from corpora.labels import differ_in_case
 from corpora.sheets import names_of, read_sheet
 from corpora.source import CROSSES, KNOWN, UNKNOWN, Finder, Source, normal
 from corpora.speakers import PARTS, Spoken, number_sessions, number_turns
@@ -25,6 +25,7 @@ from corpora.utterances import GENDERS, VOTES, assemble, keep_one_each, number_e
 COLUMNS = ("path", "label", "labels", "text", "speaker", "session", "dialogue", "turn", "start")
 COLUMNS += ("end", "valence", "arousal", "gender", "split", "scenario")
 UNWRITABLE = re.compile(r"[\x00-\x1f\x7f]")  # in a table without quotation marks
+NOWHERE = -1  # the session of a row that has none
 BLANKS = ("nan", "NaN")  # what programs write where nothing is
 
 
@@ -42,10 +43,6 @@ class Table(Source):
     votes: dict[str, str] = field(default_factory=dict)
     label: str = "label"
 
-    @property
-    def name(self) -> str:
-        return self.path.stem
-
     def where(self, number: int) -> str:
         """Return `list.csv row 3`."""
         return f"{self.path.name} row {number}"
@@ -59,8 +56,8 @@ def find_table(path: Path, follow_links: bool, label_column: str, speakers: str)
     root = path.parent
     table = Table(root, "table", follow_links, Account(), [path], speakers=speakers, path=path)
     (wanted,) = names_of([label_column or "label"])
-    (_, header), *rows = read_sheet(path, {*COLUMNS, wanted}) or [(1, [])]
-    read_names(table, header, wanted, bool(label_column))
+    (_, header), *rows = read_sheet(path, {*COLUMNS, wanted})
+    read_names(table, header, wanted)
     names = names_of(header)
     finder = Finder(table)
     for number, cells in rows:
@@ -82,30 +79,29 @@ def find_table(path: Path, follow_links: bool, label_column: str, speakers: str)
     return table
 
 
-def read_names(table: Table, header: list[str], label: str, is_asked: bool) -> None:
-    """Understand the header of a table; label: the column that has the label."""
+def read_names(table: Table, header: list[str], wanted: str) -> None:
+    """Understand the header of a table; wanted: the column of the label, and else it is `label`."""
     names = names_of(header)
     while names and not names[-1]:  # a spreadsheet's empty columns
         names.pop()
     table.columns = {*names}
+    table.label = next((name for name in (wanted, "label") if name in names), "")
+    if "speaker" in names:
+        table.speakers = KNOWN
     for name, written in zip(names, header, strict=False):
         if name.startswith(VOTES):
-            try:
-                own = check_name(normal(written).strip()[len(VOTES) :].strip())
-                if not own:
-                    raise ValueError("no label behind votes_")
-            except ValueError as error:
-                raise UserError(f"{table.path}: column '{written}': {error}") from None
+            own = normal(written).strip()[len(VOTES) :].strip()
+            if not own or ";" in own:
+                problem = "a label has no ';'" if own else "no label behind votes_"
+                raise UserError(f"{table.path}: column '{written}': {problem}")
             table.votes[own] = name
-        elif name and name not in {*COLUMNS, label} - ({"label"} - {label}):
+        elif name and name not in {*COLUMNS, table.label} - ({"label"} - {table.label}):
             table.account.note(table.path.name, f"column '{written}' is not read", "row 1")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"{table.path}: the first row has '{twice[0]}' over two columns")
     missing = [] if "path" in names else ["path"]
-    has_votes = bool(table.votes) or "labels" in names
-    table.label = label if label in names else ""
-    if not table.label and (is_asked or not has_votes):
-        missing.append(label)
+    if not table.label and not table.votes and "labels" not in names:
+        missing.append(wanted)
     if missing:
         raise UserError(
             f"{table.path}: no column '{missing[0]}': the first row has {', '.join(header)[:200]}; "
@@ -135,6 +131,8 @@ def read_table(table: Table) -> pd.DataFrame:
     ):
         where = table.where(number)
         try:
+            if row["session"] and session == NOWHERE:
+                raise ValueError(f"session is no number up to {LARGEST:,.0f}", row["session"])
             utterance = read_row(table, row)
         except ValueError as error:
             reason, *cell = error.args
@@ -146,22 +144,24 @@ def read_table(table: Table) -> pd.DataFrame:
         utterances.append({"turn": turn} | utterance | places)
     utterances = keep_one_each(utterances, account, table.path)
     labels = {label for u in utterances for label in (*u["votes"], *u["labels"].split(";"))}
-    say_how(table, len(set(sessions) - {0}))
+    for same in differ_in_case(u["speaker"] for u in utterances):
+        table.remarks.append(f"speakers: {same} differ in case only, and are taken for several")
+    say_how(table, len(set(sessions) - {NOWHERE}), len({u["speaker"] for u in utterances}))
     return assemble(utterances, sorted(labels - {""}))
 
 
 def check_splits(table: Table, kind: str) -> None:
     """Refuse an unknown split, and a speaker or session in two of them."""
-    remedy = "correct it, or leave out the column 'session'"
+    remedy = f"correct it, or leave out the column '{kind}'"
     if kind == "speaker":
-        remedy = "correct it, or say --speakers unknown"
+        remedy += " and say --speakers unknown"
     first: dict[str, tuple[str, int]] = {}
     for number, row in table.rows:
         name, split = row[kind], row["split"].casefold()
         row["split"] = split
         if split not in ("", *SPLITS):
             raise UserError(f"{table.where(number)}: split '{split}': give train, valid or test")
-        if not name or not split or (kind == "speaker" and table.speakers == UNKNOWN):
+        if not name or not split:
             continue
         above, above_number = first.setdefault(name, (split, number))
         if above != split:
@@ -174,18 +174,19 @@ def check_splits(table: Table, kind: str) -> None:
 def find_sessions(table: Table, rows: list[dict[str, str]]) -> list[int]:
     """Return the session of each row: the column's, or one made of speakers and dialogues.
 
-    0 stands for a row that says neither, and is not used.
+    NOWHERE stands for a row that says neither, or a too large number, and is not used.
     """
     if "session" in table.columns:
         if "split" in table.columns:
             check_splits(table, "session")
         names = [row["session"] for row in rows]
         if all(name.isascii() and name.isdigit() for name in names if name):
-            return [int(name or 0) for name in names]
+            places = (float(name or NOWHERE) for name in names)
+            return [int(place) if place <= LARGEST else NOWHERE for place in places]
         numbers = number_each(filter(None, names))
         said = ", ".join(f"{number} = {name}" for name, number in numbers.items())
         table.remarks.append(f"sessions are numbered as they come: {said[:500]}")
-        return [numbers.get(name, 0) for name in names]
+        return [numbers.get(name, NOWHERE) for name in names]
     is_known = table.speakers != UNKNOWN
     fields = ("speaker", "dialogue", "recording", "split")
     spoken = {
@@ -194,10 +195,12 @@ def find_sessions(table: Table, rows: list[dict[str, str]]) -> list[int]:
         if row["speaker"] or not is_known
     }
     found = dict(zip(spoken, number_sessions([*spoken.values()], is_known), strict=True))
-    sessions = [found.get(place, 0) for place in range(len(rows))]
+    sessions = [found.get(place, NOWHERE) for place in range(len(rows))]
     splits: dict[int, str] = {}
     for (number, row), session in zip(table.rows, sessions, strict=True):
-        if session and row["split"] and splits.setdefault(session, row["split"]) != row["split"]:
+        if session == NOWHERE or not row["split"]:
+            continue
+        if splits.setdefault(session, row["split"]) != row["split"]:
             raise UserError(
                 f"{table.where(number)}: dialogue '{row['dialogue']}' has speakers of "
                 f"{splits[session]} and of {row['split']}: put all of a dialogue into one split"
@@ -240,12 +243,14 @@ def read_labels(table: Table, row: dict[str, str]) -> dict:
 
     `labels` are the raters' own, or, beside columns of votes, those that are tied.
     """
-    listed = [check_name(name.strip()) for name in row["labels"].split(";") if name.strip()]
+    listed = [name.strip() for name in row["labels"].split(";") if name.strip()]
     votes = {label: read_whole(row, column) for label, column in table.votes.items()}
     votes = {label: count for label, count in votes.items() if count}
     if not table.votes:
         votes = dict(Counter(listed))
-    label = check_name(row[table.label]) if table.label else ""
+    label = row[table.label] if table.label else ""
+    if ";" in label:
+        raise ValueError(f"label '{one_line(label)}' has a ';', which parts the column 'labels'")
     if table.label and not label:
         raise ValueError("no label")
     if not label:
@@ -267,7 +272,7 @@ def read_measure(row: dict[str, str], name: str) -> float:
     try:
         return read_number(row[name])
     except ValueError:
-        raise ValueError(f"{name} is no number", row[name]) from None
+        raise ValueError(f"{name} is no number up to {LARGEST:,.0f}", row[name]) from None
 
 
 def read_seconds(row: dict[str, str], name: str) -> float:
@@ -291,14 +296,16 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def say_how(table: Table, sessions: int) -> None:
+def say_how(table: Table, sessions: int, speakers: int) -> None:
     """Say by which rule the sessions were made, and what else the table leaves open."""
     if table.speakers == UNKNOWN:
         table.warnings.append(CROSSES)
     if "session" not in table.columns:
         each = "each a speaker, with those who share a dialogue"
+        table.unit = "speaker" if sessions == speakers else "speaker group"
         if table.speakers == UNKNOWN:
-            each = f"to which the recordings are dealt in turn ({PARTS} at most of a split)"
+            table.unit = "recording"
+            each = f"to which the recordings are dealt by a hash ({PARTS} at most of a split)"
         table.remarks.append(f"no column 'session': {sessions} sessions are made, {each}")
     if "text" not in table.columns:
         table.remarks.append("no column 'text': there are no words, models of text learn nothing")

@@ -21,13 +21,16 @@ IFS=, read -ra corpora <<< "$corpus"
 names=()
 for one in "${corpora[@]}"; do
   name=$(basename "$one")
-  [ ! -f "$one" ] || name=${name%.*}
+  [ ! -f "$one" ] || name=${name%.*}  # of a table
   if [[ " ${names[*]-} " == *" $name "* ]]; then
-    echo "cross_corpus.sh: error: two corpora are called $name: rename one" >&2
+    echo "cross_corpus.sh: error: two corpora are called '$name': rename a folder or table" >&2
     exit 2
   fi
   names+=("$name")
-  stage preprocess.py --corpus "$one" --data "data/cross/$name" --outputs "outputs/cross/$name"
+done
+for ((a = 0; a < ${#corpora[@]}; a++)); do
+  places=(--data "data/cross/${names[a]}" --outputs "outputs/cross/${names[a]}")
+  stage preprocess.py --corpus "${corpora[a]}" "${places[@]}"
 done
 if [[ " ${overrides[*]-} " != *" --labels"[=\ ]* ]]; then
   shared=$(python - "${names[@]}" <<'PYTHON'

@@ -132,6 +132,25 @@ def test_a_renamed_copy_with_tabs_in_another_layout(tmp_path):
         assert (row.text, row.session) == (expected[name].text, expected[name].session)
 
 
+def test_releases_whose_tables_have_one_name(tmp_path):
+    """They are called by their folders; every row is told from that of another release."""
+    releases = make_releases()
+    root = write(tmp_path / "aihub", releases, RELEASES)
+    for release in RELEASES:
+        (root / f"{release}.csv").rename(root / release / "data.csv")
+    releases["5차년도"][2]["1번 감정세기"] = "strong"
+    write_csv(root / "5차년도" / "data.csv", releases["5차년도"])
+    found, account, source = read(root)
+    assert [*source.sheets] == sorted(RELEASES) and len(found) == 71
+    assert {row.scenario for row in found.values()} == {*RELEASES}
+    assert [entry["where"] for entry in account.dropped] == ["5차년도 row 4: strong"]
+    (root / "4차년도" / "data.csv").rename(root / "4차년도" / "other.csv")
+    write_csv(root / "4차년도" / "data.csv", [make_row(wav_id(9))])
+    soundfile.write(root / "4차년도" / f"{wav_id(9)}.wav", noise(9), 16_000)
+    names = ["4차년도/data.csv", "4차년도/other.csv", "5차년도/data.csv", "5차년도_2차/data.csv"]
+    assert [*read(root)[2].sheets] == names
+
+
 SPELT = {
     "Angry angry ANGER 화남 분노": "angry",
     "Happiness happy Happy 기쁨 행복": "happy",
@@ -190,7 +209,7 @@ def test_the_label_may_be_what_the_line_was_to_convey(run, tmp_path):
         ("5차년도_2차", "sad"),
     }
     assert data.reasons() == [("4차년도 row 2", "no 상황")]
-    with pytest.raises(UserError, match="LABEL_COLUMN = '감정': AI Hub 263 has 상황"):
+    with pytest.raises(UserError, match="LABEL_COLUMN = '감정': no table has that column"):
         run(root, label_column="감정")
 
 

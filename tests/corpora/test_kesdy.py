@@ -69,6 +69,11 @@ def test_names_that_tell_no_actor(run, tmp_path):
     data = run(root, speakers="unknown")
     assert data.manifest["speakers"] == "unknown" and len(data.manifest["warnings"]) == 1
     assert data.manifest["counts"]["used"] == 80
+    known = write(tmp_path / "known", make_rows())
+    parts = run(f"{root},{known}", speakers="unknown").manifest["corpus"]["parts"]
+    assert [part["speakers"] for part in parts] == ["unknown", "known"]
+    with pytest.raises(UserError, match="SPEAKERS = 'unknown' is for .* leave it out"):
+        run(known, speakers="unknown")
 
 
 def test_rows_that_cannot_be_used(run, tmp_path):

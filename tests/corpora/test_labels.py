@@ -7,7 +7,9 @@ import own_table
 import pytest
 from own_table import make_rows, write_table
 
-from common.files import LABELS, UserError
+from common.files import DIMENSIONS, LABELS, UserError
+from corpora.labels import TAKEN
+from predicting import answers
 
 
 @pytest.fixture
@@ -56,6 +58,29 @@ def test_a_map_joins_and_drops_labels_and_votes(run, tmp_path, capsys):
             assert written["votes_happy"] == str(row["votes_happy"] + row["votes_excited"])
 
 
+def test_a_map_mends_names_that_cannot_stand_in_tables(run, tmp_path, capsys):
+    """Of labels and of votes; a setting of any length is no file."""
+    names = ("a,b", "happy", "c\td")
+    rows = [row | {"votes_a,b": "", "votes_c\td": 1} for row in make_rows(30, labels=names)]
+    path = write_table(tmp_path / "mine", rows)
+    (tmp_path / "map.csv").write_text('"a,b",ab\n"c\td",cd\n', "utf-8")
+    data = run(path, label_map=str(tmp_path / "map.csv"))
+    assert data.manifest["labels"] == ["ab", "cd", "happy"] and len([*data]) == 30
+    assert {data.of(row["path"])["votes_cd"] for row in rows} == {"1"}
+    plain = write_table(tmp_path / "plain", make_rows(30, labels=(*names, "sad")))
+    data = run(plain, label_map="happy=" + "glad" * 80)
+    assert {reason for _, reason in data.reasons()} == {
+        "label 'a,b' has a ';', ',', tab or line break",
+        "label 'c d' has a ';', ',', tab or line break",
+    }
+    capsys.readouterr()
+    with pytest.raises(UserError, match="1 labels"):
+        run(plain, label_map="sad=drop")
+    printed = capsys.readouterr().out
+    for said in ("5  LABEL_MAP drops the label", "10  label 'a,b' has", "5  label 'c d' has"):
+        assert said in printed
+
+
 def test_another_map_in_the_same_file_is_another_run(run, tmp_path):
     path = write_table(tmp_path / "mine", make_rows())
     for new in ("glad", "merry"):
@@ -67,7 +92,8 @@ def test_another_map_in_the_same_file_is_another_run(run, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("excited", "excited cannot be read"),
+        ("excited", "'excited' is no file that is there: write \"old=new\""),
+        ("angry=text", "label 'text' is called like a column of predict.py's tables"),
         ("a=b=c", "LABEL_MAP: a=b=c: give two names"),
         ("a=", "LABEL_MAP: a=: give two names"),
         ("a=b,a=c", "'a' is also mapped to 'b'"),
@@ -77,6 +103,30 @@ def test_another_map_in_the_same_file_is_another_run(run, tmp_path):
 def test_a_wrong_map(run, tmp_path, text, message):
     with pytest.raises(UserError, match=message):
         run(write_table(tmp_path / "mine", make_rows()), label_map=text)
+
+
+def test_labels_like_columns_of_predict_are_refused(run, tmp_path):
+    assert {*TAKEN} == {*answers.COLUMNS, *DIMENSIONS}
+    path = write_table(tmp_path / "mine", make_rows(30, labels=("happy", "text", "sad")))
+    with pytest.raises(UserError, match="label 'text' is called like .* by LABEL_MAP"):
+        run(path)
+    assert run(path, labels="happy,sad").manifest["labels"] == ["happy", "sad"]
+    assert run(path, label_map="text=words").manifest["labels"] == ["happy", "sad", "words"]
+
+
+def test_labels_without_a_training_row(run, tmp_path, capsys):
+    """One is said; only one in training is refused."""
+    rows = make_rows()
+    for row in rows:
+        if row["speaker"] == "화자 4" and row["label"] == "happy":
+            row["label"] = "rare"
+    run(write_table(tmp_path / "mine", rows))
+    said = "No training row is 'rare' (valid 0, test 2)"
+    report = (tmp_path / "outputs" / "corpus" / "report.md").read_text("utf-8")
+    assert said in capsys.readouterr().out and said in report and "'happy' (" not in report
+    rows = [row | {"label": "rare" if row["speaker"] == "화자 4" else "sad"} for row in rows]
+    with pytest.raises(UserError, match="all training rows are 'sad'"):
+        run(write_table(tmp_path / "mine", rows))
 
 
 def test_labels_are_ordered_by_the_alphabet_whatever_their_case(run, tmp_path, capsys):
@@ -108,8 +158,8 @@ def test_kemdys_labels_are_the_seven_unless_the_user_says_so(run, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"label_column": "상황"}, "LABEL_COLUMN = '상황' is for tables and AI Hub"),
-        ({"speakers": "unknown"}, "SPEAKERS = 'unknown' is for tables and KESDy18"),
+        ({"label_column": "상황"}, "LABEL_COLUMN = '상황': no table has that column"),
+        ({"speakers": "unknown"}, "SPEAKERS = 'unknown' is for tables without a column 'speaker'"),
     ],
 )
 def test_settings_without_effect_are_refused(run, tmp_path, settings, message):
@@ -124,5 +174,9 @@ def test_the_label_may_stand_in_another_column(run, tmp_path):
     data = run(path, label_column="felt")
     assert data.manifest["labels"] == ["a", "b"]
     assert data.reasons("noted") == [("row 1", "column 'label' is not read")]
-    with pytest.raises(UserError, match="no column 'meant'"):
+    with pytest.raises(UserError, match="'meant': no table has that column"):
         run(path, label_column="meant")
+    plain = write_table(tmp_path / "plain", make_rows(), "plain.csv")
+    both = run(f"{path},{plain}", label_column="felt")
+    assert both.manifest["labels"] == ["a", "angry", "b", "happy"]
+    assert {row["label"] for row in both if row["corpus"] == "plain"} == {"angry", "happy"}

@@ -113,6 +113,17 @@ def test_refused(preprocess, corpora, names, settings, message):
     assert re.search(message, done.stderr) and done.stderr.count("\n") == 1
 
 
+def test_a_corpus_is_called_by_the_path_that_was_given(preprocess, tmp_path):
+    """A folder around it, whose name differs from the corpus's, or a link."""
+    for name in ("one", "two"):
+        hostile.write(tmp_path / name / "release" / "KEMDy19", "KEMDy19", [])
+    (tmp_path / "v1.2").symlink_to(tmp_path / "two" / "release" / "KEMDy19")
+    for name in ("two", "v1.2"):
+        tables, *_ = preprocess(f"{tmp_path}/one,{tmp_path}/{name}", "--test-corpus", name)
+        assert {row["corpus"] for row in tables["test"]} == {name}
+        assert {row["corpus"] for row in tables["train"]} == {"one"}
+
+
 def test_the_sessions_of_a_corpus_with_a_thousand_stay_apart(preprocess, corpora, tmp_path):
     hostile.write(tmp_path / "D", "KEMDy19", [])
     for path in (tmp_path / "D" / "annotation").glob("Session05_*"):

@@ -207,11 +207,11 @@ def test_votes_make_the_label_and_its_ties(run, tmp_path):
             assert (written["labels"], written["label"]) == (labels, labels[0])
             assert (written["votes_a"], written["votes_b"]) == (str(a), str(b))
         assert data.manifest["counts"]["tied"] == {"train": 4, "valid": 0, "test": 0}
-    given = [row | {"label": "b"} for row in columns]
+    given = [row | {"label": "b" if n else "a"} for n, row in enumerate(columns)]
     data = run(write_table(tmp_path / "mine", given))
     assert data.of(rows[2]["path"])["labels"] == "b;a"
     outvoted = {where for where, _ in data.reasons("noted")}
-    assert outvoted == {f"list.csv row {n + 2}" for n in range(20) if n % 5 in (0, 4)}
+    assert outvoted == {f"list.csv row {n + 2}" for n in range(1, 20) if n % 5 in (0, 4)}
 
 
 def test_dialogues_and_turns_are_those_of_the_table(run, tmp_path):
@@ -251,11 +251,11 @@ AWKWARD = {
     "no speaker": {"speaker": ""},
     "transcript empty after cleaning": {"text": "nan"},
     "label 'a b' has a ';', ',', tab or line break": {"label": "a\tb"},
-    "label 'a;b' has a ';', ',', tab or line break": {"label": "a;b"},
+    "label 'a;b' has a ';', which parts the column 'labels'": {"label": "a;b"},
     "start is not before end": {"start": "3", "end": "1"},
     "start is before the recording": {"start": "-1"},
-    "end is no number": {"end": "0:30"},
-    "valence is no number": {"valence": "3,5"},
+    "end is no number up to 1,000,000,000": {"end": "0:30"},
+    "valence is no number up to 1,000,000,000": {"valence": "3,5"},
     "turn is no whole number": {"turn": "1.5"},
     "votes_angry is no whole number": {"votes_angry": "0.5"},
     "start or end is beyond the end of the recording": {"start": "5", "end": "6"},
@@ -288,6 +288,25 @@ def test_every_awkward_row_is_accounted_for(run, tmp_path):
     assert data.manifest["corpus"]["annotation_rows"] == 41
     report = (tmp_path / "outputs" / "corpus" / "report.md").read_text("utf-8")
     assert "start is not before end" in report
+
+
+@pytest.mark.parametrize("number", ["100000000000000000000", "1e30", "1" + "0" * 5000, "-1e308"])
+def test_numbers_that_no_table_can_hold_cost_their_row(run, tmp_path, number):
+    columns = ("session", "turn", "votes_happy", "valence", "start")
+    rows = [row | {"session": n % 5, "dialogue": n % 5} for n, row in enumerate(make_rows())]
+    rows = [dict.fromkeys(columns, "") | row for row in rows]
+    wrong = columns[not number.isdigit() :]  # sessions may have names
+    for place, column in enumerate(wrong):
+        rows[place + 2][column] = number
+    data = run(write_table(tmp_path / "mine", rows))
+    assert [where for where, _ in data.reasons()] == [
+        f"list.csv row {place + 4}: {number}" for place in range(len(wrong))
+    ]
+    limit = "up to 1,000,000,000"
+    assert [f"{column} is no number {limit}" for column in wrong] == [
+        reason for _, reason in data.reasons()
+    ]
+    assert set(data.manifest["counts"]["session"]) == {*"01234"}
 
 
 def test_the_scale_of_valence_and_arousal_is_that_of_the_rows(run, tmp_path):
@@ -328,14 +347,16 @@ def with_column(**cells):
         (without("speaker"), "no column 'speaker': .* say --speakers unknown"),
         (with_column(turn=1), "'turn' counts the turns of a 'dialogue'"),
         (with_column(Path="x"), "the first row has 'path' over two columns"),
-        (with_column(**{"votes_a;b": 1}), "column 'votes_a;b': label 'a;b' has a ';'"),
+        (with_column(**{"votes_a;b": 1}), "column 'votes_a;b': a label has no ';'"),
         (change(3, path="../u.wav"), r"list.csv row 5: '../u.wav' leads out of the table's folder"),
         (change(3, path="/etc/passwd"), "row 5: '/etc/passwd' leads out"),
         (change(3, path="a/../../u.wav"), "row 5: .* leads out"),
         (change(3, path="..\\u.wav"), "row 5: .* leads out"),
         (change(3, path="C:\\u.wav"), "row 5: .* leads out"),
         (with_column(split="dev"), "list.csv row 2: split 'dev': give train, valid or test"),
-        (with_column(speaker=1), "no session is left to train on"),
+        (with_column(speaker=1), "1 speaker: three at least, .* five or more are better"),
+        (lambda rows: rows[:2] + rows[5:7], "2 speakers: three at least"),
+        (with_column(dialogue=1), "1 speaker group: three at least"),
         (with_column(label=""), "list.csv: none of 20 rows can be used: 20 no label"),
     ],
 )
@@ -350,7 +371,8 @@ def test_a_wrong_table_ends_in_one_line(run, tmp_path, spoil, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("list.csv", b"", "no column 'path'"),
+        ("list.csv", b"", "list.csv is empty"),
+        ("list.csv", b"\r\n\r\n", "list.csv is empty"),
         ("list.csv", b"path,label,speaker\n", "no row below its header"),
         ("list.csv", b'path,label,speaker\na.wav,"b,c\nd.wav,e,f\n', "cannot be cut into cells"),
         ("list.csv", b"path,label\n\xff\xff\xff,a\n", "neither UTF-8, UTF-16 nor cp949"),
@@ -398,15 +420,50 @@ def test_the_splits_of_a_table_are_taken(run, tmp_path):
     assert "has the split 'test'" in refusal(run, write_table(tmp_path / "mine", rows))
 
 
-def test_a_speaker_in_two_splits_is_refused_unless_speakers_are_unknown(run, tmp_path):
+def count_of(data, name):
+    """Return how many rows of a corpus each split has."""
+    return [sum(row["corpus"] == name for row in data.rows[split]) for split in SPLITS]
+
+
+def test_of_tables_with_splits_one_may_be_tested_as_a_whole(run, tmp_path, capsys):
+    """The others keep training and validation; their test rows are accounted for."""
+    rows = [row | {"split": SIDES[row["speaker"]]} for row in make_rows()]
+    first = write_table(tmp_path / "a", rows, "first.csv")
+    second = write_table(tmp_path / "b", rows, "second.csv")
+    plain = write_table(tmp_path / "c", make_rows(), "plain.csv")
+    data = run(f"{first},{second}")
+    assert count_of(data, "first") == count_of(data, "second") == [12, 4, 4]
+    capsys.readouterr()
+    for others in ((first,), (first, plain)):
+        data = run(",".join(map(str, (*others, second))), test_corpus="second")
+        assert count_of(data, "second") == [0, 0, 20]
+        assert count_of(data, "first") == [12, 4, 0]
+        reasons = [reason for _, reason in data.reasons()]
+        assert reasons == ["test row, and TEST_CORPUS is another"] * 4
+        printed = capsys.readouterr().out
+        report = (tmp_path / "outputs" / "corpus" / "report.md").read_text("utf-8")
+        for said in ("first: 4 test rows are left out", "second: column 'split' is not read"):
+            assert said in printed and said in report
+    assert count_of(data, "plain") == [16, 4, 0]
+    data = run(f"{first},{plain}", test_corpus="plain")
+    assert (count_of(data, "first"), count_of(data, "plain")) == ([12, 4, 0], [0, 0, 20])
+    said = refusal(run, f"{first},{second}", test_corpus="second", test_sessions="1001")
+    assert said.startswith("TEST_SESSIONS: the table has a column 'split'")
+    assert "'third' is none of first, second" in refusal(
+        run, f"{first},{second}", test_corpus="third"
+    )
+
+
+def test_a_speaker_in_two_splits_is_refused(run, tmp_path):
+    """Unless the table leaves the speakers out."""
     rows = [row | {"split": SIDES[row["speaker"]]} for row in make_rows()]
     rows[6]["split"] = "test"
     path = write_table(tmp_path / "mine", rows)
     said = refusal(run, path)
     assert "list.csv row 8: speaker '화자 1' is in test, but in row 3 in train" in said
-    data = run(path, speakers="unknown")
-    sides = {split for split in SPLITS for r in data.rows[split] if r["speaker"] == "화자 1"}
-    assert sides == {"train", "test"}
+    data = run(write_table(tmp_path / "mine", without("speaker")(rows)), speakers="unknown")
+    for row in rows:
+        assert row["path"] in {found["id"] for found in data.rows[row["split"].lower()]}
     sessions = [s for split in SPLITS for s in data.manifest["sessions"][split]]
     assert len(sessions) == len(set(sessions))
     given = [row | {"split": SIDES[row["speaker"]], "session": 1} for row in make_rows()]
@@ -414,9 +471,12 @@ def test_a_speaker_in_two_splits_is_refused_unless_speakers_are_unknown(run, tmp
     assert "row 3: session '1' is in train, but in row 2 in test" in said
 
 
-def test_unknown_speakers_are_said_and_dealt(run, tmp_path, capsys):
-    """The table is sorted by label, as folders of emotions are: each split has every label."""
-    rows = without("speaker")(sorted(make_rows(60), key=lambda row: row["label"]))
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_unknown_speakers_are_said_and_dealt(run, tmp_path, capsys, is_sorted):
+    """Sorted by label, as folders of emotions are, or label by label: each split has every one."""
+    rows = without("speaker")(make_rows(60, 1))
+    if is_sorted:
+        rows.sort(key=lambda row: row["label"])
     path = write_table(tmp_path / "mine", rows)
     data = run(path, speakers="unknown")
     assert data.manifest["speakers"] == "unknown"
@@ -428,6 +488,19 @@ def test_unknown_speakers_are_said_and_dealt(run, tmp_path, capsys):
     assert all(row["speaker"] == row["id"] for row in data)
     report = (tmp_path / "outputs" / "corpus" / "report.md").read_text("utf-8")
     assert warning in report and "By speaker" not in report
+
+
+def test_unknown_speakers_concern_the_tables_that_name_none(run, tmp_path):
+    named = write_table(tmp_path / "a", make_rows(), "named.csv")
+    path = write_table(tmp_path / "b", without("speaker")(make_rows()), "plain.csv")
+    data = run(f"{named},{path}", speakers="unknown")
+    for row in data:
+        if row["corpus"] == "named":
+            assert row["speaker"].startswith("named:화자 ")
+    of_split = [{r["speaker"] for r in data.rows[s] if r["corpus"] == "named"} for s in SPLITS]
+    assert sum(map(len, of_split)) == len(set.union(*of_split)) == 5
+    assert data.manifest["warnings"][0].startswith("plain: Speakers are unknown")
+    assert "leave it out" in refusal(run, named, speakers="unknown")
 
 
 def test_sessions_of_the_table_keep_their_numbers_or_get_some(run, tmp_path):
@@ -444,6 +517,13 @@ def test_sessions_of_the_table_keep_their_numbers_or_get_some(run, tmp_path):
 def test_a_column_that_is_not_read_is_named(run, tmp_path):
     data = run(write_table(tmp_path / "mine", with_column(age=3)(make_rows())))
     assert data.reasons("noted") == [("row 1", "column 'age' is not read")]
+
+
+def test_speakers_that_differ_in_case_only_are_named(run, tmp_path, capsys):
+    rows = make_rows()
+    rows[0]["speaker"], rows[5]["speaker"] = "Mina", "mina"
+    run(write_table(tmp_path / "mine", rows))
+    assert "speakers: Mina and mina differ in case only" in capsys.readouterr().out
 
 
 def test_names_that_upset_tables_and_plots(run, tmp_path):
@@ -467,6 +547,28 @@ def test_the_same_command_does_nothing_until_a_recording_changes(run, tmp_path, 
     soundfile.write(tmp_path / "mine" / "clips" / "u003.wav", noise(99), 16_000)
     data = run(path, data=str(tmp_path / "same"))
     assert np.array_equal(data.samples("clips/u003.wav"), noise(99))
+
+
+@pytest.mark.parametrize("order", [("path", "text"), ("text", "path")])
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_rows_that_a_quotation_mark_swallows_are_refused(run, tmp_path, order, delimiter):
+    rows = [
+        {**{c: r[c] for c in order}, **r, "label": f"l{n % 2}"} for n, r in enumerate(make_rows())
+    ]
+    for n, row in enumerate(rows):
+        row["text"] = f"그래 {n}"
+    path = write_table(tmp_path / "mine", rows)
+    whole = own_table.to_text(rows, delimiter)
+    for last in (6, 7):
+        text = whole.replace("그래 5", '"그래 5').replace(f"그래 {last}", f'그래 {last}"')
+        path.write_text(text, "utf-8")
+        said = refusal(run, path)
+        assert f"list.csv row 7: a quotation mark makes one cell of this row and {last - 5}" in said
+    rows[5]["text"] = "네, 그래, 아니, 응\n그래, 정말, 그래요, 응?\n3,500원"
+    path.write_text(own_table.to_text(rows, delimiter), "utf-8")
+    data = run(path)
+    assert data.of(rows[5]["path"])["text"] == " ".join(rows[5]["text"].split())
+    assert ("list.csv row 7", "a cell has a line break in it") in data.reasons("noted")
 
 
 def test_a_tab_separated_table_may_have_single_quotation_marks(tmp_path):
