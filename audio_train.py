@@ -30,11 +30,10 @@ from common.conditions import Exposure
 from common.data import Dataset, Training, cut_batches, load_data
 from common.features import Mel, Paper
 from common.files import SAMPLE_RATE, Stage, UserError
+from common.losses import JointLoss, describe_dimensions
 from common.speakers import FIXED, PRIOR_CLIPS, SPEAKER_NORMS, VALID_NORM, SpeakerNorm
 from common.training import (
-    JointLoss,
     autocast,
-    describe_dimensions,
     evaluate,
     leave_others,
     load_batches,

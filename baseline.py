@@ -36,6 +36,7 @@ from common.cache import cached
 from common.data import Dataset, load_data
 from common.features import Mel, deltas, log_mel
 from common.files import (
+    ENOUGH_RATED,
     FULL_SCALE,
     SAMPLE_RATE,
     Stage,
@@ -45,7 +46,6 @@ from common.files import (
 )
 from common.speakers import SpeakerNorm, SpeakerStats, clip_stats
 from common.testing import write_rows_of
-from fusion.dimensions import ENOUGH_ROWS as ENOUGH_RATED
 from fusion.fitting import fit_temperature
 from fusion.outputs import HELD_OUT
 

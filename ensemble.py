@@ -47,6 +47,7 @@ from fusion import (
     affect,
     agreement,
     choice,
+    concordance,
     dialogue,
     dimensions,
     methods,
@@ -205,7 +206,7 @@ def write_predictions(
     notice = {name: results[name] for name in ("synthetic", "speaker_norm", "encoder")}
     scored = (results["dimensions"] or {}).get("scores", {})
     rows = [
-        {"untied": None} | row | scored.get(row["method"], affect.no_scores()) | notice
+        {"untied": None} | row | scored.get(row["method"], concordance.no_scores()) | notice
         for row in results["rows"]
     ]
     for row in rows if results["untied"] else ():

@@ -40,12 +40,11 @@ from common.conditions import Exposure, in_condition
 from common.data import Batch, Dataset, Training, cut_batches, load_data, load_words, token_batches
 from common.features import Paper
 from common.files import Stage, UserError, write_json
+from common.losses import JointLoss, describe_dimensions
 from common.speakers import SPEAKER_NORMS, VALID_NORM
 from common.testing import begin_test, show_scores, write_predictions
 from common.training import (
-    JointLoss,
     autocast,
-    describe_dimensions,
     evaluate,
     leave_others,
     parameter_groups,

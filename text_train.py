@@ -30,10 +30,9 @@ from common.data import (
     token_batches,
 )
 from common.files import Stage
+from common.losses import JointLoss, describe_dimensions
 from common.training import (
-    JointLoss,
     autocast,
-    describe_dimensions,
     evaluate,
     leave_others,
     parameter_groups,

@@ -31,7 +31,8 @@ from common.files import (
     write_bytes,
     write_json,
 )
-from common.training import WORKERS, load_batches, share, to_device
+from common.losses import share
+from common.training import WORKERS, load_batches, to_device
 
 AVERAGED = 3  # epochs over which the validation score is averaged: one epoch's is mostly chance
 ENCODER = "encoder.safetensors"  # beside model.safetensors, where it is frozen

@@ -26,6 +26,7 @@ import numpy as np
 # KEMDy's emotions, in the order of the paper's label ids. A corpus may have others: manifest.json.
 LABELS = ("neutral", "angry", "happy", "surprise", "sad", "fear", "disgust")
 DIMENSIONS = ("valence", "arousal")
+ENOUGH_RATED = 10  # rows with a number, below which nothing is learned of a dimension
 SAMPLE_RATE = 16_000  # Hz of every recording behind preprocess.py: mono int16
 FULL_SCALE = 32_768  # an int16 sample of this size is 1.0 as a float
 

@@ -30,7 +30,7 @@ from common.files import (
     write_text,
 )
 from common.speakers import FIXED
-from fusion import affect
+from fusion import concordance
 from fusion.metrics import choose_groups, measure, with_interval
 from fusion.outputs import (
     CONDITIONS,
@@ -161,7 +161,7 @@ def show_scores(title: str, data: Dataset, outputs: np.ndarray) -> dict:
     names = {"accuracy": "accuracy", "weighted F1": "f1", "macro F1": "macro_f1", "UAR": "uar"}
     shown = ", ".join(f"{name} {with_interval(scores, key)}" for name, key in names.items())
     if dims.size:
-        rated = affect.measure(data.dimensions, dims.clip(*data.dimension_scale), groups)
+        rated = concordance.measure(data.dimensions, dims.clip(*data.dimension_scale), groups)
         each = [f"{name} CCC {with_interval(rated, f'ccc_{name}')}" for name in DIMENSIONS]
         shown = ", ".join([shown, *each])
     label = f" [{data.notice}]" if data.notice else ""

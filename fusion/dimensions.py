@@ -15,14 +15,13 @@ from functools import partial
 import numpy as np
 from scipy.optimize import nnls
 
-from common.files import DIMENSIONS
-from fusion import affect
+from common.files import DIMENSIONS, ENOUGH_RATED
+from fusion import concordance
 from fusion.fitting import Fold, assign_folds
 from fusion.ratings import Ratings
 
 MEAN, POOL = "mean", "pool"  # candidates beside the models by name
 LEAD = 0.001  # of CCC, from which the pool takes the default's place: what the tables show
-ENOUGH_ROWS = 10  # rated, below which no pool is fitted
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def fit_pool(rows: RatingSet) -> Pool:
     weights, bias = np.full((len(DIMENSIONS), models), 1 / models), np.zeros(len(DIMENSIONS))
     for d, truth in enumerate(rows.truth.T):
         rated = np.isfinite(truth)
-        if rated.sum() >= ENOUGH_ROWS:
+        if rated.sum() >= ENOUGH_RATED:
             fitted = fit_weights(rows.predicted[:, rated, d], truth[rated])
             weights[d], bias[d] = fitted or (weights[d], 0)
     return Pool(weights, bias, rows.scale)
@@ -96,14 +95,14 @@ def fit_weights(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, f
     rows a model against another is luck. None where nothing follows the truth.
     """
     mean, std = predicted.mean(axis=1), predicted.std(axis=1)
-    unit = np.where(std**2 > affect.CONSTANT, std, np.inf)  # a constant model has no say
+    unit = np.where(std**2 > concordance.CONSTANT, std, np.inf)  # a constant model has no say
     standard = (predicted - mean[:, None]) / unit[:, None]
     products = standard @ standard.T / len(truth) + 1e-9 * np.eye(len(std))  # twins share a weight
     root = np.linalg.cholesky(products)
     aim = np.linalg.solve(root, standard @ (truth - truth.mean()) / len(truth))
     weights = nnls(root.T, aim)[0]
     spread = (weights @ standard).std()
-    if spread**2 <= affect.CONSTANT:
+    if spread**2 <= concordance.CONSTANT:
         return None
     weights = weights / unit * truth.std() / spread
     return weights, truth.mean() - weights @ mean
@@ -129,12 +128,12 @@ def choose(rows: RatingSet, models: Sequence[str]) -> Choice:
     weights, bias, winners, candidates = pool.weights.copy(), pool.bias.copy(), {}, {}
     for d, dimension in enumerate(DIMENSIONS):
         rated = np.isfinite(rows.truth[:, d])
-        if rated.sum() < ENOUGH_ROWS:  # the pool is the mean
+        if rated.sum() < ENOUGH_RATED:  # the pool is the mean
             winners[dimension] = f"{MEAN}, too few ratings"
             continue
         values = {name: form @ rows.predicted[:, rated, d] for name, form in plain.items()}
         values[POOL] = crossed[rated, d]
-        ccc = {n: affect.score(rows.truth[rated, d], v)["ccc"] for n, v in values.items()}
+        ccc = {n: concordance.score(rows.truth[rated, d], v)["ccc"] for n, v in values.items()}
         default = max(plain, key=ccc.get)
         winners[dimension] = POOL if ccc[POOL] - ccc[default] >= LEAD else default
         if winners[dimension] != POOL:
@@ -143,7 +142,7 @@ def choose(rows: RatingSet, models: Sequence[str]) -> Choice:
     return Choice(Pool(weights, bias, rows.scale), winners, candidates)
 
 
-def fuse(fold: Fold) -> tuple[affect.ByMethod, dict]:
+def fuse(fold: Fold) -> tuple[dict[str, np.ndarray], dict]:
     """Return valence and arousal (N, D) of the test rows by method, and what was learned.
 
     soft: the plain mean; stacking: the chosen form. {} for both where no model predicts them.

@@ -10,13 +10,8 @@ import torch
 
 from common.data import load_data
 from common.files import LABELS, UserError
-from common.training import (
-    Concordance,
-    JointLoss,
-    concordance_loss,
-    describe_dimensions,
-    evaluate,
-)
+from common.losses import Concordance, JointLoss, concordance_loss, describe_dimensions
+from common.training import evaluate
 from models.head import Head
 
 SILENT = SimpleNamespace(

@@ -11,13 +11,11 @@ from torch import nn
 from torch.nn import functional
 
 from common.files import UserError
+from common.losses import SoftCrossEntropy, class_weights, share
 from common.training import (
-    SoftCrossEntropy,
-    class_weights,
     parameter_groups,
     predict,
     set_lr,
-    share,
     start,
     validation_scores,
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fusion import affect, dimensions
+from fusion import concordance, dimensions
 from fusion.dimensions import MEAN, POOL, RatingSet, choose, cross_predict, fit_pool
 
 SCALE = (1.0, 5.0)
@@ -30,7 +30,7 @@ def draw(models, sessions, rows, seed):
 
 
 def score(rows, predicted):
-    return np.mean([affect.score(rows.truth[:, d], predicted[:, d])["ccc"] for d in (0, 1)])
+    return np.mean([concordance.score(rows.truth[:, d], predicted[:, d])["ccc"] for d in (0, 1)])
 
 
 @pytest.mark.parametrize(("models", "gain"), [(SHARED, 0.005), (ALONE, -0.005), (FLAT, 0.1)])

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from fusion_files import MODELS, write_baselines, write_dimensions, write_models
 
-from fusion import affect, stored
+from fusion import concordance, stored
 
 DIMENSIONS = ("valence", "arousal")
-FIELDS = [f"{score}_{d}{ci}" for d in DIMENSIONS for score in affect.SCORES for ci in ("", "_ci")]
+FIELDS = [
+    f"{score}_{d}{ci}" for d in DIMENSIONS for score in concordance.SCORES for ci in ("", "_ci")
+]
 
 
 def read_json(path):
