@@ -135,4 +135,4 @@ def test_cross_validation_predicts_a_session_by_the_others():
     assert sorted(sorted({*range(5)} - kept) for kept in seen) == [[n] for n in range(5)]
     inside = rows.groups == 2
     assert (found[inside] == fit_pool(rows.take(~inside)).predict(rows.predicted[:, inside])).all()
-    assert dimensions.ENOUGH_ROWS < 20
+    assert dimensions.ENOUGH_RATED < 20
