@@ -26,7 +26,7 @@ import torch
 from accelerate import Accelerator
 
 from common.checkpoint import Checkpoint, save_frozen, save_model, unfinished_trainings
-from common.conditions import Exposure
+from common.conditions import TrainConditions
 from common.data import Dataset, Training, cut_batches, load_data
 from common.features import Mel, Paper
 from common.files import SAMPLE_RATE, Stage, UserError
@@ -184,8 +184,8 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     model, optimizer = accelerator.prepare(network, optimizer)
     loss_function = JointLoss(accelerator, fit, TARGETS, CLASS_WEIGHTS, LABEL_SMOOTHING, DIMENSIONS)
     frozen = None if LR_ENCODER else partial(encode, encoder)
-    exposure = Exposure(CONDITIONS, CONDITION_PROB)
-    make_batch = audio_batches(fit, config, SPEAKER_NORMS, AUGMENT, SEED, frozen, exposure)
+    train_conditions = TrainConditions(CONDITIONS, CONDITION_PROB)
+    make_batch = audio_batches(fit, config, SPEAKER_NORMS, AUGMENT, SEED, frozen, train_conditions)
     seconds = BATCH_SECONDS * SAMPLE_RATE
     plan = [
         cut_batches(

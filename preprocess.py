@@ -42,7 +42,7 @@ from common import sound
 from common.files import DIMENSIONS, Stage, sha256, write_json, write_text
 from corpora.account import Account, print_account
 from corpora.counts import compare_counts, count_utterances, count_verbatim, is_tied
-from corpora.labels import hash_map, settle_labels
+from corpora.labels import choose_labels, hash_map
 from corpora.reading import read_texts_and_lengths, start_workers, write_audio
 from corpora.report import print_corpus, summarise, write_report
 from corpora.several import Corpus, check_use, choose_splits, find_source, join, open_corpus
@@ -93,7 +93,7 @@ def main() -> None:
         print_corpus(corpus)
     corpus = join(corpora)
     mapped = corpus.account, corpus.has_seven, LABELS, LABEL_MAP
-    corpus.table, labels = settle_labels(corpus.table, *mapped)
+    corpus.table, labels = choose_labels(corpus.table, *mapped)
     print(f"labels: {', '.join(labels)}")
     scale = find_scale(corpus)
     blank_off_scale(corpus.table, scale, corpus.account)

@@ -36,7 +36,7 @@ from common.checkpoint import (
     save_model,
     unfinished_trainings,
 )
-from common.conditions import Exposure, in_condition
+from common.conditions import TrainConditions, in_condition
 from common.data import Batch, Dataset, Training, cut_batches, load_data, load_words, token_batches
 from common.features import Paper
 from common.files import Stage, UserError, write_json
@@ -228,9 +228,9 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     loss_function = JointLoss(accelerator, fit, TARGETS, CLASS_WEIGHTS, LABEL_SMOOTHING, DIMENSIONS)
     tokens, valid_tokens = (token_batches(rows, tokenizer, config) for rows in (fit, held_out))
     frozen = partial(encode, speech)
-    exposure = Exposure(CONDITIONS, CONDITION_PROB)
+    train_conditions = TrainConditions(CONDITIONS, CONDITION_PROB)
     make_batch = token_voice_batches(
-        fit, tokens, config, SPEAKER_NORMS, AUGMENT, TEXT_DROP_PROB, SEED, frozen, exposure
+        fit, tokens, config, SPEAKER_NORMS, AUGMENT, TEXT_DROP_PROB, SEED, frozen, train_conditions
     )
     make_valid_batch = token_voice_batches(
         held_out, valid_tokens, config, [VALID_NORM], encode=frozen

@@ -38,14 +38,14 @@ MP3_DELAY = 1105  # samples by which coder and decoder are late, where the file 
 LOUDEST = FULL_SCALE - 1
 
 
-class Exposure(NamedTuple):
+class TrainConditions(NamedTuple):
     """In a training, a share of the clips is heard through one of some conditions."""
 
     conditions: tuple[str, ...] = ()
     prob: float = 0.0
 
 
-NOTHING = Exposure()
+NOTHING = TrainConditions()
 
 
 def split_condition(condition: str) -> tuple[str, str]:
@@ -73,10 +73,10 @@ def in_condition(
         style = data.manifest["settings"]["text_style"]
         words = [clean(text, style) for text in transcribe_rows(data, name)]
         return replace(data, table=data.table.assign(text=words))
-    return heard_through(data, condition) if condition else data
+    return change_recordings(data, condition) if condition else data
 
 
-def heard_through(data: Dataset, condition: str, seed: int = 0) -> Dataset:
+def change_recordings(data: Dataset, condition: str, seed: int = 0) -> Dataset:
     """Return the same rows, their recordings heard through a condition.
 
     Babble is made of these very rows: of none that a training must not hear.
@@ -242,7 +242,7 @@ class Recordings:
         return self.data.samples(row)
 
 
-class Mixed:
+class ConditionMix:
     """The rows of a training, in a share of the draws heard through a condition.
 
     seed: of the training; -1: to evaluate, on the clean recordings.
@@ -251,11 +251,13 @@ class Mixed:
     each recording once in each.
     """
 
-    def __init__(self, data: Dataset, exposure: Exposure, seed: int, build: Callable):
-        conditions = exposure.conditions if seed >= 0 else ()
-        sounds = [heard_through(data, each, seed) for each in conditions]
+    def __init__(
+        self, data: Dataset, train_conditions: TrainConditions, seed: int, build: Callable
+    ):
+        conditions = train_conditions.conditions if seed >= 0 else ()
+        sounds = [change_recordings(data, each, seed) for each in conditions]
         self.clean, self.changed = build(data), [build(each) for each in sounds]
-        self.prob = exposure.prob
+        self.prob = train_conditions.prob
 
     def read(self, row: int, random: np.random.Generator | None = None, *more: int):
         """Return what is read of a row; random: draws the condition, or none."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.cache import cached
-from common.conditions import NOTHING, Exposure, Mixed, Recordings
+from common.conditions import NOTHING, ConditionMix, Recordings, TrainConditions
 from common.data import Batch, Dataset, MakeBatch, pad, random_of
 from common.features import (
     Mel,
@@ -201,12 +201,12 @@ def audio_batches(
     strength: float = 0,
     seed: int = -1,
     encode: Encode | None = None,
-    exposure: Exposure = NOTHING,
+    train_conditions: TrainConditions = NOTHING,
 ) -> MakeBatch:
     """Return the function that makes an audio network's batches; config: the network's.
 
     speaker_norms: one of them is drawn for each clip.  seed: of a training, in which clips stand at
-    one tempo, are augmented with a strength and heard through the conditions of an exposure; -1: to
+    one tempo, are augmented with a strength and changed by `train_conditions`; -1: to
     evaluate.  encode: of a frozen encoder, None while it is trained.
     """
 
@@ -214,7 +214,10 @@ def audio_batches(
         return random_of(seed, step, row) if seed >= 0 else None
 
     if config["kind"] == "PaperAlexNet":
-        paper, recordings = Paper(**config["paper"]), Mixed(data, exposure, seed, Recordings)
+        paper, recordings = (
+            Paper(**config["paper"]),
+            ConditionMix(data, train_conditions, seed, Recordings),
+        )
 
         def make_paper_batch(rows: np.ndarray, step: int = 0) -> Batch:
             clips = [recordings.read(row, draw(step, row)) for row in rows]
@@ -222,13 +225,16 @@ def audio_batches(
 
         return make_paper_batch
     if config["kind"] == "SpeechClassifier" and encode is None:
-        recordings = Mixed(data, exposure, seed, Recordings)
+        recordings = ConditionMix(data, train_conditions, seed, Recordings)
         return lambda rows, step=0: sample_batch(
             [recordings.read(row, draw(step, row)) for row in rows]
         )
     if config["kind"] == "SpeechClassifier":
-        frames = Mixed(
-            data, exposure, seed, lambda each: EncoderFrames(each, config, encode, speaker_norms)
+        frames = ConditionMix(
+            data,
+            train_conditions,
+            seed,
+            lambda each: EncoderFrames(each, config, encode, speaker_norms),
         )
 
         def make_pooled_batch(rows: np.ndarray, step: int = 0) -> Batch:
@@ -237,8 +243,8 @@ def audio_batches(
 
         return make_pooled_batch
     mel = Mel(**config["mel"])
-    spectrograms = Mixed(
-        data, exposure, seed, lambda each: Spectrograms(each, config, speaker_norms)
+    spectrograms = ConditionMix(
+        data, train_conditions, seed, lambda each: Spectrograms(each, config, speaker_norms)
     )
 
     def make_batch(rows: np.ndarray, step: int = 0) -> Batch:
@@ -269,14 +275,14 @@ def token_voice_batches(
     drop_text: float = 0,
     seed: int = -1,
     encode: Encode | None = None,
-    exposure: Exposure = NOTHING,
+    train_conditions: TrainConditions = NOTHING,
 ) -> MakeBatch:
     """Return the function that makes CM-BERT's batches: tokens and the voice over each of them.
 
     tokens: of `token_batches`.  In a training (seed), in a share `drop_text` of the utterances all
     words are replaced by [MASK]: words are learned so fast that the voice would not be listened to.
-    encode: of the speech encoder whose frames are the voice, in place of log-mel.  exposure: as of
-    `audio_batches`.
+    encode: of the speech encoder whose frames are the voice, in place of log-mel.
+    train_conditions: as of `audio_batches`.
     """
     counts, make_tokens = tokens
 
@@ -285,7 +291,7 @@ def token_voice_batches(
 
     if config["audio"] == "paper":
         paper, length = Paper(**config["paper"]), config["max_length"]
-        recordings = Mixed(data, exposure, seed, Recordings)
+        recordings = ConditionMix(data, train_conditions, seed, Recordings)
 
         def make_paper_batch(rows: np.ndarray, step: int = 0) -> Batch:
             clips = [recordings.read(row, draw(step, row)) for row in rows]
@@ -295,16 +301,19 @@ def token_voice_batches(
         return make_paper_batch
 
     if config["audio"] == "encoder":
-        frames = Mixed(
-            data, exposure, seed, lambda each: EncoderFrames(each, config, encode, speaker_norms)
+        frames = ConditionMix(
+            data,
+            train_conditions,
+            seed,
+            lambda each: EncoderFrames(each, config, encode, speaker_norms),
         )
 
         def read_voice(row: int, random: np.random.Generator | None) -> np.ndarray:
             return frames.read(row, random)[1]
     else:
         mel = Mel(**config["mel"])
-        spectrograms = Mixed(
-            data, exposure, seed, lambda each: Spectrograms(each, config, speaker_norms)
+        spectrograms = ConditionMix(
+            data, train_conditions, seed, lambda each: Spectrograms(each, config, speaker_norms)
         )
 
         def read_voice(row: int, random: np.random.Generator | None) -> np.ndarray:

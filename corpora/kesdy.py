@@ -18,7 +18,7 @@ from common.files import LABELS, UserError
 from corpora.account import Account
 from corpora.annotation import OUTVOTED, read_number
 from corpora.sheets import BOOK, names_of, read_sheet
-from corpora.source import CROSSES, KNOWN, UNKNOWN, Source, list_recordings
+from corpora.source import KNOWN, UNKNOWN, UNKNOWN_SPEAKERS, Source, list_recordings
 from corpora.speakers import Spoken, number_sessions
 from corpora.utterances import assemble, fold_label, keep_one_each
 
@@ -136,7 +136,7 @@ def find_actors(source: KESDy, stems: list[str]) -> list[str]:
                 source.speakers = KNOWN
                 return names
     if source.speakers == UNKNOWN:
-        source.warnings.append(CROSSES)
+        source.warnings.append(UNKNOWN_SPEAKERS)
         return [""] * len(stems)
     raise UserError(
         f"{source.tables[0]}: no part of the file names ({stems[0]}, ...) has {ACTORS} values, by "

@@ -80,7 +80,7 @@ def parse_chosen(text: str) -> list[str]:
     return chosen
 
 
-def settle_labels(
+def choose_labels(
     table: pd.DataFrame, account: Account, has_seven: bool, chosen: str, mapping: str
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the utterances with the labels that count, and those labels in their order.

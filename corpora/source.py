@@ -16,8 +16,10 @@ from corpora.account import Account
 
 LEADS_OUT = "symbolic link out of the corpus (--follow-links yes allows it)"
 KNOWN, SUPPOSED, UNKNOWN = "known", "supposed", "unknown"
-CROSSES = "Speakers are unknown (SPEAKERS = unknown): one person may stand in two splits, and the "
-CROSSES += "scores may be those of known voices."
+UNKNOWN_SPEAKERS = (
+    "Speakers are unknown (SPEAKERS = unknown): one person may stand in two splits, and the "
+)
+UNKNOWN_SPEAKERS += "scores may be those of known voices."
 
 
 @dataclass

@@ -17,7 +17,7 @@ from corpora.account import Account
 from corpora.annotation import LARGEST, OUTVOTED, read_number
 from corpora.labels import differ_in_case
 from corpora.sheets import names_of, read_sheet
-from corpora.source import CROSSES, KNOWN, UNKNOWN, Finder, Source, normal
+from corpora.source import KNOWN, UNKNOWN, UNKNOWN_SPEAKERS, Finder, Source, normal
 from corpora.speakers import PARTS, Spoken, number_sessions, number_turns
 from corpora.splits import SPLITS
 from corpora.utterances import GENDERS, VOTES, assemble, keep_one_each, number_each
@@ -299,7 +299,7 @@ def one_line(text: str) -> str:
 def say_how(table: Table, sessions: int, speakers: int) -> None:
     """Say by which rule the sessions were made, and what else the table leaves open."""
     if table.speakers == UNKNOWN:
-        table.warnings.append(CROSSES)
+        table.warnings.append(UNKNOWN_SPEAKERS)
     if "session" not in table.columns:
         each = "each a speaker, with those who share a dialogue"
         table.unit = "speaker" if sessions == speakers else "speaker group"

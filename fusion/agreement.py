@@ -15,7 +15,7 @@ from fusion.predictions import Predictions
 
 SHARES = ("top2", "accuracy", "macro_f1", "any", "three")
 MANY = 3  # raters, of "three"
-FINE = 1e6  # metrics count whole rows: shares of rows are counted in so many parts
+FINE = 1e6  # parts of a row, counted whole: a class that is left out is gone, not 1e-17 of a row
 
 
 def evaluate(
@@ -89,7 +89,10 @@ def measure_raters(votes: np.ndarray, groups: np.ndarray) -> dict:
     total = matrices.sum(axis=0)
     of_group = np.zeros((groups.max() + 1, *total.shape))
     np.add.at(of_group, groups, matrices)
-    rest = [metrics.score_matrices(FINE * m) for m in (total, total - of_group, total - matrices)]
+    rest = [
+        metrics.score_matrices(np.rint(FINE * m))
+        for m in (total, total - of_group, total - matrices)
+    ]
     found = {n: Estimate(*(scores[n] for scores in rest)) for n in ("accuracy", "macro_f1")}
     for name, least in (("any", 1), ("three", MANY)):
         agreed = (weight * (votes > least)).sum(axis=1)  # the rater's vote is one of them

@@ -117,7 +117,11 @@ data = "data/processed"
 for name, value in zip(sys.argv[1:], [*sys.argv[2:], ""]):
     if name.split("=")[0] == "--data":
         data = value if name == "--data" else name.partition("=")[2]
-sys.exit(not json.load(open(f"{data}/manifest.json"))["has_words"])
+try:
+    manifest = json.load(open(f"{data}/manifest.json"))
+except OSError:  # the first stage says so
+    manifest = {}
+sys.exit(not manifest.get("has_words", True))
 PYTHON
 }
 

@@ -205,3 +205,17 @@ def draw_sessions(random, sessions: int, deviations: tuple) -> tuple:
     chances[np.arange(len(truth)), truth] = -np.inf
     wrong = (chances + random.gumbel(size=(len(GAINS), *chances.shape))).argmax(axis=-1)
     return truth, speaker // 2, np.where(right, truth, wrong)
+
+
+def put(row: int, value):
+    """Return a change that puts a value in a row of an array."""
+
+    def change(array):
+        array[row] = value
+        return array
+
+    return change
+
+
+def read_json(path: Path):
+    return json.loads(path.read_text(encoding="utf-8"))

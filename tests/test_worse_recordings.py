@@ -8,7 +8,7 @@ from small_data import make_rows, write_data
 from small_speech import save_checkpoint, save_recogniser
 
 from common import voice
-from common.conditions import heard_through, name_folder
+from common.conditions import change_recordings, name_folder
 from common.data import load_data
 from common.files import find_damage, read_json, sha256
 from models.speech import load_speech_encoder
@@ -73,7 +73,7 @@ def test_the_speaker_is_known_by_changed_recordings_alone(
 ):
     """As if the corpus had been recorded like that."""
     clean = load_data(data, "test")
-    heard = heard_through(clean, condition)
+    heard = change_recordings(clean, condition)
     samples = {name: heard.samples(row) for row, name in enumerate(heard.ids)}
     rows = [row | {"samples": samples.get(row["id"], row["samples"])} for row in make_rows()]
     recorded = load_data(write_data(tmp_path / "data", rows), "test")

@@ -7,7 +7,7 @@ import pytest
 from small_speech import save_recogniser
 
 from common import conditions
-from common.conditions import heard_through, in_condition, name_folder
+from common.conditions import change_recordings, in_condition, name_folder
 from common.data import load_data
 from common.ranges import SOUNDS, find_rule
 
@@ -33,7 +33,7 @@ def spectrum(samples):
 
 @pytest.mark.parametrize("condition", EVERY)
 def test_a_recording_is_changed_the_same_way_every_time(train, condition):
-    first, again = heard_through(train, condition), heard_through(train, condition)
+    first, again = change_recordings(train, condition), change_recordings(train, condition)
     part = first.select(train.sessions == 2)  # whatever else is read
     for row in ROWS:
         samples = first.samples(row)
@@ -46,19 +46,19 @@ def test_a_recording_is_changed_the_same_way_every_time(train, condition):
 
 @pytest.mark.parametrize("condition", ["noise:10", "room"])
 def test_what_is_drawn_is_the_seeds_and_the_rows(train, condition):
-    first, other = heard_through(train, condition, 1), heard_through(train, condition, 2)
+    first, other = change_recordings(train, condition, 1), change_recordings(train, condition, 2)
     assert not np.array_equal(first.samples(0), other.samples(0))
     assert first.change.key != other.change.key
     twin = train.table.copy()  # the same recording under two IDs
     for name in ("first_sample", "sample_count"):
         twin.loc[1, name] = twin.loc[0, name]
-    twins = heard_through(replace(train, table=twin), condition, 1)
+    twins = change_recordings(replace(train, table=twin), condition, 1)
     assert not np.array_equal(twins.samples(0), twins.samples(1))
 
 
 @pytest.mark.parametrize("asked", [20, 10, 0, -5])
 def test_the_babble_lies_so_far_below_the_recording(train, asked):
-    change = heard_through(train, f"noise:{asked}").change
+    change = change_recordings(train, f"noise:{asked}").change
     for row in ROWS:
         clean = train.samples(row) // 8  # so that both together fit
         noise = change.apply(clean, train.ids[row], train.speakers[row]) - clean
@@ -67,13 +67,13 @@ def test_the_babble_lies_so_far_below_the_recording(train, asked):
 
 def test_what_is_too_loud_with_the_babble_is_not_clipped(train):
     loud = conditions.change_level(train.samples(0), 12)
-    change = heard_through(train, "noise:-5").change
+    change = change_recordings(train, "noise:-5").change
     heard = change.apply(loud, train.ids[0], train.speakers[0])
     assert np.mean(np.abs(heard.astype(int)) > 32_700) < 0.001
 
 
 def test_the_babble_is_of_other_speakers_and_of_these_rows_alone(train, monkeypatch):
-    heard, read = heard_through(train, "noise:10"), []
+    heard, read = change_recordings(train, "noise:10"), []
     plain = type(train).samples
 
     def samples(self, row):
@@ -90,18 +90,18 @@ def test_the_babble_is_of_other_speakers_and_of_these_rows_alone(train, monkeypa
         assert {name for _, name in read} <= set(train.ids)
     one = train.select(train.speakers == train.speakers[0])
     with pytest.raises(conditions.UserError, match=r"babble needs another speaker than Sess01F"):
-        heard_through(one, "noise:10").samples(0)
+        change_recordings(one, "noise:10").samples(0)
 
 
 def test_the_babble_of_other_rows_has_a_cache_of_its_own(train):
     some = train.select(train.sessions == 1)
-    keys = [heard_through(rows, "noise:10").change.key for rows in (train, some)]
+    keys = [change_recordings(rows, "noise:10").change.key for rows in (train, some)]
     assert keys[0] != keys[1]
-    assert len({str(heard_through(train, each).change.key) for each in EVERY}) == len(EVERY)
+    assert len({str(change_recordings(train, each).change.key) for each in EVERY}) == len(EVERY)
 
 
 def test_a_telephone_transmits_nothing_above_four_kilohertz(train):
-    heard = heard_through(train, "telephone")
+    heard = change_recordings(train, "telephone")
     for row in ROWS:
         power, hertz = spectrum(heard.samples(row))
         before, _ = spectrum(train.samples(row))
@@ -133,7 +133,7 @@ def test_the_direct_sound_comes_first_and_the_echo_decays():
 
 @pytest.mark.parametrize("rate", [16, 32, 64, 128])
 def test_a_coded_recording_is_no_later_than_the_clean_one(train, rate):
-    heard = heard_through(train, f"mp3:{rate}")
+    heard = change_recordings(train, f"mp3:{rate}")
     for row in ROWS:
         clean, coded = train.samples(row).astype(float), heard.samples(row).astype(float)
         shifts = range(-5, 6)
@@ -143,13 +143,13 @@ def test_a_coded_recording_is_no_later_than_the_clean_one(train, rate):
 
 def test_a_lower_rate_leaves_less(train):
     def loss(rate):
-        return decibels(heard_through(train, f"mp3:{rate}").samples(2) - train.samples(2) * 1.0)
+        return decibels(change_recordings(train, f"mp3:{rate}").samples(2) - train.samples(2) * 1.0)
 
     assert loss(16) > loss(32) > loss(96)
 
 
 def test_a_tenth_of_the_samples_clips(train):
-    heard = heard_through(train, "clipping")
+    heard = change_recordings(train, "clipping")
     for row in ROWS:
         samples = heard.samples(row)
         assert np.mean((samples == -32_768) | (samples == 32_767)) == pytest.approx(0.1, abs=0.01)
@@ -160,7 +160,7 @@ def test_a_tenth_of_the_samples_clips(train):
 
 @pytest.mark.parametrize("asked", [-20, -6, 1])
 def test_the_level_is_exact(train, asked):
-    heard = heard_through(train, f"level:{asked}")
+    heard = change_recordings(train, f"level:{asked}")
     for row in ROWS:
         found = decibels(heard.samples(row)) - decibels(train.samples(row))
         assert found == pytest.approx(asked, abs=0.02)
@@ -168,7 +168,7 @@ def test_the_level_is_exact(train, asked):
 
 @pytest.mark.parametrize("tempo", [0.9, 1.1])
 def test_the_tempo_changes_and_the_pitch_does_not(train, tempo):
-    heard = heard_through(train, f"tempo:{tempo}")
+    heard = change_recordings(train, f"tempo:{tempo}")
     np.testing.assert_allclose(heard.sample_counts, train.sample_counts / tempo, atol=0.5)
     tone = (9000 * np.sin(2 * np.pi * 440 * np.arange(32_000) / 16_000)).astype(np.int16)
     power, hertz = spectrum(conditions.change_tempo(tone, tempo)[4_000:-4_000])
@@ -178,7 +178,7 @@ def test_the_tempo_changes_and_the_pitch_does_not(train, tempo):
 @pytest.mark.parametrize("condition", EVERY)
 @pytest.mark.parametrize("count", [1, 40, 400])
 def test_a_click_and_silence_have_every_condition(train, condition, count):
-    change = heard_through(train, condition).change
+    change = change_recordings(train, condition).change
     for size in (0, 1, 32_767):
         samples = np.full(count, size, np.int16)
         heard = change.apply(samples, "an ID", train.speakers[0])

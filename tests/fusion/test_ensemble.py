@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
-from fusion_files import MODELS, NOTICE, change_run, write_baselines, write_models
+from fusion_files import MODELS, NOTICE, change_run, read_json, write_baselines, write_models
 from sklearn.metrics import accuracy_score, f1_score
 
 from common.files import UserError
@@ -21,10 +21,6 @@ DIALOGUE = ["dialogue_past", "dialogue_whole"]
 FUSED = ["soft", "weighted_soft", "hard", "stacking"]
 METHODS = ["majority", *BASELINES, *MODELS, *FUSED, *DIALOGUE]
 SCORES = ["accuracy", "f1", "precision", "recall", "macro_f1", "uar", "ece"]
-
-
-def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from fusion_files import MODELS, write_baselines, write_dimensions, write_models
+from fusion_files import MODELS, read_json, write_baselines, write_dimensions, write_models
 
 from fusion import concordance, stored
 
@@ -14,10 +14,6 @@ DIMENSIONS = ("valence", "arousal")
 FIELDS = [
     f"{score}_{d}{ci}" for d in DIMENSIONS for score in concordance.SCORES for ci in ("", "_ci")
 ]
-
-
-def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fusion_files import MODELS, make_facts, write_outputs
+from fusion_files import MODELS, make_facts, put, write_outputs
 
 from common.files import UserError
 from fusion import predictions
@@ -92,14 +92,6 @@ def test_facts_of_other_rows_are_refused(tmp_path, change, words):
     ) as error:
         predictions.load(tmp_path)
     assert words in str(error.value)
-
-
-def put(row, value):
-    def change(array):
-        array[row] = value
-        return array
-
-    return change
 
 
 def swap(array):

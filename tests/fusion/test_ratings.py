@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fusion_files import MODELS, change_run, write_baselines, write_dimensions, write_models
+from fusion_files import MODELS, change_run, put, write_baselines, write_dimensions, write_models
 
 from common.files import LABELS, UserError
 from fusion import predictions
@@ -20,14 +20,6 @@ def outputs(tmp_path):
 
 def save(path, change):
     np.save(path, change(np.load(path)))
-
-
-def put(row, value):
-    def change(array):
-        array[row] = value
-        return array
-
-    return change
 
 
 def test_what_is_written_is_what_is_read(outputs):

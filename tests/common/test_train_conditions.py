@@ -8,7 +8,7 @@ import pytest
 from small_speech import save_checkpoint
 
 from common import voice
-from common.conditions import NOTHING, Exposure, heard_through
+from common.conditions import NOTHING, TrainConditions, change_recordings
 from common.data import load_data, token_batches
 from common.features import Paper
 from models.kobert import load_tokenizer
@@ -31,7 +31,7 @@ def batches(train, bert, tmp_path_factory):
     encoder = load_speech_encoder(save_checkpoint(tmp_path_factory.mktemp("speech")))
     encode = partial(voice.encode, encoder)
     mel = voice.choose_voice("aligned", train)
-    frozen = {"audio": "encoder"} | voice.describe_encoder(encoder, "a test of exposure")
+    frozen = {"audio": "encoder"} | voice.describe_encoder(encoder, "a test of train_conditions")
     frozen["speaker_norm"] = voice.EncoderFrames(train, frozen, encode).fit_norm()
     configs = {
         "mel": mel | {"kind": "ModifiedAlexNet", "tempos": [1.0]},
@@ -44,9 +44,9 @@ def batches(train, bert, tmp_path_factory):
     }
     tokens = token_batches(train, load_tokenizer(str(bert)), TOKENS)
 
-    def make(kind, exposure=NOTHING, data=train, step=0, seed=SEED):
+    def make(kind, train_conditions=NOTHING, data=train, step=0, seed=SEED):
         config, norms = configs[kind], ["past"]
-        own = {"seed": seed, "exposure": exposure}
+        own = {"seed": seed, "train_conditions": train_conditions}
         own["encode"] = encode if "frozen" in kind else None
         if "cmbert" in kind:
             found = voice.token_voice_batches(data, tokens, config, norms, **own)(ROWS, step)
@@ -65,14 +65,14 @@ def differ(first, second):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_share_is_heard_through_one_of_the_conditions(train, batches, kind):
     clean = batches(kind)
-    assert not differ(clean, batches(kind, Exposure(BOTH, 0.0))).any()
-    assert not differ(clean, batches(kind, Exposure((), 0.9))).any()
+    assert not differ(clean, batches(kind, TrainConditions(BOTH, 0.0))).any()
+    assert not differ(clean, batches(kind, TrainConditions((), 0.9))).any()
     # Of each row as it would be if all recordings, the speaker's earlier ones too, were like that.
-    through = [batches(kind, data=heard_through(train, each, SEED)) for each in BOTH]
+    through = [batches(kind, data=change_recordings(train, each, SEED)) for each in BOTH]
     assert differ(clean, through[0]).all() and differ(*through).all()
     for number, condition in enumerate(BOTH):
-        assert not differ(batches(kind, Exposure((condition,), 1.0)), through[number]).any()
-    mixed = batches(kind, Exposure(BOTH, 0.5))
+        assert not differ(batches(kind, TrainConditions((condition,), 1.0)), through[number]).any()
+    mixed = batches(kind, TrainConditions(BOTH, 0.5))
     which = np.stack([~differ(mixed, each) for each in (clean, *through)])
     assert (which.sum(0) == 1).all() and which.any(1).all()
     assert 4 <= which[0].sum() <= 16
@@ -80,14 +80,16 @@ def test_a_share_is_heard_through_one_of_the_conditions(train, batches, kind):
 
 @pytest.mark.parametrize("kind", ["mel", "cmbert frozen"])
 def test_what_is_drawn_follows_seed_and_step(batches, kind):
-    exposure = Exposure(BOTH, 0.5)
-    first = batches(kind, exposure)
-    assert not differ(first, batches(kind, exposure)).any()
-    assert differ(first, batches(kind, exposure, step=1)).any()
+    train_conditions = TrainConditions(BOTH, 0.5)
+    first = batches(kind, train_conditions)
+    assert not differ(first, batches(kind, train_conditions)).any()
+    assert differ(first, batches(kind, train_conditions, step=1)).any()
     clean = batches(kind)
-    heard, again = (differ(clean, each) for each in (first, batches(kind, exposure, seed=6)))
+    heard, again = (
+        differ(clean, each) for each in (first, batches(kind, train_conditions, seed=6))
+    )
     assert (heard != again).any()
-    assert not differ(clean, batches(kind, exposure, seed=-1)).any()  # to evaluate
+    assert not differ(clean, batches(kind, train_conditions, seed=-1)).any()  # to evaluate
 
 
 def test_a_frozen_encoder_hears_each_clip_once_in_each_condition(train, tmp_path):
@@ -101,7 +103,7 @@ def test_a_frozen_encoder_hears_each_clip_once_in_each_condition(train, tmp_path
     config["speaker_norm"] = voice.EncoderFrames(train, config, encode).fit_norm()
     for _ in range(2):
         make = voice.audio_batches(
-            train, config, ["past"], 0, SEED, encode, Exposure(("room", "clipping"), 0.5)
+            train, config, ["past"], 0, SEED, encode, TrainConditions(("room", "clipping"), 0.5)
         )
         for step in range(3):
             make(ROWS, step)
