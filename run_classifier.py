@@ -36,13 +36,14 @@ from common.checkpoint import (
     save_model,
     unfinished_trainings,
 )
-from common.conditions import TrainConditions, in_condition
-from common.data import Batch, Dataset, Training, cut_batches, load_data, load_words, token_batches
+from common.conditions import TrainConditions, add_words, identify_recognisers, in_condition
+from common.data import Batch, Dataset, Training, cut_batches, load_data, load_words
 from common.features import Paper
 from common.files import Stage, UserError, write_json
 from common.losses import JointLoss, describe_dimensions
 from common.speakers import SPEAKER_NORMS, VALID_NORM
 from common.testing import begin_test, show_scores, write_predictions
+from common.tokens import token_batches
 from common.training import (
     autocast,
     evaluate,
@@ -104,7 +105,7 @@ SCHEDULE = "linear"  # or cosine
 WARMUP = 0.1  # share of all steps
 CLIP = 1.0  # norm of the gradient
 CLASS_WEIGHTS = 0.5  # loss weight ~ (1 / class frequency) to this power; paper 0
-CONDITIONS = ()  # that a share of the clips is heard through: "room,telephone,noise:10" ...
+CONDITIONS = ()  # that a share of the rows is heard through: "room,noise:10,words:.2,asr:NAME" ...
 CONDITION_PROB = 0.3  # the share; each of the conditions as often
 TARGETS = "label"  # that the loss aims at; votes: the raters' shares
 DIMENSIONS = 0.3  # weight of 1 - CCC of valence and arousal in the loss; 0, the paper: off
@@ -114,7 +115,7 @@ SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
 TRAIN = True  # no: test what was trained before
 SPEAKER_NORM = "past"  # by the speaker's past turns and this utterance, this utterance, or all
 CONDITION = ""  # of the test: noise:10, telephone, room, mp3:32, clipping, level:-20, tempo:1.1;
-# asr:NAME: the words are a recogniser's, of the hub or a folder
+# words:.2: of the syllables misheard; asr:NAME: words of a recogniser (hub, folder)
 ATTENTION = ""  # segment ID of a test utterance: plot its attention maps
 # --------------------------------------------------------------------------------------
 
@@ -143,13 +144,14 @@ def train_all(block: dict) -> None:
     if SCALE == "batch" and accelerator.num_processes > 1:
         raise UserError("SCALE = 'batch' takes a norm over a whole batch: start one process only")
     data = load_words(DATA, "train", "valid")
-    inputs = {"data": data.data_hash, "bert": identify(BERT)}
+    inputs = {"data": data.data_hash, "bert": identify(BERT), **identify_recognisers(CONDITIONS)}
     if AUDIO not in ("aligned", "paper"):
         inputs["audio"] = identify(AUDIO)
     with accelerator.main_process_first():
         stage = Stage("run_classifier.py", Path(OUTPUTS) / "cmbert", block, inputs, resumable=True)
         is_done = stage.is_done()
     if not is_done:
+        data = add_words(data, CONDITIONS, clean, SEED, accelerator.print)
         for training in unfinished_trainings(stage, data, FOLDS):
             train(accelerator, training, stage)
         leave_others(accelerator)
@@ -212,11 +214,9 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     torch.manual_seed(SEED)
     encoder = load_encoder(BERT)
     check_positions(encoder, MAX_LENGTH, BERT)
-    speech = None
-    if AUDIO not in ("aligned", "paper"):
-        speech = load_speech_encoder(AUDIO).to(accelerator.device)
-    contents = stage.made_of["inputs"].get("audio", "")
-    config = choose_network(fit, encoder, tokenizer, speech, contents)
+    inputs = stage.made_of["inputs"]
+    speech = load_speech_encoder(AUDIO).to(accelerator.device) if "audio" in inputs else None
+    config = choose_network(fit, encoder, tokenizer, speech, inputs.get("audio", ""))
     config["classes"] = len(fit.label_names)
     config["dimensions"] = describe_dimensions(accelerator, training, DIMENSIONS, BATCH_SIZE)
     network = CMBERT(encoder, config, ATTENTION_DROPOUT, DROPOUT)
@@ -226,9 +226,10 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     optimizer = torch.optim.AdamW(groups, betas=(0.9, BETA2), fused=True)
     model, optimizer = accelerator.prepare(network, optimizer)
     loss_function = JointLoss(accelerator, fit, TARGETS, CLASS_WEIGHTS, LABEL_SMOOTHING, DIMENSIONS)
-    tokens, valid_tokens = (token_batches(rows, tokenizer, config) for rows in (fit, held_out))
-    frozen = partial(encode, speech)
     train_conditions = TrainConditions(CONDITIONS, CONDITION_PROB)
+    tokens = token_batches(fit, tokenizer, config, train_conditions, SEED)
+    valid_tokens = token_batches(held_out, tokenizer, config)
+    frozen = partial(encode, speech)
     make_batch = token_voice_batches(
         fit, tokens, config, SPEAKER_NORMS, AUGMENT, TEXT_DROP_PROB, SEED, frozen, train_conditions
     )
@@ -263,11 +264,7 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
 
 
 def predict_rows(
-    data: Dataset,
-    folder: Path,
-    title: str,
-    speaker_norm: str = "",
-    change=lambda batch, config: batch,
+    data: Dataset, folder: Path, title: str, speaker_norm: str = "", change=None
 ) -> np.ndarray:
     """Return the outputs (N, C) or (N, C + 2) of rows by the model in a folder.
 
@@ -278,13 +275,13 @@ def predict_rows(
     tokens = token_batches(data, load_tokenizer(folder), config)
     accelerator = start()
     encode = encode_later(partial(load_speech, config, folder, accelerator.device))
-    norms = [speaker_norm or SPEAKER_NORM]
-    make = token_voice_batches(data, tokens, config, norms, encode=encode)
+    norm = speaker_norm or SPEAKER_NORM
+    make = token_voice_batches(data, tokens, config, [norm], encode=encode)
     batches = cut_batches(tokens[0], BATCH_TOKENS, BATCH_SIZE, 0)
     network.to(accelerator.device)
 
     def make_batch(rows: np.ndarray) -> Batch:
-        return change(make(rows), config)
+        return change(make(rows), config) if change else make(rows)
 
     return predict(accelerator, network, batches, make_batch, data, title)
 
@@ -315,8 +312,7 @@ def ablate(stage: Stage) -> None:
     ]
     results = []
     for name, rows, norm, change in variants:
-        options = {"change": change} if change else {}
-        logits = predict_rows(rows, folder, name, norm, **options)
+        logits = predict_rows(rows, folder, name, norm, change)
         scores = show_scores(name, test, logits)
         results.append({"input": name, "speaker_norm": norm or SPEAKER_NORM, **scores})
     write_json(stage.unfinished / "cmbert_ablation.json", results)

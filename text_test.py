@@ -20,8 +20,9 @@ import numpy as np
 
 from common.checkpoint import load_weights, read_config
 from common.conditions import in_condition
-from common.data import Dataset, cut_batches, token_batches
+from common.data import Dataset, cut_batches
 from common.testing import begin_test, write_predictions
+from common.tokens import token_batches
 from common.training import predict, start
 from corpora.transcripts import clean
 from models.kobert import build_text_network, load_tokenizer
@@ -31,7 +32,7 @@ DATA = "data/processed"  # what preprocess.py wrote
 OUTPUTS = "outputs"
 NAME = "text"  # of the model that text_train.py trained
 RESTART = False  # yes: also if an earlier run left all of this
-CONDITION = ""  # asr:NAME: the words are a recogniser's, of the hub or a folder
+CONDITION = ""  # words:.2: of the syllables misheard; asr:NAME: words of a recogniser (hub, folder)
 BATCH_TOKENS = 4096  # padded tokens of a batch; changes the speed, not the result
 BATCH_SIZE = 64
 # --------------------------------------------------------------------------------------

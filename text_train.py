@@ -21,16 +21,11 @@ import torch
 from accelerate import Accelerator
 
 from common.checkpoint import Checkpoint, save_model, unfinished_trainings
-from common.data import (
-    Batch,
-    Training,
-    cut_batches,
-    load_words,
-    random_of,
-    token_batches,
-)
+from common.conditions import TrainConditions, add_words, identify_recognisers
+from common.data import Batch, Training, cut_batches, load_words, random_of
 from common.files import Stage
 from common.losses import JointLoss, describe_dimensions
+from common.tokens import token_batches
 from common.training import (
     autocast,
     evaluate,
@@ -40,6 +35,7 @@ from common.training import (
     set_lr,
     start,
 )
+from corpora.transcripts import clean
 from models import identify
 from models.kobert import (
     KoBERTClassifier,
@@ -78,6 +74,8 @@ SCHEDULE = "cosine"  # or linear
 WARMUP = 0.1  # share of all steps
 CLIP = 1.0  # norm of the gradient
 CLASS_WEIGHTS = 0.5  # loss weight ~ (1 / class frequency) to this power; paper 0
+CONDITIONS = ()  # that a share of the words is in: "words:.2", "asr:NAME" of a recogniser ...
+CONDITION_PROB = 0.3  # the share; each of the conditions as often
 TARGETS = "label"  # that the loss aims at; votes: the raters' shares
 DIMENSIONS = 0.3  # weight of 1 - CCC of valence and arousal in the loss; 0, the paper: off
 LABEL_SMOOTHING = 0.05  # paper 0
@@ -88,13 +86,14 @@ SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
 def main() -> None:
     accelerator = start(DETERMINISTIC)
     data = load_words(DATA, "train", "valid")
-    inputs = {"data": data.data_hash, "bert": identify(BERT)}
+    inputs = {"data": data.data_hash, "bert": identify(BERT), **identify_recognisers(CONDITIONS)}
     block = settings.read(globals())
     with accelerator.main_process_first():
         stage = Stage("text_train.py", Path(OUTPUTS) / NAME, block, inputs, resumable=True)
         is_done = stage.is_done()
     if not is_done:
         tokenizer = load_tokenizer(BERT)
+        data = add_words(data, CONDITIONS, clean, SEED, accelerator.print)
         for training in unfinished_trainings(stage, data, FOLDS):
             train(accelerator, training, tokenizer, stage)
         leave_others(accelerator)
@@ -105,7 +104,8 @@ def train(accelerator: Accelerator, training: Training, tokenizer, stage: Stage)
     """Train a model on training.fit and write it to training.folder."""
     fit = training.fit
     config = {"pooling": POOLING, "max_length": MAX_LENGTH, "pad_id": tokenizer.pad_id}
-    lengths, make_tokens = token_batches(fit, tokenizer, config)
+    train_conditions = TrainConditions(CONDITIONS, CONDITION_PROB)
+    lengths, make_tokens = token_batches(fit, tokenizer, config, train_conditions, SEED)
     valid_lengths, make_valid_batch = token_batches(training.held_out, tokenizer, config)
     unknown = check_unknown_share(fit.table["text"], tokenizer, BERT)
     accelerator.print(f"{NAME}: {training}; {unknown:.2%} of tokens unknown")
@@ -129,11 +129,13 @@ def train(accelerator: Accelerator, training: Training, tokenizer, stage: Stage)
     valid_plan = cut_batches(valid_lengths, BATCH_TOKENS, BATCH_SIZE, 0)
 
     def make_batch(rows: np.ndarray, step: int) -> Batch:
-        batch = make_tokens(rows)
+        batch = make_tokens(rows, step)
         if TOKEN_MASK_PROB:
-            for row, ids in zip(rows, batch["input_ids"], strict=True):
-                inner = ids[1 : lengths[row] - 1]
-                masked = random_of(SEED, step, row).random(len(inner)) < TOKEN_MASK_PROB
+            counts = batch["attention_mask"].sum(1)
+            for row, ids, count in zip(rows, batch["input_ids"], counts, strict=True):
+                random, inner = random_of(SEED, step, row), ids[1 : count - 1]
+                train_conditions.draw(random)  # first, as for the words
+                masked = random.random(len(inner)) < TOKEN_MASK_PROB
                 inner[masked] = tokenizer.mask_id
         return batch
 

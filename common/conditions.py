@@ -8,7 +8,9 @@ A condition is a word, some with a number (common/ranges.py says which numbers):
     clipping     so loud that a tenth of the samples clips
     level:-20    20 dB quieter
     tempo:1.1    1.1 times as fast, the pitch as it was
-    asr:NAME     not the recording but the words change: to those of a recogniser
+and those in which not the recording but the words change:
+    words:.2     a fifth of the Hangul syllables is misheard
+    asr:NAME     all words are those of a recogniser
 What is drawn depends on a seed and the row's ID alone. At 20 and at 0 dB the babble is the same.
 Shapes: S samples (int16, 16 kHz).
 """
@@ -16,7 +18,7 @@ Shapes: S samples (int16, 16 kHz).
 import hashlib
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import NamedTuple
@@ -26,6 +28,8 @@ import numpy as np
 from common.data import Change, Dataset
 from common.features import import_librosa
 from common.files import FULL_SCALE, SAMPLE_RATE, UserError, hash_json
+from common.ranges import OF_WORDS
+from models import identify
 
 VOICES = 5  # recordings that are babble together
 ECHO_SECONDS = 0.5  # until the echo has fallen by 60 dB
@@ -36,13 +40,23 @@ CLIPPED = 0.1  # share of the samples
 MP3_RATES = (8, 160)  # kbit/s at 16 kHz
 MP3_DELAY = 1105  # samples by which coder and decoder are late, where the file does not say so
 LOUDEST = FULL_SCALE - 1
+# Of a syllable's initial, vowel and final: how far apart in Unicode they are, and how many.
+JAMO = ((588, 19), (28, 21), (1, 28))
+
+Clean = Callable[[str, str], str]  # of corpora/transcripts.py: text, style -> text
 
 
 class TrainConditions(NamedTuple):
-    """In a training, a share of the clips is heard through one of some conditions."""
+    """In a training, a share of the draws of a row is in one of some conditions."""
 
     conditions: tuple[str, ...] = ()
     prob: float = 0.0
+
+    def draw(self, random: np.random.Generator) -> str:
+        """Return a condition, or "" for none: a row's first draw, so that words and voice agree."""
+        if self.conditions and random.random() < self.prob:
+            return self.conditions[random.integers(len(self.conditions))]
+        return ""
 
 
 NOTHING = TrainConditions()
@@ -59,21 +73,75 @@ def name_folder(condition: str) -> str:
     return "".join(c if c.isalnum() or c in "-." else "_" for c in condition)
 
 
-def in_condition(
-    data: Dataset, condition: str, clean: Callable[[str, str], str] | None = None
-) -> Dataset:
-    """Return the rows to be tested as they are in a condition, "" for none.
+def is_of_words(condition: str) -> bool:
+    return split_condition(condition)[0] in OF_WORDS
 
-    clean: of corpora/transcripts.py, which a recogniser's words go through as the transcripts did.
+
+def identify_recognisers(conditions: Sequence[str]) -> dict[str, str]:
+    """Return what tells the contents of each recogniser among conditions, as inputs of a Stage."""
+    named = [each for each in conditions if each.startswith("asr:")]
+    return {each: identify(split_condition(each)[1]) for each in named}
+
+
+def in_condition(data: Dataset, condition: str, clean: Clean | None = None) -> Dataset:
+    """Return the rows to be tested as they are in a condition, "" for none."""
+    if is_of_words(condition):
+        return replace(data, table=data.table.assign(text=change_words(data, condition, clean)))
+    return change_recordings(data, condition) if condition else data
+
+
+def add_words(
+    data: Dataset, conditions: Sequence[str], clean: Clean, seed: int, show: Callable[[str], None]
+) -> Dataset:
+    """Return the rows to learn from, their words in each condition in a column of its name.
+
+    A row of which nothing is heard keeps its transcript there; `show` is told how many those are.
     """
-    kind, name = split_condition(condition)
+    for condition in filter(is_of_words, conditions):
+        text = data.table["text"]
+        words = change_words(data, condition, clean, seed)
+        kept = [heard or said for heard, said in zip(words, text, strict=True)]
+        show(
+            f"{condition}: the words of {(text != kept).sum()} of {len(text)} rows differ; "
+            f"{words.count('')} are empty and stay the transcript"
+        )
+        data = replace(data, table=data.table.assign(**{condition: kept}))
+    return data
+
+
+def change_words(data: Dataset, condition: str, clean: Clean, seed: int = 0) -> list[str]:
+    """Return each row's words in a condition, cleaned as the transcripts were."""
+    kind, rest = split_condition(condition)
     if kind == "asr":
         from common.transcribing import transcribe_rows  # here: takes seconds
 
-        style = data.manifest["settings"]["text_style"]
-        words = [clean(text, style) for text in transcribe_rows(data, name)]
-        return replace(data, table=data.table.assign(text=words))
-    return change_recordings(data, condition) if condition else data
+        words = transcribe_rows(data, rest)
+    else:
+        rows = zip(data.ids, data.table["text"], strict=True)
+        words = [mishear(text, float(rest), random_of_id(seed, name)) for name, text in rows]
+    style = data.manifest["settings"]["text_style"]
+    return [clean(text, style) for text in words]
+
+
+def mishear(text: str, share: float, random: np.random.Generator) -> str:
+    """Return a text of whose Hangul syllables a share was heard as a recogniser may.
+
+    As often each: with another initial, vowel or final, not at all, or with the blank before it
+    where there was none and without where there was.
+    """
+    heard = ""
+    for letter in text:
+        kind = random.integers(5) if "가" <= letter <= "힣" and random.random() < share else None
+        if kind is None:
+            heard += letter
+        elif kind < len(JAMO):
+            step, count = JAMO[kind]
+            part = (ord(letter) - ord("가")) // step % count
+            other = (part + random.integers(1, count)) % count
+            heard += chr(ord(letter) + step * (other - part))
+        elif kind == 4:
+            heard = (heard[:-1] if heard.endswith(" ") else heard + " ") + letter
+    return heard
 
 
 def change_recordings(data: Dataset, condition: str, seed: int = 0) -> Dataset:
@@ -255,13 +323,11 @@ class ConditionMix:
         self, data: Dataset, train_conditions: TrainConditions, seed: int, build: Callable
     ):
         conditions = train_conditions.conditions if seed >= 0 else ()
-        sounds = [change_recordings(data, each, seed) for each in conditions]
-        self.clean, self.changed = build(data), [build(each) for each in sounds]
-        self.prob = train_conditions.prob
+        sounds = [each for each in conditions if not is_of_words(each)]
+        self.clean, self.draw = build(data), train_conditions.draw
+        self.changed = {each: build(change_recordings(data, each, seed)) for each in sounds}
 
     def read(self, row: int, random: np.random.Generator | None = None, *more: int):
         """Return what is read of a row; random: draws the condition, or none."""
-        source = self.clean
-        if random and self.changed and random.random() < self.prob:
-            source = self.changed[random.integers(len(self.changed))]
-        return source.read(row, random, *more)
+        condition = self.draw(random) if random else ""
+        return self.changed.get(condition, self.clean).read(row, random, *more)

@@ -305,22 +305,6 @@ def pad(sequences: Sequence[np.ndarray | list], value: float, length: int = 0) -
     return padded
 
 
-def token_batches(data: Dataset, tokenizer, config: dict) -> tuple[np.ndarray, MakeBatch]:
-    """Return each row's number of tokens, (N,), and the function that makes batches of them.
-
-    config: max_length and pad_id.  A batch has input_ids and attention_mask, (B, L) int64.
-    """
-    tokens = [tokenizer.encode(text, config["max_length"]) for text in data.table["text"]]
-
-    def make_batch(rows: np.ndarray, length: int = 0) -> Batch:
-        input_ids = pad([tokens[row] for row in rows], config["pad_id"], length)
-        mask = np.arange(input_ids.shape[1]) < counts[rows][:, None]
-        return {"input_ids": input_ids, "attention_mask": mask.astype(np.int64)}
-
-    counts = np.array([len(ids) for ids in tokens])
-    return counts, make_batch
-
-
 def random_of(seed: int, step: int, row: int) -> np.random.Generator:
     """Return the generator by which a row is varied in a step, whatever its batch and process."""
     return np.random.default_rng([seed, step, row])

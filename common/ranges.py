@@ -99,7 +99,7 @@ def several_conditions(*kinds: str) -> Rule:
     """Return the rule of a setting that is any number of conditions of some kinds."""
     return Rule(
         tuple,
-        f'any of {conditions(*kinds)}: "room,noise:10" (in the block ("room", "noise:10"))',
+        f'any of {conditions(*kinds)}: "one,another" (in the block ("one", "another"))',
         lambda value: all(is_condition(each, *kinds) for each in value),
     )
 
@@ -135,9 +135,11 @@ TEMPOS = Rule(
 )
 # Of common/conditions.py: those with a number, and how all are said.
 LIMITS = {"noise": "[-20, 60]", "mp3": "[16, 160]", "level": "[-60, 20]", "tempo": "[0.5, 2]"}
+LIMITS |= {"words": "(0, 1]"}
 SAID = {kind: f"{kind}:NUMBER in {limits}" for kind, limits in LIMITS.items()}
 SAID |= {kind: kind for kind in ("telephone", "room", "clipping")} | {"asr": "asr:NAME"}
-SOUNDS = tuple(kind for kind in SAID if kind != "asr")
+OF_WORDS = ("words", "asr")  # in which not the recording but the words change
+SOUNDS = tuple(kind for kind in SAID if kind not in OF_WORDS)
 SESSIONS = r"\s*([0-9]+(\s*-\s*[0-9]+)?\s*(,\s*|$))*"
 SCORE = "(accuracy|f1|macro_f1|uar)"
 
@@ -153,14 +155,16 @@ NAMES = {
     RATE: "learning_rate lr lr_encoder lr_head lr_layers",
     SHARE: "audio_train.lr_encoder token_mask_prob text_drop_prob hidden_share bare_share "
     "weight_decay warmup condition_prob",
-    several_conditions(*SOUNDS): "conditions",
+    several_conditions(*SOUNDS): "audio_train.conditions",
+    several_conditions(*OF_WORDS): "text_train.conditions",
+    several_conditions(*SAID): "run_classifier.conditions",
     PROBABILITY: "dropout attention_dropout beta2 label_smoothing",
     number(): "rating_weight seen_weight missing_weight save_minutes",
     POSITIVE: "clip most_seconds most_megabytes",
     number("[0, 5]"): "augment dimensions",
     number("[0, 2]"): "class_weights",
     one_condition(*SOUNDS): "audio_test.condition",
-    one_condition("asr"): "text_test.condition",
+    one_condition(*OF_WORDS): "text_test.condition",
     one_condition(*SAID): "run_classifier.condition",
     whole(0): "patience at_once lora_rank",
     whole(0, 2**32 - 1): "seed",
@@ -220,7 +224,7 @@ EXPOSED = (
 # several such the last one is named. What asks for what is done anyway, AUGMENT = 0 of the paper's
 # features, is no such case.
 IDLE = {
-    "text_train": PATIENT,
+    "text_train": (*PATIENT, *EXPOSED),
     "audio_train": (
         *PATIENT,
         *EXPOSED,

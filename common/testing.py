@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from common.checkpoint import read_config
-from common.conditions import name_folder, split_condition
+from common.conditions import identify_recognisers, name_folder
 from common.data import Dataset, load_data
 from common.files import (
     DIMENSIONS,
@@ -43,7 +43,6 @@ from fusion.outputs import (
     command,
     name_votes,
 )
-from models import identify
 
 # rows, folder of the model that predicts them, title -> outputs (N, C) or (N, C + 2)
 PredictRows = Callable[[Dataset, Path, str], np.ndarray]
@@ -57,11 +56,9 @@ def begin_test(script: str, name: str, train_script: str, settings: dict) -> Sta
         "data": read_data_hash(settings["data"]),
         "model": check_whole(outputs / name, trained_by),
     }
-    kind, recogniser = split_condition(settings["condition"])
-    if kind:
-        outputs = outputs / CONDITIONS / name_folder(settings["condition"])
-    if kind == "asr":
-        inputs["recogniser"] = identify(recogniser)
+    if condition := settings["condition"]:
+        outputs = outputs / CONDITIONS / name_folder(condition)
+        inputs |= identify_recognisers([condition])
     # Of several models that one script tests, each has a record of its own.
     record = f"{name}_test" if script.endswith("_test.py") else ""
     return Stage(script, outputs, settings, inputs, name=record)

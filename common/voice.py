@@ -284,7 +284,7 @@ def token_voice_batches(
     encode: of the speech encoder whose frames are the voice, in place of log-mel.
     train_conditions: as of `audio_batches`.
     """
-    counts, make_tokens = tokens
+    _, make_tokens = tokens
 
     def draw(step: int, row: int) -> np.random.Generator | None:
         return random_of(seed, step, row) if seed >= 0 else None
@@ -296,7 +296,7 @@ def token_voice_batches(
         def make_paper_batch(rows: np.ndarray, step: int = 0) -> Batch:
             clips = [recordings.read(row, draw(step, row)) for row in rows]
             audio = np.stack([paper_mfcc(clip, paper)[:length] for clip in clips])
-            return {**make_tokens(rows, length), "audio": audio}
+            return {**make_tokens(rows, step, length), "audio": audio}
 
         return make_paper_batch
 
@@ -321,13 +321,14 @@ def token_voice_batches(
             return augment(voice, strength, random) if random and strength else voice
 
     def make_batch(rows: np.ndarray, step: int = 0) -> Batch:
-        batch, voices = make_tokens(rows), []
-        for row, ids in zip(rows, batch["input_ids"], strict=True):
+        batch, voices = make_tokens(rows, step), []
+        counts = batch["attention_mask"].sum(1)
+        for row, ids, count in zip(rows, batch["input_ids"], counts, strict=True):
             random = draw(step, row)
             voices.append(read_voice(row, random))
             if random and random.random() < drop_text:
-                ids[1 : counts[row] - 1] = config["mask_id"]
-        return batch | {"audio": lay_over_tokens(voices, counts[rows])}
+                ids[1 : count - 1] = config["mask_id"]
+        return batch | {"audio": lay_over_tokens(voices, counts)}
 
     return make_batch
 

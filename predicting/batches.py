@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from common.data import Batch, Dataset, cut_batches, token_batches
+from common.data import Batch, Dataset, cut_batches
 from common.features import Mel
 from common.files import DIMENSIONS, SAMPLE_RATE
+from common.tokens import token_batches
 from common.voice import (
     EncoderFrames,
     audio_batches,

@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from common.conditions import is_of_words, split_condition
 from common.files import UserError, write_json, write_text
 from common.plots import save
-from common.ranges import SAID
+from common.ranges import OF_WORDS, SOUNDS
 from fusion import predictions, stored
 from fusion.cells import title_of
 from fusion.metrics import (
@@ -73,10 +74,11 @@ def main() -> None:
 
 
 def place_of(condition: str) -> tuple:
-    """Return the order of conditions: the clean rows, then kind by kind, less noise first."""
-    kind, _, number = condition.partition(":")
-    kinds = [CLEAN, *SAID]
-    return kinds.index(kind), 0 if kind == "asr" else -float(number or 0), number
+    """Return the order of conditions: the clean rows, then kind by kind, what is better first."""
+    kind, rest = split_condition(condition)
+    number = 0 if kind == "asr" else float(rest or 0)
+    kinds = [CLEAN, *SOUNDS, *OF_WORDS]
+    return kinds.index(kind), number if kind == "words" else -number, rest
 
 
 def read_condition(clean: Predictions, folder: Path) -> tuple[str, Predictions | None]:
@@ -87,7 +89,7 @@ def read_condition(clean: Predictions, folder: Path) -> tuple[str, Predictions |
     heard = predictions.load(folder, baselines=())
     names = {run.get("condition", "") for run in heard.runs.values()}
     condition = next(iter(names))
-    changed = "text" if condition.startswith("asr:") else "audio"
+    changed = "text" if is_of_words(condition) else "audio"
     said = {model: run.get("input", "text+audio") for model, run in clean.runs.items()}
     needed = {model for model in clean.models if changed in INPUTS.get(model, said[model])}
     others = [

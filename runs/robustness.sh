@@ -11,7 +11,7 @@ source "$(dirname "$0")/environment.sh"
 take_corpus "$@"
 [ -n "$corpus" ] || refuse_speech
 make_environment
-conditions=${CONDITIONS:-noise:20 noise:10 noise:0 room telephone mp3:32 clipping level:-20 tempo:1.1 tempo:.9}
+conditions=${CONDITIONS:-noise:20 noise:10 noise:0 room telephone mp3:32 clipping level:-20 tempo:1.1 tempo:.9 words:.2}
 [ -z "${ASR-}" ] || conditions+=" asr:$ASR"
 unset CONDITIONS
 
@@ -41,8 +41,8 @@ PYTHON
 for condition in $conditions; do
   while read -r script name norm input <&3; do
     case $condition,$input in
-      asr:*,audio) continue ;;
-      asr:*) ;;
+      asr:*,audio | words:*,audio) continue ;;
+      asr:* | words:*) ;;
       *,text) continue ;;
     esac
     arguments=(--condition "$condition")

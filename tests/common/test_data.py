@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from small_data import make_rows, write_data
 
-from common.data import cut_batches, load_data, pad, plan_trainings, session_folds, token_batches
+from common.data import cut_batches, load_data, pad, plan_trainings, session_folds
 from common.files import LABELS, UserError, sha256
+from common.tokens import token_batches
 
 
 def test_rows_are_sorted_by_id_with_their_own_recordings(data, rows):

@@ -9,8 +9,9 @@ from small_speech import save_checkpoint
 
 from common import voice
 from common.conditions import NOTHING, TrainConditions, change_recordings
-from common.data import load_data, token_batches
+from common.data import load_data
 from common.features import Paper
+from common.tokens import token_batches
 from models.kobert import load_tokenizer
 from models.speech import load_speech_encoder
 

@@ -9,9 +9,10 @@ import torch
 from small_speech import save_checkpoint
 
 from common import features, voice
-from common.data import load_data, token_batches
+from common.data import load_data
 from common.features import Mel, Paper, add_deltas, average_over_tokens, log_mel
 from common.speakers import SPEAKER_NORMS, SpeakerNorm
+from common.tokens import token_batches
 from models.kobert import load_tokenizer
 from models.speech import load_speech_encoder
 
