@@ -77,6 +77,15 @@ def test_what_is_not_whole_or_not_of_this_run_is_left_out_and_said(
     assert [*read_json(outputs / "conditions/robustness.json", "")] == ["clean", "level:-20"]
 
 
+def test_the_voice_does_not_hear_other_words(outputs, run_script):
+    put(outputs, "words_.2", "words:.2", ("text", "cmbert"), lambda logits: logits[:, ::-1].copy())
+    done = run_script("runs/robustness.py", "--outputs", outputs)
+    assert done.status == 0, done.stderr
+    found = read_json(outputs / "conditions" / "robustness.json", "")
+    assert found["words:.2"]["audio"] == found["clean"]["audio"]
+    assert found["words:.2"]["text"] != found["clean"]["text"]
+
+
 def test_without_any_condition_it_says_what_to_run(outputs, run_script):
     done = run_script("runs/robustness.py", "--outputs", outputs)
     assert done.status == 2 and "run runs/robustness.sh" in done.stderr
@@ -85,6 +94,7 @@ def test_without_any_condition_it_says_what_to_run(outputs, run_script):
 
 def test_less_noise_comes_first():
     names = ["tempo:.9", "asr:a/b", "noise:0", "room", "clean", "noise:20", "noise:-5", "tempo:1.1"]
+    names += ["words:.4", "words:.05"]
     expected = ["clean", "noise:20", "noise:0", "noise:-5", "tempo:1.1", "tempo:.9"]
-    expected += ["room", "asr:a/b"]
+    expected += ["room", "words:.05", "words:.4", "asr:a/b"]
     assert sorted(names, key=place_of) == expected

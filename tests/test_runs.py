@@ -283,12 +283,15 @@ def test_every_model_is_tested_again_where_recordings_are_worse(
     shell("run_all.sh", corpus, *SHORT)
     outputs = project / "outputs"
     before = {path: path.read_bytes() for path in outputs.glob("*.*")}
-    given = {"CONDITIONS": "level:-20 noise:0", "ASR": asr}
+    given = {"CONDITIONS": "level:-20 words:.9 noise:0", "ASR": asr}
     met, _ = shell("runs/robustness.sh", *SHORT, **given)
-    assert met == ["audio_test", "run_classifier"] * 2 + ["text_test", "run_classifier"]
+    assert met == [
+        *("audio_test", "run_classifier", "text_test", "run_classifier"),
+        *("audio_test", "run_classifier", "text_test", "run_classifier"),
+    ]
     assert before == {path: path.read_bytes() for path in outputs.glob("*.*")}
     found = read_json(outputs / "conditions" / "robustness.json", "")
-    assert list(found) == ["clean", "noise:0", "level:-20", f"asr:{asr}"]
+    assert list(found) == ["clean", "noise:0", "level:-20", "words:.9", f"asr:{asr}"]
     table = read_json(outputs / "ensemble.json", "")
     stacking = next(row for row in table if row["method"] == "stacking")
     for score in ("accuracy", "macro_f1", "ece"):  # as in the main table

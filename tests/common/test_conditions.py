@@ -1,5 +1,7 @@
 """Recordings in other conditions: what was asked for is what is heard, and always the same."""
 
+import unicodedata
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from small_speech import save_recogniser
 
 from common import conditions
-from common.conditions import change_recordings, in_condition, name_folder
+from common.conditions import change_recordings, in_condition, mishear, name_folder
 from common.data import load_data
 from common.ranges import SOUNDS, find_rule
 
@@ -206,9 +208,44 @@ def test_a_recognisers_words_take_the_place_of_the_transcripts(data, tmp_path):
     assert in_condition(test, "", clean) is test
 
 
+@pytest.mark.parametrize("syllable", ["값", "너"])  # with a final and without
+def test_a_share_of_the_syllables_is_misheard(syllable):
+    """Each of five ways as often; all else stays."""
+
+    def jamo(letter):
+        return [*unicodedata.normalize("NFD", letter), ""][:3]
+
+    count, clean = 20_000, jamo(syllable)
+    heard = mishear(f"{syllable}{syllable} " * (count // 2), 0.2, np.random.default_rng(1))
+    syllables = heard.replace(" ", "")
+    other = [jamo(each) for each in syllables if each != syllable]
+    places = [[own != now for own, now in zip(clean, each, strict=True)] for each in other]
+    assert all(sum(each) == 1 for each in places)
+    expected = pytest.approx(0.2 / 5 * count, rel=0.15)
+    assert [sum(column) for column in zip(*places, strict=True)] == [expected] * 3
+    assert count - len(syllables) == expected
+    words = Counter(map(len, heard.split()))
+    assert words[1] > 2 * 0.04 * count / 2 and words[3] + words[4] > 0.03 * count / 2
+    for place, many in enumerate((18, 20, 27)):  # every other jamo of the place
+        assert len({each[place] for each in other} - {clean[place]}) == many
+    kept = "OK, 3/4 ㅋㅋ (A+B)!"
+    assert mishear(kept, 1.0, np.random.default_rng(1)) == kept
+
+
+def test_what_is_misheard_is_the_rows_own_and_cleaned_again(data):
+    test = load_data(data, "test")
+    twins = replace(test, table=test.table.assign(text="오늘은 정말 기분이 좋아요."))
+    heard = in_condition(twins, "words:.4", lambda text, style: f"{style} {text}").table["text"]
+    assert heard.nunique() == len(test) and heard.str.startswith("spoken ").all()
+    again = in_condition(twins.select(test.ids > test.ids[3]), "words:.4", lambda text, _: text)
+    assert [f"spoken {text}" for text in again.table["text"]] == heard[4:].tolist()
+    assert again.change is None
+
+
 def test_every_condition_has_a_folder_of_its_own():
-    names = {name_folder(each) for each in (*EVERY, "asr:openai/whisper-base", "level:20")}
-    assert len(names) == len(EVERY) + 2 and {"noise_10", "asr_openai_whisper-base"} <= names
+    words = ("asr:openai/whisper-base", "words:.2", "words:0.02")
+    names = {name_folder(each) for each in (*EVERY, *words, "level:20")}
+    assert len(names) == len(EVERY) + 4 and {"noise_10", "asr_openai_whisper-base"} <= names
 
 
 @pytest.mark.parametrize("script", ["audio_test", "text_test", "run_classifier"])
@@ -216,8 +253,11 @@ def test_a_script_takes_the_conditions_that_its_model_has(script):
     rule = find_rule(script, "condition")
     for each in EVERY:
         assert rule.allows(each) == (script != "text_test")
-    assert rule.allows("asr:a/b") == (script != "audio_test") and rule.allows("")
+    for each in ("asr:a/b", "words:.2", "words:1"):
+        assert rule.allows(each) == (script != "audio_test")
+    assert rule.allows("")
     wrong = ("noise", "noise:", "noise:99", "noise:ten", "noise:nan", "room:1", "rooms", "mp3:8")
+    wrong += ("words", "words:0", "words:1.5")
     for each in (*wrong, "asr:", "asr:a b", "level:1e1", "telephone:", "tempo:0", " room"):
         assert not rule.allows(each), each
     assert set(SOUNDS) == {each.partition(":")[0] for each in EVERY}

@@ -137,10 +137,18 @@ def command(script, data, bert, outputs, *more):
 
 SCRIPTS = {"text_train.py": "text", "audio_train.py": "audio", "run_classifier.py": "cmbert"}
 HEARD = ("--conditions", "noise:10,telephone", "--condition-prob", 0.5)
+MISHEARD = ("--conditions", "words:.5", "--condition-prob", 0.5, "--token-mask-prob", 0.3)
+BOTH = ("--conditions", "words:.5,telephone", "--condition-prob", 0.5)
 
 
 @pytest.mark.parametrize(
-    ("script", "more"), [*[(script, ()) for script in SCRIPTS], ("audio_train.py", HEARD)]
+    ("script", "more"),
+    [
+        *[(script, ()) for script in SCRIPTS],
+        ("audio_train.py", HEARD),
+        ("text_train.py", MISHEARD),
+        ("run_classifier.py", BOTH),
+    ],
 )
 def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(
     script, more, data, bert, tmp_path, run_script
