@@ -139,7 +139,7 @@ def mishear(text: str, share: float, random: np.random.Generator) -> str:
             part = (ord(letter) - ord("가")) // step % count
             other = (part + random.integers(1, count)) % count
             heard += chr(ord(letter) + step * (other - part))
-        elif kind == 4:
+        elif kind == 4:  # 3: it is not heard
             heard = (heard[:-1] if heard.endswith(" ") else heard + " ") + letter
     return heard
 

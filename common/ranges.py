@@ -99,7 +99,7 @@ def several_conditions(*kinds: str) -> Rule:
     """Return the rule of a setting that is any number of conditions of some kinds."""
     return Rule(
         tuple,
-        f'any of {conditions(*kinds)}: "one,another" (in the block ("one", "another"))',
+        f'any of {conditions(*kinds)}: "a,b" (in the block ("a", "b"))',
         lambda value: all(is_condition(each, *kinds) for each in value),
     )
 
