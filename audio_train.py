@@ -70,7 +70,8 @@ TEMPOS = (1.0, 0.85, 1.15)  # of each clip in testing; the logits are averaged; 
 AUGMENT = 1.0  # strength of tempo, level and mask augmentation in training; paper 0
 # optimisation
 DROPOUT = 0.2  # before the classifier; paper 0.5
-EPOCHS = 40  # paper 16
+EPOCHS = 40  # at most; paper 16
+CLIPS = 140_000  # heard in all at most: 17 epochs with the 8,200 of KEMDy19's sessions 1-16
 PATIENCE = 20  # epochs without a better validation macro F1
 BATCH_SECONDS = 120  # seconds of audio in a batch, padding included
 BATCH_SIZE = 16  # clips in a batch; paper 1
@@ -191,14 +192,14 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
         cut_batches(
             fit.sample_counts, seconds, BATCH_SIZE, 1000 * SEED + epoch if SHUFFLE else None
         )
-        for epoch in range(EPOCHS)
+        for epoch in range(max(1, min(EPOCHS, CLIPS // len(fit))))
     ]
     steps = sum(map(len, plan))
     make_valid_batch = audio_batches(training.held_out, config, [VALID_NORM], encode=frozen)
     valid_plan = cut_batches(training.held_out.sample_counts, seconds, BATCH_SIZE, 0)
 
     run = Checkpoint(training, stage.made_of, accelerator, network, optimizer, SAVE_MINUTES)
-    for epoch in run.epochs(EPOCHS, PATIENCE):
+    for epoch in run.epochs(len(plan), PATIENCE):
         model.train()
         for step, rows, batch in run.batches(plan[epoch], make_batch):
             set_lr(optimizer, step, steps, WARMUP, SCHEDULE)

@@ -150,7 +150,7 @@ NAMES = {
     YES_OR_NO: "restart deterministic follow_links shuffle train context json onnx dry_run",
     SEVERAL: "frozen recordings",
     TEMPOS: "tempos",
-    COUNT: "width layers heads feed_forward epochs steps warmup_steps decay_steps save_steps "
+    COUNT: "width layers heads feed_forward epochs clips steps warmup_steps decay_steps save_steps "
     "batch_size batch_tokens batch_seconds held_out norm_batches picture.turns",
     RATE: "learning_rate lr lr_encoder lr_head lr_layers",
     SHARE: "audio_train.lr_encoder token_mask_prob text_drop_prob hidden_share bare_share "

@@ -282,6 +282,23 @@ def test_two_processes_find_the_losses_of_one_and_one_of_them_writes(
     np.testing.assert_allclose(losses[1], losses[0], rtol=0, atol=close)
 
 
+def test_many_clips_have_fewer_epochs_and_their_schedule_ends_with_the_last(
+    data, tmp_path, run_script
+):
+    more = ("--batch-size", 20, "--save-minutes", 10, "--epochs", 3)
+    rates = ("--schedule", "linear", "--warmup", 0)
+    found = []
+    for name, limits in (("clips", ("--clips", 45)), ("epochs", ("--epochs", 2))):
+        outputs = tmp_path / name  # 20 rows: 45 clips are two epochs
+        command_line = command("audio_train.py", data, None, outputs, *more, *rates, *limits)
+        done = run_script(*command_line)
+        assert done.status == 0, done.stderr[-2000:]
+        found.append(json.loads((outputs / "audio" / "history.json").read_text())["epochs"])
+    assert [epoch["epoch"] for epoch in found[0]] == [1, 2]
+    losses = [[epoch["loss"] for epoch in own] for own in found]
+    assert losses[0] == losses[1]
+
+
 def test_a_mistake_is_one_line_for_all_processes(tmp_path):
     done = in_two_processes(["text_train.py", "--data", tmp_path])
     assert done.returncode != 0 and done.stderr.count("text_train.py: error: ") == 1
