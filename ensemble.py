@@ -46,6 +46,7 @@ from common.files import (
 from fusion import (
     affect,
     agreement,
+    certainty,
     choice,
     concordance,
     dialogue,
@@ -91,8 +92,8 @@ def main() -> None:
             if folder != place:  # an earlier fusion of this fold alone is no longer whole
                 remove(folder / RECORDS / "ensemble.json")
     results = read_json(place / "ensemble_details.json", "ensemble.py")
-    missing = {"dimensions": None, "votes": None, "gaps": [], "thirds": {}}  # of older results
-    show(missing | results, place)
+    missing = {"dimensions": None, "votes": None, "certainty": {}, "gaps": [], "thirds": {}}
+    show(missing | results, place)  # older results lack some
 
 
 def name_fusion(folders: list[Path], number: int) -> str:
@@ -119,10 +120,11 @@ def fuse_and_score(folders: list[Path], place: Path) -> None:
     for number, fold in enumerate(folds):
         *of_fold, fusion, learned = fuse(fold, CONTEXT and has_order, turns[number], notes)
         fusion.write(place / name_fusion(folders, number))
-        fused.append((*of_fold, learned))
-    values, rated = (
+        confidence = certainty.find_confidence(fold.test, of_fold[0]["stacking"], fusion)
+        fused.append((*of_fold, confidence, learned))
+    values, rated, confidence = (
         {method: np.concatenate([of[method] for of in every]) for method in every[0]}
-        for every in [*zip(*fused, strict=True)][:2]
+        for every in [*zip(*fused, strict=True)][:3]
     )
     rated = (test.ratings.predicted if test.ratings else {}) | rated
     pred = {method: rows.argmax(-1) for method, rows in values.items()}
@@ -142,6 +144,7 @@ def fuse_and_score(folders: list[Path], place: Path) -> None:
         "runs": test.runs,
         "learned": {"dialogue": None} | average([learned for *_, learned in fused]),
         **scoring.evaluate(test, pred, probabilities, rules, corpus),
+        "certainty": certainty.evaluate(test, pred, confidence),
         "dimensions": affect.evaluate(test, rated),
         "votes": agreement.evaluate(test, pred, probabilities),
         "ablation": read_json(ablation, "run_classifier.py") if ablation.is_file() else [],
@@ -152,9 +155,9 @@ def fuse_and_score(folders: list[Path], place: Path) -> None:
         write_array(place / "ensemble_dims.npy", rated["stacking"].astype(np.float32))
     made = tables.make_tables(results)
     write_text(place / "ensemble.md", page.write_markdown(notes["synthetic"], made.values()))
-    confidence = probabilities["stacking"].max(1)
-    made["mistakes"] = tables.tabulate_mistakes(test, pred, confidence, corpus)
-    figures = plots.draw_all(place / "plots", results, test, pred, rated, histories)
+    made["mistakes"] = tables.tabulate_mistakes(test, pred, confidence["stacking"][:, 0], corpus)
+    drawn = results, test, pred, rated, confidence, histories
+    figures = plots.draw_all(place / "plots", *drawn)
     write_text(place / "report.html", page.write_page(results, made, figures))
 
 
@@ -205,8 +208,13 @@ def write_predictions(
     """Write the fused predictions and their scores."""
     notice = {name: results[name] for name in ("synthetic", "speaker_norm", "encoder")}
     scored = (results["dimensions"] or {}).get("scores", {})
+    areas = results["certainty"]
     rows = [
-        {"untied": None} | row | scored.get(row["method"], concordance.no_scores()) | notice
+        {"untied": None}
+        | row
+        | {name: areas.get(row["method"], {}).get(name) for name in ("aurc", "aurc_ci")}
+        | scored.get(row["method"], concordance.no_scores())
+        | notice
         for row in results["rows"]
     ]
     for row in rows if results["untied"] else ():

@@ -186,6 +186,68 @@ def estimate_calibration(truth, pred, probabilities, groups: np.ndarray) -> Esti
     )
 
 
+def reliability(right: np.ndarray, confidence: np.ndarray) -> list[list[float]]:
+    """Return of each bin of confidences (N,) that has rows: their number, mean, and share right.
+
+    right (N,): whether a row is. The bins are those of the expected calibration error.
+    """
+    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    return [
+        [int(rows.sum()), float(confidence[rows].mean()), float(right[rows].mean())]
+        for rows in (bins == number for number in np.unique(bins))
+    ]
+
+
+def risk_coverage(right: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return order, covered and wrong, (N,) each, of right and confidence (N,).
+
+    order: the rows by falling confidence; covered: how many are at least as confident as each of
+    these, so that tied ones are covered together; wrong: how many of the covered ones are wrong.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    falling = -confidence[order]
+    covered = np.searchsorted(falling, falling, side="right")
+    return order, covered, np.cumsum(~right[order])[covered - 1]
+
+
+def estimate_risk(right: np.ndarray, confidence: np.ndarray, groups: np.ndarray) -> Estimate:
+    """Return the area under the risk-coverage curve (AURC) as an Estimate.
+
+    The share of wrong rows among those that are at least as confident as a row, mean over rows
+    (Geifman and El-Yaniv, 2017: Selective classification for deep neural networks). It is the error
+    rate where confidence tells nothing, and lower the better the surest rows are.
+    right (N,) bool, confidence (N,), groups (N,): 0..G-1.
+    """
+
+    def area(rest: np.ndarray) -> float:
+        _, covered, wrong = risk_coverage(right[rest], confidence[rest])
+        return (wrong / covered).sum() / max(rest.sum(), 1)
+
+    rows = len(right)
+    order, covered, wrong = risk_coverage(right, confidence)
+    is_wrong, fewer = ~right[order], np.maximum(covered - 1, 1)
+    # Without a row, whatever is as confident or less covers one row less, and maybe one error less.
+    surer = np.searchsorted(-confidence[order], -confidence[order], side="left")
+    kept, lost, each = (
+        np.append(0, np.cumsum(terms)) for terms in (wrong / covered, wrong / fewer, 1 / fewer)
+    )
+    rest = kept[surer] + lost[-1] - lost[surer] - is_wrong * (each[-1] - each[surer])
+    without_row = np.empty(rows)
+    without_row[order] = (rest - (wrong - is_wrong) / fewer) / max(rows - 1, 1)
+    without_group = np.array([area(groups != group) for group in range(groups.max() + 1)])
+    return Estimate(kept[-1] / rows, without_group, without_row)
+
+
+def best_risk(rows: int, wrong: int) -> float:
+    """Return the least area under the risk-coverage curve: with every wrong row behind the others.
+
+    What an area has above this is its excess (Geifman, Uziel and El-Yaniv, 2019: Bias-reduced
+    uncertainty estimation for deep neural classifiers).
+    """
+    right = rows - wrong
+    return float((1 - right / np.arange(right + 1, rows + 1)).sum() / rows)
+
+
 def share_interval(score: Estimate, rows: np.ndarray) -> np.ndarray:
     """Return the 95 % interval of a share of rows, or a mean of such shares, (..., 2).
 

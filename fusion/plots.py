@@ -28,11 +28,18 @@ CURVES = ("loss", "valid_loss"), ("accuracy", "macro_f1", "uar")
 
 
 def draw_all(
-    folder: Path, results: dict, test: Predictions, pred: dict, rated: dict, histories: dict
+    folder: Path,
+    results: dict,
+    test: Predictions,
+    pred: dict,
+    rated: dict,
+    confidence: dict,
+    histories: dict,
 ) -> dict[str, Path]:
     """Write every plot to a folder; return {title: its file}.
 
-    pred: method -> labels (N,); rated: method -> valence and arousal (N, 2).
+    pred: method -> labels (N,); rated: method -> valence and arousal (N, 2); confidence: see
+    fusion/certainty.py.
     """
     fused = {"soft", "weighted_soft", "hard", "stacking", *results["test"]["models"]}
     shown = {method: labels for method, labels in pred.items() if method in fused}
@@ -40,6 +47,8 @@ def draw_all(
         ("Scores with 95 % intervals", draw_scores, results["rows"]),
         ("Confusion matrices: rows, and share of the true class", draw_confusion, test, shown),
     ]
+    title = "Risk and coverage; the point: verdicts that are not called uncertain"
+    figures.append((title, draw_risk_coverage, test, pred, confidence, results["certainty"]))
     if parts := choose_parts(results["parts"]):
         title = "Stacking on parts of the test rows, with 95 % intervals"
         figures.append((title, draw_parts, parts, results["rows"]))
@@ -95,6 +104,26 @@ def draw_scores(rows: list[dict]) -> Figure:
         axis.grid(axis="x", alpha=0.3)
         axis.margins(x=0.12)
     axes[0].set_yticks(range(len(rows)), [title_of(row["method"]) for row in rows[::-1]])
+    return figure
+
+
+def draw_risk_coverage(test: Predictions, pred: dict, confidence: dict, areas: dict) -> Figure:
+    """The share of wrong verdicts among the surest of them, one line a method."""
+    figure = Figure(figsize=(7, 4.5))
+    axis = figure.subplots()
+    for method, of_rows in confidence.items():
+        own, is_fusion, values = areas[method], method == "stacking", of_rows[:, 0]
+        _, covered, wrong = metrics.risk_coverage(pred[method] == test.truth, values)
+        look = {"color": "#c8423b", "linewidth": 2.5} if is_fusion else {"linewidth": 1}
+        label = f"{title_of(method)}: AURC {own['aurc']:.3f}"
+        (line,) = axis.plot(covered / len(values), wrong / covered, label=label, **look)
+        if own["risk"] is not None:
+            size = {"markersize": 9 if is_fusion else 5, "color": line.get_color()}
+            axis.plot(own["coverage"], own["risk"], "o", **size)
+    axis.set(xlabel="coverage: share of the verdicts, the surest first", xlim=(0, 1.02))
+    axis.set(ylabel="share of wrong ones", ylim=(0, None))
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, fontsize=8)
     return figure
 
 

@@ -56,6 +56,8 @@ def make_tables(results: dict) -> dict[str, Table]:
     ]
     header = ["", "Weight (weighted soft voting)", "Temperature"]
     tables["weights"] = Table("Weights and temperatures", notes["weights"], header, rows)
+    if results["certainty"]:
+        tables["certainty"] = tabulate_certainty(results, notes["certainty"])
     if results["dimensions"]:
         tables |= tabulate_affect(results, notes)
     if results["votes"]:
@@ -126,6 +128,16 @@ def tabulate_candidates(results: dict, note: str) -> Table:
     ]
     header = ["", "Lead", "Margin", *[HEADERS[score] for score in scores]]
     return Table("Choice of the stacker", note, header, rows)
+
+
+def tabulate_certainty(results: dict, note: str) -> Table:
+    rows, accuracy = [], {row["method"]: row["accuracy"] for row in results["rows"]}
+    for method, own in results["certainty"].items():
+        cells = [title_of(method), with_interval(own, "aurc")]
+        shown = own["excess"], own["coverage"], own["risk"], 1 - accuracy[method]
+        rows.append([*cells, *["-" if value is None else f"{value:.3f}" for value in shown]])
+    header = ["", "AURC", "Excess", "Certain", "Wrong of these", "Wrong of all"]
+    return Table("Risk and coverage", note, header, rows)
 
 
 def tabulate_held_out(learned: dict, note: str) -> Table:

@@ -19,7 +19,7 @@ from predicting.recordings import Recording
 NEEDED = {"text_train.py": "text", "audio_train.py": "audio", "run_classifier.py": "text+audio"}
 LONG = 20.0  # seconds from which a recording without transcript is cut where nobody speaks
 LEAD = 32  # frames before a turn, one second, that the detector of speech hears as well
-NOBODY = "nobody speaks"
+NOBODY, UNLIKE = "nobody speaks", "unlike the training"
 
 Transcribe = Callable[[np.ndarray], str]  # samples (S,) -> words
 
@@ -71,7 +71,7 @@ def find_utterances(
             pieces = cut_long(recording, samples, speech)
     for piece, voice in pieces:
         words = text or (clean(transcribe(voice), style) if transcribe else "")
-        strange = [f"unlike the training: {how}" for how in find_unusual(voice, reference_range)]
+        strange = [f"{UNLIKE}: {how}" for how in find_unusual(voice, reference_range)]
         silent = [] if words else ["voice alone, no transcript"]
         yield Utterance(piece, voice, words, (*remarks, *strange, *silent))
 

@@ -4,7 +4,7 @@
 
 Reads   OUTPUTS/*_{truth,output,...}.npy, OUTPUTS/fusion.json, OUTPUTS/conditions/*/ (the test
         scripts with a CONDITION; runs/robustness.sh runs them)
-Writes  OUTPUTS/conditions/robustness.{json,md,png}
+Writes  OUTPUTS/conditions/robustness.{json,md,png}, robustness_reliability.png
 
 Nothing is fitted: the stored fusion is applied, and the confidence below which a verdict is called
 uncertain is the stored one. A model that does not hear what changes answers as on the clean rows.
@@ -29,8 +29,10 @@ from fusion import predictions, stored
 from fusion.cells import title_of
 from fusion.metrics import (
     estimate_mean,
+    estimate_risk,
     measure,
     plain_interval,
+    reliability,
     share_interval,
     show_score,
     with_interval,
@@ -69,8 +71,9 @@ def main() -> None:
     write_json(place / "robustness.json", results)
     write_text(place / "robustness.md", page)
     save(place / "robustness.png", draw, results)
+    save(place / "robustness_reliability.png", draw_reliability, results)
     print(page)
-    print(f"written: {place}/robustness.json, robustness.md, robustness.png")
+    print(f"written: {place}/robustness.json, robustness.md, robustness*.png")
 
 
 def place_of(condition: str) -> tuple:
@@ -118,7 +121,8 @@ def evaluate(heard: Predictions, clean: Predictions, fusion: Fusion) -> dict[str
     """Return the scores of every model and of the fusion in a condition.
 
     Beside those of `measure`: `uncertain`, the share of verdicts called so; the accuracy of
-    those that are and that are not; `loss`, how much less accurate than on the clean rows.
+    those that are and that are not; `aurc`, the area under the risk-coverage curve; `reliability`,
+    see metrics; `loss`, how much less accurate than on the clean rows.
     """
     groups, _ = heard.resample()
     found = {}
@@ -132,6 +136,7 @@ def evaluate(heard: Predictions, clean: Predictions, fusion: Fusion) -> dict[str
         right, was_right = (each.argmax(1) == heard.truth for each in (own, before))
         is_uncertain = own.max(1) < fusion.threshold(models)
         uncertain = estimate_mean(is_uncertain.astype(float), groups)
+        area = estimate_risk(right, own.max(1), groups)
         loss = estimate_mean(was_right.astype(float) - right, groups)
         found[method] = {
             **measure(heard.truth, pred, own, groups),
@@ -139,6 +144,9 @@ def evaluate(heard: Predictions, clean: Predictions, fusion: Fusion) -> dict[str
             "uncertain_ci": share_interval(uncertain, len(pred)).tolist(),
             "accuracy_certain": mean_of(right[~is_uncertain]),
             "accuracy_uncertain": mean_of(right[is_uncertain]),
+            "aurc": float(area.value),
+            "aurc_ci": plain_interval(area, 0),
+            "reliability": reliability(right, own.max(1)),
             "loss": float(loss.value),
             "loss_ci": plain_interval(loss, -1),
         }
@@ -179,6 +187,9 @@ def write_page(results: dict, clean: Predictions, fusion: Fusion) -> str:
     parts += ["## The fusion", write_table(header, rows)]
     parts += ["## Share called uncertain", tabulate(lambda own: share(own["uncertain"]))]
     parts += ["## ECE", tabulate(lambda own: share(own["ece"]))]
+    about = "The area under the risk-coverage curve: the share of wrong verdicts among the surest, "
+    about += "mean over all coverages; without any order it is the share of all that are wrong."
+    parts += ["## AURC (lower is better)", about, tabulate(lambda own: with_interval(own, "aurc"))]
     return "\n\n".join([*parts, *notice]) + "\n"
 
 
@@ -213,6 +224,28 @@ def draw(results: dict) -> Figure:
     axis.grid(axis="y", alpha=0.3)
     columns, above = min(len(methods), 4), {"loc": "lower center", "bbox_to_anchor": (0.5, 1)}
     axis.legend(frameon=False, fontsize=8, ncols=columns, **above)
+    return figure
+
+
+def draw_reliability(results: dict) -> Figure:
+    """Share right over the fusion's confidence, one panel a condition; larger points: more rows."""
+    columns = min(len(results), 4)
+    rows = -(-len(results) // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.7 * rows))
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axis, (name, methods) in zip(axes, results.items(), strict=False):
+        own = methods[FUSED]
+        counts, confidence, right = np.array(own["reliability"]).T
+        axis.plot([0, 1], [0, 1], color="#999999", linewidth=1)
+        axis.plot(confidence, right, color="#c8423b", linewidth=1)
+        axis.scatter(confidence, right, 400 * counts / counts.sum(), color="#c8423b", alpha=0.6)
+        axis.set_title(f"{shown(name)}: ECE {own['ece']:.3f}")
+        axis.set(xlim=(0, 1.02), ylim=(-0.02, 1.02))
+        axis.grid(alpha=0.3)
+    for axis in axes[len(results) :]:
+        axis.set_axis_off()
+    figure.supxlabel("confidence")
+    figure.supylabel("share right")
     return figure
 
 

@@ -154,3 +154,42 @@ def test_groups_are_sessions_while_there_are_several(sessions, speakers, groups,
         assert all(len(set(found[session == one])) == 1 for one in session)
     found, text = metrics.choose_groups(None, None, 3)
     assert (found.tolist(), text) == ([0, 1, 2], "3 rows (too narrow: speakers are unknown)")
+
+
+def test_area_under_the_risk_coverage_curve_by_hand():
+    # The surest is right, the next two are as sure as each other and one of them wrong, the last is
+    # wrong: risks 0, 1/3, 1/3, 2/4.
+    right, confidence = np.array([False, True, True, False]), np.array([0.5, 0.9, 0.7, 0.7])
+    found = metrics.estimate_risk(right, confidence, np.arange(4))
+    assert found.value == pytest.approx((0 + 1 / 3 + 1 / 3 + 1 / 2) / 4)
+    assert metrics.estimate_risk(right, np.ones(4), np.arange(4)).value == 0.5  # no order at all
+    assert metrics.best_risk(4, 2) == pytest.approx((0 + 0 + 1 / 3 + 2 / 4) / 4)
+    sure = np.array([0.1, 0.9, 0.8, 0.2])
+    assert metrics.best_risk(4, 2) == pytest.approx(
+        metrics.estimate_risk(right, sure, np.arange(4)).value
+    )
+    assert metrics.best_risk(4, 0) == 0 and metrics.best_risk(4, 4) == 1
+    alone = metrics.estimate_risk(np.array([False]), np.array([0.3]), np.zeros(1, int))
+    assert alone.value == 1 and np.isfinite(alone.margin)
+
+
+def test_area_without_a_group_or_a_row_is_that_of_the_rest():
+    random = np.random.default_rng(5)
+    right, confidence = random.random(50) < 0.6, random.integers(0, 30, 50) / 30  # many ties
+    groups = random.integers(0, 4, 50)
+    found = metrics.estimate_risk(right, confidence, groups)
+    for each, kind in ((groups, "without_group"), (np.arange(50), "without_row")):
+        for left_out in range(each.max() + 1):
+            rest = each != left_out
+            slow = [np.mean(~right[rest & (confidence >= own)]) for own in confidence[rest]]
+            assert getattr(found, kind)[left_out] == pytest.approx(np.mean(slow))
+
+
+def test_reliability_has_the_gaps_of_the_calibration_error():
+    truth, pred, probabilities = draw(200, seed=6)
+    confidence, right = probabilities[np.arange(200), pred], truth == pred
+    bins = metrics.reliability(right, confidence)
+    assert sum(rows for rows, *_ in bins) == 200 and all(rows for rows, *_ in bins)
+    gaps = [rows * abs(share - mean) for rows, mean, share in bins]
+    ece = metrics.measure(truth, pred, probabilities, np.arange(200))["ece"]
+    assert sum(gaps) / 200 == pytest.approx(ece)
