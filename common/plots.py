@@ -23,6 +23,7 @@ ATTENTION_TITLES = {
     "audio": "similarity in voice (beta)",
     "fused": "attention",
 }
+COLOURS = ("#4c78a8", "#54a24b", "#b279a2", "#e8a33d", "#72b7b2", "#9d755d")  # of models
 RESOLUTION = 130  # dots per inch
 STYLE = {
     "font.family": ["DejaVu Sans"],

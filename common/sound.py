@@ -1,4 +1,4 @@
-"""How a recording sounds before any emotion: level, bandwidth, noise, pitch; and what is unusual.
+"""How a recording sounds before any emotion: level, noise, pitch ...; and what is unusual.
 
 Shapes: S samples (int16, 16 kHz), T frames.
 """
@@ -20,14 +20,18 @@ OCTAVE = 0.05  # of it, by which a peak must be higher than one an octave above
 HANN = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
 SILENCE = 1e-10  # power that is added, -100 dB of full scale
 SILENT = -90.0  # dB, the rounding of 16 bits and less
+ENOUGH = 25  # voiced frames, half a second, that tell how far a voice goes up and down
 RARE = 0.5  # per cent of the training recordings that lie beyond either end of their range
-# A recording so far beyond the range is unusual: dB, and for pitch a factor.
-MARGINS = {"level": 6.0, "treble": 10.0, "noise": 6.0, "pitch": 1.15}
+# A recording so far beyond the range is unusual: dB, per cent, and of FACTORS a factor.
+MARGINS = {"level": 6.0, "treble": 10.0, "noise": 6.0, "pitch": 1.15, "melody": 1.5, "voicing": 3.0}
+FACTORS = ("pitch", "melody")
 NAMES = {
     "level": "level {:.0f} dB",
     "treble": "share above 4 kHz {:.0f} dB",
     "noise": "noise {:.0f} dB",
     "pitch": "pitch {:.0f} Hz",
+    "melody": "melody {:.1f} semitones",
+    "voicing": "voicing {:.0f} %",
 }
 
 
@@ -36,7 +40,8 @@ def measure(samples: np.ndarray) -> dict[str, float]:
 
     level: mean power in dB of full scale.  treble: share of the power above 4 kHz, noise: power of
     the quietest tenth of the frames against the mean, both in dB.  pitch: median in Hz over voiced
-    frames, nan without any.
+    frames, nan without any.  melody: semitones between the pitches that a tenth of the voiced
+    frames is below and above, nan of few.  voicing: how periodic the loud frames are, in per cent.
     """
     level, noise = measure_level(samples)
     if level < SILENT:  # nothing is heard, so nothing else can be said
@@ -46,9 +51,9 @@ def measure(samples: np.ndarray) -> dict[str, float]:
     first = NARROW * 2 * WINDOW // SAMPLE_RATE
     treble = power[:, first:].sum() / power.shape[1] / len(power) + SILENCE
     each = frame_powers(samples)
-    pitch = median_pitch(power[each >= each.mean()], HANN)
     treble = 10 * float(np.log10(treble)) - level
-    return {"level": level, "treble": treble, "noise": noise, "pitch": pitch}
+    voice = measure_voice(power[each >= each.mean()], HANN)
+    return {"level": level, "treble": treble, "noise": noise, **voice}
 
 
 def measure_level(samples: np.ndarray) -> tuple[float, float]:
@@ -72,8 +77,8 @@ def frame_powers(samples: np.ndarray) -> np.ndarray:
     return halves[:-1, 0] + halves[1:, 1] + SILENCE
 
 
-def median_pitch(power: np.ndarray, window: np.ndarray) -> float:
-    """Return the median pitch in Hz of voiced frames, from power spectra (T, WINDOW + 1).
+def measure_voice(power: np.ndarray, window: np.ndarray) -> dict[str, float]:
+    """Return pitch, melody and voicing (see `measure`) of power spectra (T, WINDOW + 1).
 
     Boersma, "Accurate short-term analysis of the fundamental frequency", IFA 1993: the highest
     peak of the autocorrelation, divided by the window's own.
@@ -82,8 +87,15 @@ def median_pitch(power: np.ndarray, window: np.ndarray) -> float:
     own = irfft(np.square(np.abs(rfft(window, 2 * WINDOW))))
     correlation = irfft(power)
     correlation = correlation[:, lags] / (correlation[:, :1] + SILENCE) / (own[lags] / own[0])
-    voiced = correlation[correlation.max(1) > VOICED] - OCTAVE * np.log2(lags)
-    return float(np.median(SAMPLE_RATE / lags[voiced.argmax(1)])) if len(voiced) else np.nan
+    strength = correlation.max(1)
+    voiced = correlation[strength > VOICED] - OCTAVE * np.log2(lags)
+    pitches = SAMPLE_RATE / lags[voiced.argmax(1)]
+    low, high = np.percentile(pitches, (10, 90)) if len(pitches) >= ENOUGH else (np.nan, np.nan)
+    return {
+        "pitch": float(np.median(pitches)) if len(pitches) else np.nan,
+        "melody": 12 * float(np.log2(high / low)),
+        "voicing": 100 * float(strength.mean()),
+    }
 
 
 def reference_range(measured: Iterable[dict[str, float]]) -> dict[str, list[float]]:
@@ -102,18 +114,19 @@ def reference_range(measured: Iterable[dict[str, float]]) -> dict[str, list[floa
 
 
 def find_unusual(samples: np.ndarray, reference: dict[str, list[float]]) -> list[str]:
-    """Say in what a recording (S,) is unlike those of a `reference_range`, a sentence each.
-
-    Less noise than in all of them is no matter.
-    """
+    """Say in what a recording (S,) is unlike those of a `reference_range`, a sentence each."""
     found = []
     for name, value in measure(samples).items():
         if name not in reference:
             continue
         (low, high), margin = reference[name], MARGINS[name]
         lowest, highest = low - margin, high + margin
-        if name == "pitch":
+        if name in FACTORS:
             lowest, highest = low / margin, high * margin
-        if value > highest or (value < lowest and name != "noise"):
+        if name == "noise":  # less of it is no matter, nor a clearer voice
+            lowest = -np.inf
+        elif name == "voicing":
+            highest = np.inf
+        if not lowest <= value <= highest and np.isfinite(value):
             found.append(f"{NAMES[name].format(value)}, usual {low:.0f} to {high:.0f}")
     return found

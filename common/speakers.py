@@ -111,6 +111,14 @@ class SpeakerNorm:
         """Return mean and standard deviation (F,) float32 of the training corpus itself."""
         return self.mean_and_std(np.concatenate([[0, 1], self.mean, self.mean]))
 
+    def distance(self, frames: np.ndarray) -> np.ndarray:
+        """Return how far frames (N, F) are from those of the training corpus, (N,): 1 on average.
+
+        The mean square, over the columns, of the difference in standard deviations.
+        """
+        mean, std = self.of_corpus()
+        return np.square((frames - mean) / std).mean(axis=-1)
+
     def to_json(self) -> dict:
         return {
             "mean": self.mean.tolist(),

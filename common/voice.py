@@ -29,13 +29,14 @@ from common.features import (
     stretch,
 )
 from common.files import UserError, hash_json
-from common.speakers import PRIOR_CLIPS, SpeakerNorm, SpeakerStats, clip_stats
+from common.speakers import FIXED, PRIOR_CLIPS, SpeakerNorm, SpeakerStats, clip_stats
 
 if TYPE_CHECKING:  # else importing this would take torch
     from models.speech import SpeechEncoder
 
 BLOCK = 10  # frames of an encoder, 0.2 s, of which CM-BERT hears the mean
 POOLED_FLOOR = 1e-3  # as STD_FLOOR, of what is pooled over a clip: it moves less than frames do
+COMMON = 99  # per cent of the training recordings within the usual distance
 
 # recordings (S,), frames of a block -> what `summarise` makes of each one's layers
 Encode = Callable[[list[np.ndarray], int], list[np.ndarray]]
@@ -102,6 +103,7 @@ class EncoderFrames:
         settings = {name: config[name] for name in ("contents", "block")}
         settings |= {name: config["speech"][name] for name in ("window", "inputs")}
         self.cached = cached(data, "layers", settings, partial(encode, block=config["block"]))
+        self.data = data
         self.norm = SpeakerNorm.from_json(config["speaker_norm"]) if speaker_norms else None
         self.stats = [SpeakerStats(data, self.own_stats, norm) for norm in speaker_norms]
 
@@ -110,9 +112,25 @@ class EncoderFrames:
         return np.stack([clip_stats(self.cached.read(row, 2).reshape(1, -1)) for row in rows])
 
     def fit_norm(self, prior_clips: float = PRIOR_CLIPS) -> dict:
-        """Return the configuration of the normalisation that is fitted to all rows."""
-        stats = (self.own_stats([row])[0] for row in range(len(self.cached.arrays)))
-        return SpeakerNorm.fit(stats, prior_clips, POOLED_FLOOR).to_json()
+        """Return the configuration of the normalisation that is fitted to all rows.
+
+        usual_distance: within which COMMON per cent of the rows lie, each measured by the sessions
+        of the others; None where the encoder is trained as well.
+        """
+        sessions, rows = self.data.sessions, np.arange(len(self.data))
+        of_session = {
+            session: sum(self.own_stats([row])[0] for row in rows[sessions == session])
+            for session in np.unique(sessions)
+        }
+        total, distances = sum(of_session.values()), []
+        for session, own in of_session.items() if prior_clips != FIXED else ():
+            others = total - own if len(of_session) > 1 else total
+            norm = SpeakerNorm.fit([others], prior_clips, POOLED_FLOOR)
+            found = (self.cached.read(row, 2).reshape(-1) for row in rows[sessions == session])
+            distances += [float(norm.distance(pooled.astype(np.float32))) for pooled in found]
+        farthest = float(np.percentile(distances, COMMON)) if distances else None
+        norm = SpeakerNorm.fit([total], prior_clips, POOLED_FLOOR)
+        return norm.to_json() | {"usual_distance": farthest}
 
     def read(
         self, row: int, random: np.random.Generator | None = None, count: int | None = None

@@ -17,7 +17,7 @@ from common.files import (
     read_outputs,
     sha256,
 )
-from common.plots import class_names, save
+from common.plots import COLOURS, class_names, save
 from fusion import metrics
 from fusion.cells import HEADERS, MAIN, title_of
 from fusion.outputs import script_of
@@ -111,15 +111,16 @@ def draw_risk_coverage(test: Predictions, pred: dict, confidence: dict, areas: d
     """The share of wrong verdicts among the surest of them, one line a method."""
     figure = Figure(figsize=(7, 4.5))
     axis = figure.subplots()
-    for method, of_rows in confidence.items():
+    for number, (method, of_rows) in enumerate(confidence.items()):
         own, is_fusion, values = areas[method], method == "stacking", of_rows[:, 0]
+        colour = "#c8423b" if is_fusion else COLOURS[number % len(COLOURS)]
         _, covered, wrong = metrics.risk_coverage(pred[method] == test.truth, values)
-        look = {"color": "#c8423b", "linewidth": 2.5} if is_fusion else {"linewidth": 1}
+        look = {"color": colour, "linewidth": 2.5 if is_fusion else 1}
         label = f"{title_of(method)}: AURC {own['aurc']:.3f}"
-        (line,) = axis.plot(covered / len(values), wrong / covered, label=label, **look)
+        axis.plot(covered / len(values), wrong / covered, label=label, **look)
         if own["risk"] is not None:
-            size = {"markersize": 9 if is_fusion else 5, "color": line.get_color()}
-            axis.plot(own["coverage"], own["risk"], "o", **size)
+            size = 9 if is_fusion else 5
+            axis.plot(own["coverage"], own["risk"], "o", color=colour, markersize=size)
     axis.set(xlabel="coverage: share of the verdicts, the surest first", xlim=(0, 1.02))
     axis.set(ylabel="share of wrong ones", ylim=(0, None))
     axis.grid(alpha=0.3)

@@ -23,13 +23,14 @@ from scipy.special import softmax
 
 from common.features import Mel
 from common.files import DIMENSIONS, UserError, check_whole, naming, read_json
+from common.speakers import SpeakerNorm
 from common.voice import features_key
 from corpora.transcripts import STYLES
 from fusion import stored as fusion
 from fusion.outputs import command, in_order, read_labels, script_of
 from predicting.batches import Model, Talk, predict_outputs, update_stats
 from predicting.recordings import Recording, Refuse, give_up, of_row, readable
-from predicting.utterances import NEEDED, Transcribe, Utterance, find_utterances
+from predicting.utterances import NEEDED, UNLIKE, Transcribe, Utterance, find_utterances
 
 TOGETHER = 32  # utterances that go through the networks at once
 NAME = re.compile(r"\w[\w-]*")  # of a model's folder: it is printed, and stands in tables
@@ -270,7 +271,8 @@ def answer(
         else:
             fused = fuse_dimensions(run, affect)
             of_labels = fuse(run.fusion, utterance, own, history)
-            yield replace(of_labels, embedding=embedding, dimensions=fused)
+            remarks = (*of_labels.remarks, *find_distant(run, embedding))
+            yield replace(of_labels, embedding=embedding, dimensions=fused, remarks=remarks)
 
 
 def collect_statistics(
@@ -293,6 +295,17 @@ def collect_statistics(
                     pooled = pooled.astype(np.float32)
                     embeddings = [None if np.isnan(row).any() else row for row in pooled]
     return known, embeddings
+
+
+def find_distant(run: Run, embedding: np.ndarray | None) -> tuple[str, ...]:
+    """Say whether an utterance's embedding (2 W D,) is far from those of the training."""
+    norm = run.configs[run.embedder]["network"]["speaker_norm"] if embedding is not None else {}
+    usual = norm.get("usual_distance")  # none of an encoder that was trained, or of older models
+    if usual is None:
+        return ()
+    distance = SpeakerNorm.from_json(norm).distance(embedding)
+    said = f"{UNLIKE}: voice at a distance of {distance:.1f}, usual up to {usual:.1f}"
+    return (said,) if distance > usual else ()
 
 
 def find_problem(

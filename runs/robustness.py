@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from common.conditions import is_of_words, split_condition
 from common.files import UserError, write_json, write_text
-from common.plots import save
+from common.plots import COLOURS, save
 from common.ranges import OF_WORDS, SOUNDS
 from fusion import predictions, stored
 from fusion.cells import title_of
@@ -48,7 +48,6 @@ OUTPUTS = "outputs"  # of a finished run
 
 CLEAN, FUSED = "clean", "fusion"
 SAME = ("data_hash", "settings", "environment", "speaker_norm")  # of {name}_run.json
-COLOURS = ("#4c78a8", "#54a24b", "#b279a2", "#e8a33d", "#72b7b2", "#9d755d")
 
 
 def main() -> None:

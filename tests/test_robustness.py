@@ -49,11 +49,19 @@ def test_the_stored_fusion_reads_changed_and_unchanged_models(outputs, run_scrip
         assert own["accuracy"] == pytest.approx(np.mean(fused.argmax(1) == truth))
         is_uncertain = fused.max(1) < fusion.threshold(logits)
         assert own["uncertain"] == pytest.approx(is_uncertain.mean())
+        every = fused.argmax(1) != truth
+        risks = [every[fused.max(1) >= own_confidence].mean() for own_confidence in fused.max(1)]
+        assert own["aurc"] == pytest.approx(np.mean(risks))
+        low, high = own["aurc_ci"]
+        assert low <= own["aurc"] <= high
+        assert sum(count for count, *_ in own["reliability"]) == len(truth)
         right = fused.argmax(1)[is_uncertain] == truth[is_uncertain]
         assert own["accuracy_uncertain"] == (pytest.approx(right.mean()) if len(right) else None)
         audio = softmax(logits["audio"] / fusion.temperatures["audio"], axis=1)
         uncertain = (audio.max(1) < fusion.threshold(["audio"])).mean()
         assert found[condition]["audio"]["uncertain"] == pytest.approx(uncertain)
+    assert (outputs / "conditions" / "robustness_reliability.png").stat().st_size > 10_000
+    assert "## AURC" in (outputs / "conditions" / "robustness.md").read_text()
     lost = found["clean"]["audio"]["accuracy"] - found["noise:10"]["audio"]["accuracy"]
     assert found["noise:10"]["audio"]["loss"] == pytest.approx(lost)
     assert found["noise:10"]["text"] == found["clean"]["text"]

@@ -22,7 +22,7 @@ MAY = {
     "fusion": {"common"},
     "predicting": {"common", "corpora", "fusion", "models"},
     "extras": {"common", "corpora", "fusion", "models", "predicting"},
-    "runs": {"common", "fusion"},
+    "runs": {"common", "fusion", "predicting"},
     "benchmarks": {"common", "corpora", "fusion", "extras"},
 }
 OWN = {  # of extras: the scripts that use them

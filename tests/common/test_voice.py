@@ -263,3 +263,22 @@ def test_words_are_dropped_and_voices_augmented_in_training_alone(train, tokens,
     assert 4 <= hidden.sum() <= 16 if seed >= 0 else not hidden.any()
     for other in (audio, [*make(0.5, 1, step=1)][2]):
         assert np.array_equal(varied, other) == (seed < 0)
+
+
+def test_the_usual_distance_is_that_of_other_sessions(data, train, layers, encoder, frozen):
+    """A session that is unlike the others counts: by its own rows it would look usual."""
+    pooled = np.stack([np.stack([each.mean(1), each.std(1)]).ravel() for each in layers])
+    distances = []
+    for session in np.unique(train.sessions):
+        inside = train.sessions == session
+        others = pooled[~inside]
+        std = np.maximum(others.std(0), voice.POOLED_FLOOR)
+        distances += np.square((pooled[inside] - others.mean(0)) / std).mean(1).tolist()
+    found = frozen["speaker_norm"]["usual_distance"]
+    assert len(np.unique(train.sessions)) > 1
+    assert found == pytest.approx(np.percentile(distances, 99), rel=0.05)  # of half precision
+    frames = voice.EncoderFrames(train, frozen, partial(voice.encode, encoder))
+    assert frames.fit_norm(voice.FIXED)["usual_distance"] is None  # the encoder will be another
+    one = train.select(train.sessions == train.sessions[0])
+    frames = voice.EncoderFrames(one, frozen, partial(voice.encode, encoder))
+    assert 0 < frames.fit_norm()["usual_distance"] < np.inf

@@ -86,7 +86,7 @@ def in_noise(samples):
     [
         (telephone, ["share above 4 kHz"]),
         (lambda samples: samples // 100, ["level -65 dB, usual -30 to -20", "noise"]),
-        (in_noise, ["noise"]),
+        (in_noise, ["noise", "voicing"]),
         (lambda samples: voice(420), ["pitch 42"]),
         (lambda samples: voice(70), ["pitch 70 Hz"]),
         (lambda samples: np.zeros_like(samples), ["level -100 dB"]),
@@ -105,3 +105,15 @@ def test_recordings_without_a_voice_leave_pitch_open():
     usual = reference_range([measure(silence)] * 2)
     assert "pitch" not in usual
     assert find_unusual(silence, usual) == []
+
+
+def test_how_far_a_voice_goes_up_and_down_and_how_much_voice_it_is():
+    up = np.concatenate([voice(150), voice(300)])
+    assert measure(up)["melody"] == pytest.approx(12, abs=0.5)
+    assert measure(voice(160))["melody"] < 0.5 and np.isnan(measure(voice(160, 0.3))["melody"])
+    usual = {"melody": [4.0, 20.0], "voicing": [60.0, 70.0]}
+    assert find_unusual(voice(160), usual) == ["melody 0.0 semitones, usual 4 to 20"]
+    assert find_unusual(up, usual) == []  # a clearer voice than all of them is no matter
+    assert find_unusual(voice(160, 0.3), usual) == []  # too short to tell
+    breath = as_int16(0.1 * np.random.default_rng(0).standard_normal(2 * RATE))
+    assert [remark.split()[0] for remark in find_unusual(breath, usual)] == ["voicing"]

@@ -11,7 +11,7 @@ from fusion_files import MODELS, write_data, write_dimensions, write_measures, w
 from common import plots as style
 from common.files import LABELS, UserError
 from common.labels import KOREAN
-from fusion import metrics, plots, predictions
+from fusion import certainty, metrics, plots, predictions
 from fusion.corpus import Corpus
 from fusion.tables import tabulate_mistakes
 
@@ -58,7 +58,7 @@ def test_the_page_needs_nothing_but_itself(page):
 def test_the_page_has_every_part(page):
     html = " ".join(page.read_text(encoding="utf-8").split())
     data_hash = json.loads((page.parent / "text_run.json").read_text())["data_hash"][:12]
-    assert html.count("data:image/png;base64,") == 7
+    assert html.count("data:image/png;base64,") == 8
     for part in (
         "Always majority", "Who is better?", "in-sample", "Choice of the stacker", "KEMDy19_v1_3",
         "voice zeroed, past", "speaker Sess17F (", "transcript unseen (", data_hash,
@@ -66,7 +66,7 @@ def test_the_page_has_every_part(page):
         "CCC, arousal", "Fusion against Mean of the models", "Centres of the emotions",
         "class fear (", "Arousal by class", "gender F (", "One rater against the others",
         "valence: chosen", "length over 8 s (", "words 0 to 2 (", "level middle (", "noise high (",
-        "known turns 5 or more (", "Largest gaps in stacking",
+        "known turns 5 or more (", "Largest gaps in stacking", "Risk and coverage",
     ):  # fmt: skip
         assert part in html, part
     assert html.index("SYNTHETIC") < html.index("Always majority")
@@ -144,4 +144,6 @@ def test_plots_have_korean_names_without_boxes_or_english_ones(has_font, tmp_pat
         warnings.simplefilter("error", UserWarning)
         parts = {"gender F": {"rows": 30, "scores": {"stacking": rows[0]}}}
         results = {"rows": rows, "learned": learned, "test": {"models": MODELS}, "parts": parts}
-        assert len(plots.draw_all(tmp_path, results, test, pred, rated, {})) == 6
+        confidence = {"stacking": random.random((60, 2))}
+        results["certainty"] = certainty.evaluate(test, pred, confidence)
+        assert len(plots.draw_all(tmp_path, results, test, pred, rated, confidence, {})) == 7

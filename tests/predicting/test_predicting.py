@@ -241,3 +241,17 @@ def test_a_recording_unlike_the_training_is_said_to_be_so(run, talk):
     quiet = talk[0]["samples"] // 100
     (answer,) = predict(run, [Recording(samples=quiet, text=talk[0]["text"])])
     assert any(remark.startswith("unlike the training: level -") for remark in answer.remarks)
+
+
+@pytest.mark.parametrize(("usual", "is_said"), [(1e-3, True), (1e6, False), (None, False)])
+def test_a_voice_far_from_those_of_the_training_is_said_to_be_so(of_encoders, talk, usual, is_said):
+    run = load_run(of_encoders)
+    norm = run.configs[run.embedder]["network"]["speaker_norm"]
+    assert norm["usual_distance"] > 0
+    norm["usual_distance"] = usual
+    spoken, words = Recording(talk[0]["path"], talk[0]["text"]), Recording(text=talk[0]["text"])
+    answers = list(predict(run, [spoken, words]))
+    far = ["at a distance of" in " ".join(answer.remarks) for answer in answers]
+    assert far == [is_said, False]
+    del norm["usual_distance"]  # of a model that was trained earlier
+    assert not any("distance" in remark for a in predict(run, [spoken]) for remark in a.remarks)
