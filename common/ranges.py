@@ -146,7 +146,8 @@ SCORE = "(accuracy|f1|macro_f1|uar)"
 NAMES = {
     PLACE: "corpus data outputs model bert text_pretrain.text parallel.jobs runs out picture",
     TEXT: "results examples manifest tsv enrol export embeddings predict.turns test_corpus "
-    "text_pretrain.bert attention predict.text asr speaker slurm labels label_map label_column",
+    "text_pretrain.bert attention predict.text asr speaker slurm labels label_map label_column "
+    "language",
     YES_OR_NO: "restart deterministic follow_links shuffle train context json onnx dry_run",
     SEVERAL: "frozen recordings",
     TEMPOS: "tempos",
