@@ -1,22 +1,22 @@
 """What a trained run says of recordings unlike those that it was made for.
 
     python -m runs.strange
-    python -m runs.strange --language german/      recordings in another language, for reversed ones
+    python -m runs.strange --language german/      recordings in another language as well
 
 Reads   OUTPUTS (a finished run), the test rows of DATA
 Writes  OUTPUTS/conditions/strange.{json,md}
 
 Of COUNT test rows and of each kind of strange recording made from them: the share that is noticed
 ("unlike the training", "nobody speaks"), the share of verdicts called uncertain, and the accuracy
-where a label still holds. Every recording is by a speaker without a name. Kinds made of a row's
-speech keep its words, as somebody who knows them would give them; the others have none.
+where a label still holds. Every recording is by a speaker without a name. Where a row's words are
+still said they are given as its transcript.
 """
 
 from common import settings  # first of all: it answers --help
 
 # isort: split
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ from predicting.utterances import LONG, NOBODY, UNLIKE
 # ----------------------------------------------------------------------------------------------
 OUTPUTS = "outputs"  # of a finished run
 DATA = "data/processed"  # what preprocess.py wrote, the run's
-LANGUAGE = ""  # folder or file of recordings in another language; empty: speech played backwards
+LANGUAGE = ""  # folder or file of recordings in another language, heard as well; empty: none
 # ----------------------------------------------------------------------------------------------
 
 COUNT = 20  # recordings of a kind
@@ -62,12 +62,11 @@ def main() -> None:
     rows = np.unique(np.linspace(0, len(data) - 1, COUNT).round().astype(int))
     results = {}
     for name, kind in KINDS.items():
-        results[name] = measure(list(predict(run, make_all(kind, data, rows))), kind, data, rows)
-        print(f"{name}: {results[name]}")
+        print(f"{name}: {len(rows)} recordings")
+        labels = data.table["label"].iloc[rows].tolist() if kind.has_label else None
+        results[name] = measure(predict(run, make_all(kind, data, rows)), labels)
     if LANGUAGE:
-        heard = [Recording(samples=samples) for samples in read_language(LANGUAGE)]
-        nothing = Kind(play_backwards, has_words=False, has_label=False)
-        results[OTHER] = measure(list(predict(run, heard)), nothing, data, rows)
+        results[OTHER] = measure(predict(run, read_language(LANGUAGE)), None)
     page = write_page(results, run.config["synthetic"])
     place = Path(OUTPUTS) / "conditions"
     place.mkdir(exist_ok=True)
@@ -85,22 +84,23 @@ def make_all(kind: Kind, data: Dataset, rows: np.ndarray) -> Iterator[Recording]
         yield Recording(samples=samples[: int(LONG * SAMPLE_RATE)], text=text)
 
 
-def read_language(place: str) -> list[np.ndarray]:
-    """Return the first COUNT recordings of a folder or a file, of each what is one utterance."""
-    found = recordings.find_recordings([place])[:COUNT]
-    return [recordings.read(each)[0][: int(LONG * SAMPLE_RATE)] for each in found]
+def read_language(place: str) -> Iterator[Recording]:
+    """Yield the first COUNT recordings of a folder or a file, of each what is one utterance."""
+    for found in recordings.find_recordings([place])[:COUNT]:
+        yield Recording(samples=recordings.read(found)[0][: int(LONG * SAMPLE_RATE)])
 
 
-def measure(answers: list[Answer], kind: Kind, data: Dataset, rows: np.ndarray) -> dict:
-    """Return the shares of the answers, and their accuracy where the label holds."""
+def measure(answers: Iterable[Answer], labels: list[str] | None) -> dict:
+    """Return the shares of the answers, and their accuracy where labels still hold."""
+    answers = list(answers)
     unlike, silent = (
         np.array([any(remark.startswith(start) for remark in a.remarks) for a in answers])
         for start in (UNLIKE, NOBODY)
     )
     noticed, uncertain = unlike | silent, np.array([a.uncertain for a in answers])
     right = None
-    if kind.has_label:
-        pairs = zip(answers, data.table["label"].iloc[rows], strict=True)
+    if labels:
+        pairs = zip(answers, labels, strict=True)
         right = float(np.mean([answer.emotion == label for answer, label in pairs]))
     shares = {"unlike": unlike, "nobody": silent, "noticed": noticed, "uncertain": uncertain}
     shares["either"] = noticed | uncertain
