@@ -87,7 +87,7 @@ def test_script_writes_the_contract(tmp_path, corpus):
     assert manifest["synthetic"] is None
     assert manifest["known_counts"] is None
     ranges = manifest["reference_range"]
-    assert set(ranges) == {"level", "treble", "noise"}  # noise has no pitch
+    assert set(ranges) == {"level", "treble", "noise", "voicing"}  # noise has no pitch
     level, treble = ((low + high) / 2 for low, high in (ranges["level"], ranges["treble"]))
     assert level == pytest.approx(20 * np.log10(9000 / 32768 / np.sqrt(3)), abs=3)
     assert treble == pytest.approx(10 * np.log10(0.5), abs=1)  # of white noise half is above 4 kHz
