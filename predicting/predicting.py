@@ -12,7 +12,7 @@ Shapes: N utterances, S samples (int16, 16 kHz), C labels.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
@@ -244,8 +244,30 @@ def answer(
     run: Run, utterances: list[Utterance], history: History, refuse: Refuse = give_up
 ) -> Iterator[Answer]:
     """Yield the answers to utterances, which go through each network together."""
-    logits, dims = ([{} for _ in utterances] for _ in range(2))
     known, embeddings = collect_statistics(run, utterances, history)
+    logits, dims = run_models(run, utterances, known)
+    for utterance, own, affect, embedding in zip(utterances, logits, dims, embeddings, strict=True):
+        recording = utterance.recording
+        if recording.has_voice and utterance.samples is None and not utterance.text:
+            nothing = dict.fromkeys(run.dimensions)
+            yield Answer(recording, remarks=utterance.remarks, dimensions=nothing)  # nobody speaks
+        elif problem := find_problem(run, utterance, own, affect):
+            name = readable(recording.path) or f"'{recording.text}'"
+            refuse(of_row(recording, UserError(f"{name}: {problem}")))
+        else:
+            fused = fuse_dimensions(run, affect)
+            of_labels = fuse(run.fusion, utterance, own, history)
+            yield replace(of_labels, embedding=embedding, dimensions=fused)
+
+
+def run_models(
+    run: Run, utterances: list[Utterance], known: dict[str, np.ndarray]
+) -> tuple[list[dict], list[dict]]:
+    """Return {model: logits (C,)}, and {model: valence and arousal (2,)}, of each utterance.
+
+    known: features_key -> statistics (N, K) that the utterances are normalised by.
+    """
+    logits, dims = ([{} for _ in utterances] for _ in range(2))
     for name in run.models:
         chosen = [place for place, u in enumerate(utterances) if u.suits(run.needed(name))]
         if chosen:
@@ -259,18 +281,7 @@ def answer(
                 logits[place][name] = of_labels
                 if len(of_dimensions):
                     dims[place][name] = of_dimensions
-    for utterance, own, affect, embedding in zip(utterances, logits, dims, embeddings, strict=True):
-        recording = utterance.recording
-        if recording.has_voice and utterance.samples is None and not utterance.text:
-            nothing = dict.fromkeys(run.dimensions)
-            yield Answer(recording, remarks=utterance.remarks, dimensions=nothing)  # nobody speaks
-        elif problem := find_problem(run, utterance, own, affect):
-            name = readable(recording.path) or f"'{recording.text}'"
-            refuse(of_row(recording, UserError(f"{name}: {problem}")))
-        else:
-            fused = fuse_dimensions(run, affect)
-            of_labels = fuse(run.fusion, utterance, own, history)
-            yield replace(of_labels, embedding=embedding, dimensions=fused)
+    return logits, dims
 
 
 def collect_statistics(
@@ -331,8 +342,22 @@ def fuse(
     turns.append((recording.speaker, by_itself))
     speakers, each = zip(*turns, strict=True)
     probabilities = fitted.read_turn(speakers, np.stack(each))
+    return make_answer(fitted, utterance, logits, probabilities, speakers)
+
+
+def make_answer(
+    fitted: fusion.Fusion,
+    utterance: Utterance,
+    logits: dict[str, np.ndarray],
+    probabilities: np.ndarray,
+    speakers: Sequence[str],
+) -> Answer:
+    """Return the answer by {model: logits (C,)} and the fused probabilities (C,).
+
+    speakers: of the turns that these were read with, the utterance's last.
+    """
     return Answer(
-        recording,
+        utterance.recording,
         utterance.text,
         logits,
         {model: softmax(own / fitted.temperatures[model]) for model, own in logits.items()},
