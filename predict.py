@@ -10,6 +10,7 @@ Writes  a line for every utterance; MODEL/speakers/ with --speaker
     python predict.py meeting.mp3 --turns meeting.rttm --asr openai/whisper-small --json
     python predict.py --speaker Mina --enrol recordings_of_mina/
     python predict.py recordings/ --embeddings voices.npy
+    python predict.py talk.wav --every 2
     python predict.py --export handed_on/
     python predict.py talk.wav --model handed_on/ --onnx
 
@@ -18,6 +19,10 @@ speaks, each utterance with its times; of a recording in which nobody speaks the
 or that of the words alone. Of a speaker without a name nothing but the
 utterance is known; a named speaker is known better with every recording. Where models have learned
 valence and arousal, an answer has both, in the raters' scale.
+
+--every answers for every window of so many seconds within each utterance, by the voice alone, or
+with --asr by the words of each window as well. The windows of an utterance are read together by the
+transitions that ensemble.py has learned from turns; one in which nobody speaks has no verdict.
 
 --embeddings writes mean and deviation over the utterance of every layer of a run's speech encoder,
 float32 (answers, 2 x layers x width), nan without a voice; voices_index.npy says what each row is.
@@ -43,10 +48,11 @@ import numpy as np
 from tqdm import tqdm
 
 from common.files import UserError, unwritable, write_array
-from predicting import Answer, History, Recording, load_run, predict, recordings
+from predicting import Answer, History, Recording, Run, load_run, predict, recordings
 from predicting.answers import as_dict, as_line, as_row, list_columns, one_line, place
 from predicting.recordings import Refuse
 from predicting.speakers import load_voice, save_voice
+from predicting.windows import predict_windows, smooths
 
 # --------------------------------------------------------------------------------------
 RECORDINGS = ()  # WAV, FLAC, OGG, OPUS, MP3 files, folders of them: given without a name
@@ -57,6 +63,7 @@ TURNS = ""  # RTTM file of a diariser: the recordings' turns and speakers
 ASR = ""  # recogniser for what has no transcript, a hub name or folder: openai/whisper-small ...
 SPEAKER = ""  # who speaks in all recordings: remembered in MODEL/speakers
 ENROL = ""  # folder of recordings from which SPEAKER is remembered anew, first of all
+EVERY = 0.0  # seconds: an answer for each window of so many; 0: one for each utterance
 JSON = False  # one object a line instead of readable lines
 TSV = ""  # file for a table instead, as spreadsheets open it; - for the standard output
 EMBEDDINGS = ""  # file.npy: what a run's speech encoder makes of each utterance, a row an answer
@@ -119,7 +126,11 @@ def answer_all() -> None:
             count += 1
     if ENROL and not count:  # what was kept of the voice stays
         sys.exit(2)
-    answers = show_progress(predict(run, files, history, transcribe, refuse), len(files))
+    if EVERY:
+        answers = answer_every(run, files, history, transcribe, refuse)
+    else:
+        answers = predict(run, files, history, transcribe, refuse)
+    answers = show_progress(answers, len(files))
     rows = []
     count += write(keep_embeddings(answers, rows) if EMBEDDINGS else answers, list_columns(run))
     if not count:
@@ -133,6 +144,15 @@ def answer_all() -> None:
     if failed:
         note(f"answered {count}, not answered {len(failed)}: see above")
         sys.exit(1)
+
+
+def answer_every(run: Run, files: list[Recording], *others) -> Iterator[Answer]:
+    """Answer for the windows of the files, and say what has no part in it; others: see predict."""
+    if any(recording.text for recording in files):
+        note("--every: the transcripts have no part, as they do not say when something was said")
+    if not smooths(run.fusion):
+        note(f"{MODEL} has no transitions that help: every window is judged by itself")
+    return predict_windows(run, files, EVERY, *others)
 
 
 def export_run() -> None:
@@ -149,6 +169,7 @@ def export_run() -> None:
         or TSV
         or ONNX
         or EMBEDDINGS
+        or EVERY
     ):
         raise UserError("--export takes --model alone")
     from extras.export.export import export  # here: onnx takes seconds
@@ -166,6 +187,8 @@ def list_recordings(refuse: Refuse) -> list[Recording]:
     """Return what is to be predicted; UserError for settings that exclude each other."""
     if MANIFEST and (RECORDINGS or TEXT or TURNS or SPEAKER):
         raise UserError("--manifest has paths, texts and speakers itself: give nothing beside it")
+    if EVERY and TEXT:
+        raise UserError("--every: when the words of --text were said is not known: leave one out")
     if JSON and TSV:
         raise UserError("--json or --tsv: give one of them")
     if os.path.exists(TSV) and not os.path.isfile(TSV):
@@ -241,7 +264,7 @@ def write(answers: Iterator[Answer], columns: tuple[str, ...]) -> int:
     finally:
         if part.exists():
             note(f"{part} has what was answered until then")
-    note(f"wrote {path}: {count} utterances")
+    note(f"wrote {path}: {count} {'windows' if EVERY else 'utterances'}")
     return count
 
 

@@ -162,6 +162,7 @@ NAMES = {
     PROBABILITY: "dropout attention_dropout beta2 label_smoothing",
     number(): "rating_weight seen_weight missing_weight save_minutes",
     POSITIVE: "clip most_seconds most_megabytes",
+    number(f"[0.5, {MOST}]", also=0): "every",
     number("[0, 5]"): "augment dimensions",
     number("[0, 2]"): "class_weights",
     one_condition(*SOUNDS): "audio_test.condition",

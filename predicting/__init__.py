@@ -2,5 +2,6 @@
 
 from predicting.predicting import Answer, History, Run, load_run, predict
 from predicting.recordings import Recording
+from predicting.windows import predict_windows
 
-__all__ = ["Answer", "History", "Recording", "Run", "load_run", "predict"]
+__all__ = ["Answer", "History", "Recording", "Run", "load_run", "predict", "predict_windows"]

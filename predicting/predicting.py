@@ -12,7 +12,7 @@ Shapes: N utterances, S samples (int16, 16 kHz), C labels.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
@@ -245,21 +245,8 @@ def answer(
     run: Run, utterances: list[Utterance], history: History, refuse: Refuse = give_up
 ) -> Iterator[Answer]:
     """Yield the answers to utterances, which go through each network together."""
-    logits, dims = ([{} for _ in utterances] for _ in range(2))
     known, embeddings = collect_statistics(run, utterances, history)
-    for name in run.models:
-        chosen = [place for place, u in enumerate(utterances) if u.suits(run.needed(name))]
-        if chosen:
-            model = run.load(name)
-            stats = known.get(features_key(model.config))
-            talk = Talk(
-                [utterances[place] for place in chosen], None if stats is None else stats[chosen]
-            )
-            outputs = predict_outputs(model, talk)
-            for place, of_labels, of_dimensions in zip(chosen, *outputs, strict=True):
-                logits[place][name] = of_labels
-                if len(of_dimensions):
-                    dims[place][name] = of_dimensions
+    logits, dims = run_models(run, utterances, known)
     for utterance, own, affect, embedding in zip(utterances, logits, dims, embeddings, strict=True):
         recording = utterance.recording
         if recording.has_voice and utterance.samples is None and not utterance.text:
@@ -273,6 +260,30 @@ def answer(
             of_labels = fuse(run.fusion, utterance, own, history)
             remarks = (*of_labels.remarks, *find_distant(run, embedding))
             yield replace(of_labels, embedding=embedding, dimensions=fused, remarks=remarks)
+
+
+def run_models(
+    run: Run, utterances: list[Utterance], known: dict[str, np.ndarray]
+) -> tuple[list[dict], list[dict]]:
+    """Return {model: logits (C,)}, and {model: valence and arousal (2,)}, of each utterance.
+
+    known: features_key -> statistics (N, K) that the utterances are normalised by.
+    """
+    logits, dims = ([{} for _ in utterances] for _ in range(2))
+    for name in run.models:
+        chosen = [place for place, u in enumerate(utterances) if u.suits(run.needed(name))]
+        if chosen:
+            model = run.load(name)
+            stats = known.get(features_key(model.config))
+            talk = Talk(
+                [utterances[place] for place in chosen], None if stats is None else stats[chosen]
+            )
+            outputs = predict_outputs(model, talk)
+            for place, of_labels, of_dimensions in zip(chosen, *outputs, strict=True):
+                logits[place][name] = of_labels
+                if len(of_dimensions):
+                    dims[place][name] = of_dimensions
+    return logits, dims
 
 
 def collect_statistics(
@@ -344,8 +355,22 @@ def fuse(
     turns.append((recording.speaker, by_itself))
     speakers, each = zip(*turns, strict=True)
     probabilities = fitted.read_turn(speakers, np.stack(each))
+    return make_answer(fitted, utterance, logits, probabilities, speakers)
+
+
+def make_answer(
+    fitted: fusion.Fusion,
+    utterance: Utterance,
+    logits: dict[str, np.ndarray],
+    probabilities: np.ndarray,
+    speakers: Sequence[str],
+) -> Answer:
+    """Return the answer by {model: logits (C,)} and the fused probabilities (C,).
+
+    speakers: of the turns that these were read with, the utterance's last.
+    """
     return Answer(
-        recording,
+        utterance.recording,
         utterance.text,
         logits,
         {model: softmax(own / fitted.temperatures[model]) for model, own in logits.items()},

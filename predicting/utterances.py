@@ -20,6 +20,7 @@ NEEDED = {"text_train.py": "text", "audio_train.py": "audio", "run_classifier.py
 LONG = 20.0  # seconds from which a recording without transcript is cut where nobody speaks
 LEAD = 32  # frames before a turn, one second, that the detector of speech hears as well
 NOBODY, UNLIKE = "nobody speaks", "unlike the training"
+ALONE = "voice alone, no transcript"
 
 Transcribe = Callable[[np.ndarray], str]  # samples (S,) -> words
 
@@ -72,7 +73,7 @@ def find_utterances(
     for piece, voice in pieces:
         words = text or (clean(transcribe(voice), style) if transcribe else "")
         strange = [f"{UNLIKE}: {how}" for how in find_unusual(voice, reference_range)]
-        silent = [] if words else ["voice alone, no transcript"]
+        silent = [] if words else [ALONE]
         yield Utterance(piece, voice, words, (*remarks, *strange, *silent))
 
 

@@ -14,11 +14,13 @@ from common.files import SAMPLE_RATE, UserError
 from corpora.annotation import read_annotation
 from corpora.transcripts import decode
 from predicting import Answer, History, Recording, Run
-from predicting.predicting import answer
+from predicting.predicting import answer, collect_statistics
 from predicting.recordings import measure
-from predicting.utterances import find_utterances
+from predicting.utterances import Utterance, find_utterances
+from predicting.windows import answer_windows, has_voice_model
 
 LETTERS = 500  # of a transcript; no model reads more than 128 tokens
+EVERY = 2.0  # seconds of the windows in which the voice is followed through an utterance
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +29,8 @@ class Turn:
 
     samples: (S,), or None of words alone.  known: utterances of the speaker that were heard until
     then, this one among them; 0 without a name.  pieces, maps: CM-BERT's tokens (L) and attention
-    maps (L, L) by name; nothing where it had no part.
+    maps (L, L) by name; nothing where it had no part.  windows: answers to the voice in every
+    EVERY seconds; none without a voice, or without a model of the voice alone.
     """
 
     answer: Answer
@@ -35,6 +38,7 @@ class Turn:
     known: int
     pieces: list[str]
     maps: dict[str, np.ndarray]
+    windows: tuple[Answer, ...] = ()
 
 
 @dataclass
@@ -70,7 +74,22 @@ def listen(
             maps = {name: whole[: len(ids), : len(ids)] for name, whole in seen.items()}
         voice = talk.history.voices.get(recording.speaker, {})
         known = int(next(iter(voice.values()), [0])[0])
-        talk.turns.append(Turn(own, utterance.samples, known, pieces, maps))
+        windows = follow_voice(run, utterance, voice)
+        talk.turns.append(Turn(own, utterance.samples, known, pieces, maps, windows))
+
+
+def follow_voice(
+    run: Run, utterance: Utterance, voice: dict[str, np.ndarray]
+) -> tuple[Answer, ...]:
+    """Return the answers to an utterance's windows, by the voice alone.
+
+    voice: features_key -> statistics (K,) of a named speaker, the utterance among them.
+    """
+    if utterance.samples is None or not has_voice_model(run):
+        return ()
+    known = {key: stats[None] for key, stats in voice.items()}
+    known = known or collect_statistics(run, [utterance], History())[0]
+    return tuple(answer_windows(run, [utterance], known, EVERY))
 
 
 def check(recording: Recording, longest: float) -> None:

@@ -11,13 +11,14 @@ from common.features import Mel, log_mel
 from common.files import DIMENSIONS, UserError
 from common.labels import both_names
 from common.plots import draw_attention, paint
-from extras.demo.conversation import LETTERS, Conversation, Turn, listen
-from extras.demo.pictures import draw_path, draw_spectrogram, draw_turns
+from extras.demo.conversation import EVERY, LETTERS, Conversation, Turn, listen
+from extras.demo.pictures import draw_path, draw_turns, draw_voice
 from predicting import Recording, Run
 from predicting.answers import NO_VERDICT, clock, write_dimensions
 
 TITLE = "한국어 음성 감정 인식 · Korean emotion recognition"
 HEARD = {"text": "말 · words", "audio": "목소리 · voice", "text+audio": "둘 다 · both"}
+VOICE = f"목소리, {EVERY:g}초마다 · voice, every {EVERY:g} s; 스펙트로그램 · spectrogram (log-mel)"
 NETWORKS = {"text": "KoBERT", "audio": "AlexNet", "cmbert": "CM-BERT"}
 COLUMNS = ("차례 turn", "화자 speaker", "들은 발화 heard", "말 words", "판정 verdict", "확률 p")
 FORGET = 3600  # seconds after which Gradio's copies of recordings and pictures are deleted
@@ -57,7 +58,7 @@ def make_page(
                     with gr.Row():
                         for title in bars[first : first + 2]:
                             shown.append(gr.Label(label=title, show_heading=False))
-                shown.append(picture("스펙트로그램 · spectrogram (log-mel)"))
+                shown.append(picture(VOICE))
         shown.append(picture("CM-BERT가 주목한 말 · what CM-BERT attends to"))
         with gr.Row():
             with gr.Column(scale=3, min_width=420):
@@ -166,8 +167,9 @@ def show(run: Run, talk: Conversation, number: int = -1) -> list:
     labels = run.fusion.labels
     nothing = np.zeros(len(labels))
     mel = Mel()
-    spoken = turn.samples is not None
-    voice = paint(draw_spectrogram, log_mel(turn.samples, mel), mel) if spoken else None
+    voice = None
+    if turn.samples is not None:
+        voice = paint(draw_voice, log_mel(turn.samples, mel), mel, turn.windows)
     attention = paint(draw_attention, turn.pieces, turn.maps, own.text) if turn.pieces else None
     speakers = [each.answer.recording.speaker for each in talk.turns]
     each = [turn.answer.probabilities for turn in talk.turns]

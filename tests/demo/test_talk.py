@@ -8,8 +8,8 @@ import pytest
 import soundfile
 
 from common.files import UserError
-from extras.demo.conversation import Conversation, find_examples, listen
-from predicting import Recording, load_run, predict
+from extras.demo.conversation import EVERY, Conversation, find_examples, listen
+from predicting import History, Recording, load_run, predict, predict_windows
 
 LONGEST = 60  # seconds
 
@@ -70,6 +70,28 @@ def test_a_long_recording_is_several_turns(run, talk, tmp_path):
     spoken = Conversation()
     listen(run, spoken, Recording(str(tmp_path / "long.wav"), speaker="Mina"), LONGEST)
     assert [each.known for each in spoken.turns] == list(range(1, len(talk) + 1))
+
+
+@pytest.mark.parametrize("speaker", ["", "Mina"])
+def test_each_turns_voice_is_followed_as_predict_does_and_counts_once(run, talk, tmp_path, speaker):
+    spoken, files = Conversation(), []
+    for name in ("one", "two"):
+        samples = np.resize(np.concatenate([row["samples"] for row in talk]), 100_000)
+        soundfile.write(tmp_path / f"{name}.wav", samples, 16_000)
+        files.append(Recording(str(tmp_path / f"{name}.wav"), "왜 그래", speaker))
+        listen(run, spoken, files[-1], LONGEST)
+    assert [each.known for each in spoken.turns] == ([1, 2] if speaker else [0, 0])
+    expected = list(predict_windows(run, files, EVERY, History()))
+    found = [window for each in spoken.turns for window in each.windows]
+    assert len(found) == len(expected) == 6
+    for one, other in zip(found, expected, strict=True):
+        assert (one.recording.start, one.recording.end) == (
+            other.recording.start,
+            other.recording.end,
+        )
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+    listen(run, spoken, Recording(text="왜"), LONGEST)
+    assert spoken.turns[-1].windows == ()
 
 
 @pytest.mark.parametrize(
