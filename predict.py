@@ -43,7 +43,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common.files import UserError, unwritable, write_array
-from predicting import Answer, History, Recording, load_run, predict, recordings
+from predicting import Answer, History, Recording, lists, load_run, predict, recordings
 from predicting.answers import as_dict, as_line, as_row, list_columns, one_line, place
 from predicting.recordings import Refuse
 from predicting.speakers import load_voice, save_voice
@@ -173,7 +173,7 @@ def list_recordings(refuse: Refuse) -> list[Recording]:
     if EMBEDDINGS and not (EMBEDDINGS.endswith(".npy") and Path(EMBEDDINGS).parent.is_dir()):
         raise UserError(f"--embeddings {EMBEDDINGS}: give a file.npy in a folder that is there")
     if MANIFEST:
-        return recordings.read_manifest(MANIFEST, refuse)
+        return lists.read_manifest(MANIFEST, refuse)
     if TEXT and not RECORDINGS:
         return [Recording(text=TEXT)]
     if not RECORDINGS and not ENROL:
@@ -184,7 +184,7 @@ def list_recordings(refuse: Refuse) -> list[Recording]:
     if TURNS:
         if SPEAKER:
             raise UserError("--turns names the speakers itself: leave --speaker out")
-        return recordings.read_turns(TURNS, files, refuse)
+        return lists.read_turns(TURNS, files, refuse)
     return [replace(recording, text=TEXT, speaker=SPEAKER) for recording in files]
 
 
