@@ -142,7 +142,7 @@ def answer_all() -> None:
     table = open_table(run, files) if files and TSV not in ("", "-") else None
     blocks = blocks[table.done.blocks :] if table else blocks
     if is_many:
-        work = Work(MODEL, ONNX, ASR, os.getcwd())
+        work = Work(MODEL, ONNX, ASR, os.getcwd(), 0 if CLUSTER else os.getpid())
         answers = answer_side_by_side(work, blocks, JOBS, CLUSTER, refuse)
     else:
         answers = answer_here(run, blocks, history, transcribe, refuse)

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
@@ -18,13 +19,15 @@ from predicting.utterances import Transcribe
 class Work(NamedTuple):
     """What a worker has to know: the run's folder, whether without torch, and the recogniser.
 
-    place: the folder that relative paths begin in.
+    place: the folder that relative paths begin in.  parent: the process without which a worker
+    ends, 0 on a cluster.
     """
 
     model: str
     onnx: bool
     asr: str
     place: str
+    parent: int
 
 
 def cut_blocks(files: Sequence[Recording]) -> list[Sequence[Recording]]:
@@ -91,6 +94,8 @@ def answer_block(work: Work, block: Sequence[Recording]) -> tuple[list[Answer], 
 def load_once(work: Work, thread: int) -> tuple[Run, Callable | None]:
     """Load a run and its recogniser, once for each of a worker's threads."""
     os.chdir(work.place)  # a cluster's workers were started elsewhere
+    if work.parent:
+        threading.Thread(target=end_with, args=[work.parent], daemon=True).start()
     if work.asr or not work.onnx:
         import torch  # here: an exported run may do without
 
@@ -101,3 +106,10 @@ def load_once(work: Work, thread: int) -> tuple[Run, Callable | None]:
 
         transcribe = load_recogniser(work.asr)
     return run, transcribe
+
+
+def end_with(parent: int) -> None:
+    """End this process when its parent was killed: nobody would ask it anything any more."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

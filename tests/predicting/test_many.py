@@ -1,5 +1,6 @@
 """predict.py for many recordings: blocks, several processes, a cluster, a table continued."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -54,16 +55,32 @@ def lay_out(folder, talk, calls=24):
 
 
 def kill_after(rows, model, *arguments):
-    """Start predict.py on a table, and kill it when so many rows are there."""
+    """Start predict.py on a table, and kill it when so many rows are there; return its session."""
     part = Path(f"{arguments[-1]}.part")
     command = (sys.executable, SCRIPT, *arguments, "--model", model)
-    running = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
+    running = subprocess.Popen(
+        list(map(str, command)), stderr=subprocess.DEVNULL, start_new_session=True
+    )
     while not (part.exists() and part.read_bytes().count(b"\n") > rows):
         assert running.poll() is None, "it ended before"
         time.sleep(0.01)
     running.send_signal(signal.SIGKILL)
     running.wait()
-    return part
+    return running.pid
+
+
+def wait_until_gone(session):
+    """Wait until no process of a session is left: the workers of a killed one end, too."""
+    for _ in range(600):
+        stats = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # gone in this moment
+                stats.append(path.read_text())
+        rest = [stat.rpartition(")")[2].split() for stat in stats]
+        if not any(fields[0] != "Z" and int(fields[3]) == session for fields in rest):
+            return
+        time.sleep(0.1)
+    raise AssertionError("a worker is left")
 
 
 @pytest.fixture(scope="module")
@@ -148,10 +165,11 @@ def test_several_processes_answer_as_one_does(run_script, trained, listed, whole
 
 def test_killed_with_several_processes_one_goes_on(run_script, trained, listed, whole, tmp_path):
     arguments = ("--manifest", listed, "--tsv", tmp_path / "answers.tsv")
-    kill_after(100, trained.outputs, "--jobs", 2, *arguments)
+    killed = kill_after(100, trained.outputs, "--jobs", 2, *arguments)
     done = run_script("predict.py", *arguments, "--model", trained.outputs)
     assert "is continued after " in done.stderr
     assert (tmp_path / "answers.tsv").read_bytes() == whole[0]
+    wait_until_gone(killed)
 
 
 def test_one_speaker_is_for_one_process(run_script, trained, talk, tmp_path):
