@@ -27,6 +27,12 @@ transitions that ensemble.py has learned from turns; one in which nobody speaks 
 --embeddings writes mean and deviation over the utterance of every layer of a run's speech encoder,
 float32 (answers, 2 x layers x width), nan without a voice; voices_index.npy says what each row is.
 
+--jobs answers with several processes, --cluster with those of a Dask cluster (`pip install
+distributed`, `dask scheduler` on one machine, `PYTHONPATH=. dask worker tcp://HOST:8786` in this
+folder on all; recordings and models under the same paths). The recordings of one speaker or
+dialogue are for one process: in a list they are to stand together. Killed, the same command goes
+on with --tsv FILE, of which FILE.part has the rows until then.
+
 The exit status is 0 where all is answered, 1 where some of several recordings or rows are not,
 each said with its reason, and 2 where nothing is.
 """
@@ -38,21 +44,22 @@ from common import settings  # first of all: it answers --help
 import json
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
-from typing import TextIO
 
-import numpy as np
 from tqdm import tqdm
 
-from common.files import UserError, unwritable, write_array
-from predicting import Answer, History, Recording, Run, load_run, predict, recordings
-from predicting.answers import as_dict, as_line, as_row, list_columns, one_line, place
+from common.files import UserError
+from predicting import Answer, History, Recording, Run, lists, load_run, predict, recordings
+from predicting.answers import as_dict, as_line, as_row, list_columns, one_line
+from predicting.many import Work, answer_here, answer_side_by_side, cut_blocks
 from predicting.recordings import Refuse
 from predicting.speakers import load_voice, save_voice
-from predicting.windows import predict_windows, smooths
+from predicting.tables import Embeddings, Progress, Table, describe
+from predicting.windows import smooths
 
 # --------------------------------------------------------------------------------------
 RECORDINGS = ()  # WAV, FLAC, OGG, OPUS, MP3 files, folders of them: given without a name
@@ -64,12 +71,16 @@ ASR = ""  # recogniser for what has no transcript, a hub name or folder: openai/
 SPEAKER = ""  # who speaks in all recordings: remembered in MODEL/speakers
 ENROL = ""  # folder of recordings from which SPEAKER is remembered anew, first of all
 EVERY = 0.0  # seconds: an answer for each window of so many; 0: one for each utterance
+JOBS = 1  # processes; -1: one a core
+CLUSTER = ""  # address of a Dask scheduler, tcp://host:8786; empty: this machine
 JSON = False  # one object a line instead of readable lines
 TSV = ""  # file for a table instead, as spreadsheets open it; - for the standard output
 EMBEDDINGS = ""  # file.npy: what a run's speech encoder makes of each utterance, a row an answer
 ONNX = False  # run an exported folder without torch
 EXPORT = ""  # new folder to hand on: all that predicting needs, and a model card
 # --------------------------------------------------------------------------------------
+
+LONG = 10.0  # seconds from which the pace of printed answers is said
 
 
 def main() -> None:
@@ -88,14 +99,17 @@ def main() -> None:
         sys.exit(141)
 
 
-def answer_all() -> None:
-    """Answer what can be answered, and say of the rest why it cannot."""
-    failed = []
+class Refused(list):
+    """What cannot be answered, each said when it is found."""
 
-    def refuse(error: UserError) -> None:
-        failed.append(error)
+    def __call__(self, error: UserError) -> None:
+        self.append(str(error))
         tqdm.write(f"predict.py: error: {one_line(error)}", file=sys.stderr)
 
+
+def answer_all() -> None:
+    """Answer what can be answered, and say of the rest why it cannot."""
+    refuse = Refused()
     if ENROL and not SPEAKER:
         raise UserError("--enrol needs --speaker NAME")
     files = recordings.check(list_recordings(refuse), refuse)
@@ -112,47 +126,53 @@ def answer_all() -> None:
         )
     if run.config["synthetic"]:
         note(run.config["synthetic"])
+    blocks = cut_blocks(files)
+    is_many = (JOBS != 1 or bool(CLUSTER)) and len(blocks) > 1
+    if (JOBS != 1 or CLUSTER) and not is_many and len(files) > 1:
+        note("one process: the recordings are few, or one speaker or dialogue joins them all")
     transcribe = None
-    if ASR:
+    if ASR and (enrolled or not is_many):
         from common.transcribing import load_recogniser  # here: takes seconds
 
         transcribe = load_recogniser(ASR)
     history = History({} if ENROL or not SPEAKER else load_voice(run, SPEAKER))
     count = 0
-    for answer in show_progress(predict(run, enrolled, history, transcribe, refuse), len(enrolled)):
-        if answer.probabilities is None:
-            refuse(UserError(f"{answer.recording.path}: nobody speaks in it: leave it out"))
-        else:
-            count += 1
+    with show_progress(len(enrolled)) as bar:
+        for answer in predict(run, enrolled, history, transcribe, refuse):
+            bar.update()
+            if answer.probabilities is None:
+                refuse(UserError(f"{answer.recording.path}: nobody speaks in it: leave it out"))
+            else:
+                count += 1
     if ENROL and not count:  # what was kept of the voice stays
         sys.exit(2)
     if EVERY:
-        answers = answer_every(run, files, history, transcribe, refuse)
+        say_of_windows(run, files)
+    table = open_table(run, files) if files and TSV not in ("", "-") else None
+    blocks = blocks[table.done.blocks :] if table else blocks
+    if is_many:
+        work = Work(MODEL, ONNX, ASR, EVERY, os.getcwd(), 0 if CLUSTER else os.getpid())
+        answers = answer_side_by_side(work, blocks, JOBS, CLUSTER, refuse)
     else:
-        answers = predict(run, files, history, transcribe, refuse)
-    answers = show_progress(answers, len(files))
-    rows = []
-    count += write(keep_embeddings(answers, rows) if EMBEDDINGS else answers, list_columns(run))
+        answers = answer_here(run, blocks, EVERY, history, transcribe, refuse)
+    count += write(run, answers, len(files), table, refuse)
     if not count:
         sys.exit(2)
-    if rows:
-        write_embeddings(rows, run.embedder)
     if SPEAKER:
         known = history.voices.get(SPEAKER)
         known = 0 if known is None else save_voice(run, SPEAKER, known)
         note(f"{SPEAKER} is known from {known} utterances")
-    if failed:
-        note(f"answered {count}, not answered {len(failed)}: see above")
+    if refuse:
+        note(f"answered {count}, not answered {len(refuse)}: see above")
         sys.exit(1)
 
 
-def answer_every(run: Run, files: list[Recording], *others) -> Iterator[Answer]:
-    """Answer for the windows of the files, and say what has no part in it; others: see predict."""
+def say_of_windows(run: Run, files: list[Recording]) -> None:
+    """Say what has no part in the answers for windows."""
     if any(recording.text for recording in files):
         note("--every: the transcripts have no part, as they do not say when something was said")
     if not smooths(run.fusion):
         note(f"{MODEL} has no transitions that help: every window is judged by itself")
-    return predict_windows(run, files, EVERY, *others)
 
 
 def export_run() -> None:
@@ -170,6 +190,8 @@ def export_run() -> None:
         or ONNX
         or EMBEDDINGS
         or EVERY
+        or CLUSTER
+        or JOBS != 1
     ):
         raise UserError("--export takes --model alone")
     from extras.export.export import export  # here: onnx takes seconds
@@ -196,7 +218,7 @@ def list_recordings(refuse: Refuse) -> list[Recording]:
     if EMBEDDINGS and not (EMBEDDINGS.endswith(".npy") and Path(EMBEDDINGS).parent.is_dir()):
         raise UserError(f"--embeddings {EMBEDDINGS}: give a file.npy in a folder that is there")
     if MANIFEST:
-        return recordings.read_manifest(MANIFEST, refuse)
+        return lists.read_manifest(MANIFEST, refuse)
     if TEXT and not RECORDINGS:
         return [Recording(text=TEXT)]
     if not RECORDINGS and not ENROL:
@@ -207,80 +229,78 @@ def list_recordings(refuse: Refuse) -> list[Recording]:
     if TURNS:
         if SPEAKER:
             raise UserError("--turns names the speakers itself: leave --speaker out")
-        return recordings.read_turns(TURNS, files, refuse)
+        return lists.read_turns(TURNS, files, refuse)
     return [replace(recording, text=TEXT, speaker=SPEAKER) for recording in files]
 
 
-def show_progress(answers: Iterator[Answer], total: int) -> Iterator[Answer]:
-    """Yield the answers behind a bar, unless their lines are to be seen themselves."""
+def show_progress(total: int, done: int = 0) -> tqdm:
+    """Return a bar, which is not seen where lines of answers are to be seen themselves."""
     seen = sys.stdout.isatty() and TSV in ("", "-")
-    yield from tqdm(answers, total=total, unit=" utt", disable=True if seen else None, delay=1)
+    return tqdm(total=total, initial=done, unit=" utt", disable=True if seen else None, delay=1)
 
 
-def keep_embeddings(answers: Iterator[Answer], rows: list) -> Iterator[Answer]:
-    """Yield the answers, and add to `rows` what each of them is and its embedding."""
-    for answer in answers:
-        rows.append((place(answer.recording), answer.embedding))
-        yield answer
+def open_table(run: Run, files: list[Recording]) -> Table:
+    """Open TSV, or go on with what an earlier call has left of it."""
+    inputs = {"recordings", "manifest", "turns", "text", "model", "tsv", "jobs", "cluster"}
+    given = {name: value for name, value in settings.read(globals()).items() if name not in inputs}
+    # Embeddings are not kept from one call to the next.
+    made_of = None if EMBEDDINGS else describe(given, run, ASR, files)
+    return Table(Path(TSV), list_columns(run), made_of, note)
 
 
-def write_embeddings(rows: list[tuple[str, np.ndarray | None]], model: str) -> None:
-    """Write EMBEDDINGS, by the speech encoder of a model, and beside it what each row is."""
-    width = max((len(embedding) for _, embedding in rows if embedding is not None), default=0)
-    array = np.full((len(rows), width), np.nan, np.float32)
-    for row, (_, embedding) in zip(array, rows, strict=True):
-        if embedding is not None:
-            row[:] = embedding
-    path = Path(EMBEDDINGS)
-    write_array(path, array)
-    write_array(path.with_name(f"{path.stem}_index.npy"), np.array([name for name, _ in rows]))
-    note(f"wrote {path}: {len(rows)} rows of {width} numbers by the speech encoder of {model}")
+def write(
+    run: Run,
+    answers: Iterator[Iterable[Answer]],
+    total: int,
+    table: Table | None,
+    refuse: Refused,
+) -> int:
+    """Write the answers of each block to the table, or print them; return how many there are.
 
-
-def write(answers: Iterator[Answer], columns: tuple[str, ...]) -> int:
-    """Print the answers one by one, or write them to the table TSV; return how many.
-
-    columns: of the table.
-
-    Until a table is whole it stands under another name, row by row: whatever ends this program,
-    what was answered is kept there.
+    total: recordings.  Until a table is whole it stands under another name, row by row: whatever
+    ends this program, what was answered is kept there, and the same command goes on with it.
     """
-    first = next(answers, None)
-    if first is None:  # a table that stands there stays
-        return 0
-    answers = chain([first], answers)
-    if TSV in ("", "-"):
-        return print_lines(answers, columns, sys.stdout)
-    path = Path(TSV)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "w", encoding="utf-8-sig", newline="\n") as stream:  # as spreadsheets ask
-            count = print_lines(answers, columns, stream)
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise unwritable(path, error.strerror) from None
-    finally:
-        if part.exists():
-            note(f"{part} has what was answered until then")
-    note(f"wrote {path}: {count} {'windows' if EVERY else 'utterances'}")
+    done = table.done if table else Progress()
+    for reason in done.refused:
+        refuse(UserError(reason))
+    embeddings = Embeddings(Path(EMBEDDINGS)) if EMBEDDINGS else None
+    columns = list_columns(run)
+    begun, count, said = time.monotonic(), done.rows, len(refuse)
+    with table or nullcontext(), show_progress(total, done.rows) as bar:
+        for block in answers:
+            for answer in block:
+                if table:
+                    table.add(answer)
+                else:
+                    print_answer(answer, columns, is_first=not count)
+                if embeddings:
+                    embeddings.add(answer)
+                count += 1
+                bar.update()
+            if table:
+                table.end_block(refuse[said:])
+            said = len(refuse)
+    seconds = time.monotonic() - begun
+    pace = f"{(count - done.rows) / seconds:.3g} a second"
+    pace = f"{count} {'windows' if EVERY else 'utterances'}, {pace}"
+    if count and (table or seconds > LONG):
+        note(f"wrote {table.path}: {pace}" if table else pace)
+    if count and embeddings:
+        embeddings.write()
+        size = f"{count} rows of {embeddings.width} numbers"
+        note(f"wrote {EMBEDDINGS}: {size} by the speech encoder of {run.embedder}")
     return count
 
 
-def print_lines(answers: Iterator[Answer], columns: tuple[str, ...], stream: TextIO) -> int:
-    """Print an answer a line, in the form that is asked for; return how many."""
-    if TSV:
-        print("\t".join(columns), file=stream)
-    count = 0
-    for answer in answers:
-        count += 1
-        if JSON:
-            line = json.dumps(as_dict(answer), ensure_ascii=False)
-        else:
-            line = as_row(answer, columns) if TSV else as_line(answer)
-        print(line, file=stream, flush=True)
-    return count
+def print_answer(answer: Answer, columns: tuple[str, ...], is_first: bool) -> None:
+    """Print an answer in a line, in the form that is asked for; of a table, its header first."""
+    if TSV and is_first:
+        print("\t".join(columns))
+    if JSON:
+        line = json.dumps(as_dict(answer), ensure_ascii=False)
+    else:
+        line = as_row(answer, columns) if TSV else as_line(answer)
+    print(line, flush=True)
 
 
 def note(text: str) -> None:

@@ -172,7 +172,7 @@ NAMES = {
     whole(0, 2**32 - 1): "seed",
     whole(2, also=0): "folds",
     whole(0, also=-1): "pad_id",
-    whole(1, also=-1): "preprocess.jobs",
+    whole(1, also=-1): "preprocess.jobs predict.jobs",
     whole(1, 99): "sample_corpus.sessions",
     whole(20): "utterances",
     whole(3): "max_length",
@@ -253,6 +253,7 @@ IDLE = {
         ("bare_share", lambda s: not s["missing_weight"], "missing_weight"),
     ),
     "preprocess": (("jobs", lambda s: s["cluster"], "cluster"),),
+    "predict": (("jobs", lambda s: s["cluster"], "cluster"),),
 }
 
 

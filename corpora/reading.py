@@ -26,17 +26,20 @@ WORKER_PATIENCE = 60  # seconds that a cluster may take until it has a worker
 
 
 @contextlib.contextmanager
-def start_workers(jobs: int, cluster: str) -> Iterator[joblib.Parallel]:
+def start_workers(jobs: int, cluster: str, processes: bool = False) -> Iterator[joblib.Parallel]:
     """Yield joblib's pool: threads of this machine, or the processes of a Dask cluster.
 
     Threads, because nearly all time is spent in libsndfile, soxr and the kernel, outside Python's
     lock. A cluster's workers must see the corpus and the data folder under the same paths, and be
     able to import `corpora`.
+    processes: of this machine too, with a thread each, for tasks that are large and Python's.
     """
+    options = {"backend": "loky", "inner_max_num_threads": 1} if processes else {}
+    options = {"backend": "dask"} if cluster else options or {"backend": "threading"}
     with (
         connect(cluster) if cluster else contextlib.nullcontext(),
-        joblib.parallel_config(backend="dask" if cluster else "threading", n_jobs=jobs),
-        joblib.Parallel(return_as="generator", batch_size=BATCH) as parallel,
+        joblib.parallel_config(n_jobs=jobs, **options),
+        joblib.Parallel(return_as="generator", batch_size=1 if processes else BATCH) as parallel,
     ):
         yield parallel
 

@@ -55,11 +55,12 @@ class RecordingError(Exception):
 
 
 class Length(NamedTuple):
-    """How many frames a recording holds, and of what kind."""
+    """How many frames a recording holds, and of what kind; is_whole: an MP3's tag is right."""
 
     frames: int
     channels: int
     samplerate: int
+    is_whole: bool = False
 
 
 def measure(path: str, longest: int = LONGEST, piece: Piece = ALL) -> int:
@@ -115,9 +116,10 @@ def measure_mpeg(path: str, longest: int, changed: int) -> Length:
             check_length(count, file, longest)
     if count < promised:
         raise RecordingError("recording truncated")
-    if is_whole(count, promised):
+    whole = is_whole(count, promised)
+    if whole:
         count = soundfile.info(name_of(path)).frames
-    return Length(count, file.channels, file.samplerate)
+    return Length(count, file.channels, file.samplerate, whole)
 
 
 def check_length(frames: int, file: soundfile.SoundFile | Length, longest: int) -> int:
@@ -130,6 +132,14 @@ def check_length(frames: int, file: soundfile.SoundFile | Length, longest: int) 
     if length > longest:
         raise RecordingError(f"recording longer than {longest // (60 * SAMPLE_RATE)} minutes")
     return length
+
+
+def count_values(path: str) -> int:
+    """Return how many samples of all channels a file holds, 0 of an MP3: it has two at most."""
+    if is_mpeg(path):
+        return 0
+    info = soundfile.info(name_of(path))
+    return info.frames * info.channels
 
 
 def resampled_length(frames: int, rate: int) -> int:
@@ -183,19 +193,34 @@ def convert(samples: np.ndarray, rate: int) -> tuple[np.ndarray, list[str]]:
         length = resampled_length(len(mono), rate)
         mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")[:length]
         mono = np.pad(mono, (0, length - len(mono)))
+    return to_int16(mono), remarks
+
+
+def to_int16(mono: np.ndarray) -> np.ndarray:
+    """Return samples (S,) between -1 and 1 as int16."""
     scaled = np.rint(mono * np.float32(FULL_SCALE))
-    return np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16), remarks
+    return np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
 
 
 def inspect(samples: np.ndarray, full_scale: int) -> list[str]:
     """Return remarks on a recording's level: clipped or near-silent."""
     if not samples.size:
         return []
+    peak = max(float(samples.max()), -float(samples.min())) / full_scale
+    clipped = count_clipped(samples, full_scale) if peak >= CLIPPED_LEVEL else 0
+    return remark_on_level(peak, clipped)
+
+
+def count_clipped(samples: np.ndarray, full_scale: int) -> int:
+    """Return how many samples have reached the full scale."""
     limit = CLIPPED_LEVEL * full_scale
-    peak = max(float(samples.max()), -float(samples.min()))
-    if peak < SILENT_LEVEL * full_scale:
+    return int(np.count_nonzero((samples >= limit) | (samples <= -limit)))
+
+
+def remark_on_level(peak: float, clipped: int) -> list[str]:
+    """Return remarks on a recording of a peak, of the full scale, and so many clipped samples."""
+    if peak < SILENT_LEVEL:
         return ["near-silent"]
-    clipped = peak >= limit and np.count_nonzero((samples >= limit) | (samples <= -limit))
     return ["clipped"] if clipped >= CLIPPED_SAMPLES else []
 
 
@@ -246,7 +271,8 @@ def open_mpeg(path: str) -> tuple[soundfile.SoundFile, int]:
         halved = not content[start + 1] & 8  # frames of 576 samples, below 32 kHz
         promised = int.from_bytes(content[tag.end() : tag.end() + 4], "big") * FRAME >> halved
         content[tag.start() : tag.start() + 4] = bytes(4)
-    return soundfile.SoundFile(Endless(content[start:])), promised
+    del content[:start]
+    return soundfile.SoundFile(Endless(content)), promised
 
 
 def blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:

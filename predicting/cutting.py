@@ -9,12 +9,13 @@ from importlib.metadata import PackageNotFoundError, distribution
 import numpy as np
 import onnxruntime
 
-from common.files import SAMPLE_RATE, UserError
+from common.files import FULL_SCALE, SAMPLE_RATE, UserError
+from predicting.streaming import OnDisk
 
 MODEL = "silero_vad/data/silero_vad_16k_sequence.onnx"  # in the package silero-vad
 FRAME, CONTEXT = 512, 64  # samples of a frame, and before it, that the detector hears
-TOGETHER = 512  # frames that pass it at once
-LOUD = 0.3  # of full scale, to which the loudest thousandth of a recording is brought
+BLOCK = 512 * FRAME  # samples that pass it at once
+LOUDEST, LOUD = 0.001, 0.3  # the loudest thousandth is brought to so much of full scale
 SPEECH = 0.3  # probability from which a frame is speech; Silero's own 0.5 misses more cries
 # What somebody has written down, or a diariser has found, is likelier to be speech.
 CLAIMED = 0.2
@@ -41,22 +42,36 @@ def load_detector() -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
 
 
-def find_speech(samples: np.ndarray) -> np.ndarray:
+def find_speech(samples: np.ndarray | OnDisk) -> np.ndarray:
     """Return how probable speech is in every frame of (S,), (T,) with T = ceil(S / FRAME)."""
-    loudest = float(np.percentile(np.abs(samples.astype(np.float32)), 99.9)) or 1.0
-    voice = np.clip(samples * np.float32(LOUD / loudest), -1, 1)
-    count = -(-len(samples) // FRAME)
-    padded = np.pad(voice, (CONTEXT, count * FRAME - len(voice)))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, CONTEXT + FRAME)[::FRAME]
+    scale = np.float32(LOUD / (find_loudest(samples) or 1.0))
     hidden = cell = np.zeros((1, 1, 128), np.float32)
     found = [np.zeros(0, np.float32)]
-    for start in range(0, count, TOGETHER):
-        given = {"input": frames[start : start + TOGETHER].copy(), "h": hidden, "c": cell}
+    for first in range(0, len(samples), BLOCK):
+        before = min(first, CONTEXT)
+        voice = np.clip(samples[first - before : first + BLOCK] * scale, -1, 1)
+        count = -(-(len(voice) - before) // FRAME)
+        missing = count * FRAME - (len(voice) - before)
+        padded = np.pad(voice, (CONTEXT - before, missing))
+        frames = np.lib.stride_tricks.sliding_window_view(padded, CONTEXT + FRAME)[::FRAME]
+        given = {"input": frames.copy(), "h": hidden, "c": cell}
         speech, hidden, cell = load_detector().run(["speech_probs", "hn", "cn"], given)
         found.append(speech.reshape(-1))
     found = np.concatenate(found)
-    found[: START if count > SECOND else 0] = 0
+    found[: START if len(found) > SECOND else 0] = 0
     return found
+
+
+def find_loudest(samples: np.ndarray | OnDisk) -> float:
+    """Return the size above which the loudest thousandth of (S,) is, linear as np.percentile's."""
+    counts = np.zeros(FULL_SCALE + 1, np.int64)
+    for first in range(0, len(samples), BLOCK):
+        sizes = np.abs(samples[first : first + BLOCK].astype(np.int32))
+        counts += np.bincount(sizes, minlength=len(counts))
+    place = (len(samples) - 1) * (1 - LOUDEST)
+    ranks = int(place) + 1, min(int(place) + 2, len(samples))
+    below, above = np.searchsorted(counts.cumsum(), ranks)
+    return float(np.float32(below + (above - below) * (place % 1)))
 
 
 def is_spoken(speech: np.ndarray, least: float = SPEECH) -> bool:
@@ -64,7 +79,7 @@ def is_spoken(speech: np.ndarray, least: float = SPEECH) -> bool:
     return bool(np.count_nonzero(speech >= least) >= min(FEWEST, max(len(speech), 1)))
 
 
-def cut(samples: np.ndarray, speech: np.ndarray) -> list[tuple[int, int]]:
+def cut(samples: np.ndarray | OnDisk, speech: np.ndarray) -> list[tuple[int, int]]:
     """Return first sample and end of every utterance in (S,), by `find_speech`'s (T,).
 
     What stands beside speech and may be some, belongs to it.

@@ -1,4 +1,4 @@
-"""What is to be predicted: recordings, their transcripts, lists of them, the turns of a diariser.
+"""What is to be predicted: recordings with their transcripts, found, checked and read.
 
 Where several are asked for, a mistake costs its own row: it is handed to `refuse`, and the others
 go on. Without that the first mistake ends all.
@@ -6,38 +6,28 @@ go on. Without that the first mistake ends all.
 Shapes: S samples (int16, 16 kHz).
 """
 
-import csv
-import io
 import os
-import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from errno import ENAMETOOLONG, ENOENT, ENOTDIR
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from common.files import SAMPLE_RATE, UserError
 from corpora import recordings
-from corpora.recordings import RecordingError
-from corpora.transcripts import decode
+from corpora.recordings import LONGEST_WHOLE, MOST_VALUES, RecordingError, is_mpeg
+from predicting.streaming import OnDisk, spool
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".caf")
 # Recordings too, of telephones and browsers, which libsndfile does not decode.
 UNREAD = (".m4a", ".aac", ".webm", ".mp4", ".3gp", ".amr", ".wma", ".mov", ".mkv")
-LONGEST = 3600 * SAMPLE_RATE  # of a file, in samples: so much still fits into the memory
-COLUMNS = ("path", "text", "speaker", "dialogue", "start", "end")
-SEPARATORS = "\t;,"  # between the cells of a list; Excel's commas are semicolons in some countries
-NUMBER = r"(-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
-# Kind, file, channel, start, duration, two blanks, speaker, and up to two blanks or scores: what
-# stands around the names is known, as they may have blanks in them.
-RTTM_TURN = re.compile(
-    rf"SPEAKER\s+(.+)\s+\S+\s+{NUMBER}\s+{NUMBER}\s+\S+\s+\S+\s+(\S.*?)"
-    r"(?:\s+(?:<NA>|\d*\.\d+)){0,2}\s*"
-)
+LONGEST = 3600 * SAMPLE_RATE  # samples of which one verdict is given
+IN_MEMORY = 600 * SAMPLE_RATE  # samples up to which a file is held whole
+AFTER = 0.5  # seconds that are read behind a part, for the resampler
 # What to do about a recording that cannot be read, by the beginning of the reason.
 CONVERT = "convert it (ffmpeg -i THIS new.wav)"
 REMEDIES = {
@@ -142,131 +132,13 @@ def find_recordings(words: Iterable[str], refuse: Refuse = give_up) -> list[Reco
     return found
 
 
-def read_list(path: str) -> tuple[Path, str]:
-    """Return where a list lies, and what is in it."""
-    place = locate(Path(path))
-    try:
-        return place, decode(place.read_bytes()).replace("\0", "\ufffd")  # csv reads no NUL
-    except OSError as error:
-        raise UserError(f"{readable(path)} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(
-            f"{readable(path)} cannot be read: neither UTF-8, UTF-16 nor cp949; save it as UTF-8"
-        ) from None
-
-
-def read_manifest(path: str, refuse: Refuse = give_up) -> list[Recording]:
-    """Read a table of recordings, turns in order: a header with any of COLUMNS, rows without gaps.
-
-    Tabs, semicolons or commas part the cells. Paths are relative to the table's folder.
-    """
-    table, text = read_list(path)
-    path = readable(path)
-    for separator in SEPARATORS:
-        (_, header), *rows = split_rows(text, separator) or [(1, [])]
-        names = [name.strip().lower() for name in header]
-        while names and not names[-1]:  # a spreadsheet's empty columns
-            names.pop()
-        if set(names) <= set(COLUMNS) and {"path", "text"} & set(names):
-            break
-    else:
-        first = text.partition("\n")[0].strip()
-        raise UserError(
-            f"{path}: the first row is '{first}': give path or text, and any of "
-            f"{', '.join(COLUMNS)}, with tabs, semicolons or commas between them"
-        )
-    if len(set(names)) < len(names):
-        raise UserError(f"{path}: the first row names a column twice: {', '.join(names)}")
-    rows = [(number, cells) for number, cells in rows if any(map(str.strip, cells))]
-    if not rows:
-        raise UserError(f"{path} has no row below its header: give a recording or a text a row")
-    found = []
-    for number, cells in rows:
-        try:
-            found.append(read_row(names, cells, table, f"{path}, line {number}"))
-        except UserError as error:
-            refuse(error)
-    return found
-
-
-def split_rows(text: str, separator: str) -> list[tuple[int, list[str]]]:
-    """Return every row's first line, from 1, and its cells, which may be in quotation marks.
-
-    In a table that no spreadsheet wrote the marks are letters: some close no cell, or other cells.
-    """
-    lines = io.StringIO(text, newline=None).readlines()
-    reader, rows, first = csv.reader(lines, delimiter=separator, strict=True), [], 1
-    try:
-        for cells in reader:
-            rows.append((first, cells))
-            first = reader.line_num + 1
-        swallowed = separator == "\t" and any("\t" in cell for _, cells in rows for cell in cells)
-    except csv.Error:
-        swallowed = True
-    if swallowed:
-        plain = (line.rstrip("\n").split(separator) for line in lines)
-        return list(enumerate(plain, start=1))
-    return rows
-
-
-def read_row(names: list[str], cells: list[str], table: Path, where: str) -> Recording:
-    """Return one row of a manifest; `where` names table and line."""
-    if any(map(str.strip, cells[len(names) :])):
-        raise UserError(f"{where}: more cells than columns")
-    row = dict(zip(names, map(str.strip, cells), strict=False))
-    if not row.get("path") and not row.get("text"):
-        raise UserError(f"{where}: neither a path nor a text")
-    for name in {"speaker", "dialogue"} & row.keys():  # one person is one, in either form
-        row[name] = normal(row[name])
-    if row.get("path"):
-        row["path"] = str(locate(table.parent / row["path"]))
-    for name in {"start", "end"} & row.keys():
-        try:
-            row[name] = float(row[name]) if row[name] else None
-        except ValueError:
-            raise UserError(
-                f"{where}: '{row[name]}' is not a number of seconds: write it as 83.5"
-            ) from None
-    return Recording(**row, where=where)
-
-
-def read_turns(path: str, files: list[Recording], refuse: Refuse = give_up) -> list[Recording]:
-    """Return the turns that a diariser found in the files, in order, each with its speaker.
-
-    path: RTTM, whose file names are the recordings' without suffix. A file's speakers are named
-    `file/speaker`, as the same name in another file is another person.
-    """
-    lines, path = read_list(path)[1].splitlines(), readable(path)
-    turns = {}
-    for number, line in enumerate(map(str.strip, lines), start=1):
-        if line.split()[:1] != ["SPEAKER"]:
-            continue
-        where, fields = f"{path}, line {number}", RTTM_TURN.fullmatch(line)
-        if not fields:
-            refuse(UserError(f"{where}: no turn of an RTTM file: '{line}'"))
-            continue
-        name, start, length, speaker = fields.groups()
-        turn = (float(start), float(start) + float(length), normal(speaker), where)
-        turns.setdefault(normal(name), []).append(turn)
-    found = []
-    for recording in files:
-        name = normal(Path(recording.path).stem)
-        if name not in turns:
-            known = ", ".join(turns) or "nothing"
-            refuse(UserError(f"{path} has no turns of {name}, only of {known}"))
-        for start, end, speaker, where in sorted(turns.get(name, [])):
-            own = {"start": start, "end": end, "dialogue": recording.path, "where": where}
-            found.append(replace(recording, speaker=f"{name}/{speaker}", **own))
-    return found
-
-
 def check(files: Iterable[Recording], refuse: Refuse = give_up) -> list[Recording]:
     """Return those that can be read, by their headers, before anything is predicted."""
-    measure_once, good = cache(measure), []
+    measure_once, good = lru_cache(maxsize=1024)(measure), []
     for recording in files:
         try:
             if recording.path:
-                measure_once(recording.path)
+                check_verdict(recording, measure_once(recording.path))
             good.append(recording)
         except UserError as error:
             refuse(of_row(recording, error))
@@ -280,36 +152,88 @@ def measure(path: str) -> int:
     if os.path.exists(path) and not os.path.isfile(path):  # it would wait
         raise UserError(f"{readable(path)} is a device or a pipe: save the recording first")
     try:
-        return recordings.measure(path, LONGEST)
+        return recordings.measure(path, LONGEST_WHOLE)
     except RecordingError as error:
         raise unreadable(path, error) from None
 
 
-def read(recording: Recording) -> tuple[np.ndarray, list[str]]:
-    """Return the samples (S,) of a recording between its start and end, and remarks on them."""
-    samples, remarks = recording.samples, []
-    if samples is None:
-        samples, remarks = read_file(recording.path)
-    elif samples.dtype != np.int16 or samples.ndim != 1:
+def check_verdict(recording: Recording, length: int) -> None:
+    """Refuse a recording of so many samples that is not cut and too long for one verdict."""
+    first, last = find_place(recording, length)
+    if last - first > LONGEST and (recording.text or recording.end is not None):
+        minutes = LONGEST // (60 * SAMPLE_RATE)
+        raise UserError(
+            f"{readable(recording.path)}: more than {minutes} minutes for one verdict: cut it "
+            "into shorter ones, or leave text and end out, and it is cut where nobody speaks"
+        )
+
+
+def find_place(recording: Recording, length: int) -> tuple[int, int]:
+    """Return first sample and end of a recording in a file of so many samples.
+
+    Times that make no sense are left to `read`.
+    """
+    start = recording.start or 0.0
+    end = length / SAMPLE_RATE if recording.end is None else recording.end
+    return round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)
+
+
+def read(recording: Recording) -> tuple[np.ndarray | OnDisk, list[str]]:
+    """Return the samples (S,) of a recording between its start and end, and remarks on them.
+
+    Those of a long recording stay on the disk, unless one verdict is given of them.
+    """
+    samples, path = recording.samples, recording.path
+    if samples is not None and (samples.dtype != np.int16 or samples.ndim != 1):
         raise UserError("samples are to be (S,) int16 at 16 kHz")
-    seconds, start = len(samples) / SAMPLE_RATE, recording.start or 0.0
+    length = measure_again(path) if samples is None else len(samples)
+    seconds, start = length / SAMPLE_RATE, recording.start or 0.0
     end = seconds if recording.end is None else recording.end
     if not (0 <= start < min(end, seconds) and end <= seconds + 1):  # a diariser may round up
         raise UserError(
-            f"{readable(recording.path) or 'samples'}: no turn from {start:g} to {end:g} s in a "
+            f"{readable(path) or 'samples'}: no turn from {start:g} to {end:g} s in a "
             f"recording of {seconds:.1f} s: correct its times"
         )
-    return samples[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)], remarks
-
-
-@lru_cache(maxsize=1)  # the turns of one file follow one another
-def read_file(path: str) -> tuple[np.ndarray, list[str]]:
-    """Return all samples of a file, and remarks on them."""
-    length = measure(path)
+    check_verdict(recording, length)
+    first, last = find_place(recording, length)
+    if samples is not None:
+        return samples[first:last], []
     try:
-        return recordings.read(path, length)
+        if recording.end is not None and length > IN_MEMORY and not is_mpeg(path):
+            return read_part(path, first, min(last, length))
+        samples, remarks = read_file(path)
     except RecordingError as error:
         raise unreadable(path, error) from None
+    if isinstance(samples, OnDisk):
+        samples = samples.part(first, last)
+        return (samples if is_cut(recording) else samples[:]), remarks
+    return samples[first:last], remarks
+
+
+def is_cut(recording: Recording) -> bool:
+    """Tell whether a recording, if it is long, is cut into utterances: nobody has done so."""
+    return not recording.text and recording.end is None
+
+
+def read_part(path: str, first: int, last: int) -> tuple[np.ndarray, list[str]]:
+    """Return the samples from first to last of a long file, reading not much more, and remarks.
+
+    From a whole second before them, so that they are resampled as in the whole.
+    """
+    begin = max(0, first // SAMPLE_RATE - 1)
+    samples, remarks = recordings.read(path, piece=(begin, last / SAMPLE_RATE + AFTER))
+    return samples[first - begin * SAMPLE_RATE :][: last - first], remarks
+
+
+measure_again = lru_cache(maxsize=1)(measure)  # the turns of one file follow one another
+
+
+@lru_cache(maxsize=1)
+def read_file(path: str) -> tuple[np.ndarray | OnDisk, list[str]]:
+    """Return all samples of a file, those of a long one on the disk, and remarks on them."""
+    length = measure_again(path)
+    fits = length <= IN_MEMORY and recordings.count_values(path) <= MOST_VALUES * IN_MEMORY
+    return recordings.read(path, length) if fits else spool(path, length)
 
 
 def unreadable(path: str, error: RecordingError | OSError) -> UserError:

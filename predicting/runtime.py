@@ -1,5 +1,6 @@
 """The networks of an exported run through onnxruntime, without torch."""
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -46,8 +47,11 @@ def load_model(folder: Path, content: dict, encoders: dict[str, Encoder]) -> Mod
 
 def load_graph(path: Path) -> onnxruntime.InferenceSession:
     """Load an ONNX graph; UserError for one that is missing or damaged."""
+    options = onnxruntime.SessionOptions()
+    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: one a core
     try:
-        return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(

@@ -14,6 +14,7 @@ from corpora.transcripts import clean
 from predicting import recordings
 from predicting.cutting import CLAIMED, FRAME, SPEECH, cut, find_speech, is_spoken
 from predicting.recordings import Recording
+from predicting.streaming import OnDisk
 
 # The scripts whose models predict.py can run, and what those need of an utterance.
 NEEDED = {"text_train.py": "text", "audio_train.py": "audio", "run_classifier.py": "text+audio"}
@@ -64,12 +65,12 @@ def find_utterances(
         remarks.append(f"{NOBODY}: the words alone are judged" if text else NOBODY)
         yield Utterance(recording, None, text, tuple(remarks))
         return
-    pieces = [(recording, samples)]
-    if len(samples) > LONG * SAMPLE_RATE and recording.end is None:
-        if text:
-            remarks.append(f"one verdict for {len(samples) / SAMPLE_RATE:.0f} s")
-        else:
-            pieces = cut_long(recording, samples, speech)
+    is_long = len(samples) > LONG * SAMPLE_RATE and recording.end is None
+    if is_long and not text:
+        pieces = cut_long(recording, samples, speech)
+    else:
+        pieces = [(recording, samples[:])]
+        remarks += [f"one verdict for {len(samples) / SAMPLE_RATE:.0f} s"] if is_long else []
     for piece, voice in pieces:
         words = text or (clean(transcribe(voice), style) if transcribe else "")
         strange = [f"{UNLIKE}: {how}" for how in find_unusual(voice, reference_range)]
@@ -77,7 +78,7 @@ def find_utterances(
         yield Utterance(piece, voice, words, (*remarks, *strange, *silent))
 
 
-def find_speech_of(recording: Recording, samples: np.ndarray) -> np.ndarray:
+def find_speech_of(recording: Recording, samples: np.ndarray | OnDisk) -> np.ndarray:
     """Return how probable speech is in every frame (T,), a turn heard in its surroundings."""
     lead = min(LEAD, int((recording.start or 0.0) * SAMPLE_RATE) // FRAME)
     if lead:
@@ -87,7 +88,7 @@ def find_speech_of(recording: Recording, samples: np.ndarray) -> np.ndarray:
 
 
 def cut_long(
-    recording: Recording, samples: np.ndarray, speech: np.ndarray
+    recording: Recording, samples: np.ndarray | OnDisk, speech: np.ndarray
 ) -> Iterator[tuple[Recording, np.ndarray]]:
     """Yield the utterances of a long recording, each with its times and samples."""
     offset = recording.start or 0.0

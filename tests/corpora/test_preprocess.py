@@ -1,10 +1,8 @@
 """preprocess.py: the aligned files, the manifest, the report."""
 
-import contextlib
 import csv
 import json
 import os
-import socket
 import subprocess
 import sys
 import unicodedata
@@ -14,6 +12,7 @@ from pathlib import Path
 import hostile
 import numpy as np
 import pytest
+from dask_cluster import start_cluster
 from irregularities import CHANGES19, TIED
 
 import preprocess
@@ -383,12 +382,6 @@ def test_a_recording_and_a_transcript_that_are_perhaps_one_are_noted(run, tmp_pa
     assert {e["id"] for e in manifest["orphans"]} == texts
 
 
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
-
-
 def test_workers_started_from_the_shell(run, corpus, tmp_path):
     """The commands of the script's docstring, on one machine; the worker reads from any folder.
 
@@ -396,20 +389,7 @@ def test_workers_started_from_the_shell(run, corpus, tmp_path):
     """
     alone = read_manifest(run(corpus, "alone", jobs=1))
     assert read_manifest(run(corpus, "threads", jobs=4))["files"] == alone["files"]
-    dask, address = [sys.executable, "-m", "dask"], f"tcp://127.0.0.1:{free_port()}"
-    place = ["--host", "127.0.0.1", "--no-dashboard"]
-    with contextlib.ExitStack() as started:
-        for program in (
-            [*dask, "scheduler", "--port", address.rpartition(":")[2], *place],
-            [*dask, "worker", address, *place, "--nthreads", "1", "--no-nanny"],
-        ):
-            log = started.enter_context(open(tmp_path / f"{program[3]}.log", "wb"))
-            environment = os.environ | {"PYTHONPATH": str(SCRIPT.parent)}
-            process = subprocess.Popen(
-                program, cwd=tmp_path, env=environment, stdout=log, stderr=log
-            )
-            started.callback(process.wait)
-            started.callback(process.terminate)
+    with start_cluster(tmp_path) as address:
         command = [sys.executable, SCRIPT, "--corpus", corpus, "--data", tmp_path / "spread"]
         done = subprocess.run(
             [*command, "--outputs", tmp_path / "outputs", "--cluster", address],

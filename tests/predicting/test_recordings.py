@@ -10,14 +10,8 @@ import pytest
 import soundfile
 
 from common.files import UserError
-from predicting.recordings import (
-    Recording,
-    check,
-    find_recordings,
-    read,
-    read_manifest,
-    read_turns,
-)
+from predicting.lists import read_manifest, read_turns
+from predicting.recordings import Recording, check, find_recordings, read
 
 RATE = 16_000
 
@@ -73,7 +67,7 @@ BROKEN = {
     "is a folder": lambda path: path.mkdir(),
     "a pipe": os.mkfifo,
     "unknown length": stream_flac,
-    "cut it": lambda path: soundfile.write(path, np.zeros(3601 * 100, np.int16), 100),
+    "cut it": lambda path: soundfile.write(path, np.zeros(24 * 3601 * 10, np.int16), 10),
     "AAC cannot be decoded here: convert it": lambda path: path.write_bytes(b"\0\0\0\x20ftypM4A"),
     "one channel": lambda path: soundfile.write(path, np.zeros((4000, 255), np.int16), 1000),
 }
@@ -87,7 +81,7 @@ def test_every_reason_has_its_own_remedy_before_anything_is_predicted(folder, wo
     path = folder / (SUFFIX.get(words, "x.wav"))
     BROKEN[words](path)
     if words == "one channel":  # what needs a gigabyte otherwise
-        monkeypatch.setattr("predicting.recordings.LONGEST", 2 * RATE)
+        monkeypatch.setattr("predicting.recordings.LONGEST_WHOLE", 2 * RATE)
     refused = []
     good = check(find_recordings([str(folder)]), refused.append)
     assert len(good) == 6
