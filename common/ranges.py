@@ -156,9 +156,7 @@ NAMES = {
     RATE: "learning_rate lr lr_encoder lr_head lr_layers",
     SHARE: "audio_train.lr_encoder token_mask_prob text_drop_prob hidden_share bare_share "
     "weight_decay warmup condition_prob",
-    several_conditions(*SOUNDS): "audio_train.conditions",
-    several_conditions(*OF_WORDS): "text_train.conditions",
-    several_conditions(*SAID): "run_classifier.conditions",
+    several_conditions(*SAID): "conditions",
     PROBABILITY: "dropout attention_dropout beta2 label_smoothing",
     number(): "rating_weight seen_weight missing_weight save_minutes",
     POSITIVE: "clip most_seconds most_megabytes",
