@@ -244,7 +244,7 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     valid_plan = cut_batches(valid_tokens[0], BATCH_TOKENS, BATCH_SIZE, 0)
 
     run = Checkpoint(training, stage.made_of, accelerator, network, optimizer, SAVE_MINUTES)
-    for epoch in run.epochs(EPOCHS, PATIENCE):
+    for epoch in run.epochs(len(plan), PATIENCE):
         model.train()
         for step, rows, batch in run.batches(plan[epoch], make_batch):
             set_lr(optimizer, step, steps, WARMUP, SCHEDULE)

@@ -140,7 +140,7 @@ def train(accelerator: Accelerator, training: Training, tokenizer, stage: Stage)
         return batch
 
     run = Checkpoint(training, stage.made_of, accelerator, network, optimizer, SAVE_MINUTES)
-    for epoch in run.epochs(EPOCHS, PATIENCE):
+    for epoch in run.epochs(len(plan), PATIENCE):
         model.train()
         for step, rows, batch in run.batches(plan[epoch], make_batch, workers=0):
             set_lr(optimizer, step, steps, WARMUP, SCHEDULE)
