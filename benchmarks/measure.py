@@ -48,13 +48,17 @@ def row(
     """Return a row of the table.
 
     The target, `least` or `most`, is of the ratio ours / baseline; without a baseline, of ours.
+    A row may have none.
     """
     ratio = None if baseline is None else ours / baseline
     value = ours if ratio is None else ratio
-    target = f">= {least:g}" if most is None else f"<= {most:g}"
-    met = value >= least if most is None else value <= most
+    target = met = None
+    if least is not None:
+        target, met = f">= {least:g}", bool(value >= least)
+    if most is not None:
+        target, met = f"<= {most:g}", bool(value <= most)
     own = {"name": name, "unit": unit, "ours": float(ours), "baseline": baseline}
-    return {**own, "ratio": ratio, "target": target, "met": bool(met)}
+    return {**own, "ratio": ratio, "target": target, "met": met}
 
 
 def run_script(*arguments: object) -> None:

@@ -26,6 +26,6 @@ def rows() -> list[dict]:
         memory = peak_memory(*command)
     name = f"preprocess.py, {UTTERANCES} recordings of 16 h, against cat > file"
     return [
-        row(name, "s", ours, copying, most=3),
+        row(name, "s", ours, copying, most=4),
         row("peak memory of preprocess.py", "GB", memory, most=2),
     ]

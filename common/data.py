@@ -118,14 +118,33 @@ class Dataset:
         return self.manifest.get("dimension_scale", [1, 5])
 
     @cached_property
+    def stored_counts(self) -> np.ndarray:
+        """Samples of each recording as it is on the disk, (N,) int64."""
+        return self.table["sample_count"].to_numpy(np.int64)
+
+    @cached_property
     def sample_counts(self) -> np.ndarray:
-        counts = self.table["sample_count"].to_numpy(np.int64)
+        counts = self.stored_counts
         tempo = self.change.tempo if self.change else 1.0
         return counts if tempo == 1 else np.maximum(1, np.round(counts / tempo)).astype(np.int64)
 
     @cached_property
     def first_samples(self) -> np.ndarray:
         return self.table["first_sample"].to_numpy(np.int64)
+
+    @cached_property
+    def splits(self) -> np.ndarray:
+        return self.table["split"].to_numpy()
+
+    @cached_property
+    def recordings(self) -> dict[str, tuple[Path, np.dtype, int]]:
+        """The file of each split's recordings, its type and the place of its first sample."""
+        found = {}
+        for split in np.unique(self.splits):
+            path = self.folder / f"{split}_audio.npy"
+            array = read_array(path, "preprocess.py", mmap=True)
+            found[split] = path, array.dtype, array.offset
+        return found
 
     @cached_property
     def sessions(self) -> np.ndarray:
@@ -146,11 +165,9 @@ class Dataset:
         It is read when it is asked for: of a mapped file, all that was ever touched would count as
         memory of the process.
         """
-        path = self.folder / f"{self.table['split'].iat[row]}_audio.npy"
-        array = read_array(path, "preprocess.py", mmap=True)
-        offset = array.offset + self.first_samples[row] * array.itemsize
-        count = self.table["sample_count"].iat[row]
-        samples = np.fromfile(path, array.dtype, count, offset=offset)
+        path, kind, start = self.recordings[self.splits[row]]
+        offset = start + self.first_samples[row] * kind.itemsize
+        samples = np.fromfile(path, kind, self.stored_counts[row], offset=offset)
         if self.change is None:
             return samples
         return self.change.apply(samples, self.ids[row], self.speakers[row])

@@ -74,16 +74,19 @@ class Spectrograms:
     """
 
     def __init__(self, data: Dataset, config: dict, speaker_norms: Sequence[str]):
-        self.data, self.mel = data, Mel(**config["mel"])
+        mel = Mel(**config["mel"])
+        self.cached = cached(
+            data, "mel", asdict(mel), lambda clips: [log_mel(c, mel) for c in clips]
+        )
         self.norm = SpeakerNorm.from_json(config["speaker_norm"])
-        stats = None if data.known_stats is not None else collect_stats(data, self.mel)
+        stats = None if data.known_stats is not None else collect_stats(data, mel)
         self.stats = [SpeakerStats(data, lambda rows: stats[rows], norm) for norm in speaker_norms]
 
     def read(self, row: int, random: np.random.Generator | None = None) -> np.ndarray:
         """Return one row's normalised spectrogram (T, F); random: draws the normalisation."""
         stats = self.stats[random.integers(len(self.stats)) if random else 0]
         mean, std = self.norm.mean_and_std(stats.of(row))
-        return (log_mel(self.data.samples(row), self.mel) - mean) / std
+        return (self.cached.read(row) - mean) / std
 
 
 class EncoderFrames:

@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from models import ModelError, hide_bars_in_files, read_sizes, unreachable
 from models.head import Head
+from models.product import speed_up
 from models.tokenizer import (
     SENTENCEPIECE_FILES,
     KoBERTTokenizer,
@@ -131,7 +132,7 @@ def load_encoder(name: str, pooler: bool = False) -> nn.Module:
             f"{len(wrong)} weights of the encoder are missing from {name} or do not fit its "
             f"config.json, the first: {first}; choose a checkpoint of a whole encoder"
         )
-    return encoder
+    return speed_up(encoder)
 
 
 def check_positions(encoder: nn.Module, max_length: int, name: str) -> None:
@@ -152,7 +153,7 @@ def build_encoder(config: dict, pooler: bool = False) -> nn.Module:
     encoder = AutoModel.from_config(read_sizes(config), attn_implementation=ATTENTION)
     if not pooler:
         remove_pooler(encoder)
-    return encoder
+    return speed_up(encoder)
 
 
 def remove_pooler(encoder: nn.Module) -> None:

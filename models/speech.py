@@ -26,6 +26,7 @@ from transformers.utils import cached_file
 
 from models import ModelError, hide_bars_in_files, read_sizes, unreachable
 from models.head import Head
+from models.product import speed_up
 
 # WavLM's own masks, which it hands to torch.
 warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
@@ -77,7 +78,7 @@ class SpeechEncoder(nn.Module):
             parameter.requires_grad &= not name.startswith(fixed)
         if getattr(encoder, "adapter", None) is not None:  # a translator's: it thins out the frames
             encoder.adapter, config.add_adapter = None, False
-        self.encoder, self.inputs = encoder, inputs
+        self.encoder, self.inputs = speed_up(encoder), inputs
         self.layers, self.width = config.num_hidden_layers + 1, config.hidden_size
         has_group_norm = getattr(config, "feat_extract_norm", "layer") == "group"
         self.one_by_one = config.model_type not in MASKED or has_group_norm

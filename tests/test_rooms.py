@@ -23,7 +23,7 @@ MAY = {
     "predicting": {"common", "corpora", "fusion", "models"},
     "extras": {"common", "corpora", "fusion", "models", "predicting"},
     "runs": {"common", "fusion", "predicting"},
-    "benchmarks": {"common", "corpora", "fusion", "extras"},
+    "benchmarks": {"common", "corpora", "fusion", "models", "predicting", "extras"},
 }
 OWN = {  # of extras: the scripts that use them
     "sample": {"sample_corpus.py", "benchmarks/measure.py"},

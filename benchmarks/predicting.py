@@ -1,0 +1,64 @@
+"""How fast predicting is on one core, by a run of the three models, and one recording at a time.
+
+The models are trained for one epoch, as their speed does not depend on it.
+"""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from benchmarks.loop import write_data
+from benchmarks.measure import alternate, draw_texts, row, run_script
+from common.files import SAMPLE_RATE
+from predicting import Recording, load_run, predict
+
+THREADS = (1,)
+UTTERANCES = 200  # of the corpus that the models learn from
+COUNT = 96  # recordings
+LENGTHS = 1.4, 4.2  # seconds, evenly drawn: short ones
+STAGES = (
+    ("text_train.py", "--epochs", 1),
+    ("text_test.py",),
+    ("audio_train.py", "--epochs", 1),
+    ("audio_test.py",),
+    ("run_classifier.py", "--epochs", 1),
+    ("ensemble.py",),
+)
+
+
+def rows() -> list[dict]:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        places = write_data(folder, UTTERANCES)
+        for script, *settings in STAGES:
+            options = "--data", places["DATA"], "--outputs", places["OUTPUTS"]
+            run_script(script, *settings, *options)
+        run = load_run(places["OUTPUTS"])
+        files = write_recordings(folder)
+        silent = [replace(each, text="") for each in files]
+        written = [Recording(text=each.text) for each in files]
+        found = []
+        for name, chosen in (("voice and words", files), ("voice", silent), ("words", written)):
+            seconds = alternate(
+                lambda chosen=chosen: list(predict(run, chosen)),
+                lambda chosen=chosen: [list(predict(run, [each])) for each in chosen],
+                rounds=3,
+            )
+            rates = [COUNT / spent for spent in seconds]
+            title = f"predicting from {name}, against one recording at a time"
+            found.append(row(title, "utterances / s", *rates))
+    return found
+
+
+def write_recordings(folder: Path) -> list[Recording]:
+    """Write noise as WAV files; return them with invented words."""
+    random, files = np.random.default_rng(1), []
+    for number, text in enumerate(draw_texts(COUNT)):
+        path = folder / f"{number}.wav"
+        noise = 0.1 * random.standard_normal(round(random.uniform(*LENGTHS) * SAMPLE_RATE))
+        soundfile.write(path, noise, SAMPLE_RATE)
+        files.append(Recording(str(path), text))
+    return files
