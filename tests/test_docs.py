@@ -40,3 +40,10 @@ def test_the_table_of_the_log_has_every_entry_newest_first():
     entries = [f"{file.name}#{entry}" for file in files for entry in list_headings(file, "##")]
     assert len(entries) > 30
     assert re.findall(r"\]\(log/([^)]+)\)", table) == entries
+
+
+def test_the_workflow_names_what_is_there():
+    text = (ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8")
+    named = re.findall(r"(?<![\w/])(?:\./)?(tests/\w+|\w+\.(?:sh|txt))\b", text)
+    assert len(named) > 8
+    assert not [name for name in named if not (ROOT / name).exists()]
