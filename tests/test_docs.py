@@ -1,5 +1,6 @@
-"""The pages of the project: every link leads somewhere, the log's table has every entry."""
+"""The pages of the project name what is there: links, the log's entries, files and functions."""
 
+import ast
 import re
 
 import pytest
@@ -47,3 +48,27 @@ def test_the_workflow_names_what_is_there():
     named = re.findall(r"(?<![\w/])(?:\./)?(tests/\w+|\w+\.(?:sh|txt))\b", text)
     assert len(named) > 8
     assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def names_of(path):
+    """Return the functions, classes, methods (Class.method) and constants of a Python file."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+            inner = node.body if isinstance(node, ast.ClassDef) else []
+            names |= {f"{node.name}.{n.name}" for n in inner if isinstance(n, ast.FunctionDef)}
+    return names
+
+
+def test_the_tour_names_what_is_there():
+    text = (ROOT / "docs/TOUR.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/]+\.py)::([\w.]+)`", text)
+    assert len(named) > 60 and text.count("::") == len(named) + 1  # and the one that explains it
+    for path, name in named:
+        assert name in names_of(ROOT / path), f"{path}::{name}"
+    for path in re.findall(r"`([\w/]+(?:\.py|/))`", text):
+        assert (ROOT / path).exists() or path.startswith("outputs/"), path
