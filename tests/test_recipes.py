@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING.md do what they say."""
+"""The recipes of CONTRIBUTING.md and the notebook docs/tour.ipynb do what they say."""
 
 import json
 import re
@@ -61,3 +61,52 @@ def test_a_new_corpus_becomes_a_table_that_is_read(tmp_path, monkeypatch, run_sc
     read = [pd.read_csv(tmp_path / "data" / f"{s}.tsv", sep="\t") for s in ("train", "test")]
     assert set(read[0]["label"]) == {"화남", "기쁨"} and len(read[0]) + len(read[1]) > 12
     assert not set(read[0]["speaker"]) & set(read[1]["speaker"])
+
+
+# --- the notebook
+
+BOOK = json.loads((ROOT / "docs/tour.ipynb").read_text(encoding="utf-8"))
+CELLS = ["".join(cell["source"]) for cell in BOOK["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("kind", ["trained", "of_encoders"])
+def test_the_notebook_runs_from_its_folder_to_its_end(
+    kind, trained, data, tmp_path, monkeypatch, request, capsys
+):
+    finished = request.getfixturevalue(kind)
+    outputs = finished if kind == "of_encoders" else finished.outputs
+    for room in ("predicting", "docs"):
+        (tmp_path / room).mkdir()
+    shutil.copytree(outputs, tmp_path / "outputs")
+    shutil.copytree(data, tmp_path / "data" / "processed")
+    monkeypatch.syspath_prepend(str(tmp_path))  # takes out again what the first cell adds
+    monkeypatch.chdir(tmp_path / "docs")
+    space = {}
+    for cell in CELLS:
+        exec(cell, space)
+    assert space["project"] == tmp_path
+    answers, turns = space["answers"], space["rows"]
+    assert len(answers) == len(turns) > 5
+    right = sum(a.emotion == label for a, label in zip(answers, turns["label"], strict=True))
+    assert f"{right} of {len(turns)} right" in capsys.readouterr().out
+    assert space["vectors"].shape[0] == len(space["points"]) == len(space["kept"]) > 1
+    has_encoder = space["answers"][0].embedding is not None
+    assert has_encoder == (kind == "of_encoders")
+    width = answers[0].embedding.size if has_encoder else 7 * len(answers[0].logits)
+    assert space["vectors"].shape[1] == width
+    assert set(space["compared"]) == {"fit_by_accuracy", "fit_default"}
+    for picture in (space["turns_picture"], space["plane_picture"]):
+        assert np.asarray(picture).std() > 5
+
+
+def test_the_notebook_is_handed_on_without_results():
+    assert (BOOK["nbformat"], BOOK["nbformat_minor"]) == (4, 5)
+    assert len({cell["id"] for cell in BOOK["cells"]}) == len(BOOK["cells"])
+    code = [cell for cell in BOOK["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
+
+
+def test_elsewhere_the_notebook_asks_where_the_project_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="give REPOSITORY"):
+        exec(CELLS[0], {})
