@@ -10,7 +10,8 @@ Writes  OUTPUTS/ensemble_{soft,weighted_soft,hard,stacking}_pred.npy (and _outpu
         OUTPUTS/ensemble_dialogue_{past,whole}_*.npy            where the order of turns is known
         OUTPUTS/ensemble_dims.npy                               valence and arousal, fused
         OUTPUTS/fusion.json                                     what was fitted, to predict with
-        OUTPUTS/ensemble.json, ensemble_details.json, ensemble.md, plots/, report.html
+        OUTPUTS/ensemble.json, ensemble_details.json, ensemble.md, .tex, .csv, plots/,
+        report.html
 
     python ensemble.py
 
@@ -51,6 +52,7 @@ from fusion import (
     concordance,
     dialogue,
     dimensions,
+    exports,
     methods,
     page,
     paper,
@@ -155,6 +157,8 @@ def fuse_and_score(folders: list[Path], place: Path) -> None:
         write_array(place / "ensemble_dims.npy", rated["stacking"].astype(np.float32))
     made = tables.make_tables(results)
     write_text(place / "ensemble.md", page.write_markdown(notes["synthetic"], made.values()))
+    write_text(place / "ensemble.tex", exports.write_latex(results, made))
+    write_text(place / "ensemble.csv", exports.write_csv(results))
     made["mistakes"] = tables.tabulate_mistakes(test, pred, confidence["stacking"][:, 0], corpus)
     drawn = results, test, pred, rated, confidence, histories
     figures = plots.draw_all(place / "plots", *drawn)
@@ -237,7 +241,7 @@ def show(results: dict, place: Path) -> None:
     ]
     print(page.write_markdown(results["synthetic"], shown))
     print(f"written: {place}/ensemble.json, ensemble_details.json, ensemble_*.npy, plots/")
-    print(f"all tables: {place}/ensemble.md; with plots: {place}/report.html")
+    print(f"all tables: {place}/ensemble.md, .tex, .csv; with plots: {place}/report.html")
     score = next(row["accuracy"] for row in results["rows"] if row["method"] == "stacking")
     winner = results["learned"]["stacking"]["winner"]
     print(f"stacking: accuracy {score:.4f} by {winner}, chosen on {results['fitted_on']}")

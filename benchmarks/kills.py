@@ -53,7 +53,7 @@ COMMANDS = {
 }
 WORDS_OF_LINES = ("오늘", "기분이", "정말", "좋아요", "너무", "무서워서", "집에", "갔어", "아파")
 # What names the date or the machine.
-DATED = ("ensemble.md", "ensemble_details.json", "report.html", "records")
+DATED = ("ensemble.md", "ensemble.tex", "ensemble_details.json", "report.html", "records")
 ON_FILES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "fcntl.flock")
 
 

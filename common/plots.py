@@ -3,6 +3,7 @@
 Class names are Korean where the font in the package koreanize-matplotlib is found, else English.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -33,7 +35,9 @@ STYLE = {
     "axes.titlesize": 10,
     "axes.grid": False,
     "figure.constrained_layout.use": True,
+    "pdf.fonttype": 42,  # TrueType: what journals take
 }
+logging.getLogger("fontTools.subset").setLevel(logging.ERROR)  # it lists what it leaves out
 
 
 def find_font() -> Path | None:
@@ -49,24 +53,34 @@ def class_names(labels: Iterable[str]) -> list[str]:
 
 
 def save(path: Path, draw: Callable[..., Figure], *arguments) -> Path:
-    """Draw a figure in the project's style and write it as PNG.
+    """Draw a figure in the project's style and write it as PNG, and as PDF beside it.
 
     Not by its own savefig, which lays everything out twice.
     """
-    image = Image.fromarray(paint(draw, *arguments))
-    with write_atomically(path) as temporary:
-        image.save(temporary, "png", dpi=(RESOLUTION, RESOLUTION), compress_level=4)
+    with in_style():
+        figure = draw(*arguments)
+        image = Image.fromarray(paint_figure(figure))
+        figure.set_layout_engine("none")  # as it is laid out now
+        with write_atomically(path) as temporary:
+            image.save(temporary, "png", dpi=(RESOLUTION, RESOLUTION), compress_level=4)
+        with write_atomically(path.with_suffix(".pdf")) as temporary:
+            undated = {"CreationDate": None}  # the same plot is the same file
+            FigureCanvasPdf(figure).print_pdf(temporary, metadata=undated)
     return path
 
 
 def paint(draw: Callable[..., Figure], *arguments) -> np.ndarray:
     """Draw a figure in the project's style; return its pixels, (height, width, 3) uint8."""
     with in_style():
-        figure = draw(*arguments)
-        figure.set_dpi(RESOLUTION)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        return paint_figure(draw(*arguments))
+
+
+def paint_figure(figure: Figure) -> np.ndarray:
+    """Return a figure's pixels, (height, width, 3) uint8."""
+    figure.set_dpi(RESOLUTION)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 @contextmanager

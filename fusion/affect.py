@@ -54,7 +54,7 @@ def score_part(test: Predictions, part: np.ndarray, predicted: ByMethod) -> dict
     """Score methods on the rows where `part` (N,) is true, as scoring.score_part does."""
     groups, truth = choose_part_groups(test, part), test.ratings.truth[part]
     scores = {method: measure(truth, rows[part], groups) for method, rows in predicted.items()}
-    return {"rows": int(part.sum()), "scores": scores}
+    return {"rows": int(part.sum()), "groups": len(np.unique(groups)), "scores": scores}
 
 
 def mean_ccc(scores: dict) -> float:

@@ -36,6 +36,7 @@ def evaluate(
     people = np.flatnonzero(voted)[several]
     return {
         "rows": int(voted.sum()),
+        "groups": len(np.unique(groups)),
         "without": int((~voted).sum()),
         "raters": float(votes.sum(1).mean()),
         "people_rows": len(people),

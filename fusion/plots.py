@@ -1,4 +1,4 @@
-"""Plots of the ensemble's results and of the training curves, one PNG each."""
+"""Plots of the ensemble's results and of the training curves, a PNG and a PDF each."""
 
 from collections.abc import Sequence
 from pathlib import Path

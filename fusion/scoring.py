@@ -42,12 +42,13 @@ def evaluate(
     groups, resampled = test.resample()
     best = max(test.models, key=lambda model: (pred[model] == test.truth).mean())
     pairs = dict.fromkeys([("stacking", best), *PAIRS])
-    scored = score_part(test, every_row, pred, probabilities)["scores"]
+    whole = score_part(test, every_row, pred, probabilities)
     parted = find_groups(test, corpus)
     has_ties = test.tied is not None and not test.tied.all()
     return {
         "resampled": resampled,
-        "rows": [{"method": method, **row} for method, row in scored.items()],
+        "groups": whole["groups"],
+        "rows": [{"method": method, **row} for method, row in whole["scores"].items()],
         "best_single": best,
         "comparisons": [
             {"first": a, "second": b, **compare(test.truth, pred[a], pred[b], groups)}
@@ -78,7 +79,7 @@ def score_part(
     for method, labels in pred.items():
         values = probabilities[method][part] if method in probabilities else None
         scores[method] = metrics.measure(test.truth[part], labels[part], values, groups)
-    return {"rows": int(part.sum()), "scores": scores}
+    return {"rows": int(part.sum()), "groups": len(np.unique(groups)), "scores": scores}
 
 
 def measure_classes(test: Predictions, pred: np.ndarray, groups: np.ndarray) -> dict:
