@@ -211,6 +211,9 @@ NAMES = {
         rf"{SCORE}(\+{SCORE})*", "any of accuracy, f1, macro_f1, uar, joined by + without blanks"
     ): "target",
     like(r"\S+", "a name or an address of this computer"): "host",
+    like(
+        r"(?a)|(?!.*(--|\.\.|\.git$))\w[\w.-]*/\w([\w.-]*\w)?", "owner/name on the hub, or nothing"
+    ): "push",
 }
 RULES = {name: rule for rule, names in NAMES.items() for name in names.split()}
 
