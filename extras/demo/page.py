@@ -35,6 +35,7 @@ CSS = """
 footer {display: none !important}
 @media (max-width: 640px) {  /* a phone: what would be too small to read is moved sideways */
   .wide .image-frame {overflow-x: auto; justify-content: flex-start}
+  .picture img {padding-top: 3.4em}  /* of two lines of a label */
   .wide:not(.fullscreen) img {width: 640px; max-width: none}
   #turns th, #turns td {min-width: 6em; word-break: keep-all}
 }
@@ -71,7 +72,7 @@ def make_page(
                             shown.append(
                                 gr.Label(label=title, show_heading=False, elem_classes="bars")
                             )
-                shown.append(picture(VOICE))
+                shown.append(picture(VOICE, "wide"))
         shown.append(picture("CM-BERT가 주목한 말 · what CM-BERT attends to", "wide"))
         with gr.Row():
             with gr.Column(scale=3, min_width=420):
