@@ -32,6 +32,7 @@ from common.features import Mel, Paper
 from common.files import SAMPLE_RATE, Stage, UserError
 from common.losses import JointLoss, describe_dimensions
 from common.speakers import FIXED, PRIOR_CLIPS, SPEAKER_NORMS, VALID_NORM, SpeakerNorm
+from common.tracking import Trackers
 from common.training import (
     autocast,
     evaluate,
@@ -90,11 +91,12 @@ DIMENSIONS = 0.3  # weight of 1 - CCC of valence and arousal in the loss; 0, the
 LABEL_SMOOTHING = 0.1  # paper 0
 NORM_BATCHES = 10  # by which batch normalisation's averages are measured before each evaluation
 SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
+LOG = ()  # of every epoch to OUTPUTS/logs as well: tensorboard, wandb
 # --------------------------------------------------------------------------------------
 
 
 def main() -> None:
-    accelerator = start(DETERMINISTIC)
+    accelerator = start(DETERMINISTIC, LOG)
     data = load_data(DATA, "train", "valid")
     inputs = {"data": data.data_hash}
     if ENCODER != "alexnet":
@@ -198,7 +200,10 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     make_valid_batch = audio_batches(training.held_out, config, [VALID_NORM], encode=frozen)
     valid_plan = cut_batches(training.held_out.sample_counts, seconds, BATCH_SIZE, 0)
 
-    run = Checkpoint(training, stage.made_of, accelerator, network, optimizer, SAVE_MINUTES)
+    trackers = Trackers(LOG, stage, training)
+    run = Checkpoint(
+        training, stage.made_of, accelerator, network, optimizer, SAVE_MINUTES, trackers
+    )
     for epoch in run.epochs(len(plan), PATIENCE):
         model.train()
         for step, rows, batch in run.batches(plan[epoch], make_batch):

@@ -61,6 +61,7 @@ def main() -> None:
             max_file_size=round(MOST_MEGABYTES * 1e6),
             theme=page.THEME,
             css=page.CSS,
+            js=page.JS,
             footer_links=[],
             prevent_thread_lock=True,
             quiet=True,

@@ -12,6 +12,7 @@ Writes  a line for every utterance; MODEL/speakers/ with --speaker
     python predict.py recordings/ --embeddings voices.npy
     python predict.py talk.wav --every 2
     python predict.py --export handed_on/
+    python predict.py --export handed_on/ --push owner/name
     python predict.py talk.wav --model handed_on/ --onnx
 
 Without a transcript the voice alone is judged. A long recording without one is cut where nobody
@@ -78,6 +79,7 @@ TSV = ""  # file for a table instead, as spreadsheets open it; - for the standar
 EMBEDDINGS = ""  # file.npy: what a run's speech encoder makes of each utterance, a row an answer
 ONNX = False  # run an exported folder without torch
 EXPORT = ""  # new folder to hand on: all that predicting needs, and a model card
+PUSH = ""  # owner/name on the hub of Hugging Face: EXPORT is sent there, private if it is new
 # --------------------------------------------------------------------------------------
 
 LONG = 10.0  # seconds from which the pace of printed answers is said
@@ -87,6 +89,8 @@ def main() -> None:
     if EXPORT:
         export_run()
         return
+    if PUSH:
+        raise UserError("--push needs --export FOLDER")
     if hasattr(sys.stdout, "reconfigure"):  # names and words that a terminal's letters lack
         encoding = "utf-8" if JSON or TSV else None
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
@@ -193,9 +197,12 @@ def export_run() -> None:
         or CLUSTER
         or JOBS != 1
     ):
-        raise UserError("--export takes --model alone")
+        raise UserError("--export takes --model and --push alone")
     from extras.export.export import export  # here: onnx takes seconds
+    from extras.export.hub import check_token, push
 
+    if PUSH:
+        check_token()
     run = load_run(MODEL)
     for remark in run.remarks:
         note(one_line(remark))
@@ -203,6 +210,8 @@ def export_run() -> None:
     reasons = ", ".join(f"{model}: {why}" for model, why in without.items())
     graphs = f" (no ONNX graph of {reasons})" if without else ""
     print(f"wrote {EXPORT}{graphs}: look at {EXPORT}/README.md")
+    if PUSH:
+        print(f"sent to {push(EXPORT, PUSH)}")
 
 
 def list_recordings(refuse: Refuse) -> list[Recording]:

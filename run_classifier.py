@@ -44,6 +44,7 @@ from common.losses import JointLoss, describe_dimensions
 from common.speakers import SPEAKER_NORMS, VALID_NORM
 from common.testing import begin_test, show_scores, write_predictions
 from common.tokens import token_batches
+from common.tracking import Trackers
 from common.training import (
     autocast,
     evaluate,
@@ -111,6 +112,7 @@ TARGETS = "label"  # that the loss aims at; votes: the raters' shares
 DIMENSIONS = 0.3  # weight of 1 - CCC of valence and arousal in the loss; 0, the paper: off
 LABEL_SMOOTHING = 0.05  # paper 0
 SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
+LOG = ()  # of every epoch to OUTPUTS/logs as well: tensorboard, wandb
 # after training
 TRAIN = True  # no: test what was trained before
 SPEAKER_NORM = "past"  # by the speaker's past turns and this utterance, this utterance, or all
@@ -140,7 +142,7 @@ def main() -> None:
 
 def train_all(block: dict) -> None:
     """Train what is not trained yet, in the processes that there are."""
-    accelerator = start(DETERMINISTIC)
+    accelerator = start(DETERMINISTIC, LOG)
     if SCALE == "batch" and accelerator.num_processes > 1:
         raise UserError("SCALE = 'batch' takes a norm over a whole batch: start one process only")
     data = load_words(DATA, "train", "valid")
@@ -243,7 +245,10 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
     steps = sum(map(len, plan))
     valid_plan = cut_batches(valid_tokens[0], BATCH_TOKENS, BATCH_SIZE, 0)
 
-    run = Checkpoint(training, stage.made_of, accelerator, network, optimizer, SAVE_MINUTES)
+    trackers = Trackers(LOG, stage, training)
+    run = Checkpoint(
+        training, stage.made_of, accelerator, network, optimizer, SAVE_MINUTES, trackers
+    )
     for epoch in run.epochs(len(plan), PATIENCE):
         model.train()
         for step, rows, batch in run.batches(plan[epoch], make_batch):

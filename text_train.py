@@ -26,6 +26,7 @@ from common.data import Batch, Training, cut_batches, load_words, random_of
 from common.files import Stage
 from common.losses import JointLoss, describe_dimensions
 from common.tokens import token_batches
+from common.tracking import Trackers
 from common.training import (
     autocast,
     evaluate,
@@ -80,11 +81,12 @@ TARGETS = "label"  # that the loss aims at; votes: the raters' shares
 DIMENSIONS = 0.3  # weight of 1 - CCC of valence and arousal in the loss; 0, the paper: off
 LABEL_SMOOTHING = 0.05  # paper 0
 SAVE_MINUTES = 10.0  # how often the resumable state is written within an epoch
+LOG = ()  # of every epoch to OUTPUTS/logs as well: tensorboard, wandb
 # --------------------------------------------------------------------------------------
 
 
 def main() -> None:
-    accelerator = start(DETERMINISTIC)
+    accelerator = start(DETERMINISTIC, LOG)
     data = load_words(DATA, "train", "valid")
     inputs = {"data": data.data_hash, "bert": identify(BERT), **identify_recognisers(CONDITIONS)}
     block = settings.read(globals())
@@ -139,7 +141,10 @@ def train(accelerator: Accelerator, training: Training, tokenizer, stage: Stage)
                 inner[masked] = tokenizer.mask_id
         return batch
 
-    run = Checkpoint(training, stage.made_of, accelerator, network, optimizer, SAVE_MINUTES)
+    trackers = Trackers(LOG, stage, training)
+    run = Checkpoint(
+        training, stage.made_of, accelerator, network, optimizer, SAVE_MINUTES, trackers
+    )
     for epoch in run.epochs(len(plan), PATIENCE):
         model.train()
         for step, rows, batch in run.batches(plan[epoch], make_batch, workers=0):

@@ -4,6 +4,7 @@ import math
 import signal
 import threading
 import time
+import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from common.files import (
     write_json,
 )
 from common.losses import share
+from common.tracking import Trackers
 from common.training import WORKERS, load_batches, to_device
 
 AVERAGED = 3  # epochs over which the validation score is averaged: one epoch's is mostly chance
@@ -56,10 +58,13 @@ class Checkpoint:
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         save_minutes: float = math.inf,
+        trackers: Trackers | None = None,
     ):
         self.training, self.identity, self.accelerator = training, identity, accelerator
         self.network, self.optimizer, self.save_minutes = network, optimizer, save_minutes
+        self.trackers = trackers
         self.path = training.folder / "state.pt"
+        self.id = uuid.uuid4().hex  # of this training, however often it is stopped
         self.epoch = 0  # epochs that are finished
         self.position = 0  # steps done in this epoch
         self.step = 0  # steps done in all
@@ -87,10 +92,14 @@ class Checkpoint:
 
         patience: 0 for all of them.
         """
+        if self.trackers:
+            self.trackers.start(self.history, self.id)
         while self.epoch < count:
             if patience and self.best_epoch and self.epoch - self.best_epoch >= patience:
                 break
             yield self.epoch
+        if self.trackers:
+            self.trackers.finish()
 
     def batches(
         self, plan: list[np.ndarray], make_batch: Callable, workers: int = WORKERS
@@ -159,6 +168,8 @@ class Checkpoint:
         if self.accelerator.is_main_process:
             history = {"epochs": self.history, "best_epoch": self.best_epoch}
             write_json(self.training.folder / "history.json", history)
+        if self.trackers:
+            self.trackers.add(self.history[-1])
         self.save()
 
     def own_weights(self) -> dict[str, Tensor]:
@@ -181,6 +192,7 @@ class Checkpoint:
         """Write the state atomically; end the program if that was asked for."""
         content = {
             "identity": self.identity,
+            "id": self.id,
             "network": self.own_weights(),
             "optimizer": self.optimizer.state_dict(),
             "sums": self.sums,
@@ -208,6 +220,7 @@ class Checkpoint:
             for name in ("sums", "rows", "history", "best_weights"):
                 setattr(self, name, content[name])
             vars(self).update({name: content["counters"][name] for name in COUNTERS})
+            self.id = content.get("id", self.id)  # a state of an earlier version has none
         print(f"{self.path}: going on in epoch {self.epoch + 1} after batch {self.position}")
 
 

@@ -35,7 +35,8 @@ RECORDS = "records"
 RECORD = "record.json"  # in an unfinished folder: what is being published
 MARKER = "made_of.json"  # in an unfinished folder: whose it is
 # Settings that do not change what is written: places, whose contents are compared, and the pace.
-PASSED_OVER = ("corpus", "data", "outputs", "results", "restart", "save_minutes", "jobs", "cluster")
+PASSED_OVER = ("corpus", "data", "outputs", "results", "restart", "save_minutes", "log", "jobs")
+PASSED_OVER += ("cluster",)
 HELD = {}  # locks of this process, by file
 
 

@@ -106,7 +106,7 @@ def several_conditions(*kinds: str) -> Rule:
 
 def model_name(other: str) -> Rule:
     """Return the rule of a model's name, which no other part of the results has."""
-    taken = f"{other}|cmbert|heldout|records|speakers|plots|corpus|encoder|paper|seeds|folds|"
+    taken = f"{other}|cmbert|heldout|logs|records|speakers|plots|corpus|encoder|paper|seeds|folds|"
     taken += r"conditions|fold\d+|majority|soft|weighted_soft|hard|stacking|"
     taken += "(dialogue|baseline|ensemble|unfinished).*|.*_dims"
     return like(
@@ -127,6 +127,11 @@ SEVERAL = Rule(
     tuple,
     'several words, "a,b" (in the block ("a", "b"))',
     lambda value: all(isinstance(each, str) and each for each in value),
+)
+TRACKERS = Rule(
+    tuple,
+    'any of tensorboard, wandb: "tensorboard,wandb" (in the block ("tensorboard",))',
+    lambda names: all(name in ("tensorboard", "wandb") for name in names),
 )
 TEMPOS = Rule(
     tuple,
@@ -151,6 +156,7 @@ NAMES = {
     YES_OR_NO: "restart deterministic follow_links shuffle train context json onnx dry_run",
     SEVERAL: "frozen recordings",
     TEMPOS: "tempos",
+    TRACKERS: "log",
     COUNT: "width layers heads feed_forward epochs clips steps warmup_steps decay_steps save_steps "
     "batch_size batch_tokens batch_seconds held_out norm_batches picture.turns",
     RATE: "learning_rate lr lr_encoder lr_head lr_layers",
@@ -203,6 +209,9 @@ NAMES = {
         rf"{SCORE}(\+{SCORE})*", "any of accuracy, f1, macro_f1, uar, joined by + without blanks"
     ): "target",
     like(r"\S+", "a name or an address of this computer"): "host",
+    like(
+        r"(?a)|(?!.*(--|\.\.|\.git$))\w[\w.-]*/\w([\w.-]*\w)?", "owner/name on the hub, or nothing"
+    ): "push",
 }
 RULES = {name: rule for rule, names in NAMES.items() for name in names.split()}
 
@@ -212,7 +221,7 @@ TRAINING += "attention_dropout dropout augment text_drop_prob epochs patience sh
 TRAINING += (
     "lr_head lr_layers weight_decay beta2 schedule warmup clip class_weights label_smoothing "
 )
-TRAINING += "targets dimensions save_minutes conditions condition_prob"
+TRAINING += "targets dimensions save_minutes log conditions condition_prob"
 SPECTRAL = ("aligned", "paper")  # no speech encoder
 PATIENT = (
     ("patience", lambda s: s["patience"] and s["folds"], "folds"),

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from common.data import Dataset, MakeBatch, Training
 from common.files import DIMENSIONS, UserError
 from common.losses import concordance_loss
+from common.tracking import check_trackers
 
 # Batches are made by worker processes beside a GPU, where a fork is cheap. Beside a network on the
 # CPU they would take its cores: an epoch of two threads and a worker on two cores took 1.4 times as
@@ -29,8 +30,12 @@ if torch.cuda.is_available() and sys.platform == "linux":
     WORKERS = min(8, os.cpu_count() or 1)
 
 
-def start(deterministic: bool = False) -> Accelerator:
-    """Join the processes that torchrun or accelerate launch started, or begin alone."""
+def start(deterministic: bool = False, log: tuple[str, ...] = ()) -> Accelerator:
+    """Join the processes that torchrun or accelerate launch started, or begin alone.
+
+    log: trackers that are to be there (common/tracking.py).
+    """
+    check_trackers(log)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     if deterministic != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(deterministic)  # takes a second

@@ -242,7 +242,7 @@ def test_another_stages_block_may_hold_a_formula(tmp_path):
         ("text_train.py", "--warmup -3", "WARMUP = -3.0"),
         ("run_classifier.py", "--lr-head nan", "LR_HEAD = nan"),
         ("sample_corpus.py", "--sessions 0", "SESSIONS = 0"),
-        ("predict.py", "a.wav --export x --asr a/b", "--export takes --model alone"),
+        ("predict.py", "a.wav --export x --asr a/b", "--export takes --model and --push alone"),
     ],
 )
 def test_nothing_is_read_before_it(run_script, tmp_path, monkeypatch, script, arguments, said):

@@ -33,6 +33,18 @@ CSS = """
 .picture img {padding-top: 2.2em}
 .picture:not(.fullscreen) img {max-height: 360px; object-fit: contain}
 footer {display: none !important}
+@media (max-width: 640px) {  /* a phone: what would be too small to read is moved sideways */
+  .wide .image-frame {overflow-x: auto; justify-content: flex-start}
+  .picture img {padding-top: 3.4em}  /* of two lines of a label */
+  .wide:not(.fullscreen) img {width: 640px; max-width: none}
+  #turns th, #turns td {min-width: 6em; word-break: keep-all}
+}
+"""
+# Gradio makes a button of every bar: thirty stops of the Tab key on the way to the conversation.
+JS = """
+() => new MutationObserver(
+  () => document.querySelectorAll(".bars button").forEach(bar => {bar.tabIndex = -1})
+).observe(document.body, {childList: true, subtree: true})
 """
 
 
@@ -57,12 +69,14 @@ def make_page(
                 for first in range(0, len(bars), 2):
                     with gr.Row():
                         for title in bars[first : first + 2]:
-                            shown.append(gr.Label(label=title, show_heading=False))
-                shown.append(picture(VOICE))
-        shown.append(picture("CM-BERT가 주목한 말 · what CM-BERT attends to"))
+                            shown.append(
+                                gr.Label(label=title, show_heading=False, elem_classes="bars")
+                            )
+                shown.append(picture(VOICE, "wide"))
+        shown.append(picture("CM-BERT가 주목한 말 · what CM-BERT attends to", "wide"))
         with gr.Row():
             with gr.Column(scale=3, min_width=420):
-                shown.append(picture("대화 · conversation"))
+                shown.append(picture("대화 · conversation", "wide"))
             if run.dimensions:
                 with gr.Column(scale=1, min_width=300):
                     shown.append(picture("정서가와 각성도 · valence and arousal"))
@@ -113,7 +127,7 @@ def ask(longest: float, asr: str, examples: list) -> tuple[list, gr.Button, gr.B
     )
     speaker = gr.Textbox(
         label="화자 · speaker",
-        placeholder="이름이 있으면 목소리를 기억 · a named voice is remembered",
+        info="이름이 있으면 목소리를 기억 · a named voice is remembered",
         max_length=40,
         elem_id="speaker",
     )
@@ -128,9 +142,10 @@ def ask(longest: float, asr: str, examples: list) -> tuple[list, gr.Button, gr.B
     return asked, judge, anew
 
 
-def picture(label: str) -> gr.Image:
+def picture(label: str, *classes: str) -> gr.Image:
     """Lay out a picture, which stands below its label."""
-    return gr.Image(label=label, buttons=["fullscreen"], interactive=False, elem_classes="picture")
+    classes = ["picture", *classes]
+    return gr.Image(label=label, buttons=["fullscreen"], interactive=False, elem_classes=classes)
 
 
 def show_turns() -> gr.Dataframe:

@@ -15,6 +15,7 @@ from common.files import (
     write_text,
 )
 from extras.export.graphs import write_graphs
+from extras.export.metadata import write_metadata
 from fusion.cells import escape_cell
 from fusion.outputs import INPUTS
 from predicting.predicting import Run
@@ -60,7 +61,8 @@ def export(run: Run, folder: Path | str) -> dict[str, str]:
         if reason := write_graphs(model, place):
             without[name] = reason
     run.fusion.write(partial / "fusion.json")
-    write_text(partial / "README.md", write_card(run, norms, score_table, without))
+    head = write_metadata(run, folder.name, scores, len(without) < len(models))
+    write_text(partial / "README.md", head + write_card(run, norms, score_table, without))
     found = (path for path in sorted(partial.rglob("*")) if path.is_file())
     hashes = {path.relative_to(partial).as_posix(): sha256(path) for path in found}
     write_json(partial / RECORDS / "predict.json", {"outputs": hashes})  # a copy may be damaged

@@ -118,6 +118,8 @@ def test_behind_a_proxy_the_page_opens(trained):
 
 needed = all(map(find_spec, ("gradio", "selenium")))
 if needed:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import WebDriverWait
 
     from extras.demo.picture import browse, find_browser, serve, speak, wait_for, wait_for_turns
@@ -165,6 +167,35 @@ def test_a_recording_gets_its_verdict(page, trained, talk):
     assert len(bars) == 4 * len(LABELS)
     assert len(page.find_elements("css selector", ".picture img")) == 4
     assert "tones of a test" in page.find_element("css selector", ".banner").text
+
+
+@in_browser
+def test_the_keyboard_alone_leads_from_the_verdict_back_to_a_turn(page, trained, talk):
+    """After the two turns above: no bar is a stop on the way to the table."""
+    (first, _) = predict(
+        load_run(trained.outputs), [Recording(r["path"], r["text"], "Mina") for r in talk[:2]]
+    )
+    wait_for(page, "#judge").send_keys("")
+    for _ in range(20):
+        ActionChains(page).send_keys(Keys.TAB).perform()
+        if page.switch_to.active_element.get_attribute("role") == "gridcell":
+            break
+    ActionChains(page).send_keys(Keys.DOWN, Keys.UP, Keys.ENTER).perform()
+    wait_for_text(page, "#verdict", f"{first.confidence:.0%}")
+
+
+@in_browser
+def test_a_phone_shows_all_without_moving_the_page_sideways(page):
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        of_page = "document.documentElement.scrollWidth"
+        assert page.execute_script(f"return {of_page}") == 390
+        of_picture = "document.querySelector('.wide img').getBoundingClientRect()"
+        left, width = page.execute_script(f"const r = {of_picture}; return [r.left, r.width]")
+        assert width > 600 and left >= 0  # legible; its beginning can be reached
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @in_browser
