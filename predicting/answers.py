@@ -10,8 +10,9 @@ import numpy as np
 from common.files import DIMENSIONS
 from common.labels import both_names, korean
 from fusion.outputs import INPUTS, in_order
-from predicting.predicting import Answer, Run
+from predicting.predicting import Answer
 from predicting.recordings import Recording, readable
+from predicting.run import Run
 
 OF_DIMENSIONS = dict(zip(DIMENSIONS, ("정서가", "각성도"), strict=True))
 COLUMNS = (

@@ -11,8 +11,9 @@ import joblib
 
 from common.files import UserError
 from corpora.reading import start_workers
-from predicting.predicting import TOGETHER, Answer, History, Run, load_run, predict
+from predicting.predicting import TOGETHER, Answer, History, predict
 from predicting.recordings import Recording, Refuse
+from predicting.run import Run, load_run
 from predicting.utterances import Transcribe
 from predicting.windows import predict_windows
 

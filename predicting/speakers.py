@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from common.files import UserError, write_bytes
 from common.voice import features_key
-from predicting.predicting import Run
+from predicting.run import Run
 
 NAME = re.compile(r"\w[\w .-]{0,63}")  # a file's name and never a path
 

@@ -28,8 +28,9 @@ from common.files import (
 )
 from models import identify
 from predicting.answers import as_row, place
-from predicting.predicting import Answer, Run
+from predicting.predicting import Answer
 from predicting.recordings import Recording
+from predicting.run import Run
 
 
 class Progress(NamedTuple):

@@ -27,7 +27,6 @@ from predicting.predicting import (
     TOGETHER,
     Answer,
     History,
-    Run,
     collect_statistics,
     find_problem,
     fuse_dimensions,
@@ -36,6 +35,7 @@ from predicting.predicting import (
     run_models,
 )
 from predicting.recordings import Recording, Refuse, give_up, of_row
+from predicting.run import Run
 from predicting.utterances import ALONE, NOBODY, Transcribe, Utterance
 
 

@@ -18,7 +18,7 @@ from extras.export.graphs import write_graphs
 from extras.export.metadata import write_metadata
 from fusion.cells import escape_cell
 from fusion.outputs import INPUTS
-from predicting.predicting import Run
+from predicting.run import Run
 
 CARD = Path(__file__).with_name("card.md")
 TITLES = {"text": "words", "audio": "voice", "text+audio": "words and voice (CM-BERT)"}

@@ -7,7 +7,7 @@ import re
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from predicting.predicting import Run
+from predicting.run import Run
 
 TAGS = ("emotion-recognition", "multimodal", "korean")
 # Name in ensemble.json -> type, in the hub's words where it has one, name for people, arguments.
