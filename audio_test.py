@@ -23,11 +23,12 @@ from torch import nn
 from common.checkpoint import load_frozen, load_weights, read_config
 from common.conditions import in_condition
 from common.data import Dataset, cut_batches
+from common.encoding import encode_later
 from common.files import SAMPLE_RATE
 from common.speakers import PRIOR_CLIPS
 from common.testing import begin_test, write_predictions
 from common.training import load_batches, predict, start, to_device
-from common.voice import audio_batches, encode_later
+from common.voice import audio_batches
 from fusion.outputs import command
 from models.alexnet import adapt_batch_norm, build_audio_network
 

@@ -28,6 +28,7 @@ from accelerate import Accelerator
 from common.checkpoint import Checkpoint, save_frozen, save_model, unfinished_trainings
 from common.conditions import TrainConditions
 from common.data import Dataset, Training, cut_batches, load_data
+from common.encoding import EncoderFrames, describe_encoder, encode
 from common.features import Mel, Paper
 from common.files import SAMPLE_RATE, Stage, UserError
 from common.losses import JointLoss, describe_dimensions
@@ -44,7 +45,7 @@ from common.training import (
     start,
     to_device,
 )
-from common.voice import EncoderFrames, audio_batches, collect_stats, describe_encoder, encode
+from common.voice import audio_batches, collect_stats
 from models import identify
 from models.alexnet import LAYERS, PAPER_LAYERS, build_audio_network, recompute_batch_norm
 from models.speech import SpeechClassifier, SpeechEncoder, load_speech_encoder

@@ -38,6 +38,7 @@ from common.checkpoint import (
 )
 from common.conditions import TrainConditions, add_words, identify_recognisers, in_condition
 from common.data import Batch, Dataset, Training, cut_batches, load_data, load_words
+from common.encoding import EncoderFrames, describe_encoder, encode, encode_later
 from common.features import Paper
 from common.files import Stage, UserError, write_json
 from common.losses import JointLoss, describe_dimensions
@@ -55,14 +56,7 @@ from common.training import (
     set_lr,
     start,
 )
-from common.voice import (
-    EncoderFrames,
-    choose_voice,
-    describe_encoder,
-    encode,
-    encode_later,
-    token_voice_batches,
-)
+from common.voice import choose_voice, token_voice_batches
 from corpora.transcripts import clean
 from models import identify
 from models.cmbert import CMBERT, LAYER_SCALE, PROJECTION, build_cmbert

@@ -14,8 +14,8 @@ from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
 from benchmarks.measure import alternate, draw_clips, row
 from common.cache import compute_rows
+from common.encoding import BLOCK, encode
 from common.files import FULL_SCALE, SAMPLE_RATE
-from common.voice import BLOCK, encode
 from models.speech import load_speech_encoder
 
 THREADS = (0, 1)

@@ -11,16 +11,11 @@ import numpy as np
 import pandas as pd
 
 from common.data import Batch, Dataset, cut_batches
+from common.encoding import EncoderFrames
 from common.features import Mel
 from common.files import DIMENSIONS, SAMPLE_RATE
 from common.tokens import token_batches
-from common.voice import (
-    EncoderFrames,
-    audio_batches,
-    collect_stats,
-    features_key,
-    token_voice_batches,
-)
+from common.voice import audio_batches, collect_stats, features_key, token_voice_batches
 from predicting.utterances import Utterance
 
 # Tokens or samples, and utterances, of a batch: the speed depends on them, not the result.
@@ -32,7 +27,7 @@ class Encoder:
     """A frozen speech encoder that hears each clip once, whichever models of a run ask.
 
     network: torch's, or a session of onnxruntime.  encode: clips (S,), length of a block -> what
-    common.voice.summarise makes of their layers.
+    common.encoding.summarise makes of their layers.
     """
 
     def __init__(self, network: object, encode: Callable[..., list[np.ndarray]]):

@@ -8,8 +8,8 @@ import torch
 
 from common.checkpoint import load_frozen, load_weights
 from common.data import Batch
+from common.encoding import encode
 from common.files import naming
-from common.voice import encode
 from fusion.outputs import command
 from models.alexnet import build_audio_network
 from models.cmbert import build_cmbert

@@ -9,8 +9,8 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from common.data import Batch
+from common.encoding import summarise
 from common.files import UserError
-from common.voice import summarise
 from models.tokenizer import KoBERTTokenizer
 from predicting.batches import Encoder, Model
 from predicting.utterances import NEEDED

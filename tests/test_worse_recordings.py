@@ -7,7 +7,7 @@ import pytest
 from small_data import make_rows, write_data
 from small_speech import save_checkpoint, save_recogniser
 
-from common import voice
+from common import encoding, voice
 from common.conditions import change_recordings, name_folder
 from common.data import load_data
 from common.files import find_damage, read_json, sha256
@@ -85,10 +85,10 @@ def test_the_speaker_is_known_by_changed_recordings_alone(
         encoder = load_speech_encoder(save_checkpoint(tmp_path_factory.mktemp("speech")))
 
         def encode(clips, block):
-            return voice.encode(encoder, clips, block)
+            return encoding.encode(encoder, clips, block)
 
-        config = {"kind": "SpeechClassifier"} | voice.describe_encoder(encoder, "a test")
-        config["speaker_norm"] = voice.EncoderFrames(clean, config, encode).fit_norm()
+        config = {"kind": "SpeechClassifier"} | encoding.describe_encoder(encoder, "a test")
+        config["speaker_norm"] = encoding.EncoderFrames(clean, config, encode).fit_norm()
     for norm in ("past", "all"):
         found, expected, other = (
             voice.audio_batches(each, config, [norm], encode=encode)(np.arange(10))

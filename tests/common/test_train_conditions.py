@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_speech import save_checkpoint
 
-from common import voice
+from common import encoding, voice
 from common.conditions import NOTHING, TrainConditions, change_recordings
 from common.data import load_data
 from common.features import Paper
@@ -30,10 +30,10 @@ def train(data):
 def batches(train, bert, tmp_path_factory):
     """Return a function that makes the first argument of a network of a kind that hears."""
     encoder = load_speech_encoder(save_checkpoint(tmp_path_factory.mktemp("speech")))
-    encode = partial(voice.encode, encoder)
+    encode = partial(encoding.encode, encoder)
     mel = voice.choose_voice("aligned", train)
-    frozen = {"audio": "encoder"} | voice.describe_encoder(encoder, "a test of train_conditions")
-    frozen["speaker_norm"] = voice.EncoderFrames(train, frozen, encode).fit_norm()
+    frozen = {"audio": "encoder"} | encoding.describe_encoder(encoder, "a test of train_conditions")
+    frozen["speaker_norm"] = encoding.EncoderFrames(train, frozen, encode).fit_norm()
     configs = {
         "mel": mel | {"kind": "ModifiedAlexNet", "tempos": [1.0]},
         "paper": {"kind": "PaperAlexNet", "paper": asdict(Paper())},
@@ -98,10 +98,10 @@ def test_a_frozen_encoder_hears_each_clip_once_in_each_condition(train, tmp_path
 
     def encode(clips, block):
         asked.extend(clips)
-        return voice.encode(encoder, clips, block)
+        return encoding.encode(encoder, clips, block)
 
-    config = {"kind": "SpeechClassifier"} | voice.describe_encoder(encoder, "asked once")
-    config["speaker_norm"] = voice.EncoderFrames(train, config, encode).fit_norm()
+    config = {"kind": "SpeechClassifier"} | encoding.describe_encoder(encoder, "asked once")
+    config["speaker_norm"] = encoding.EncoderFrames(train, config, encode).fit_norm()
     for _ in range(2):
         make = voice.audio_batches(
             train, config, ["past"], 0, SEED, encode, TrainConditions(("room", "clipping"), 0.5)

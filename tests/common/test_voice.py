@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_speech import save_checkpoint
 
-from common import features, voice
+from common import encoding, features, voice
 from common.data import load_data
 from common.features import Mel, Paper, add_deltas, average_over_tokens, log_mel
 from common.speakers import SPEAKER_NORMS, SpeakerNorm
@@ -119,8 +119,8 @@ def layers(train, encoder):
 def frozen(train, encoder):
     """The configuration of a network over the encoder."""
     own = {"kind": "SpeechClassifier", "audio": "encoder"} | TOKENS
-    own |= voice.describe_encoder(encoder, "a test")
-    frames = voice.EncoderFrames(train, own, partial(voice.encode, encoder))
+    own |= encoding.describe_encoder(encoder, "a test")
+    frames = encoding.EncoderFrames(train, own, partial(encoding.encode, encoder))
     return own | {"speaker_norm": frames.fit_norm()}
 
 
@@ -131,7 +131,7 @@ def unreachable(clips, block):
 @pytest.mark.parametrize("name", SPEAKER_NORMS)
 def test_an_encoders_frames_are_in_units_of_the_speaker(train, layers, encoder, frozen, name):
     """A clip counts as one frame: its mean and its deviation, of every layer and column."""
-    frames = voice.EncoderFrames(train, frozen, partial(voice.encode, encoder), [name])
+    frames = encoding.EncoderFrames(train, frozen, partial(encoding.encode, encoder), [name])
     pooled = np.stack([np.stack([each.mean(1), each.std(1)]) for each in layers])
     flat = pooled.reshape(len(train), -1).astype(float)
     norm = SpeakerNorm.from_json(frozen["speaker_norm"])
@@ -152,7 +152,7 @@ def test_an_encoders_frames_are_in_units_of_the_speaker(train, layers, encoder, 
 
 
 def test_blocks_are_means_of_a_fifth_of_a_second(train, layers, encoder, frozen):
-    frames = voice.EncoderFrames(train, frozen, unreachable, ["utterance"])
+    frames = encoding.EncoderFrames(train, frozen, unreachable, ["utterance"])
     for row in range(len(train)):
         stats = frames.stats[0].of(row)
         mean, std = (each[:96] for each in frames.norm.mean_and_std(stats))
@@ -169,16 +169,16 @@ def test_blocks_are_means_of_a_fifth_of_a_second(train, layers, encoder, frozen)
 
 def test_one_short_clip_has_one_block(encoder):
     clip = np.arange(300, dtype=np.int16)
-    (found,) = voice.encode(encoder, [clip], 10)
+    (found,) = encoding.encode(encoder, [clip], 10)
     assert found.shape == (3, 96) and found.dtype == np.float16
     same(found[2], found[0], 1e-3)
-    alone = voice.summarise(np.ones((3, 1, 32), np.float32), 10)
+    alone = encoding.summarise(np.ones((3, 1, 32), np.float32), 10)
     assert alone.shape == (3, 96) and not alone[1].any()
 
 
 def test_a_speech_encoders_frames_lie_over_the_tokens(train, tokens, encoder, frozen):
     make = voice.token_voice_batches(train, tokens, frozen, ["past"], encode=unreachable)
-    frames = voice.EncoderFrames(train, frozen, unreachable, ["past"])
+    frames = encoding.EncoderFrames(train, frozen, unreachable, ["past"])
     for place, row in zip(make(ROWS)["audio"], ROWS, strict=True):
         words = tokens[0][row] - 2
         same(place[1 : words + 1], average_over_tokens(frames.read(row)[1], words))
@@ -207,8 +207,8 @@ def test_another_encoder_has_frames_of_its_own(data, encoder, frozen):
         return encoder
 
     for _ in range(2):
-        encode = voice.encode_later(find)
-        voice.EncoderFrames(train, frozen | {"contents": "another"}, encode, ["past"])
+        encode = encoding.encode_later(find)
+        encoding.EncoderFrames(train, frozen | {"contents": "another"}, encode, ["past"])
     assert len(asked) == 1  # once for all its rows
 
 
@@ -221,10 +221,10 @@ def test_a_trained_encoder_gets_samples(train):
 
 
 def test_known_statistics_take_the_place_of_the_rows_own(train, encoder, frozen):
-    frames = voice.EncoderFrames(train, frozen, unreachable, ["utterance"])
+    frames = encoding.EncoderFrames(train, frozen, unreachable, ["utterance"])
     own = frames.own_stats(np.arange(len(train)))
     given = replace(train, known_stats=own[::-1])
-    found = voice.EncoderFrames(given, frozen, unreachable, ["past"])
+    found = encoding.EncoderFrames(given, frozen, unreachable, ["past"])
     mean, std = found.norm.mean_and_std(own[-1])
     pooled = frames.cached.read(0)[:2].astype(float)
     same(found.read(0)[0], (pooled - mean.reshape(2, -1)) / std.reshape(2, -1), 1e-2)
@@ -277,8 +277,8 @@ def test_the_usual_distance_is_that_of_other_sessions(data, train, layers, encod
     found = frozen["speaker_norm"]["usual_distance"]
     assert len(np.unique(train.sessions)) > 1
     assert found == pytest.approx(np.percentile(distances, 99), rel=0.05)  # of half precision
-    frames = voice.EncoderFrames(train, frozen, partial(voice.encode, encoder))
+    frames = encoding.EncoderFrames(train, frozen, partial(encoding.encode, encoder))
     assert frames.fit_norm(voice.FIXED)["usual_distance"] is None  # the encoder will be another
     one = train.select(train.sessions == train.sessions[0])
-    frames = voice.EncoderFrames(one, frozen, partial(voice.encode, encoder))
+    frames = encoding.EncoderFrames(one, frozen, partial(encoding.encode, encoder))
     assert 0 < frames.fit_norm()["usual_distance"] < np.inf

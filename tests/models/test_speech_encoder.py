@@ -227,7 +227,7 @@ def test_every_layer_hears_every_frame_while_it_is_trained(tmp_path, family, lar
 
 @pytest.mark.parametrize("positions", ["rotary", "relative"])
 def test_positions_that_are_kept_can_be_trained_with(tmp_path, positions):
-    from common.voice import encode
+    from common.encoding import encode
 
     changes = {"position_embeddings_type": positions, "max_source_positions": 5}
     encoder = load_speech_encoder(save_checkpoint(tmp_path, "conformer", **changes))

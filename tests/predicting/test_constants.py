@@ -11,7 +11,7 @@ from conftest import ROOT
 
 # What the models are made of.
 FILES = ("models/alexnet.py", "models/cmbert.py", "models/kobert.py")
-FILES += ("common/features.py", "common/voice.py", "common/speakers.py")
+FILES += ("common/encoding.py", "common/features.py", "common/speakers.py", "common/voice.py")
 # In a project: is anything trained again? And the tests once more.
 AGAIN = """
 import runpy, sys
