@@ -15,7 +15,8 @@ from torch.autograd.function import once_differentiable
 
 def has_faster_product() -> bool:
     """Tell whether this is such a processor: AMD's with AVX-512."""
-    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.enabled:
+    has_product = torch.backends.mkldnn.enabled and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not has_product:
         return False
     cpu = Path("/proc/cpuinfo")
     return "AuthenticAMD" in (cpu.read_text() if cpu.is_file() else platform.processor())
