@@ -60,7 +60,7 @@ from predicting.many import Work, answer_here, answer_side_by_side, cut_blocks
 from predicting.recordings import Refuse
 from predicting.speakers import load_voice, save_voice
 from predicting.tables import Embeddings, Progress, Table, describe
-from predicting.windows import smooths
+from predicting.windows import check_models, smooths
 
 # --------------------------------------------------------------------------------------
 RECORDINGS = ()  # WAV, FLAC, OGG, OPUS, MP3 files, folders of them: given without a name
@@ -121,6 +121,10 @@ def answer_all() -> None:
     enrolled = recordings.check([replace(r, speaker=SPEAKER) for r in enrolled], refuse)
     if not files and not enrolled:
         sys.exit(2)
+    read = {*map(os.path.realpath, filter(None, [MANIFEST, TURNS, *(f.path for f in files)]))}
+    for written in filter(None, (TSV, EMBEDDINGS)):
+        if os.path.realpath(written) in read:
+            raise UserError(f"{written} is what is read: give another file to write")
     run = load_run(MODEL, ONNX)
     for remark in run.remarks:
         note(one_line(remark))
@@ -155,10 +159,12 @@ def answer_all() -> None:
     table = open_table(run, files) if files and TSV not in ("", "-") else None
     blocks = blocks[table.done.blocks :] if table else blocks
     if is_many:
-        work = Work(MODEL, ONNX, ASR, EVERY, os.getcwd(), 0 if CLUSTER else os.getpid())
+        work = Work(
+            MODEL, ONNX, ASR, EVERY, os.getcwd(), 0 if CLUSTER else os.getpid(), time.time_ns()
+        )
         answers = answer_side_by_side(work, blocks, JOBS, CLUSTER, refuse)
     else:
-        answers = answer_here(run, blocks, EVERY, history, transcribe, refuse)
+        answers = answer_here(run, blocks, EVERY, history if SPEAKER else None, transcribe, refuse)
     count += write(run, answers, len(files), table, refuse)
     if not count:
         sys.exit(2)
@@ -173,6 +179,7 @@ def answer_all() -> None:
 
 def say_of_windows(run: Run, files: list[Recording]) -> None:
     """Say what has no part in the answers for windows."""
+    check_models(run, bool(ASR))
     if any(recording.text for recording in files):
         note("--every: the transcripts have no part, as they do not say when something was said")
     if not smooths(run.fusion):
@@ -289,7 +296,7 @@ def write(
             if table:
                 table.end_block(refuse[said:])
             said = len(refuse)
-    seconds = time.monotonic() - begun
+    seconds = max(time.monotonic() - begun, 1e-3)  # some clocks stand still for long
     pace = f"{(count - done.rows) / seconds:.3g} a second"
     pace = f"{count} {'windows' if EVERY else 'utterances'}, {pace}"
     if count and (table or seconds > LONG):

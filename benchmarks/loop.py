@@ -15,7 +15,7 @@ from common.files import let_go
 
 KOBERT = {"vocab_size": 8002, "type_vocab_size": 2}  # else as BertConfig has it: 92 M weights
 TOKENIZER = ROOT / "models/kobert-mini/spiece.model"
-REPEATS = 1000  # of an epoch's batches: the watcher ends the training
+BATCHES = 20_000  # at least, an epoch's again and again: the watcher ends the training
 
 Watch = Callable[[checkpoint.Checkpoint, Iterator], Iterator]
 
@@ -33,7 +33,8 @@ def run_loop(script: str, settings: dict, watch: Watch) -> None:
 
     class Watched(checkpoint.Checkpoint):
         def batches(self, plan: list, *arguments: object, **named: object) -> Iterator:
-            yield from watch(self, super().batches(plan * REPEATS, *arguments, **named))
+            repeated = plan * -(-BATCHES // len(plan))
+            yield from watch(self, super().batches(repeated, *arguments, **named))
             raise Enough
 
     module = import_module(script)

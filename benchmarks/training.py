@@ -144,7 +144,7 @@ def count_product(inputs: tuple, weights: tuple, *rest: object, **named: object)
 
 # oneDNN's product of float32 matrices, where this torch has it.
 ONEDNN = {}
-if torch.backends.mkldnn.is_available():
+if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
     ONEDNN[torch.ops.mkldnn._linear_pointwise] = count_product
 
 

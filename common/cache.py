@@ -116,8 +116,9 @@ def compute_split(
                 arrays = compute_rows(whole, rows, compute)
                 write_array(part, np.concatenate(arrays))
                 write_array(starts, np.cumsum([0, *map(len, arrays)]))
-            array = read_array(part, "the script again", mmap=True)
-            borders = pairwise(read_array(starts, "the script again").tolist())
+            remedy = f"rm -r '{folder}', then the script"
+            array = read_array(part, remedy, mmap=True)
+            borders = pairwise(read_array(starts, remedy).tolist())
             for row, (start, end) in zip(rows.tolist(), borders, strict=True):
                 offset = array.offset + start * array.strides[0]
                 places[row] = Place(part, array.dtype, array.shape[1], offset, end - start)

@@ -82,6 +82,14 @@ class Checkpoint:
     def is_alone(self) -> bool:
         return self.accelerator.num_processes == 1
 
+    def let_stop(self) -> None:
+        """Let what comes after the training be interrupted as any program, at once."""
+        if self.stop_asked:
+            self.save()  # which ends it
+        if threading.current_thread() is threading.main_thread() and self.is_alone:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
     def ask_to_stop(self, number: int, frame: object) -> None:
         if self.stop_asked:
             raise KeyboardInterrupt
@@ -98,6 +106,7 @@ class Checkpoint:
             if patience and self.best_epoch and self.epoch - self.best_epoch >= patience:
                 break
             yield self.epoch
+        self.let_stop()
         if self.trackers:
             self.trackers.finish()
 
@@ -168,9 +177,9 @@ class Checkpoint:
         if self.accelerator.is_main_process:
             history = {"epochs": self.history, "best_epoch": self.best_epoch}
             write_json(self.training.folder / "history.json", history)
+        self.save()
         if self.trackers:
             self.trackers.add(self.history[-1])
-        self.save()
 
     def own_weights(self) -> dict[str, Tensor]:
         """Return the weights and the statistics that move in the training.

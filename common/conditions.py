@@ -69,8 +69,9 @@ def split_condition(condition: str) -> tuple[str, str]:
 
 
 def name_folder(condition: str) -> str:
-    """Return the name of a condition's folder: noise_10, asr_openai_whisper-base."""
-    return "".join(c if c.isalnum() or c in "-." else "_" for c in condition)
+    """Return the name of a condition's folder: noise_10, asr_openai_whisper-base_1f0a3c."""
+    name = "".join(c if c.isalnum() or c in "-." else "_" for c in condition)
+    return f"{name}_{hash_json(condition)[:6]}" if condition.startswith("asr:") else name
 
 
 def is_of_words(condition: str) -> bool:

@@ -6,6 +6,7 @@ holding one in memory at a time.
 """
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def connect(address: str) -> contextlib.AbstractContextManager:
     try:
         client = distributed.Client(address, timeout=20)
         client.wait_for_workers(1, timeout=WORKER_PATIENCE)
+        if sum(client.ncores().values()) < 2:  # joblib then does the work where it is
+            print("--cluster: one core there: this process does the work", file=sys.stderr)
     except (OSError, ValueError, distributed.TimeoutError) as error:
         raise UserError(
             f"--cluster: no Dask scheduler answers at {address}, or none with a worker: {error}"

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
 import joblib
@@ -17,12 +17,15 @@ from predicting.run import Run, load_run
 from predicting.utterances import Transcribe
 from predicting.windows import predict_windows
 
+KEPT = threading.local()  # of a worker's thread: what it has loaded, and for which Work
+
 
 class Work(NamedTuple):
     """What a worker has to know: the run's folder, whether without torch, and the recogniser.
 
     every: seconds of a window, 0 for none.  place: the folder that relative paths begin in.
-    parent: the process without which a worker ends, 0 on a cluster.
+    parent: the process without which a worker ends, 0 on a cluster.  started: of this call: the
+    workers of a cluster outlive it, and a run may be trained again.
     """
 
     model: str
@@ -31,6 +34,7 @@ class Work(NamedTuple):
     every: float
     place: str
     parent: int
+    started: int
 
 
 def cut_blocks(files: Sequence[Recording]) -> list[Sequence[Recording]]:
@@ -82,16 +86,23 @@ def answer_side_by_side(
     """Yield the answers to each block, in order, by processes of this machine or of a cluster."""
     with start_workers(jobs, cluster, processes=True) as parallel:
         tasks = (joblib.delayed(answer_block)(work, block) for block in blocks)
-        for answers, refused in parallel(tasks):
-            for error in refused:
-                refuse(error)
-            yield answers
+        try:
+            for answers, refused in parallel(tasks):
+                for error in refused:
+                    refuse(error)
+                yield answers
+        except BrokenProcessPool:
+            raise UserError(
+                "a process of --jobs was ended from outside, mostly for want of memory: give fewer"
+            ) from None
 
 
 def answer_block(work: Work, block: Sequence[Recording]) -> tuple[list[Answer], list[UserError]]:
     """Return the answers to a block, and what is wrong with the others of its recordings."""
-    run, transcribe = load_once(work, threading.get_ident())
-    refused = []
+    os.chdir(work.place)  # a cluster's workers were started elsewhere
+    if getattr(KEPT, "work", None) != work:
+        KEPT.loaded, KEPT.work = load(work), work
+    (run, transcribe), refused = KEPT.loaded, []
     answers = answer_all(run, block, work.every, History(), transcribe, refused.append)
     return list(answers), refused
 
@@ -101,10 +112,8 @@ def answer_all(run: Run, files: Sequence[Recording], every: float, *others) -> I
     return predict_windows(run, files, every, *others) if every else predict(run, files, *others)
 
 
-@cache
-def load_once(work: Work, thread: int) -> tuple[Run, Callable | None]:
-    """Load a run and its recogniser, once for each of a worker's threads."""
-    os.chdir(work.place)  # a cluster's workers were started elsewhere
+def load(work: Work) -> tuple[Run, Callable | None]:
+    """Load a run and its recogniser."""
     if work.parent:
         threading.Thread(target=end_with, args=[work.parent], daemon=True).start()
     if work.asr or not work.onnx:

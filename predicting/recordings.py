@@ -186,7 +186,7 @@ def read(recording: Recording) -> tuple[np.ndarray | OnDisk, list[str]]:
     samples, path = recording.samples, recording.path
     if samples is not None and (samples.dtype != np.int16 or samples.ndim != 1):
         raise UserError("samples are to be (S,) int16 at 16 kHz")
-    length = measure_again(path) if samples is None else len(samples)
+    length = measure_again(path, state_of(path)) if samples is None else len(samples)
     seconds, start = length / SAMPLE_RATE, recording.start or 0.0
     end = seconds if recording.end is None else recording.end
     if not (0 <= start < min(end, seconds) and end <= seconds + 1):  # a diariser may round up
@@ -201,8 +201,8 @@ def read(recording: Recording) -> tuple[np.ndarray | OnDisk, list[str]]:
     try:
         if recording.end is not None and length > IN_MEMORY and not is_mpeg(path):
             return read_part(path, first, min(last, length))
-        samples, remarks = read_file(path)
-    except RecordingError as error:
+        samples, remarks = read_file(path, state_of(path))
+    except (RecordingError, OSError) as error:
         raise unreadable(path, error) from None
     if isinstance(samples, OnDisk):
         samples = samples.part(first, last)
@@ -225,13 +225,23 @@ def read_part(path: str, first: int, last: int) -> tuple[np.ndarray, list[str]]:
     return samples[first - begin * SAMPLE_RATE :][: last - first], remarks
 
 
-measure_again = lru_cache(maxsize=1)(measure)  # the turns of one file follow one another
+def state_of(path: str) -> tuple[int, int] | None:
+    """Return what differs when a file was written again; None of one that is missing."""
+    with suppress(OSError):
+        found = os.stat(path)
+        return found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=1)  # the turns of one file follow one another
+def measure_again(path: str, state: tuple | None) -> int:
+    """Return `measure` of a file that is in a `state_of` it."""
+    return measure(path)
 
 
 @lru_cache(maxsize=1)
-def read_file(path: str) -> tuple[np.ndarray | OnDisk, list[str]]:
+def read_file(path: str, state: tuple | None) -> tuple[np.ndarray | OnDisk, list[str]]:
     """Return all samples of a file, those of a long one on the disk, and remarks on them."""
-    length = measure_again(path)
+    length = measure_again(path, state)
     fits = length <= IN_MEMORY and recordings.count_values(path) <= MOST_VALUES * IN_MEMORY
     return recordings.read(path, length) if fits else spool(path, length)
 

@@ -7,6 +7,7 @@ Shapes: N answers, K numbers of an embedding.
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -18,13 +19,16 @@ from typing import NamedTuple
 import numpy as np
 
 from common.files import (
+    UserError,
     differences,
     find_commit,
     remove,
     sha256,
+    take_lock,
     unwritable,
     write_array,
     write_atomically,
+    write_bytes,
 )
 from models import identify
 from predicting.answers import as_row, place
@@ -72,11 +76,14 @@ class Table:
         self.part = path.with_name(f"{path.name}.part")
         self.record = path.with_name(f"{path.name}.part.jsonl")
         with self.naming():
-            self.done = self.find_progress(made_of)
             path.parent.mkdir(parents=True, exist_ok=True)
+            self.lock = self.take()
+            self.done = self.find_progress(made_of)
             if self.done.blocks:
                 note(f"{self.part} is continued after {self.done.rows} utterances")
                 os.truncate(self.part, self.done.size)
+                lines = self.record.read_bytes().splitlines(keepends=True)
+                write_bytes(self.record, b"".join(lines[: 1 + self.done.blocks]))
             else:
                 header = "\t".join(columns) + "\n"
                 self.part.write_text(
@@ -86,6 +93,17 @@ class Table:
             self.stream = open(self.part, "a", encoding="utf-8", newline="\n")  # noqa: SIM115
             self.log = open(self.record, "a", encoding="utf-8")  # noqa: SIM115
         self.rows = self.done.rows
+        # A block that has not ended is answered again, and so is all that is not to be continued.
+        self.blocks = self.done.blocks if made_of else -math.inf
+
+    def take(self) -> object:
+        """Take the lock by which no other process writes this table."""
+        try:
+            return take_lock(self.part.with_name(f"{self.part.name}.lock"), blocking=False)
+        except TimeoutError:
+            raise UserError(
+                f"{self.part}: another predict.py is writing it: wait, or give another --tsv"
+            ) from None
 
     def find_progress(self, made_of: dict | None) -> Progress:
         """Return how far an earlier call has come that was made of the same; say if it was not."""
@@ -115,6 +133,7 @@ class Table:
         """Note that all rows of a block are there, and what was refused in it."""
         with self.naming():
             size = os.fstat(self.stream.fileno()).st_size
+            self.blocks += 1
             print(json.dumps([self.rows, size, list(refused)]), file=self.log, flush=True)
 
     def __enter__(self) -> "Table":
@@ -124,8 +143,12 @@ class Table:
         """Give the table its name if it is whole, or remove one that is whole without a row."""
         with suppress(OSError), self.stream, self.log:  # what a full disk refused was said
             pass
-        if kind:
-            self.note(f"{self.part} has what was answered until then: the same command goes on")
+        if self.lock:
+            self.lock.release()
+            remove(self.part.with_name(f"{self.part.name}.lock"))
+        if kind and self.rows:
+            then = "goes on" if self.blocks > 0 else "begins anew"
+            self.note(f"{self.part} has what was answered until then: the same command {then}")
             return
         with self.naming():
             if self.rows:

@@ -53,16 +53,21 @@ def predict_windows(
     every: seconds of a window.  history: the voices in it are brought up to date; dialogues have no
     part.  transcribe: samples (S,) of a window -> words.  refuse: as of `predict`.
     """
-    if not transcribe and not has_voice_model(run):
-        raise UserError(
-            f"{run.folder} has no model of the voice alone, by which windows are judged: run "
-            "audio_train.py, or give a recogniser (--asr)"
-        )
+    check_models(run, bool(transcribe))
     history = history or History()
     utterances = read_all(run, keep_voices(files, refuse), None, refuse)
     while group := list(islice(utterances, TOGETHER)):
         known, _ = collect_statistics(run, group, history)
         yield from answer_windows(run, group, known, every, transcribe, refuse)
+
+
+def check_models(run: Run, has_words: bool) -> None:
+    """Refuse a run that cannot judge windows, of whose words nothing is known without has_words."""
+    if not has_words and not has_voice_model(run):
+        raise UserError(
+            f"{run.folder} has no model of the voice alone, by which windows are judged: run "
+            "audio_train.py, or give a recogniser (--asr)"
+        )
 
 
 def has_voice_model(run: Run) -> bool:

@@ -100,7 +100,9 @@ def read_condition(clean: Predictions, folder: Path) -> tuple[str, Predictions |
         if any(run.get(name) != clean.runs.get(model, {}).get(name) for name in SAME)
     ]
     why = ""
-    if len(names) > 1:
+    if "" in names:
+        why = "of no condition"
+    elif len(names) > 1:
         why = f"of several conditions, {', '.join(sorted(names))}"
     elif missing := sorted(needed - {*heard.models}):
         why = f"{missing[0]} was not tested in it"

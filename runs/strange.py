@@ -60,13 +60,14 @@ def main() -> None:
     if data.data_hash != run.config["data_hash"]:
         raise UserError(f"{DATA} is not what {OUTPUTS} was trained on: give the run's --data")
     rows = np.unique(np.linspace(0, len(data) - 1, COUNT).round().astype(int))
+    foreign = list(read_language(LANGUAGE)) if LANGUAGE else []
     results = {}
     for name, kind in KINDS.items():
         print(f"{name}: {len(rows)} recordings")
         labels = data.table["label"].iloc[rows].tolist() if kind.has_label else None
         results[name] = measure(predict(run, make_all(kind, data, rows)), labels)
-    if LANGUAGE:
-        results[OTHER] = measure(predict(run, read_language(LANGUAGE)), None)
+    if foreign:
+        results[OTHER] = measure(predict(run, foreign), None)
     page = write_page(results, run.config["synthetic"])
     place = Path(OUTPUTS) / "conditions"
     place.mkdir(exist_ok=True)
@@ -149,6 +150,8 @@ def add_speaker(data: Dataset, row: int, random: np.random.Generator) -> np.ndar
     """Return a recording in which somebody else speaks as loud at the same time."""
     wave = data.samples(row).astype(np.float64)
     others = np.flatnonzero(data.speakers != data.speakers[row])
+    if not len(others):
+        raise UserError(f"two speakers: there is no other than {data.speakers[row]} in {data}")
     other = np.resize(data.samples(random.choice(others)), len(wave)).astype(np.float64)
     return to_int16(wave + other * np.sqrt(power(wave) / max(power(other), 1)))
 

@@ -19,7 +19,7 @@ def start_cluster(folder: Path) -> Iterator[str]:
     with contextlib.ExitStack() as started:
         for program in (
             [*dask, "scheduler", "--port", address.rpartition(":")[2], *place],
-            [*dask, "worker", address, *place, "--nthreads", "1", "--no-nanny"],
+            [*dask, "worker", address, *place, "--nthreads", "2", "--no-nanny"],
         ):
             log = started.enter_context(open(folder / f"{program[3]}.log", "wb"))
             environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -272,13 +272,13 @@ def test_the_usual_distance_is_that_of_other_sessions(data, train, layers, encod
     for session in np.unique(train.sessions):
         inside = train.sessions == session
         others = pooled[~inside]
-        std = np.maximum(others.std(0), voice.POOLED_FLOOR)
+        std = np.maximum(others.std(0), encoding.POOLED_FLOOR)
         distances += np.square((pooled[inside] - others.mean(0)) / std).mean(1).tolist()
     found = frozen["speaker_norm"]["usual_distance"]
     assert len(np.unique(train.sessions)) > 1
     assert found == pytest.approx(np.percentile(distances, 99), rel=0.05)  # of half precision
     frames = encoding.EncoderFrames(train, frozen, partial(encoding.encode, encoder))
-    assert frames.fit_norm(voice.FIXED)["usual_distance"] is None  # the encoder will be another
+    assert frames.fit_norm(encoding.FIXED)["usual_distance"] is None  # the encoder will be another
     one = train.select(train.sessions == train.sessions[0])
     frames = encoding.EncoderFrames(one, frozen, partial(encoding.encode, encoder))
     assert 0 < frames.fit_norm()["usual_distance"] < np.inf

@@ -11,7 +11,7 @@ from models import product
 
 @pytest.fixture(autouse=True)
 def faster(monkeypatch):
-    if not torch.backends.mkldnn.is_available():
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         pytest.skip("this torch has no oneDNN")
     monkeypatch.setattr(product, "has_faster_product", lambda: True)
 

@@ -235,7 +235,7 @@ def test_that_nothing_is_smoothed_is_said(ask, wav, refit):
     [
         (("--text", "왜", "--every", 2), "--every: when the words of --text were said"),
         (("{wav}", "--text", "왜", "--every", 2), "--every: when the words of --text were said"),
-        (("--export", "x", "--every", 2), "--export takes --model alone"),
+        (("--export", "x", "--every", 2), "--export takes --model and --push alone"),
         (("{wav}", "--every", 0.2), "EVERY = 0.2: give 0 or a number in [0.5"),
     ],
 )
