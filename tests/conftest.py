@@ -12,6 +12,7 @@ import pytest
 import torch
 from small_data import make_rows, write_data
 from small_encoder import make_small_encoder
+from threadpoolctl import threadpool_limits
 from trained_run import (  # noqa: F401 - fixtures
     expected,
     handed_on,
@@ -24,6 +25,7 @@ from trained_run import (  # noqa: F401 - fixtures
 # One thread, here and in the scripts that tests start: more threads round differently.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+threadpool_limits(1)  # numpy's BLAS, which was loaded before
 
 ROOT = Path(__file__).resolve().parents[1]
 # The longest files, begun first: else one process has a long one left when the others have ended.

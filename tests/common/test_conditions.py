@@ -243,9 +243,9 @@ def test_what_is_misheard_is_the_rows_own_and_cleaned_again(data):
 
 
 def test_every_condition_has_a_folder_of_its_own():
-    words = ("asr:openai/whisper-base", "words:.2", "words:0.02")
+    words = ("asr:openai/whisper-base", "asr:openai_whisper-base", "words:.2", "words:0.02")
     names = {name_folder(each) for each in (*EVERY, *words, "level:20")}
-    assert len(names) == len(EVERY) + 4 and {"noise_10", "words_.2"} <= names
+    assert len(names) == len(EVERY) + 5 and {"noise_10", "words_.2"} <= names
 
 
 @pytest.mark.parametrize("script", ["audio_test", "text_test", "run_classifier"])

@@ -1,6 +1,7 @@
 """predict.py for many recordings: blocks, several processes, a cluster, a table continued."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -14,8 +15,10 @@ import pytest
 from dask_cluster import start_cluster
 from small_speech import save_recogniser
 
+from common.files import UserError
 from predicting import Recording
 from predicting.many import cut_blocks
+from predicting.tables import Table
 
 SCRIPT = Path(__file__).resolve().parents[2] / "predict.py"
 
@@ -212,3 +215,31 @@ def test_a_cluster_answers_as_one_process_does(
     assert errors(done.stderr.replace("list.tsv", str(listed))) == errors(whole[1])
     assert Path("spread.tsv").read_bytes() == whole[0]
     assert "Starting established connection" in (tmp_path / "scheduler.log").read_text()
+
+
+def test_what_is_read_is_never_written_over(run_script, trained, listed, tmp_path):
+    before = listed.read_bytes()
+    own = ("--manifest", listed, "--tsv", listed, "--model", trained.outputs)
+    done = run_script("predict.py", *own)
+    assert done.status == 2 and f"{listed} is what is read" in done.stderr
+    assert listed.read_bytes() == before
+
+
+def test_a_record_ahead_of_its_table_counts_no_block_twice(tmp_path):
+    """As a power cut leaves it: the record's last lines are of rows that never reached the disk."""
+    made_of = {"settings": {}, "inputs": {}}
+    path, header = tmp_path / "a.tsv", "\ufeffx\n"
+    part, record = tmp_path / "a.tsv.part", tmp_path / "a.tsv.part.jsonl"
+    size = len(header.encode())
+    part.write_text(header + "1\n2\n", encoding="utf-8")
+    lines = [made_of, [1, size + 2, []], [2, size + 4, []], [3, size + 6, []], [4, size + 8, []]]
+    record.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for _ in range(2):
+        table = Table(path, ("x",), made_of, print)
+        assert table.done[:3] == (2, 2, size + 4)
+        assert len(record.read_text().splitlines()) == 3
+        with pytest.raises(UserError, match="another predict.py"):
+            Table(path, ("x",), made_of, print)
+        with pytest.raises(KeyError), table:
+            raise KeyError
+    assert part.read_text(encoding="utf-8") == header + "1\n2\n"
