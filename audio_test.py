@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from common.checkpoint import load_frozen, load_weights, read_config
+from common.checkpoint import load_frozen, load_weights
 from common.conditions import in_condition
 from common.data import Dataset, cut_batches
 from common.encoding import encode_later
 from common.files import SAMPLE_RATE
 from common.speakers import PRIOR_CLIPS
+from common.stages import read_config
 from common.testing import begin_test, write_predictions
 from common.training import load_batches, predict, start, to_device
 from common.voice import audio_batches

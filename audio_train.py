@@ -30,9 +30,10 @@ from common.conditions import TrainConditions
 from common.data import Dataset, Training, cut_batches, load_data
 from common.encoding import EncoderFrames, describe_encoder, encode
 from common.features import Mel, Paper
-from common.files import SAMPLE_RATE, Stage, UserError
+from common.files import SAMPLE_RATE, UserError
 from common.losses import JointLoss, describe_dimensions
 from common.speakers import FIXED, PRIOR_CLIPS, SPEAKER_NORMS, VALID_NORM, SpeakerNorm
+from common.stages import Stage
 from common.tracking import Trackers
 from common.training import (
     autocast,

@@ -35,16 +35,9 @@ from sklearn.svm import SVC
 from common.cache import cached
 from common.data import Dataset, load_data
 from common.features import Mel, deltas, log_mel
-from common.files import (
-    ENOUGH_RATED,
-    FULL_SCALE,
-    SAMPLE_RATE,
-    Stage,
-    UserError,
-    describe_machine,
-    read_data_hash,
-)
+from common.files import ENOUGH_RATED, FULL_SCALE, SAMPLE_RATE, UserError
 from common.speakers import SpeakerNorm, SpeakerStats, clip_stats
+from common.stages import Stage, describe_machine, read_data_hash
 from common.testing import write_rows_of
 from fusion.fitting import fit_temperature
 from fusion.outputs import HELD_OUT

@@ -34,16 +34,8 @@ import pandas as pd
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
-from common.files import (
-    RECORDS,
-    Stage,
-    read_json,
-    remove,
-    write_array,
-    write_bytes,
-    write_json,
-    write_text,
-)
+from common.files import read_json, remove, write_array, write_bytes, write_json, write_text
+from common.stages import RECORDS, Stage
 from fusion import (
     affect,
     agreement,

@@ -39,7 +39,8 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from common import sound
-from common.files import DIMENSIONS, Stage, sha256, write_json, write_text
+from common.files import DIMENSIONS, sha256, write_json, write_text
+from common.stages import Stage
 from corpora.account import Account, print_account
 from corpora.counts import compare_counts, count_utterances, count_verbatim, is_tied
 from corpora.labels import choose_labels, hash_map

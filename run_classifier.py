@@ -31,7 +31,6 @@ from common.checkpoint import (
     Checkpoint,
     load_frozen,
     load_weights,
-    read_config,
     save_frozen,
     save_model,
     unfinished_trainings,
@@ -40,9 +39,10 @@ from common.conditions import TrainConditions, add_words, identify_recognisers, 
 from common.data import Batch, Dataset, Training, cut_batches, load_data, load_words
 from common.encoding import EncoderFrames, describe_encoder, encode, encode_later
 from common.features import Paper
-from common.files import Stage, UserError, write_json
+from common.files import UserError, write_json
 from common.losses import JointLoss, describe_dimensions
 from common.speakers import SPEAKER_NORMS, VALID_NORM
+from common.stages import Stage, read_config
 from common.testing import begin_test, show_scores, write_predictions
 from common.tokens import token_batches
 from common.tracking import Trackers

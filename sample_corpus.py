@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from common.files import SAMPLE_RATE, Stage, UserError, write_json
+from common.files import SAMPLE_RATE, UserError, write_json
+from common.stages import Stage
 from extras.sample import speech
 from extras.sample.oddities import ODDITIES
 from extras.sample.raters import listener_emotion, move, rate

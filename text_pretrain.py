@@ -27,8 +27,9 @@ from tqdm import tqdm
 
 from common.checkpoint import read_state, write_state
 from common.data import cut_batches
-from common.files import Stage, UserError, sha256, write_json
+from common.files import UserError, sha256, write_json
 from common.losses import share
+from common.stages import Stage
 from common.training import autocast, leave_others, parameter_groups, start, to_device
 from extras.pretraining.lines import Corpus, Masking, encode_corpus, read_lines, steps_from
 from extras.pretraining.objective import Pretrainer, save_encoder

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common.checkpoint import load_weights, read_config
+from common.checkpoint import load_weights
 from common.conditions import in_condition
 from common.data import Dataset, cut_batches
+from common.stages import read_config
 from common.testing import begin_test, write_predictions
 from common.tokens import token_batches
 from common.training import predict, start

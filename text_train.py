@@ -23,8 +23,8 @@ from accelerate import Accelerator
 from common.checkpoint import Checkpoint, save_model, unfinished_trainings
 from common.conditions import TrainConditions, add_words, identify_recognisers
 from common.data import Batch, Training, cut_batches, load_words, random_of
-from common.files import Stage
 from common.losses import JointLoss, describe_dimensions
+from common.stages import Stage
 from common.tokens import token_batches
 from common.tracking import Trackers
 from common.training import (

@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common.files import ROOT
+from common.stages import ROOT
 
 # ----------------------------------------------------------------------------------------------
 KILLS = 5  # of each stage

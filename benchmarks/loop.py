@@ -11,7 +11,7 @@ from transformers import BertConfig, BertModel
 
 from benchmarks.measure import ROOT, run_script, write_corpus
 from common import checkpoint
-from common.files import let_go
+from common.stages import let_go
 
 KOBERT = {"vocab_size": 8002, "type_vocab_size": 2}  # else as BertConfig has it: 92 M weights
 TOKENIZER = ROOT / "models/kobert-mini/spiece.model"

@@ -34,7 +34,8 @@ from importlib.metadata import version
 
 import torch
 
-from common.files import ROOT, UserError, read_json, write_json, write_text
+from common.files import UserError, read_json, write_json, write_text
+from common.stages import ROOT
 
 # --------------------------------------------------------------------------------------
 NAMES = ()  # benchmarks: given without a name

@@ -15,13 +15,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from common.data import Dataset, cut_batches, read_table
-from common.files import (
-    SAMPLE_RATE,
-    hash_json,
-    read_array,
-    take_lock,
-    write_array,
-)
+from common.files import SAMPLE_RATE, hash_json, read_array, write_array
+from common.stages import take_lock
 
 ROWS = 128  # of a file; whoever is stopped goes on behind the last whole one
 BATCH_SAMPLES, BATCH_ROWS = 40 * SAMPLE_RATE, 16  # computed at once

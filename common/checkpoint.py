@@ -20,12 +20,8 @@ from tqdm import tqdm
 
 from common.data import Dataset, Training, plan_trainings
 from common.files import (
-    PASSED_OVER,
-    Stage,
     UserError,
-    describe_machine,
     naming,
-    read_json,
     sha256,
     unwritable,
     write_atomically,
@@ -33,6 +29,7 @@ from common.files import (
     write_json,
 )
 from common.losses import share
+from common.stages import PASSED_OVER, Stage, describe_machine
 from common.tracking import Trackers
 from common.training import WORKERS, load_batches, to_device
 
@@ -318,14 +315,6 @@ def save_model(run: Checkpoint, stage: Stage, network: dict, files: dict[str, by
     }
     write_json(folder / "config.json", config)
     run.path.unlink(missing_ok=True)
-
-
-def read_config(folder: Path, script: str) -> dict:
-    """Return config.json of a finished training; `script` trains it."""
-    path = folder / "config.json"
-    if not path.is_file() and any(folder.glob("unfinished-*")):
-        raise UserError(f"{folder}: its training is unfinished: run {script} again, it goes on")
-    return read_json(path, script)
 
 
 def load_weights(

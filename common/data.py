@@ -12,15 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from common.files import (
-    DIMENSIONS,
-    UserError,
-    hash_data,
-    naming,
-    read_array,
-    read_recorded,
-    sha256,
-)
+from common.files import DIMENSIONS, UserError, hash_data, naming, read_array, sha256
+from common.stages import read_recorded
 
 Batch = dict[str, np.ndarray]  # a network's arguments
 MakeBatch = Callable[..., Batch]  # (rows) or, in training, (rows, number of the step)

@@ -27,8 +27,9 @@ from pathlib import Path
 # Before numpy: the features' products are small, and its threads would take the cores from torch.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from common.files import UserError, let_go
+from common.files import UserError
 from common.ranges import check_command, with_kinds
+from common.stages import let_go
 from models import ModelError
 
 GRACE = 30.0  # seconds

@@ -15,21 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from common.checkpoint import read_config
 from common.conditions import identify_recognisers, name_folder
 from common.data import Dataset, load_data
-from common.files import (
-    DIMENSIONS,
-    SAMPLE_RATE,
-    Stage,
-    UserError,
-    check_whole,
-    read_data_hash,
-    write_array,
-    write_json,
-    write_text,
-)
+from common.files import DIMENSIONS, SAMPLE_RATE, UserError, write_array, write_json, write_text
 from common.speakers import FIXED
+from common.stages import Stage, check_whole, read_config, read_data_hash
 from fusion import concordance
 from fusion.metrics import choose_groups, measure, with_interval
 from fusion.outputs import (

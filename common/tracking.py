@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
 
 from common.data import Training
-from common.files import Stage, UserError, remove
+from common.files import UserError, remove
+from common.stages import Stage
 
 PROJECT = "korean-emotion"  # at Weights & Biases
 

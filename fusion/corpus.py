@@ -12,16 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.files import (
-    UserError,
-    check_whole,
-    describe_machine,
-    hash_json,
-    naming,
-    read_data_hash,
-    read_json,
-    sha256,
-)
+from common.files import UserError, hash_json, naming, read_json, sha256
+from common.stages import check_whole, describe_machine, read_data_hash
 from fusion.outputs import BASELINES, HELD_OUT, SCRIPTS, script_of
 from fusion.predictions import Predictions, find_models
 

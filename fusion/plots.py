@@ -8,16 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from common.files import (
-    DIMENSIONS,
-    RECORDS,
-    UserError,
-    naming,
-    read_json,
-    read_outputs,
-    sha256,
-)
+from common.files import DIMENSIONS, UserError, naming, read_json, sha256
 from common.plots import COLOURS, class_names, save
+from common.stages import RECORDS, read_outputs
 from fusion import metrics
 from fusion.cells import HEADERS, MAIN, title_of
 from fusion.outputs import script_of

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from common.files import DIMENSIONS, LABELS, naming, read_recorded, write_json
+from common.files import DIMENSIONS, LABELS, naming, write_json
+from common.stages import read_recorded
 from fusion.dialogue import KINDS, Dialogue, Transitions, Turns, has_few_states
 from fusion.dimensions import Pool
 from fusion.outputs import read_labels

@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from common.features import Mel
-from common.files import DIMENSIONS, UserError, check_whole, naming, read_json
+from common.files import DIMENSIONS, UserError, naming, read_json
+from common.stages import check_whole
 from corpora.transcripts import STYLES
 from fusion import stored as fusion
 from fusion.outputs import command, in_order, read_labels, script_of

@@ -20,16 +20,14 @@ import numpy as np
 
 from common.files import (
     UserError,
-    differences,
-    find_commit,
     remove,
     sha256,
-    take_lock,
     unwritable,
     write_array,
     write_atomically,
     write_bytes,
 )
+from common.stages import differences, find_commit, take_lock
 from models import identify
 from predicting.answers import as_row, place
 from predicting.predicting import Answer

@@ -15,7 +15,8 @@ import soundfile
 from damage import BROUGHT, STAGES, Case, draw_cases, fingerprint, link
 
 from common import checkpoint
-from common.files import Stage, describe_machine, sha256, write_json
+from common.files import sha256, write_json
+from common.stages import Stage, describe_machine
 
 TIMES = float(os.environ.get("DAMAGE_CASES", 1))
 SURVIVED = ("refused", "taken")

@@ -17,7 +17,7 @@ import torch
 from conftest import ROOT
 from matplotlib.figure import Figure
 
-from common import files, plots, settings
+from common import files, plots, settings, stages
 from common.checkpoint import write_state, write_weights
 from common.files import UserError, write_array, write_json, write_text
 
@@ -115,7 +115,7 @@ def test_a_disk_without_modes_is_written_to(name, tmp_path, monkeypatch):
     WRITERS[name](tmp_path / name)
     left = ["plot.pdf", "plot.png"] if name == "plot.png" else [name]
     assert sorted(path.name for path in tmp_path.iterdir()) == left
-    files.hold(tmp_path / "records" / "stage.lock", tmp_path, "stage.py")
+    stages.hold(tmp_path / "records" / "stage.lock", tmp_path, "stage.py")
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -131,7 +131,7 @@ def test_others_may_read_a_file_as_the_user_lets_them(name, mask, tmp_path):
 
 
 def test_nothing_of_the_process_is_changed_by_an_import():
-    code = "import os; os.umask = None; from common import files, ranges, settings"
+    code = "import os; os.umask = None; from common import files, ranges, settings, stages"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
@@ -141,10 +141,10 @@ def test_nothing_of_the_process_is_changed_by_an_import():
 @pytest.fixture
 def locks():
     """No lock that another test of this process holds, and none left."""
-    files.let_go()
+    stages.let_go()
     files.say_no_locks.cache_clear()
     yield
-    files.let_go()
+    stages.let_go()
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL])
@@ -153,7 +153,7 @@ def test_without_locks_it_is_said_and_gone_on(number, tmp_path, monkeypatch, cap
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    files.hold(tmp_path / "records" / "text.lock", tmp_path, "text.py")
+    stages.hold(tmp_path / "records" / "text.lock", tmp_path, "text.py")
     printed = capsys.readouterr()
     assert printed.out.count("no locks on this file system") == 1 and not printed.err
     assert printed.out.count("\n") == 1 and "start no second run" in printed.out
@@ -162,13 +162,13 @@ def test_without_locks_it_is_said_and_gone_on(number, tmp_path, monkeypatch, cap
 def test_a_place_that_cannot_be_written_is_named(tmp_path, locks):
     (tmp_path / "outputs").write_text("a file")
     with pytest.raises(UserError, match=r"outputs cannot be written"):
-        files.hold(tmp_path / "outputs" / "records" / "text.lock", tmp_path / "outputs", "x.py")
+        stages.hold(tmp_path / "outputs" / "records" / "text.lock", tmp_path / "outputs", "x.py")
 
 
 FORKING = """
 import os, sys, time
 from pathlib import Path
-from common.files import hold
+from common.stages import hold
 hold(Path(sys.argv[1]) / 'text.lock', Path(sys.argv[1]), 'text.py')
 begun, begin = os.pipe()
 if os.fork() == 0:
@@ -182,7 +182,7 @@ os.kill(os.getpid(), 9)
 
 def test_a_killed_owner_lets_go_even_if_its_child_lives(tmp_path, locks):
     subprocess.run([sys.executable, "-c", FORKING, str(tmp_path)], cwd=ROOT)
-    files.hold(tmp_path / "text.lock", tmp_path, "text.py")
+    stages.hold(tmp_path / "text.lock", tmp_path, "text.py")
 
 
 # --- what only POSIX has

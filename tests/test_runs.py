@@ -17,8 +17,9 @@ import soundfile
 from conftest import ROOT
 from small_speech import save_checkpoint, save_recogniser
 
-from common.files import find_damage, read_json
+from common.files import read_json
 from common.settings import read_block
+from common.stages import find_damage
 
 SHELL = sorted((ROOT / "runs").glob("*.sh")) + [ROOT / "run_all.sh"]
 STAGES = ["baseline", "text_train", "text_test", "audio_train", "audio_test", "run_classifier"]

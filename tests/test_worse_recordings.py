@@ -10,7 +10,8 @@ from small_speech import save_checkpoint, save_recogniser
 from common import encoding, voice
 from common.conditions import change_recordings, name_folder
 from common.data import load_data
-from common.files import find_damage, read_json, sha256
+from common.files import read_json, sha256
+from common.stages import find_damage
 from models.speech import load_speech_encoder
 
 

@@ -3,17 +3,8 @@
 import shutil
 from pathlib import Path
 
-from common.files import (
-    DIMENSIONS,
-    RECORDS,
-    UserError,
-    naming,
-    read_recorded,
-    sha256,
-    write_bytes,
-    write_json,
-    write_text,
-)
+from common.files import DIMENSIONS, UserError, naming, sha256, write_bytes, write_json, write_text
+from common.stages import RECORDS, read_recorded
 from extras.export.graphs import write_graphs
 from extras.export.metadata import write_metadata
 from fusion.cells import escape_cell

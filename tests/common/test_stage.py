@@ -13,17 +13,18 @@ import pytest
 from conftest import ROOT
 from safetensors.numpy import load_file
 
-from common import files
-from common.files import Stage, UserError, check_whole, write_text
+from common import stages
+from common.files import UserError, write_text
+from common.stages import Stage, check_whole
 
 SETTINGS = {"restart": False, "seed": 1, "outputs": "anywhere", "save_minutes": 3.0}
 
 
 @pytest.fixture(autouse=True)
 def locks():
-    files.let_go()
+    stages.let_go()
     yield
-    files.let_go()
+    stages.let_go()
 
 
 def make(folder, seed=1, content="a", names=("a.txt", "sub/b.txt"), **more):
@@ -88,7 +89,7 @@ def test_a_record_that_names_files_elsewhere_removes_none(tmp_path):
 def test_killed_while_publishing_is_completed(tmp_path, monkeypatch, moves):
     """Whenever it dies, readers find the earlier files, or at the next start all new ones."""
     make(tmp_path, content="old")
-    real, left = files.Path.replace, [moves]
+    real, left = stages.Path.replace, [moves]
 
     def replace(self, target):
         if (
@@ -101,18 +102,18 @@ def test_killed_while_publishing_is_completed(tmp_path, monkeypatch, moves):
             left[0] -= 1
         return real(self, target)
 
-    monkeypatch.setattr(files.Path, "replace", replace)
+    monkeypatch.setattr(stages.Path, "replace", replace)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, seed=2, content="new")
     monkeypatch.undo()
-    files.let_go()
+    stages.let_go()
     assert not make(tmp_path, seed=2, content="never")
     assert {p.read_text() for p in tmp_path.rglob("*.txt")} == {"new"}
     assert not (tmp_path / "unfinished-a_stage").exists()
 
 
 def test_another_writer_of_the_same_folder_is_refused(tmp_path):
-    code = "import sys, time\nfrom pathlib import Path\nfrom common.files import Stage\n"
+    code = "import sys, time\nfrom pathlib import Path\nfrom common.stages import Stage\n"
     code += "s = Stage('a_stage.py', Path(sys.argv[1]), {'restart': False}, {})\n"
     code += "print('held', flush=True)\ntime.sleep(60)"
     with subprocess.Popen(

@@ -102,7 +102,7 @@ from common import settings
 from pathlib import Path
 import numpy as np
 from common.data import load_data
-from common.files import Stage, read_data_hash
+from common.stages import Stage, read_data_hash
 from common.testing import write_rows_of
 from fusion.outputs import HELD_OUT
 # -----
