@@ -142,7 +142,7 @@ def test_nothing_of_the_process_is_changed_by_an_import():
 def locks():
     """No lock that another test of this process holds, and none left."""
     stages.let_go()
-    files.say_no_locks.cache_clear()
+    stages.say_no_locks.cache_clear()
     yield
     stages.let_go()
 
