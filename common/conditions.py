@@ -27,7 +27,7 @@ import numpy as np
 
 from common.data import Change, Dataset
 from common.features import import_librosa
-from common.files import FULL_SCALE, SAMPLE_RATE, UserError, hash_json
+from common.files import FULL_SCALE, SAMPLE_RATE, hash_json
 from common.ranges import OF_WORDS
 from models import identify
 
@@ -204,10 +204,9 @@ class Babble:
         self.others = lru_cache(64)(self.find_others)
 
     def find_others(self, speaker: str) -> np.ndarray:
+        """Return the rows of other speakers; where there is no other, all rows."""
         others = np.flatnonzero(self.data.speakers != speaker)
-        if not len(others):
-            raise UserError(f"noise: babble needs another speaker than {speaker} in {self.data}")
-        return others
+        return others if len(others) else np.arange(len(self.data))
 
     def make(self, count: int, speaker: str, random: np.random.Generator) -> np.ndarray:
         """Return `count` samples of babble, float64, to which each voice adds as much."""

@@ -29,7 +29,7 @@ stage text_train.py $places $plain --bert $bert --pooling pooler --dropout 0.5 -
   --max-length 128 --epochs 16 --batch-size 16 --batch-tokens 1000000 --lr-encoder 5e-5 \
   --lr-head 5e-5 --weight-decay 0.01 --schedule cosine --warmup 0.1
 stage text_test.py $places
-stage audio_train.py $places $plain --features paper --tempos 1 --dropout 0.5 --augment 0 \
+stage audio_train.py $places $plain --conditions "" --features paper --tempos 1 --dropout 0.5 --augment 0 \
   --epochs 16 --patience 0 --batch-size 1 --lr 2e-4 --weight-decay 0.01 --schedule linear --warmup 0
 stage audio_test.py $places
 stage run_classifier.py $places $plain --bert $bert --max-length 100 --audio paper --voice weights \

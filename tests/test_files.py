@@ -17,7 +17,7 @@ import torch
 from conftest import ROOT
 from matplotlib.figure import Figure
 
-from common import files, plots, settings, stages
+from common import plots, settings, stages
 from common.checkpoint import write_state, write_weights
 from common.files import UserError, write_array, write_json, write_text
 
