@@ -26,7 +26,6 @@ from typing import NamedTuple
 import numpy as np
 
 from common.data import Change, Dataset
-from common.features import import_librosa
 from common.files import FULL_SCALE, SAMPLE_RATE, hash_json
 from common.ranges import OF_WORDS
 from models import identify
@@ -292,6 +291,8 @@ def change_level(samples: np.ndarray, decibels: float) -> np.ndarray:
 
 def change_tempo(samples: np.ndarray, tempo: float) -> np.ndarray:
     """Return a recording that takes 1 / tempo of its time, by librosa's phase vocoder."""
+    from common.features import import_librosa  # here: what needs it takes a sixth of a second
+
     effects, count = import_librosa("effects"), max(1, round(len(samples) / tempo))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="n_fft=.* is too large")
