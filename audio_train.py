@@ -20,6 +20,7 @@ from common import settings  # first of all: it answers --help
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -49,7 +50,9 @@ from common.training import (
 from common.voice import audio_batches, collect_stats
 from models import identify
 from models.alexnet import LAYERS, PAPER_LAYERS, build_audio_network, recompute_batch_norm
-from models.speech import SpeechClassifier, SpeechEncoder, load_speech_encoder
+
+if TYPE_CHECKING:  # AlexNet starts without it
+    from models.speech import SpeechClassifier, SpeechEncoder
 
 # --------------------------------------------------------------------------------------
 DATA = "data/processed"  # what preprocess.py wrote
@@ -131,15 +134,17 @@ def choose_network(fit: Dataset) -> dict:
     }
 
 
-def choose_head(fit: Dataset, encoder: SpeechEncoder, contents: str) -> dict:
+def choose_head(fit: Dataset, encoder: "SpeechEncoder", contents: str) -> dict:
     """Return the configuration of a classifier over a speech encoder."""
     config = {"kind": "SpeechClassifier", **describe_encoder(encoder, contents)}
     frames = EncoderFrames(fit, config, partial(encode, encoder))
     return config | {"speaker_norm": frames.fit_norm(FIXED if LR_ENCODER else PRIOR_CLIPS)}
 
 
-def build_head(encoder: SpeechEncoder, config: dict) -> SpeechClassifier:
+def build_head(encoder: "SpeechEncoder", config: dict) -> "SpeechClassifier":
     """Build the classifier, with the encoder if that is trained as well."""
+    from models.speech import SpeechClassifier
+
     torch.manual_seed(SEED)  # whatever computing the frames has drawn
     if not LR_ENCODER:
         encoder.requires_grad_(False)
@@ -152,7 +157,7 @@ def build_head(encoder: SpeechEncoder, config: dict) -> SpeechClassifier:
 
 
 def save_encoder(
-    encoder: SpeechEncoder, network: SpeechClassifier, run: Checkpoint, stage: Stage
+    encoder: "SpeechEncoder", network: "SpeechClassifier", run: Checkpoint, stage: Stage
 ) -> str:
     """Write a speech encoder beside the classifier; return what tells its contents.
 
@@ -179,6 +184,8 @@ def train(accelerator: Accelerator, training: Training, stage: Stage) -> None:
         config, encoder, rates = choose_network(fit) | head, None, {"": LR}
         network = build_audio_network(config, DROPOUT)
     else:
+        from models.speech import load_speech_encoder
+
         encoder = load_speech_encoder(ENCODER).to(accelerator.device)
         config = choose_head(fit, encoder, stage.made_of["inputs"]["encoder"])
         config |= head
