@@ -87,6 +87,8 @@ def measure_voice(power: np.ndarray, window: np.ndarray) -> dict[str, float]:
     own = irfft(np.square(np.abs(rfft(window, 2 * WINDOW))))
     correlation = irfft(power)
     correlation = correlation[:, lags] / (correlation[:, :1] + SILENCE) / (own[lags] / own[0])
+    if not len(power):
+        return dict.fromkeys(("pitch", "melody", "voicing"), np.nan)
     strength = correlation.max(1)
     voiced = correlation[strength > VOICED] - OCTAVE * np.log2(lags)
     pitches = SAMPLE_RATE / lags[voiced.argmax(1)]

@@ -164,8 +164,15 @@ make_environment() {
     }
     echo "== making .venv and installing requirements.txt (once; some minutes)"
     "$python" -m venv .venv
+    # Something is seen every ten seconds, until this shell ends, however it does.
+    while sleep 10 && kill -0 $$ 2>/dev/null; do
+      echo "   $(du -sm .venv | cut -f1) MB installed so far"
+    done &
+    local ticker=$! status=0
     .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-      -r requirements.txt -c constraints.txt
+      -r requirements.txt -c constraints.txt || status=$?
+    kill $ticker
+    [ $status = 0 ] || exit $status
     cat requirements.txt constraints.txt >.venv/installed.txt
   fi
   export PATH="$PWD/.venv/bin:$PATH" TOKENIZERS_PARALLELISM=false

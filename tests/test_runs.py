@@ -301,4 +301,4 @@ def test_every_model_is_tested_again_where_recordings_are_worse(
     assert found["clean"]["audio"] == found[f"asr:{asr}"]["audio"] != found["noise:0"]["audio"]
     assert found["noise:0"]["fusion"] != found["clean"]["fusion"]
     page = (outputs / "conditions" / "robustness.md").read_text()
-    assert page.count("noise:0") == 4 and (outputs / "conditions" / "robustness.png").is_file()
+    assert page.count("noise:0") == 5 and (outputs / "conditions" / "robustness.png").is_file()
