@@ -121,7 +121,8 @@ def answer_all() -> None:
     enrolled = recordings.check([replace(r, speaker=SPEAKER) for r in enrolled], refuse)
     if not files and not enrolled:
         sys.exit(2)
-    read = {*map(os.path.realpath, filter(None, [MANIFEST, TURNS, *(f.path for f in files)]))}
+    paths = [MANIFEST, TURNS, *(file.path for file in (*files, *enrolled))]
+    read = {*map(os.path.realpath, filter(None, paths))}
     for written in filter(None, (TSV, EMBEDDINGS)):
         if os.path.realpath(written) in read:
             raise UserError(f"{written} is what is read: give another file to write")
@@ -144,14 +145,7 @@ def answer_all() -> None:
 
         transcribe = load_recogniser(ASR)
     history = History({} if ENROL or not SPEAKER else load_voice(run, SPEAKER))
-    count = 0
-    with show_progress(len(enrolled)) as bar:
-        for answer in predict(run, enrolled, history, transcribe, refuse):
-            bar.update()
-            if answer.probabilities is None:
-                refuse(UserError(f"{answer.recording.path}: nobody speaks in it: leave it out"))
-            else:
-                count += 1
+    count = enrol(predict(run, enrolled, history, transcribe, refuse), len(enrolled), refuse)
     if ENROL and not count:  # what was kept of the voice stays
         sys.exit(2)
     if EVERY:
@@ -175,6 +169,19 @@ def answer_all() -> None:
     if refuse:
         note(f"answered {count}, not answered {len(refuse)}: see above")
         sys.exit(1)
+
+
+def enrol(answers: Iterator[Answer], total: int, refuse: Refuse) -> int:
+    """Hear a speaker's recordings, of which no answer is wanted; return in how many one speaks."""
+    count = 0
+    with show_progress(total) as bar:
+        for answer in answers:
+            bar.update()
+            if answer.probabilities is None:
+                refuse(UserError(f"{answer.recording.path}: nobody speaks in it: leave it out"))
+            else:
+                count += 1
+    return count
 
 
 def say_of_windows(run: Run, files: list[Recording]) -> None:

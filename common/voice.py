@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 
@@ -120,15 +121,13 @@ def audio_batches(
     one tempo, are augmented with a strength and changed by `train_conditions`; -1: to
     evaluate.  encode: of a frozen encoder, None while it is trained.
     """
+    mix = partial(ConditionMix, data, train_conditions, seed)
 
     def draw(step: int, row: int) -> np.random.Generator | None:
         return random_of(seed, step, row) if seed >= 0 else None
 
     if config["kind"] == "PaperAlexNet":
-        paper, recordings = (
-            Paper(**config["paper"]),
-            ConditionMix(data, train_conditions, seed, Recordings),
-        )
+        paper, recordings = Paper(**config["paper"]), mix(Recordings)
 
         def make_paper_batch(rows: np.ndarray, step: int = 0) -> Batch:
             clips = [recordings.read(row, draw(step, row)) for row in rows]
@@ -136,17 +135,12 @@ def audio_batches(
 
         return make_paper_batch
     if config["kind"] == "SpeechClassifier" and encode is None:
-        recordings = ConditionMix(data, train_conditions, seed, Recordings)
+        recordings = mix(Recordings)
         return lambda rows, step=0: sample_batch(
             [recordings.read(row, draw(step, row)) for row in rows]
         )
     if config["kind"] == "SpeechClassifier":
-        frames = ConditionMix(
-            data,
-            train_conditions,
-            seed,
-            lambda each: EncoderFrames(each, config, encode, speaker_norms),
-        )
+        frames = mix(lambda each: EncoderFrames(each, config, encode, speaker_norms))
 
         def make_pooled_batch(rows: np.ndarray, step: int = 0) -> Batch:
             pooled = [frames.read(row, draw(step, row), 2)[0] for row in rows]
@@ -154,9 +148,7 @@ def audio_batches(
 
         return make_pooled_batch
     mel = Mel(**config["mel"])
-    spectrograms = ConditionMix(
-        data, train_conditions, seed, lambda each: Spectrograms(each, config, speaker_norms)
-    )
+    spectrograms = mix(lambda each: Spectrograms(each, config, speaker_norms))
 
     def make_batch(rows: np.ndarray, step: int = 0) -> Batch:
         if seed < 0:
@@ -196,13 +188,14 @@ def token_voice_batches(
     train_conditions: as of `audio_batches`.
     """
     _, make_tokens = tokens
+    mix = partial(ConditionMix, data, train_conditions, seed)
 
     def draw(step: int, row: int) -> np.random.Generator | None:
         return random_of(seed, step, row) if seed >= 0 else None
 
     if config["audio"] == "paper":
         paper, length = Paper(**config["paper"]), config["max_length"]
-        recordings = ConditionMix(data, train_conditions, seed, Recordings)
+        recordings = mix(Recordings)
 
         def make_paper_batch(rows: np.ndarray, step: int = 0) -> Batch:
             clips = [recordings.read(row, draw(step, row)) for row in rows]
@@ -212,20 +205,13 @@ def token_voice_batches(
         return make_paper_batch
 
     if config["audio"] == "encoder":
-        frames = ConditionMix(
-            data,
-            train_conditions,
-            seed,
-            lambda each: EncoderFrames(each, config, encode, speaker_norms),
-        )
+        frames = mix(lambda each: EncoderFrames(each, config, encode, speaker_norms))
 
         def read_voice(row: int, random: np.random.Generator | None) -> np.ndarray:
             return frames.read(row, random)[1]
     else:
         mel = Mel(**config["mel"])
-        spectrograms = ConditionMix(
-            data, train_conditions, seed, lambda each: Spectrograms(each, config, speaker_norms)
-        )
+        spectrograms = mix(lambda each: Spectrograms(each, config, speaker_norms))
 
         def read_voice(row: int, random: np.random.Generator | None) -> np.ndarray:
             voice = describe_voice(spectrograms.read(row, random), mel)

@@ -219,3 +219,13 @@ def put(row: int, value):
 
 def read_json(path: Path):
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_everything(folder):
+    """Write what ensemble.py reads: models with dimensions, measures of the rows, and the data."""
+    write_models(folder, range(17, 21), 140, seed=1)
+    write_models(folder / "heldout", range(11, 17), 120, seed=2)
+    write_dimensions(folder, seed=1)
+    write_dimensions(folder / "heldout", seed=2)
+    write_measures(folder, seed=3)
+    write_data(folder / "data", folder, train=40)

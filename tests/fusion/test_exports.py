@@ -7,14 +7,7 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
-from fusion_files import (
-    NOTICE,
-    read_json,
-    write_data,
-    write_dimensions,
-    write_measures,
-    write_models,
-)
+from fusion_files import NOTICE, read_json, write_everything
 
 from fusion import exports
 from fusion.cells import Table
@@ -26,12 +19,7 @@ ORIGIN = {"Date": "2026-11-29", "Command": "python ensemble.py\n\\input{secrets}
 def outputs(tmp_path_factory, run_script):
     """The results of a small ensemble with dimensions, votes and parts."""
     folder = tmp_path_factory.mktemp("outputs")
-    write_models(folder, range(17, 21), 140, seed=1)
-    write_models(folder / "heldout", range(11, 17), 120, seed=2)
-    write_dimensions(folder, seed=1)
-    write_dimensions(folder / "heldout", seed=2)
-    write_measures(folder, seed=3)
-    write_data(folder / "data", folder, train=40)
+    write_everything(folder)
     done = run_script("ensemble.py", "--outputs", folder, "--data", folder / "data")
     assert (done.status, done.stderr) == (0, "")
     return folder

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from fusion_files import MODELS, write_data, write_dimensions, write_measures, write_models
+from fusion_files import MODELS, write_dimensions, write_everything, write_models
 
 from common import plots as style
 from common.files import LABELS, UserError
@@ -31,12 +31,7 @@ def write_history(outputs):
 def page(tmp_path_factory, run_script):
     """The report page of a small ensemble with everything that it can show."""
     outputs = tmp_path_factory.mktemp("outputs")
-    write_models(outputs, range(17, 21), 140, seed=1)
-    write_models(outputs / "heldout", range(11, 17), 120, seed=2)
-    write_dimensions(outputs, seed=1)
-    write_dimensions(outputs / "heldout", seed=2)
-    write_measures(outputs, seed=3)
-    write_data(outputs / "data", outputs, train=40)
+    write_everything(outputs)
     write_history(outputs)
     scores = metrics.measure(*np.zeros((2, 9), int), None, np.arange(9))
     ablation = [{"input": "voice zeroed", "speaker_norm": "past", **scores}]
