@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+import transformers  # a class of it is imported where it is first used: that takes long
 from huggingface_hub import snapshot_download
 from torch import nn
-from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from models import ModelError, hide_bars_in_files, read_sizes, unreachable
@@ -75,7 +75,9 @@ def load_tokenizer(name: str) -> KoBERTTokenizer | HubTokenizer:
                 if Path(name).name == "kobert-base-v1" or tokenizer.looks_like_kobert():
                     check_known_answers(tokenizer)
                 return tokenizer
-        return HubTokenizer(AutoTokenizer.from_pretrained(name, trust_remote_code=False))
+        return HubTokenizer(
+            transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        )
     except Exception as error:  # of a damaged file each library has its own
         raise unreachable(name, "tokenizer", error) from None
 
@@ -106,7 +108,7 @@ def load_encoder(name: str, pooler: bool = False) -> nn.Module:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # what is missing is judged below
     try:
-        encoder, report = AutoModel.from_pretrained(
+        encoder, report = transformers.AutoModel.from_pretrained(
             name,
             trust_remote_code=False,
             output_loading_info=True,
@@ -150,7 +152,7 @@ def check_positions(encoder: nn.Module, max_length: int, name: str) -> None:
 
 def build_encoder(config: dict, pooler: bool = False) -> nn.Module:
     """Build an encoder with random weights from `encoder.config.to_dict()` of another."""
-    encoder = AutoModel.from_config(read_sizes(config), attn_implementation=ATTENTION)
+    encoder = transformers.AutoModel.from_config(read_sizes(config), attn_implementation=ATTENTION)
     if not pooler:
         remove_pooler(encoder)
     return speed_up(encoder)

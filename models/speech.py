@@ -11,16 +11,10 @@ from collections.abc import Sequence
 from itertools import chain
 
 import torch
+import transformers  # a class of it is imported where it is first used: that takes long
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
-from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
-    AutoModel,
-    SeamlessM4TFeatureExtractor,
-    Wav2Vec2FeatureExtractor,
-)
 from transformers.audio_utils import mel_filter_bank
 from transformers.utils import cached_file
 
@@ -86,7 +80,7 @@ class SpeechEncoder(nn.Module):
         if inputs["kind"] == "whisper":
             self.log_mel = WhisperSpectrogram(config.num_mel_bins)
         if inputs["kind"] == "filter banks":
-            self.extractor = SeamlessM4TFeatureExtractor(**inputs["extractor"])
+            self.extractor = transformers.SeamlessM4TFeatureExtractor(**inputs["extractor"])
 
     def train(self, mode: bool = True) -> nn.Module:
         """Begin or end the training; batch normalisation stays as pretraining has left it."""
@@ -238,7 +232,7 @@ def load_speech_encoder(name: str) -> SpeechEncoder:
     """Load a pretrained speech encoder by hub name or folder; ModelError for what is none."""
     hide_bars_in_files()
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # of a damaged file each library has its own
         raise ModelError(f"{unreachable(name, 'speech encoder', error)}; {INSTEAD}") from None
     kind = config.model_type
@@ -246,7 +240,7 @@ def load_speech_encoder(name: str) -> SpeechEncoder:
         kinds = ", ".join(sorted({*SAMPLES, *MASKED}))
         raise ModelError(f"{name} is a {kind}, not one of {kinds}; {INSTEAD}")
     try:
-        encoder, report = AutoModel.from_pretrained(
+        encoder, report = transformers.AutoModel.from_pretrained(
             name, trust_remote_code=False, output_loading_info=True, dtype=torch.float32
         )
     except Exception as error:
@@ -267,12 +261,14 @@ def load_speech_encoder(name: str) -> SpeechEncoder:
 def choose_inputs(name: str, kind: str) -> dict:
     """Return what an encoder reads, by its preprocessor_config.json or as its family does."""
     try:
-        extractor = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
     except Exception as error:
         if any(cached_file(name, file, **ABSENT) for file in EXTRACTOR_FILES):
             raise unreachable(name, "feature extractor", error) from None
-        is_bert = kind == "wav2vec2-bert"
-        extractor = SeamlessM4TFeatureExtractor() if is_bert else Wav2Vec2FeatureExtractor()
+        if kind == "wav2vec2-bert":
+            extractor = transformers.SeamlessM4TFeatureExtractor()
+        else:
+            extractor = transformers.Wav2Vec2FeatureExtractor()
         print(f"{name} has no preprocessor_config.json: {kind}'s default is taken")
     rate = extractor.sampling_rate
     if rate != SAMPLE_RATE:
@@ -296,7 +292,7 @@ def build_speech_encoder(config: dict) -> SpeechEncoder:
 
         encoder = WhisperEncoder(sizes)
     else:
-        encoder = AutoModel.from_config(sizes)
+        encoder = transformers.AutoModel.from_config(sizes)
     return SpeechEncoder(encoder, config["inputs"], config["window"])
 
 
