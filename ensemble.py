@@ -183,7 +183,7 @@ def fuse(
     rated, ratings_learned = dimensions.fuse(fold)
     sets = list_sets({model: inputs[model] for model in dimensions.list_models(fold)})
     notes["dimensions"] = dimensions.fit_sets(fold, sets)
-    fusion = choice.fit_fusion(rows, chosen.winner, inputs, reading, **notes)
+    fusion = choice.fit_fusion(rows, chosen, inputs, reading, **notes)
     learned = {
         "weights": dict(zip(test.models, vote.weights.tolist(), strict=True)),
         "temperatures": fusion.temperatures,

@@ -10,14 +10,14 @@ from scipy.optimize import minimize
 from scipy.special import softmax
 
 from fusion.fitting import Fitted, LogitSet, fit_temperature, logsumexp
-from fusion.stored import Linear, log_features, log_vote
+from fusion.stored import Linear
 
 # Precisions of normal priors, chosen on simulated models and on out-of-fold rows of training
 # sessions (runs/LOG.md).
 VOTE_PRECISION = 16  # of the weighted vote's log-weights, around equal weights
 POOL_PRECISION = 32  # of the pool's weights, around 1 / M, and of its biases, around 0
 LOGISTIC_PRECISION = 400  # of the logistic regression's weights, around the pool's
-TINY = np.finfo(float).tiny
+TINY = 1e-300  # 1 / TINY is still a number
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,25 @@ def fit_weighted_soft(rows: LogitSet) -> WeightedVote:
     model; so the mean is raised to a power, which is fitted together with the weights.
     """
     models, every_row = len(rows.logits), np.arange(len(rows.truth))
+    calibrated = np.exp(rows.features.T[: models * rows.classes]).reshape(models, rows.classes, -1)
 
-    def vote(steps: np.ndarray) -> WeightedVote:
-        return WeightedVote(rows.temperatures, softmax(steps[:models]), np.exp(steps[models]))
+    def unpack(steps: np.ndarray) -> tuple[np.ndarray, float]:
+        return softmax(steps[:models]), np.exp(steps[models])
 
-    def loss(steps: np.ndarray) -> float:
-        likelihood = vote(steps).predict(rows.logits)[every_row, rows.truth]
-        penalty = VOTE_PRECISION * steps @ steps / 2
-        return (penalty - np.log(np.maximum(likelihood, TINY)).sum()) / len(every_row)
+    def loss(steps: np.ndarray) -> tuple[float, np.ndarray]:
+        weights, power = unpack(steps)
+        mean = np.maximum(np.tensordot(weights, calibrated, axes=1), TINY)
+        scores = power * np.log(mean)
+        log_p = scores - logsumexp(scores)
+        error = np.exp(log_p)
+        error[rows.truth, every_row] -= 1
+        of_weights = power * np.tensordot(calibrated, error / mean, axes=2)
+        slopes = np.append(weights * (of_weights - weights @ of_weights), (error * scores).sum())
+        value = VOTE_PRECISION * steps @ steps / 2 - log_p[rows.truth, every_row].sum()
+        return value / len(every_row), (slopes + VOTE_PRECISION * steps) / len(every_row)
 
-    return vote(minimize(loss, np.zeros(models + 1), method="L-BFGS-B").x)
+    found = minimize(loss, np.zeros(models + 1), jac=True, method="L-BFGS-B").x
+    return WeightedVote(rows.temperatures, *unpack(found))
 
 
 def fit_calibrated(rows: LogitSet) -> Linear:
@@ -92,9 +101,8 @@ def fit_log_pool(rows: LogitSet) -> Linear:
     for m in range(models):
         directions[m, m * classes : (m + 1) * classes] = identity
     directions[models:, -1] = identity
-    inputs = log_features(rows.logits, rows.temperatures)
     directions = directions.reshape(len(directions), -1)
-    matrix = fit_matrix(inputs, rows.truth, start, directions, POOL_PRECISION)
+    matrix = fit_matrix(rows.features, rows.truth, start, directions, POOL_PRECISION)
     return Linear(rows.temperatures, matrix)
 
 
@@ -103,9 +111,9 @@ def fit_half_pool(rows: LogitSet) -> Linear:
 
     Where rows are few and the pool's assumption fails, soft voting does not.
     """
-    power = 1 / fit_temperature(log_vote(rows.logits), rows.truth)
-    matrix = fit_log_pool(rows).matrix / 2
-    matrix[-1 - rows.classes : -1] = np.eye(rows.classes) * power / 2
+    matrix, vote = fit_log_pool(rows).matrix / 2, slice(-1 - rows.classes, -1)
+    power = 1 / fit_temperature(rows.features[:, vote], rows.truth)
+    matrix[vote] = np.eye(rows.classes) * power / 2
     return Linear(rows.temperatures, matrix)
 
 
@@ -116,8 +124,8 @@ def fit_logistic(rows: LogitSet) -> Linear:
     there are, the further the weights leave the pool's.
     """
     pool = fit_log_pool(rows)
-    inputs, directions = log_features(rows.logits, pool.temperatures), np.eye(pool.matrix.size)
-    matrix = fit_matrix(inputs, rows.truth, pool.matrix, directions, LOGISTIC_PRECISION)
+    directions = np.eye(pool.matrix.size)
+    matrix = fit_matrix(rows.features, rows.truth, pool.matrix, directions, LOGISTIC_PRECISION)
     return Linear(pool.temperatures, matrix)
 
 
