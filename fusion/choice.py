@@ -11,7 +11,7 @@ import numpy as np
 from fusion import metrics
 from fusion.dialogue import Reading
 from fusion.fitting import Fitted, LogitSet, cross_fit
-from fusion.methods import fit_calibrated, fit_half_pool, fit_logistic
+from fusion.methods import fit_calibrated, fit_half_pool, fit_log_pool, fit_logistic
 from fusion.metrics import Estimate
 from fusion.stored import Certainty, Fusion, Linear, list_sets
 
@@ -77,8 +77,8 @@ def fit_candidate(name: str, rows: LogitSet) -> Linear:
 
 def fit_candidates(names: list[str], rows: LogitSet) -> Fitted:
     """Fit candidates, (len(names), N, C); those that differ in balance alone are fitted once."""
-    candidates = [CANDIDATES[name] for name in names]
-    fitted = {fit: fit(rows) for fit in dict.fromkeys(fit for fit, _ in candidates)}
+    candidates, pool = [CANDIDATES[name] for name in names], fit_log_pool(rows)
+    fitted = {fit: fit(rows, pool) for fit in dict.fromkeys(fit for fit, _ in candidates)}
     forms = [fitted[fit].shift(balance(rows, power)) for fit, power in candidates]
     return Fitted(lambda logits: np.stack([form.predict(logits) for form in forms]))
 

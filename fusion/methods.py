@@ -106,24 +106,27 @@ def fit_log_pool(rows: LogitSet) -> Linear:
     return Linear(rows.temperatures, matrix)
 
 
-def fit_half_pool(rows: LogitSet) -> Linear:
+def fit_half_pool(rows: LogitSet, pool: Linear | None = None) -> Linear:
     """Take the geometric mean of the pool and of soft voting, each with its fitted confidence.
 
     Where rows are few and the pool's assumption fails, soft voting does not.
+    pool: `fit_log_pool` of the rows, if it is there.
     """
-    matrix, vote = fit_log_pool(rows).matrix / 2, slice(-1 - rows.classes, -1)
+    pool, vote = pool or fit_log_pool(rows), slice(-1 - rows.classes, -1)
+    matrix = pool.matrix / 2
     power = 1 / fit_temperature(rows.features[:, vote], rows.truth)
     matrix[vote] = np.eye(rows.classes) * power / 2
     return Linear(rows.temperatures, matrix)
 
 
-def fit_logistic(rows: LogitSet) -> Linear:
+def fit_logistic(rows: LogitSet, pool: Linear | None = None) -> Linear:
     """Multinomial logistic regression on calibrated log-probabilities, drawn towards the pool.
 
     All weights are free, so a model may be trusted for one label and not for another; the more rows
     there are, the further the weights leave the pool's.
+    pool: as of `fit_half_pool`.
     """
-    pool = fit_log_pool(rows)
+    pool = pool or fit_log_pool(rows)
     directions = np.eye(pool.matrix.size)
     matrix = fit_matrix(rows.features, rows.truth, pool.matrix, directions, LOGISTIC_PRECISION)
     return Linear(pool.temperatures, matrix)
