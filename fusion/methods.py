@@ -17,7 +17,7 @@ from fusion.stored import Linear
 VOTE_PRECISION = 16  # of the weighted vote's log-weights, around equal weights
 POOL_PRECISION = 32  # of the pool's weights, around 1 / M, and of its biases, around 0
 LOGISTIC_PRECISION = 400  # of the logistic regression's weights, around the pool's
-TINY = 1e-300  # 1 / TINY is still a number
+TINY = np.finfo(float).tiny
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def fit_weighted_soft(rows: LogitSet) -> WeightedVote:
         error = np.exp(log_p)
         error[rows.truth, every_row] -= 1
         of_weights = power * np.tensordot(calibrated, error / mean, axes=2)
-        slopes = np.append(weights * (of_weights - weights @ of_weights), (error * scores).sum())
+        # The other term of the slope of softmax is 0: scaled weights give the same probabilities.
+        slopes = np.append(weights * of_weights, (error * scores).sum())
         value = VOTE_PRECISION * steps @ steps / 2 - log_p[rows.truth, every_row].sum()
         return value / len(every_row), (slopes + VOTE_PRECISION * steps) / len(every_row)
 
