@@ -26,6 +26,8 @@ from common import settings  # first of all: it answers --help
 
 # isort: split
 
+import gc
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -74,6 +76,7 @@ def main() -> None:
     folders = [Path(folder.strip()) for folder in OUTPUTS.split(",")]
     place = Path(RESULTS) if RESULTS else folders[0]
     paper.load_lightgbm()  # before any work: the machine may lack its system library
+    gc.freeze()  # what is imported stays: no need to look through it for garbage
     stage = Stage("ensemble.py", place, settings.read(globals()), identify(folders, DATA))
     if not stage.is_done():
         with threadpool_limits(limits=1):  # the same sums on every machine
@@ -111,11 +114,13 @@ def fuse_and_score(folders: list[Path], place: Path) -> None:
         "synthetic": next(filter(None, (r.get("synthetic") for r in test.runs.values())), None),
     }
     fused = []
-    for number, fold in enumerate(folds):
-        *of_fold, fusion, learned = fuse(fold, CONTEXT and has_order, turns[number], notes)
-        fusion.write(place / name_fusion(folders, number))
-        confidence = certainty.find_confidence(fold.test, of_fold[0]["stacking"], fusion)
-        fused.append((*of_fold, confidence, learned))
+    with ThreadPoolExecutor(1) as pool:  # LightGBM leaves Python to the others
+        rules = pool.submit(paper.apply_rules, test, folds)
+        for number, fold in enumerate(folds):
+            *of_fold, fusion, learned = fuse(fold, CONTEXT and has_order, turns[number], notes)
+            fusion.write(place / name_fusion(folders, number))
+            confidence = certainty.find_confidence(fold.test, of_fold[0]["stacking"], fusion)
+            fused.append((*of_fold, confidence, learned))
     values, rated, confidence = (
         {method: np.concatenate([of[method] for of in every]) for method in every[0]}
         for every in [*zip(*fused, strict=True)][:3]
@@ -126,7 +131,6 @@ def fuse_and_score(folders: list[Path], place: Path) -> None:
 
     note = "; ".join(dict.fromkeys(fold.fitted_on for fold in folds))
     ablation = folders[0] / "cmbert_ablation.json"  # of several folds, the first one's
-    rules = paper.apply_rules(test, folds)
     berts = [run.get("settings", {}).get("bert") for run in test.runs.values()]
     results = {
         **notes,
@@ -137,7 +141,7 @@ def fuse_and_score(folders: list[Path], place: Path) -> None:
         "target": TARGET,
         "runs": test.runs,
         "learned": {"dialogue": None} | average([learned for *_, learned in fused]),
-        **scoring.evaluate(test, pred, probabilities, rules, corpus),
+        **scoring.evaluate(test, pred, probabilities, rules.result(), corpus),
         "certainty": certainty.evaluate(test, pred, confidence),
         "dimensions": affect.evaluate(test, rated),
         "votes": agreement.evaluate(test, pred, probabilities),
@@ -183,7 +187,7 @@ def fuse(
     rated, ratings_learned = dimensions.fuse(fold)
     sets = list_sets({model: inputs[model] for model in dimensions.list_models(fold)})
     notes["dimensions"] = dimensions.fit_sets(fold, sets)
-    fusion = choice.fit_fusion(rows, chosen.winner, inputs, reading, **notes)
+    fusion = choice.fit_fusion(rows, chosen, inputs, reading, **notes)
     learned = {
         "weights": dict(zip(test.models, vote.weights.tolist(), strict=True)),
         "temperatures": fusion.temperatures,

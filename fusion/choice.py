@@ -11,7 +11,7 @@ import numpy as np
 from fusion import metrics
 from fusion.dialogue import Reading
 from fusion.fitting import Fitted, LogitSet, cross_fit
-from fusion.methods import fit_calibrated, fit_half_pool, fit_logistic
+from fusion.methods import fit_calibrated, fit_half_pool, fit_log_pool, fit_logistic
 from fusion.metrics import Estimate
 from fusion.stored import Certainty, Fusion, Linear, list_sets
 
@@ -77,8 +77,8 @@ def fit_candidate(name: str, rows: LogitSet) -> Linear:
 
 def fit_candidates(names: list[str], rows: LogitSet) -> Fitted:
     """Fit candidates, (len(names), N, C); those that differ in balance alone are fitted once."""
-    candidates = [CANDIDATES[name] for name in names]
-    fitted = {fit: fit(rows) for fit in dict.fromkeys(fit for fit, _ in candidates)}
+    candidates, pool = [CANDIDATES[name] for name in names], fit_log_pool(rows)
+    fitted = {fit: fit(rows, pool) for fit in dict.fromkeys(fit for fit, _ in candidates)}
     forms = [fitted[fit].shift(balance(rows, power)) for fit, power in candidates]
     return Fitted(lambda logits: np.stack([form.predict(logits) for form in forms]))
 
@@ -115,7 +115,7 @@ def compare(rows: LogitSet, crossed: dict[str, np.ndarray], target: str) -> dict
 
 
 def fit_fusion(
-    rows: LogitSet, winner: str, inputs: dict[str, str], reading: Reading | None, **notes
+    rows: LogitSet, chosen: Choice, inputs: dict[str, str], reading: Reading | None, **notes
 ) -> Fusion:
     """Fit the winner to every set of models; one model's fusion is its calibrated probabilities.
 
@@ -126,16 +126,21 @@ def fit_fusion(
     forms, certain, in_dialogue = {}, {}, {}
     names = list(inputs)
     for models in list_sets(inputs):
-        part = rows.select([names.index(model) for model in models])
-        fit = fit_calibrated if len(models) == 1 else partial(fit_candidate, winner)
-        crossed, forms[models] = cross_fit(fit, part), fit(part)
+        if 1 < len(models) == len(names):
+            crossed, forms[models] = chosen.cross_validated, chosen.form
+        else:
+            part = rows.select([names.index(model) for model in models])
+            fit = fit_calibrated if len(models) == 1 else partial(fit_candidate, chosen.winner)
+            crossed, forms[models] = cross_fit(fit, part), fit(part)
         certain[models] = find_certainty(crossed, rows.truth)
         if reading and reading.dialogue.past:
             turns, read = reading.read_later(crossed)
             in_dialogue[models] = find_certainty(read, rows.truth[turns])
     temperatures = dict(zip(names, rows.temperatures.tolist(), strict=True))
     dialogue = reading and reading.dialogue
-    return Fusion(forms, certain, in_dialogue, winner, temperatures, dialogue=dialogue, **notes)
+    return Fusion(
+        forms, certain, in_dialogue, chosen.winner, temperatures, dialogue=dialogue, **notes
+    )
 
 
 def find_certainty(probabilities: np.ndarray, truth: np.ndarray) -> Certainty:

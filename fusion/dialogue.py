@@ -124,16 +124,14 @@ def fit_transitions(counts: np.ndarray, precision: float) -> tuple[np.ndarray, T
     return softmax(base), Transitions(*tables)
 
 
-def learn_transitions(
-    dialogues: list[Turns], sessions: np.ndarray, labels: np.ndarray, classes: int
-) -> tuple[Transitions, float]:
+def learn_transitions(counts: np.ndarray, sessions: np.ndarray) -> tuple[Transitions, float]:
     """Fit the transitions, and return the precision that predicts dialogues of other sessions best.
 
-    sessions: of each dialogue; of one session alone, each dialogue counts as one.
+    counts (D, S, S, C): of `count_transitions`; sessions (D,): of one session alone, each dialogue
+    counts as one.
     """
-    counts = count_transitions(dialogues, np.asarray(labels), classes)
     has_several = len(np.unique(sessions)) > 1
-    fold = assign_folds(sessions if has_several else np.arange(len(dialogues)))
+    fold = assign_folds(sessions if has_several else np.arange(len(counts)))
     losses = dict.fromkeys(PRECISIONS, 0.0)
     for k in np.unique(fold) if fold.any() else ():
         seen, unseen = counts[fold != k].sum(0), counts[fold == k].sum(0)
@@ -157,7 +155,7 @@ def read_turns(
     probabilities (N, C): the fusion's, of each turn by itself; base (C,): their mean. A dialogue of
     more than MOST_STATES keeps its probabilities.
     """
-    after, result = transitions.after(base), probabilities.copy()
+    after, result = np.pad(transitions.after(base), ((0, 0), (0, 0), (0, 1))), probabilities.copy()
     for turns in dialogues:
         if has_few_states(turns.speaker.max() + 1, len(base)):
             evidence = probabilities[turns.rows] / base
@@ -173,33 +171,30 @@ def has_few_states(speakers: int, classes: int) -> bool:
 def read_dialogue(evidence: np.ndarray, turns: Turns, after: np.ndarray, whole: bool) -> np.ndarray:
     """Return P(label | evidence) of one dialogue's turns, (n, C); evidence (n, C): ~ P(. | label).
 
-    A belief has an axis (S) for each speaker and a last one (1) that stands for no partner.
+    after (S, S, S): `Transitions.after`, and 0 for a turn without a label. A belief has an axis (S)
+    for each speaker and a last one (1) that stands for no partner.
     """
-    speakers, C = turns.speaker.max() + 1, evidence.shape[1]
-    belief = np.zeros((*[C + 1] * speakers, 1))
-    belief[(C,) * speakers] = 1
-    # A turn's axes, and P(label | own, partner) x evidence.
-    steps = [
-        ((own, partner), (after if partner >= 0 else after[:, C:]) * likelihood)
-        for own, partner, likelihood in zip(turns.speaker, turns.partner, evidence, strict=True)
-    ]
-    beliefs = []
-    for axes, table in steps:
-        belief = np.moveaxis(belief, axes, (0, 1))
-        belief = np.einsum("ab...,abc->cb...", belief, table)
-        belief = np.concatenate([belief, np.zeros_like(belief[:1])]) / belief.sum()
-        belief = np.moveaxis(belief, (0, 1), axes)
-        beliefs.append(belief)
-    message, result = np.ones_like(belief), np.empty_like(evidence)
-    for turn in reversed(range(len(steps))):
-        (own, partner), table = steps[turn]
-        labels = np.moveaxis(beliefs[turn] * message, own, 0)[:C].reshape(C, -1).sum(1)
+    speakers, S = int(turns.speaker.max()) + 1, len(after)
+    axes, label = [*range(speakers + 1)], speakers + 1
+    belief = np.zeros([S] * speakers + [1])
+    belief[(S - 1,) * speakers] = 1
+    whose = zip(turns.speaker.tolist(), turns.partner.tolist(), strict=True)
+    likelihood, steps = np.pad(evidence, ((0, 0), (0, 1))), []
+    for (own, partner), of_turn in zip(whose, likelihood, strict=True):
+        table = (after if partner >= 0 else after[:, -1:]) * of_turn
+        table_axes = [own, partner % label, label]
+        next_axes = [label if axis == own else axis for axis in axes]  # it is the own last one now
+        belief = np.einsum(belief, axes, table, table_axes, next_axes)
+        belief /= belief.sum()
+        steps.append((belief, table, table_axes, next_axes))
+    message, result = np.ones_like(belief), np.empty_like(likelihood)
+    for turn, (belief, table, table_axes, next_axes) in reversed([*enumerate(steps)]):
+        labels = np.einsum(belief, axes, message, axes, table_axes[:1])
         result[turn] = labels / labels.sum()
         if whole:
-            message = np.moveaxis(message, (own, partner), (0, 1))[:C]
-            message = np.einsum("cb...,abc->ab...", message, table)
-            message = np.moveaxis(message / message.max(), (0, 1), (own, partner))
-    return result
+            message = np.einsum(message, next_axes, table, table_axes, axes)
+            message /= message.max()
+    return result[:, :-1]
 
 
 @dataclass(frozen=True)
@@ -263,7 +258,8 @@ def read_fold(
     has_past = any(len(turns.rows) > 1 for inside, _ in parts for turns in inside)
     helps = {kind: has_past and gains[kind]["lead"] > -gains[kind]["error"] for kind in KINDS}
     dialogues, sessions = cut_dialogues(train_turns)
-    transitions, precision = learn_transitions(dialogues, sessions, train_turns["label"], classes)
+    counts = count_transitions(dialogues, train_turns["label"].to_numpy(), classes)
+    transitions, precision = learn_transitions(counts, sessions)
     stored = Dialogue(transitions, base, **helps)
     learned = {"turns": len(train_turns), "precision": precision, "held_out": gains, "used": helps}
     learned |= {"own": transitions.own, "other": transitions.other}
@@ -284,13 +280,13 @@ def learn_by_fold(
     """
     dialogues, sessions = cut_dialogues(facts)
     train_dialogues, train_sessions = cut_dialogues(train_turns)
-    labels, fold, parts = train_turns["label"].to_numpy(), assign_folds(sessions), []
+    counts = count_transitions(train_dialogues, train_turns["label"].to_numpy(), classes)
+    fold, parts = assign_folds(sessions), []
     for k in np.unique(fold):
         rest = ~np.isin(train_sessions, sessions[fold == k])
         if rest.any():
-            others = [train_dialogues[place] for place in np.flatnonzero(rest)]
             inside = [dialogues[place] for place in np.flatnonzero(fold == k)]
-            learned, _ = learn_transitions(others, train_sessions[rest], labels, classes)
+            learned, _ = learn_transitions(counts[rest], train_sessions[rest])
             parts.append((inside, learned))
     return parts
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 from fusion import predictions
 from fusion.outputs import HELD_OUT
@@ -52,6 +53,11 @@ class LogitSet:
         return np.array([fit_temperature(logits, self.truth) for logits in self.logits])
 
     @cached_property
+    def features(self) -> np.ndarray:
+        """The `log_features` of the rows, (N, K)."""
+        return log_features(self.logits, self.temperatures)
+
+    @cached_property
     def group_numbers(self) -> np.ndarray:
         """The number 0..G-1 of each row's group, (N,)."""
         return np.unique(self.groups, return_inverse=True)[1]
@@ -78,6 +84,16 @@ def logsumexp(scores: np.ndarray) -> np.ndarray:
     """Return log(sum(exp(scores))) over the first axis; scipy's takes three times as long."""
     largest = scores.max(axis=0)
     return largest + np.log(np.exp(scores - largest).sum(axis=0))
+
+
+def log_features(logits: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
+    """Return calibrated log-probabilities, the soft vote's, and a 1, (N, (M + 1) x C + 1).
+
+    logits (M, N, C); temperatures (M,).
+    """
+    calibrated = log_softmax(logits / temperatures[:, None, None], axis=-1)
+    vote = logsumexp(log_softmax(logits, axis=-1)) - np.log(len(logits))
+    return np.hstack([*calibrated, vote, np.ones((logits.shape[1], 1))])
 
 
 def assign_folds(groups: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import softmax
 
 from fusion.fitting import Fitted, LogitSet, fit_temperature, logsumexp
-from fusion.stored import Linear, log_features, log_vote
+from fusion.stored import Linear
 
 # Precisions of normal priors, chosen on simulated models and on out-of-fold rows of training
 # sessions (runs/LOG.md).
@@ -61,16 +61,26 @@ def fit_weighted_soft(rows: LogitSet) -> WeightedVote:
     model; so the mean is raised to a power, which is fitted together with the weights.
     """
     models, every_row = len(rows.logits), np.arange(len(rows.truth))
+    calibrated = np.exp(rows.features.T[: models * rows.classes]).reshape(models, rows.classes, -1)
 
-    def vote(steps: np.ndarray) -> WeightedVote:
-        return WeightedVote(rows.temperatures, softmax(steps[:models]), np.exp(steps[models]))
+    def unpack(steps: np.ndarray) -> tuple[np.ndarray, float]:
+        return softmax(steps[:models]), np.exp(steps[models])
 
-    def loss(steps: np.ndarray) -> float:
-        likelihood = vote(steps).predict(rows.logits)[every_row, rows.truth]
-        penalty = VOTE_PRECISION * steps @ steps / 2
-        return (penalty - np.log(np.maximum(likelihood, TINY)).sum()) / len(every_row)
+    def loss(steps: np.ndarray) -> tuple[float, np.ndarray]:
+        weights, power = unpack(steps)
+        mean = np.maximum(np.tensordot(weights, calibrated, axes=1), TINY)
+        scores = power * np.log(mean)
+        log_p = scores - logsumexp(scores)
+        error = np.exp(log_p)
+        error[rows.truth, every_row] -= 1
+        of_weights = power * np.tensordot(calibrated, error / mean, axes=2)
+        # The other term of the slope of softmax is 0: scaled weights give the same probabilities.
+        slopes = np.append(weights * of_weights, (error * scores).sum())
+        value = VOTE_PRECISION * steps @ steps / 2 - log_p[rows.truth, every_row].sum()
+        return value / len(every_row), (slopes + VOTE_PRECISION * steps) / len(every_row)
 
-    return vote(minimize(loss, np.zeros(models + 1), method="L-BFGS-B").x)
+    found = minimize(loss, np.zeros(models + 1), jac=True, method="L-BFGS-B").x
+    return WeightedVote(rows.temperatures, *unpack(found))
 
 
 def fit_calibrated(rows: LogitSet) -> Linear:
@@ -92,32 +102,34 @@ def fit_log_pool(rows: LogitSet) -> Linear:
     for m in range(models):
         directions[m, m * classes : (m + 1) * classes] = identity
     directions[models:, -1] = identity
-    inputs = log_features(rows.logits, rows.temperatures)
     directions = directions.reshape(len(directions), -1)
-    matrix = fit_matrix(inputs, rows.truth, start, directions, POOL_PRECISION)
+    matrix = fit_matrix(rows.features, rows.truth, start, directions, POOL_PRECISION)
     return Linear(rows.temperatures, matrix)
 
 
-def fit_half_pool(rows: LogitSet) -> Linear:
+def fit_half_pool(rows: LogitSet, pool: Linear | None = None) -> Linear:
     """Take the geometric mean of the pool and of soft voting, each with its fitted confidence.
 
     Where rows are few and the pool's assumption fails, soft voting does not.
+    pool: `fit_log_pool` of the rows, if it is there.
     """
-    power = 1 / fit_temperature(log_vote(rows.logits), rows.truth)
-    matrix = fit_log_pool(rows).matrix / 2
-    matrix[-1 - rows.classes : -1] = np.eye(rows.classes) * power / 2
+    pool, vote = pool or fit_log_pool(rows), slice(-1 - rows.classes, -1)
+    matrix = pool.matrix / 2
+    power = 1 / fit_temperature(rows.features[:, vote], rows.truth)
+    matrix[vote] = np.eye(rows.classes) * power / 2
     return Linear(rows.temperatures, matrix)
 
 
-def fit_logistic(rows: LogitSet) -> Linear:
+def fit_logistic(rows: LogitSet, pool: Linear | None = None) -> Linear:
     """Multinomial logistic regression on calibrated log-probabilities, drawn towards the pool.
 
     All weights are free, so a model may be trusted for one label and not for another; the more rows
     there are, the further the weights leave the pool's.
+    pool: as of `fit_half_pool`.
     """
-    pool = fit_log_pool(rows)
-    inputs, directions = log_features(rows.logits, pool.temperatures), np.eye(pool.matrix.size)
-    matrix = fit_matrix(inputs, rows.truth, pool.matrix, directions, LOGISTIC_PRECISION)
+    pool = pool or fit_log_pool(rows)
+    directions = np.eye(pool.matrix.size)
+    matrix = fit_matrix(rows.features, rows.truth, pool.matrix, directions, LOGISTIC_PRECISION)
     return Linear(pool.temperatures, matrix)
 
 

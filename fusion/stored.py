@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from common.files import DIMENSIONS, LABELS, naming, write_json
 from common.stages import read_recorded
 from fusion.dialogue import KINDS, Dialogue, Transitions, Turns, has_few_states
 from fusion.dimensions import Pool
+from fusion.fitting import log_features
 from fusion.outputs import read_labels
 
 ALL_SUBSETS = 4  # models, up to which every set of them is fitted
@@ -43,17 +44,6 @@ class Linear:
     def shift(self, scores: np.ndarray) -> "Linear":
         """Return the fusion whose log-probabilities are shifted by scores (C,)."""
         return Linear(self.temperatures, np.vstack([self.matrix[:-1], self.matrix[-1] + scores]))
-
-
-def log_features(logits: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
-    """Return the features of `Linear` for logits (M, N, C), (N, K)."""
-    calibrated = log_softmax(logits / temperatures[:, None, None], axis=-1)
-    return np.hstack([*calibrated, log_vote(logits), np.ones((logits.shape[1], 1))])
-
-
-def log_vote(logits: np.ndarray) -> np.ndarray:
-    """Return the logarithm of the mean probabilities, (N, C)."""
-    return np.logaddexp.reduce(log_softmax(logits, axis=-1)) - np.log(len(logits))
 
 
 def list_sets(inputs: dict[str, str]) -> list[ModelSet]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from common.files import LABELS
-from fusion.fitting import LogitSet
+from fusion import choice
+from fusion.fitting import LogitSet, cross_fit
 from fusion.outputs import BASELINES, HELD_OUT
 
 SHARES = np.array([0.4, 0.19, 0.15, 0.1, 0.08, 0.04, 0.04])
@@ -177,6 +179,12 @@ def simulate(count, strengths, seed=0, scale=1.0, shares=SHARES) -> LogitSet:
 
 def accuracy(rows: LogitSet, probabilities: np.ndarray) -> float:
     return (probabilities.argmax(axis=-1) == rows.truth).mean()
+
+
+def pick(name: str, rows: LogitSet) -> choice.Choice:
+    """Return the choice of a candidate, compared with no other."""
+    fit = partial(choice.fit_candidate, name)
+    return choice.Choice(name, fit(rows), {}, cross_fit(fit, rows))
 
 
 EASE = np.array([1.4, 0.9, 0.8, 0.4, 0.6, -0.2, 0.0])  # logit of being right, by label

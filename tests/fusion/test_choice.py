@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fusion_files import MODELS, SHARES, accuracy, draw_sessions, simulate
+from fusion_files import MODELS, SHARES, accuracy, draw_sessions, pick, simulate
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
@@ -95,7 +95,8 @@ def test_a_lead_and_its_margin_are_those_of_the_tables():
 def test_four_of_five_verdicts_are_certain_of_every_set_of_models(winner):
     """Of fresh rows; those that were fitted on are surer than these where much is learned."""
     rows, fresh = simulate(800, (1.5, 1.2, 0.8)), simulate(4000, (1.5, 1.2, 0.8), seed=1)
-    stored = choice.fit_fusion(rows, winner, INPUTS, None, fitted_on="simulated rows", **NOTES)
+    chosen = pick(winner, rows)
+    stored = choice.fit_fusion(rows, chosen, INPUTS, None, fitted_on="simulated rows", **NOTES)
     logits = dict(zip(MODELS, fresh.logits, strict=True))
     for models in stored.forms:
         probabilities = stored.predict({model: logits[model] for model in models})

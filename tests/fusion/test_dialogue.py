@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fusion_files import MODELS
+from fusion_files import MODELS, pick
 from scipy.special import softmax
 
 from fusion import choice, dialogue
@@ -105,7 +105,8 @@ def test_learns_transitions_that_are_there_and_no_others(strength, sessions):
     random = np.random.default_rng(0)
     turns = pd.concat([draw_session(k, strength, random) for k in range(sessions)])
     dialogues, names = cut_dialogues(turns)
-    found, _ = dialogue.learn_transitions(dialogues, names, turns["label"], C)
+    counts = dialogue.count_transitions(dialogues, turns["label"].to_numpy(), C)
+    found, _ = dialogue.learn_transitions(counts, names)
     error = np.abs(found.after(np.full(C, 1 / C)) - lasting(strength))[:C, :C]
     assert error.max() < (0.2 if strength else 0.05)
 
@@ -184,7 +185,8 @@ def test_four_of_five_turns_are_certain():
     fold, train_turns = make_fold(3.0, held=8)
     _, reading = read(fold, train_turns)
     notes = {"speaker_norm": {}, "synthetic": None, "fitted_on": "rows"}
-    stored = choice.fit_fusion(fold.rows, choice.DEFAULT, INPUTS, reading, **notes)
+    chosen = pick(choice.DEFAULT, fold.rows)
+    stored = choice.fit_fusion(fold.rows, chosen, INPUTS, reading, **notes)
     dialogues, _ = cut_dialogues(fold.test.facts)
     later = np.concatenate([turns.rows[1:] for turns in dialogues])
     plain = stored.predict(dict(zip(MODELS, fold.test.logits, strict=True)))

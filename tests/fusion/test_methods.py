@@ -44,6 +44,20 @@ def test_weights_are_on_the_simplex_and_find_the_only_useful_model():
     assert weights[AUDIO] > 0.6
 
 
+def test_no_weights_and_no_power_nearby_are_likelier():
+    rows = simulate(500, (1.5, 1.2, 0.8))
+    vote = methods.fit_weighted_soft(rows)
+    logs = np.log(vote.weights)
+    best = np.append(logs - logs.mean(), np.log(vote.power))
+
+    def cost(steps):
+        moved = methods.WeightedVote(rows.temperatures, softmax(steps[:3]), np.exp(steps[3]))
+        likelihood = moved.predict(rows.logits)[np.arange(500), rows.truth]
+        return methods.VOTE_PRECISION * steps @ steps / 2 - np.log(likelihood).sum()
+
+    assert all(cost(best + sign * step) > cost(best) for step in np.eye(4) / 50 for sign in (-1, 1))
+
+
 def test_log_pool_is_bayes_rule_for_independent_models():
     rows, test = simulate(8000, (1.5, 1.2, 0.8)), simulate(8000, (1.5, 1.2, 0.8), seed=1)
     # p(label | all) ~ p(label | text) p(label | audio) p(label | cmbert) / p(label)^2
@@ -78,6 +92,13 @@ def test_unseen_labels_and_a_single_label_are_survived(fit):
     if fit is paper.fit_stacking:
         assert set(probabilities.argmax(axis=-1)) <= {0, 1}
         assert set(fit(one).predict(rows.logits).argmax(axis=-1)) == {1}
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_models_that_are_surely_wrong_leave_numbers(fit):
+    rows = simulate(300, (1.5, 1.2, 0.8), scale=1e6)
+    with np.errstate(all="raise", under="ignore"):
+        assert np.isfinite(fit(rows).predict(rows.logits)).all()
 
 
 def test_no_group_is_in_two_folds():

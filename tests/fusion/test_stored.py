@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fusion_files import MODELS, simulate
+from fusion_files import MODELS, pick, simulate
 from scipy.special import softmax
 
 from common.files import UserError
@@ -21,7 +21,8 @@ FLAT = Dialogue(Transitions(*np.zeros((2, C + 1, C))), np.full(C, 1 / C), past=T
 
 def make_fusion(rows, name, inputs=INPUTS, dialogue=None):
     notes = {"speaker_norm": {"audio": "past"}, "synthetic": "SYNTHETIC"}
-    fusion = choice.fit_fusion(rows, name, inputs, None, fitted_on="simulated rows", **notes)
+    chosen = pick(name, rows)
+    fusion = choice.fit_fusion(rows, chosen, inputs, None, fitted_on="simulated rows", **notes)
     return replace(fusion, dialogue=dialogue, in_dialogue=fusion.certain if dialogue else {})
 
 
