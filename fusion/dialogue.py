@@ -182,7 +182,7 @@ def read_dialogue(evidence: np.ndarray, turns: Turns, after: np.ndarray, whole: 
     likelihood, steps = np.pad(evidence, ((0, 0), (0, 1))), []
     for (own, partner), of_turn in zip(whose, likelihood, strict=True):
         table = (after if partner >= 0 else after[:, -1:]) * of_turn
-        table_axes = [own, partner % label, label]
+        table_axes = [own, partner % label, label]  # of no partner, -1, the last axis
         next_axes = [label if axis == own else axis for axis in axes]  # it is the own last one now
         belief = np.einsum(belief, axes, table, table_axes, next_axes)
         belief /= belief.sum()
