@@ -52,20 +52,22 @@ def class_names(labels: Iterable[str]) -> list[str]:
     return [*map(korean if find_font() else english, labels)]
 
 
-def save(path: Path, draw: Callable[..., Figure], *arguments) -> Path:
-    """Draw a figure in the project's style and write it as PNG, and as PDF beside it.
+def save(path: Path, draw: Callable[..., Figure], *arguments, pdf: bool = False) -> Path:
+    """Draw a figure in the project's style and write it as PNG.
 
     Not by its own savefig, which lays everything out twice.
+    pdf: for a paper, a PDF beside it as well, which takes twice the time.
     """
     with in_style():
         figure = draw(*arguments)
         image = Image.fromarray(paint_figure(figure))
-        figure.set_layout_engine("none")  # as it is laid out now
         with write_atomically(path) as temporary:
             image.save(temporary, "png", dpi=(RESOLUTION, RESOLUTION), compress_level=4)
-        with write_atomically(path.with_suffix(".pdf")) as temporary:
-            undated = {"CreationDate": None}  # the same plot is the same file
-            FigureCanvasPdf(figure).print_pdf(temporary, metadata=undated)
+        if pdf:
+            figure.set_layout_engine("none")  # as it is laid out now
+            with write_atomically(path.with_suffix(".pdf")) as temporary:
+                undated = {"CreationDate": None}  # the same plot is the same file
+                FigureCanvasPdf(figure).print_pdf(temporary, metadata=undated)
     return path
 
 

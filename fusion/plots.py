@@ -54,10 +54,11 @@ def draw_all(
         figures.append((title, draw_plane, test, rated))
     if histories:
         figures.append(("Loss and validation scores by epoch", draw_training, histories))
-    return {
-        title: save(folder / f"{draw.__name__.removeprefix('draw_')}.png", draw, *arguments)
-        for title, draw, *arguments in figures
-    }
+    written = {}
+    for title, draw, *arguments in figures:
+        path = folder / f"{draw.__name__.removeprefix('draw_')}.png"
+        written[title] = save(path, draw, *arguments, pdf=True)
+    return written
 
 
 def read_histories(outputs: Path, models: tuple[str, ...]) -> dict[str, dict]:

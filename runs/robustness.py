@@ -69,8 +69,8 @@ def main() -> None:
     place = outputs / CONDITIONS
     write_json(place / "robustness.json", results)
     write_text(place / "robustness.md", page)
-    save(place / "robustness.png", draw, results)
-    save(place / "robustness_reliability.png", draw_reliability, results)
+    save(place / "robustness.png", draw, results, pdf=True)
+    save(place / "robustness_reliability.png", draw_reliability, results, pdf=True)
     print(page)
     print(f"written: {place}/robustness.json, robustness.md, robustness*.png")
 

@@ -28,7 +28,7 @@ WRITERS = {
     "numbers.json": lambda path: write_json(path, list(range(5000))),
     "state.pt": lambda path: write_state(path, {"network": NETWORK.state_dict()}),
     "encoder.safetensors": lambda path: write_weights(NETWORK, path),
-    "plot.png": lambda path: plots.save(path, draw_noise),
+    "plot.png": lambda path: plots.save(path, draw_noise, pdf=True),
 }
 
 
