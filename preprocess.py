@@ -31,6 +31,7 @@ from common import settings  # first of all: it answers --help
 
 import csv
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -100,19 +101,21 @@ def main() -> None:
     blank_off_scale(corpus.table, scale, corpus.account)
     sessions = choose_splits(corpus, TEST_SESSIONS, VALID_SESSIONS, TEST_CORPUS)
     used = apply_tie_rule(corpus.table, labels, corpus.account)
-    with start_workers(JOBS, CLUSTER) as parallel:
+    with ThreadPoolExecutor(1) as hashing, start_workers(JOBS, CLUSTER) as parallel:
         used = read_texts_and_lengths(parallel, corpus.root, used, TEXT_STYLE, corpus.account)
         used = split_utterances(used, sessions)
         written = []
         for split in SPLITS:
             rows, path = used[used["split"] == split], unfinished / f"{split}_audio.npy"
             written.append(write_audio(parallel, corpus.root, rows, path, corpus.account))
+            hashing.submit(sha256, path)  # which keeps the hash until it is asked for
         used = pd.concat(written, ignore_index=True)
-    print_account(corpus.account)
-    check_not_empty(used, sessions)
+        print_account(corpus.account)
+        check_not_empty(used, sessions)
+        reference = measure_reference(unfinished / "train_audio.npy", written[0])
 
-    manifest = describe(corpus, labels, sessions, used) | {"dimension_scale": scale}
-    manifest["reference_range"] = measure_reference(unfinished / "train_audio.npy", written[0])
+    manifest = describe(corpus, labels, sessions, used)
+    manifest |= {"dimension_scale": scale, "reference_range": reference}
     print("\n".join(summarise(manifest)))
     write_report(report, manifest, used, corpus.account)
     manifest["files"] = {}
