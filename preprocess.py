@@ -30,6 +30,7 @@ from common import settings  # first of all: it answers --help
 # isort: split
 
 import csv
+import gc
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -74,6 +75,7 @@ MEASURED = 1000  # training recordings, at most, that the reference range is mad
 
 
 def main() -> None:
+    gc.freeze()  # else what was imported is looked through for garbage again and again: 0.4 s
     data, report = Path(DATA), Path(OUTPUTS) / "corpus"
     how = FOLLOW_LINKS, LABEL_COLUMN, SPEAKERS
     sources = [find_source(name.strip(), *how) for name in CORPUS.split(",")]
@@ -101,28 +103,28 @@ def main() -> None:
     blank_off_scale(corpus.table, scale, corpus.account)
     sessions = choose_splits(corpus, TEST_SESSIONS, VALID_SESSIONS, TEST_CORPUS)
     used = apply_tie_rule(corpus.table, labels, corpus.account)
-    with ThreadPoolExecutor(1) as hashing, start_workers(JOBS, CLUSTER) as parallel:
+    hashing, hashes = ThreadPoolExecutor(1), {}  # a file is hashed while others are written
+    with start_workers(JOBS, CLUSTER) as parallel:
         used = read_texts_and_lengths(parallel, corpus.root, used, TEXT_STYLE, corpus.account)
         used = split_utterances(used, sessions)
         written = []
         for split in SPLITS:
             rows, path = used[used["split"] == split], unfinished / f"{split}_audio.npy"
             written.append(write_audio(parallel, corpus.root, rows, path, corpus.account))
-            hashing.submit(sha256, path)  # which keeps the hash until it is asked for
+            hashes[split] = hashing.submit(sha256, path)
         used = pd.concat(written, ignore_index=True)
-        print_account(corpus.account)
-        check_not_empty(used, sessions)
-        reference = measure_reference(unfinished / "train_audio.npy", written[0])
+    print_account(corpus.account)
+    check_not_empty(used, sessions)
 
-    manifest = describe(corpus, labels, sessions, used)
-    manifest |= {"dimension_scale": scale, "reference_range": reference}
+    manifest = describe(corpus, labels, sessions, used) | {"dimension_scale": scale}
+    manifest["reference_range"] = measure_reference(unfinished / "train_audio.npy", written[0])
     print("\n".join(summarise(manifest)))
     write_report(report, manifest, used, corpus.account)
     manifest["files"] = {}
     for split, rows in zip(SPLITS, written, strict=True):
         write_table(unfinished / f"{split}.tsv", rows, labels)
-        for name in (f"{split}.tsv", f"{split}_audio.npy"):
-            manifest["files"][name] = sha256(unfinished / name)
+        manifest["files"][f"{split}.tsv"] = sha256(unfinished / f"{split}.tsv")
+        manifest["files"][f"{split}_audio.npy"] = hashes[split].result()
     write_json(unfinished / "manifest.json", manifest)
     stage.publish()
     names = ", ".join(manifest["files"])

@@ -160,7 +160,8 @@ def read(path: str, length: int | None = None, piece: Piece = ALL) -> tuple[np.n
     """
     try:
         if frames := count_plain(path):
-            samples = read_plain(path, *find_frames(piece, frames, SAMPLE_RATE))
+            first, last = find_frames(piece, frames, SAMPLE_RATE)
+            samples = np.fromfile(path, "<i2", last - first, offset=HEADER + 2 * first)
             remarks = inspect(samples, FULL_SCALE)
         elif is_mpeg(path) and (found := read_mpeg(path, piece)):
             samples, remarks = convert(*found)
@@ -194,13 +195,6 @@ def count_plain(path: str) -> int:
     count = int.from_bytes(head[-4:], "little")
     is_plain = head[:4] == b"RIFF" and head[8:-4] == PLAIN
     return count // 2 if is_plain and HEADER + count == size and not count % 2 else 0
-
-
-def read_plain(path: str, first: int, last: int) -> np.ndarray:
-    """Return the samples of a PLAIN file from the first one to that before the last."""
-    with open(path, "rb", buffering=0) as stream:
-        stream.seek(HEADER + 2 * first)
-        return np.frombuffer(stream.read(2 * (last - first)), "<i2")
 
 
 def convert(samples: np.ndarray, rate: int) -> tuple[np.ndarray, list[str]]:
