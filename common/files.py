@@ -15,6 +15,7 @@ LABELS = ("neutral", "angry", "happy", "surprise", "sad", "fear", "disgust")
 DIMENSIONS = ("valence", "arousal")
 ENOUGH_RATED = 10  # rows with a number, below which nothing is learned of a dimension
 SAMPLE_RATE = 16_000  # Hz of every recording behind preprocess.py: mono int16
+HASHED = 1 << 24  # bytes at a time: large, so that threads seldom wait for Python's lock
 FULL_SCALE = 32_768  # an int16 sample of this size is 1.0 as a float
 
 
@@ -137,7 +138,7 @@ def hash_file(path: str, *state: int) -> str:
     """Return the SHA-256 of a file; `state` changes when its content does."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
+        while block := stream.read(HASHED):
             digest.update(block)
     return digest.hexdigest()
 

@@ -112,16 +112,16 @@ def read_header(table: list[list[str]], kind: str, path: Path) -> tuple[list[lis
     Data begin with the first row that holds an ID or a label: the first ID may be a wrong one.
     """
     pattern = ID_PATTERNS[kind]
-    ids = [[c for c, text in enumerate(row) if pattern.fullmatch(text.strip())] for row in table]
-    found = next(filter(None, ids), None)
+    ids = ([c for c, text in enumerate(row) if pattern.fullmatch(text.strip())] for row in table)
+    first_id, found = next(((n, columns) for n, columns in enumerate(ids) if columns), (0, None))
     if found is None:
         first = ", ".join(filter(None, table[0]))[:100] if table else "an empty file"
         raise UserError(
             f"{path} is no annotation file of {kind}: expected two header rows with 'Segment ID' "
             f"and 'Total Evaluation', then IDs such as {EXAMPLE_IDS[kind]}; found {first}"
         )
-    rated = [any(text.strip().lower() in LABELS for text in row) for row in table]
-    header = table[: next(n for n in range(len(table)) if ids[n] or rated[n])]
+    rated = (any(text.strip().lower() in LABELS for text in row) for row in table[:first_id])
+    header = table[: next((n for n, is_rated in enumerate(rated) if is_rated), first_id)]
     named = {c for row in header for c in range(len(row)) if cell(row, c).lower() == "segment id"}
     chosen = [column for column in found if column in named or not named]
     if len(chosen) != 1:

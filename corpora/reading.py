@@ -161,7 +161,7 @@ def copy_recording(
         samples, remarks = recordings.read(path, length, piece)
     except RecordingError as error:
         return [], (np.nan, np.nan), str(error)
-    with open(target, "r+b") as stream:
+    with open(target, "r+b", buffering=0) as stream:
         stream.seek(place)
         stream.write(samples.astype("<i2", copy=False).data)
     level, noise = measure_level(samples)

@@ -56,9 +56,8 @@ class Tree(Source):
 
     def find(self, stem: str) -> tuple[str | None, str | None]:
         """Return the paths below root of a segment's recording and transcript, None for neither."""
-        wav, flac, transcript = (
-            self.places.get(stem.casefold() + end) for end in (*RECORDING, *TRANSCRIPT)
-        )
+        name = stem.casefold()
+        wav, flac, transcript = (self.places.get(name + end) for end in (*RECORDING, *TRANSCRIPT))
         return wav or flac, transcript
 
     def has_files(self, identifier: str, session: int) -> bool:

@@ -85,6 +85,47 @@ def test_an_mp3_that_cannot_be_heard_to_its_end_is_refused(tmp_path, name, conte
         read(str(tmp_path / name), measure(str(tmp_path / name)))
 
 
+def wav(samples, **form):
+    """Return a WAV file of samples (S,) int16 at 16 kHz."""
+    stream = io.BytesIO()
+    soundfile.write(stream, samples, 16_000, **{"format": "WAV", "subtype": "PCM_16"} | form)
+    return stream.getvalue()
+
+
+NOISE = np.random.default_rng(0).integers(-9000, 9000, 16_000).astype(np.int16)
+PLAIN, TITLE = wav(NOISE), b"LIST\x0e\0\0\0INFOISFT\x02\0\0\0ab"
+WAV = {
+    "samples alone": PLAIN,
+    "a title behind": PLAIN + TITLE,
+    "a title before": PLAIN[:36] + TITLE + PLAIN[36:],
+    "another header": wav(NOISE, format="WAVEX"),
+    "24 bits": wav(NOISE, subtype="PCM_24"),
+}
+
+
+@pytest.mark.parametrize("kind", WAV)
+def test_a_wav_file_is_its_samples_whatever_else_is_in_it(tmp_path, kind):
+    path = str(tmp_path / "a.wav")
+    (tmp_path / "a.wav").write_bytes(WAV[kind])
+    assert measure(path) == len(NOISE)
+    assert np.array_equal(read(path, len(NOISE))[0], NOISE)
+    piece = (0.25, 0.5)
+    assert measure(path, piece=piece) == 4000
+    assert np.array_equal(read(path, 4000, piece)[0], NOISE[4000:8000])
+    assert np.array_equal(read(path, None, (0.25, np.nan))[0], NOISE[4000:])
+
+
+def test_a_wav_file_that_holds_less_than_it_says_is_refused(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(PLAIN)
+    length = measure(str(path))
+    path.write_bytes(PLAIN[:-1000])
+    with pytest.raises(RecordingError, match="truncated"):
+        measure(str(path))
+    with pytest.raises(RecordingError, match="truncated"):
+        read(str(path), length)
+
+
 SPOKEN = tone(1, 300, 16_000)
 NOTHING = np.zeros_like(SPOKEN)
 
