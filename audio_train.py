@@ -47,7 +47,7 @@ from common.training import (
     start,
     to_device,
 )
-from common.voice import audio_batches, collect_stats
+from common.voice import audio_batches, cache_log_mel, collect_stats
 from models import identify
 from models.alexnet import LAYERS, PAPER_LAYERS, build_audio_network, recompute_batch_norm
 
@@ -125,11 +125,12 @@ def choose_network(fit: Dataset) -> dict:
     if FEATURES == "paper":
         return {"kind": "PaperAlexNet", "layers": PAPER_LAYERS, "paper": asdict(Paper())}
     mel = Mel()
+    stats = collect_stats(cache_log_mel(fit, mel))
     return {
         "kind": "ModifiedAlexNet",
         "layers": LAYERS,
         "mel": asdict(mel),
-        "speaker_norm": SpeakerNorm.fit(collect_stats(fit, mel)).to_json(),
+        "speaker_norm": SpeakerNorm.fit(stats).to_json(),
         "tempos": list(TEMPOS),
     }
 

@@ -11,14 +11,14 @@ import numpy as np
 import soundfile
 
 from benchmarks.loop import write_data
-from benchmarks.measure import alternate, draw_texts, row, run_script
+from benchmarks.measure import WORDS, alternate, row, run_script
 from common.files import SAMPLE_RATE
+from extras.sample.speech import Delivery, random_voice, say
 from predicting import Recording, load_run, predict
 
 THREADS = (1,)
 UTTERANCES = 200  # of the corpus that the models learn from
-COUNT = 96  # recordings
-LENGTHS = 1.4, 4.2  # seconds, evenly drawn: short ones
+COUNT = 96  # recordings, of some 3 s
 STAGES = (
     ("text_train.py", "--epochs", 1),
     ("text_test.py",),
@@ -54,11 +54,11 @@ def rows() -> list[dict]:
 
 
 def write_recordings(folder: Path) -> list[Recording]:
-    """Write noise as WAV files; return them with invented words."""
+    """Write invented sentences, which a synthesised voice says, as WAV files."""
     random, files = np.random.default_rng(1), []
-    for number, text in enumerate(draw_texts(COUNT)):
-        path = folder / f"{number}.wav"
-        noise = 0.1 * random.standard_normal(round(random.uniform(*LENGTHS) * SAMPLE_RATE))
-        soundfile.write(path, noise, SAMPLE_RATE)
+    voice = random_voice("F", "f1", random)
+    for number in range(COUNT):
+        path, text = folder / f"{number}.wav", " ".join(random.choice(WORDS, random.integers(4, 9)))
+        soundfile.write(path, say(text, voice, Delivery(), random), SAMPLE_RATE)
         files.append(Recording(str(path), text))
     return files

@@ -45,7 +45,9 @@ class SpeakerStats:
     """
 
     def __init__(self, data: Dataset, read: Callable[[np.ndarray], np.ndarray], speaker_norm: str):
-        self.read, self.known, self.parts = read, data.known_stats, {}
+        self.read, self.known, self.speaker_norm = read, data.known_stats, speaker_norm
+        self.talks = []  # of each speaker, the rows in the order of time, and their sums
+        self.talk, self.turn = np.full((2, len(data)), -1)  # of each row; -1: it stands alone
         if self.known is not None or speaker_norm == "utterance":
             return
         speakers = pd.Series(data.speakers)
@@ -56,17 +58,21 @@ class SpeakerStats:
             turns, sums = turns.to_numpy(), [0]
             for part in np.split(turns, range(SUMMED, len(turns), SUMMED)):
                 sums.append(sums[-1] + read(part).sum(0))
-            for turn, row in enumerate(turns):
-                whole = turn // SUMMED
-                past = sums[whole], turns[whole * SUMMED : turn + 1]
-                self.parts[row] = past if speaker_norm == "past" else (sums[-1], turns[:0])
+            self.talk[turns], self.turn[turns] = len(self.talks), np.arange(len(turns))
+            self.talks.append((turns, sums if speaker_norm == "past" else sums[-1:]))
 
     def of(self, row: int) -> np.ndarray:
         """Return the statistics (K,) that a row is normalised by."""
         if self.known is not None:
             return self.known[row]
-        summed, rest = self.parts.get(row, (0, np.array([row])))
-        return summed + self.read(rest).sum(0) if len(rest) else summed
+        if self.talk[row] < 0:
+            return self.read(np.array([row])).sum(0)
+        turns, sums = self.talks[self.talk[row]]
+        if self.speaker_norm == "all":
+            return sums[-1]
+        summed = self.turn[row] // SUMMED
+        rest = turns[summed * SUMMED : self.turn[row] + 1]
+        return sums[summed] + self.read(rest).sum(0)
 
 
 @dataclass(frozen=True)

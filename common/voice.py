@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from common.cache import cached
+from common.cache import Cached, cached
 from common.conditions import NOTHING, ConditionMix, Recordings, TrainConditions
 from common.data import Batch, Dataset, MakeBatch, pad, random_of
 from common.encoding import Encode, EncoderFrames
@@ -51,12 +51,9 @@ class Spectrograms:
     """
 
     def __init__(self, data: Dataset, config: dict, speaker_norms: Sequence[str]):
-        mel = Mel(**config["mel"])
-        self.cached = cached(
-            data, "mel", asdict(mel), lambda clips: [log_mel(c, mel) for c in clips]
-        )
+        self.cached = cache_log_mel(data, Mel(**config["mel"]))
         self.norm = SpeakerNorm.from_json(config["speaker_norm"])
-        stats = None if data.known_stats is not None else collect_stats(data, mel)
+        stats = None if data.known_stats is not None else collect_stats(self.cached)
         self.stats = [SpeakerStats(data, lambda rows: stats[rows], norm) for norm in speaker_norms]
 
     def read(self, row: int, random: np.random.Generator | None = None) -> np.ndarray:
@@ -74,7 +71,7 @@ def choose_voice(audio: str, fit: Dataset) -> dict:
     if audio == "paper":
         return {"audio": audio, "width": Paper().mfcc_frames, "paper": asdict(Paper())}
     mel = Mel()
-    norm = SpeakerNorm.fit(collect_stats(fit, mel))
+    norm = SpeakerNorm.fit(collect_stats(cache_log_mel(fit, mel)))
     return {
         "audio": audio,
         "width": 3 * mel.bins,
@@ -83,13 +80,15 @@ def choose_voice(audio: str, fit: Dataset) -> dict:
     }
 
 
-def collect_stats(data: Dataset, mel: Mel) -> np.ndarray:
-    """Return the statistics (N, K) of every row's log-mel spectrogram, from the data's cache."""
+def cache_log_mel(data: Dataset, mel: Mel) -> Cached:
+    """Return every row's log-mel spectrogram (T, F), from the data's cache."""
+    return cached(data, "mel", asdict(mel), lambda clips: [log_mel(clip, mel) for clip in clips])
 
-    def compute(clips: list[np.ndarray]) -> list[np.ndarray]:
-        return [clip_stats(log_mel(samples, mel))[None] for samples in clips]
 
-    return cached(data, "stats", asdict(mel), compute).read_all()
+def collect_stats(spectrograms: Cached) -> np.ndarray:
+    """Return the statistics (N, K) of every row's spectrogram; of no rows (0, 0)."""
+    found = [clip_stats(spectrograms.read(row)) for row in range(len(spectrograms.arrays))]
+    return np.stack(found) if found else np.zeros((0, 0))
 
 
 def frame_batch(clips: list[np.ndarray]) -> Batch:

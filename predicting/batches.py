@@ -15,7 +15,13 @@ from common.encoding import EncoderFrames
 from common.features import Mel
 from common.files import DIMENSIONS, SAMPLE_RATE
 from common.tokens import token_batches
-from common.voice import audio_batches, collect_stats, features_key, token_voice_batches
+from common.voice import (
+    audio_batches,
+    cache_log_mel,
+    collect_stats,
+    features_key,
+    token_voice_batches,
+)
 from predicting.utterances import Utterance
 
 # Tokens or samples, and utterances, of a batch: the speed depends on them, not the result.
@@ -89,7 +95,7 @@ def update_stats(
     spoken = [place for place, each in enumerate(utterances) if each.samples is not None]
     talk, name = Talk([utterances[place] for place in spoken], None), features_key(model.config)
     if model.encoder is None:
-        stats = collect_stats(talk, Mel(**model.config["mel"]))
+        stats = collect_stats(cache_log_mel(talk, Mel(**model.config["mel"])))
     else:
         frames = EncoderFrames(talk, model.config, model.encoder)
         stats = frames.own_stats(np.arange(len(talk)))
