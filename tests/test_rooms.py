@@ -26,7 +26,7 @@ MAY = {
     "benchmarks": {"common", "corpora", "fusion", "models", "predicting", "extras"},
 }
 OWN = {  # of extras: the scripts that use them
-    "sample": {"sample_corpus.py", "benchmarks/measure.py"},
+    "sample": {"sample_corpus.py", "benchmarks/measure.py", "benchmarks/predicting.py"},
     "export": {"predict.py"},
     "demo": {"demo.py"},
     "pretraining": {"text_pretrain.py"},
