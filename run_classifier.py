@@ -340,7 +340,8 @@ def plot_attention(stage: Stage) -> None:
     truth, pred = names[test.labels[row[0]]], names[logits[0, : len(names)].argmax()]
     pieces = tokenizer.pieces(batch["input_ids"][0, :count])
     path = stage.unfinished / "cmbert" / f"attention_{ATTENTION.replace('/', '_')}.png"
-    save(path, draw_attention, pieces, maps, f"{ATTENTION}: {truth}, predicted {pred}")
+    title = f"{ATTENTION}: {truth}, predicted {pred}"
+    save(path, draw_attention, pieces, maps, title, pdf=True)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def rows() -> list[dict]:
         silent = [replace(each, text="") for each in files]
         written = [Recording(text=each.text) for each in files]
         found = []
-        for name, chosen in (("voice and words", files), ("voice", silent), ("words", written)):
+        for name, chosen in (("speech and words", files), ("speech", silent), ("words", written)):
             seconds = alternate(
                 lambda chosen=chosen: list(predict(run, chosen)),
                 lambda chosen=chosen: [list(predict(run, [each])) for each in chosen],
@@ -54,7 +54,7 @@ def rows() -> list[dict]:
 
 
 def write_recordings(folder: Path) -> list[Recording]:
-    """Write invented sentences, which a synthesised voice says, as WAV files."""
+    """Write invented sentences as a synthesised voice says them; return them with their words."""
     random, files = np.random.default_rng(1), []
     voice = random_voice("F", "f1", random)
     for number in range(COUNT):

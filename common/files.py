@@ -15,7 +15,6 @@ LABELS = ("neutral", "angry", "happy", "surprise", "sad", "fear", "disgust")
 DIMENSIONS = ("valence", "arousal")
 ENOUGH_RATED = 10  # rows with a number, below which nothing is learned of a dimension
 SAMPLE_RATE = 16_000  # Hz of every recording behind preprocess.py: mono int16
-HASHED = 1 << 24  # bytes at a time: large, so that threads seldom wait for Python's lock
 FULL_SCALE = 32_768  # an int16 sample of this size is 1.0 as a float
 
 
@@ -133,12 +132,15 @@ def sha256(path: Path | str) -> str:
     return hash_file(os.path.abspath(path), state.st_ino, state.st_size, state.st_mtime_ns)
 
 
+HASH_BLOCK = 1 << 24  # bytes: large, so that a thread that hashes seldom waits for Python's lock
+
+
 @lru_cache(maxsize=4096)
 def hash_file(path: str, *state: int) -> str:
     """Return the SHA-256 of a file; `state` changes when its content does."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
-        while block := stream.read(HASHED):
+        while block := stream.read(HASH_BLOCK):
             digest.update(block)
     return digest.hexdigest()
 

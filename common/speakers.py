@@ -46,7 +46,7 @@ class SpeakerStats:
 
     def __init__(self, data: Dataset, read: Callable[[np.ndarray], np.ndarray], speaker_norm: str):
         self.read, self.known, self.speaker_norm = read, data.known_stats, speaker_norm
-        self.talks = []  # of each speaker, the rows in the order of time, and their sums
+        self.talks = []  # of each speaker (past: of a session): rows in order of time, their sums
         self.talk, self.turn = np.full((2, len(data)), -1)  # of each row; -1: it stands alone
         if self.known is not None or speaker_norm == "utterance":
             return

@@ -30,7 +30,7 @@ WORKER_PATIENCE = 60  # seconds that a cluster may take until it has a worker
 def start_workers(jobs: int, cluster: str, processes: bool = False) -> Iterator[joblib.Parallel]:
     """Yield joblib's pool: threads of this machine, or the processes of a Dask cluster.
 
-    Threads, because nearly all time is spent in libsndfile, soxr and the kernel, outside Python's
+    Threads, because most time is spent in the kernel, numpy, libsndfile and soxr, outside Python's
     lock. A cluster's workers must see the corpus and the data folder under the same paths, and be
     able to import `corpora`.
     processes: of this machine too, with a thread each, for tasks that are large and Python's.
@@ -161,7 +161,7 @@ def copy_recording(
         samples, remarks = recordings.read(path, length, piece)
     except RecordingError as error:
         return [], (np.nan, np.nan), str(error)
-    with open(target, "r+b", buffering=0) as stream:
+    with open(target, "r+b") as stream:
         stream.seek(place)
         stream.write(samples.astype("<i2", copy=False).data)
     level, noise = measure_level(samples)

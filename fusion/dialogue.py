@@ -171,8 +171,8 @@ def has_few_states(speakers: int, classes: int) -> bool:
 def read_dialogue(evidence: np.ndarray, turns: Turns, after: np.ndarray, whole: bool) -> np.ndarray:
     """Return P(label | evidence) of one dialogue's turns, (n, C); evidence (n, C): ~ P(. | label).
 
-    after (S, S, S): `Transitions.after`, and 0 for a turn without a label. A belief has an axis (S)
-    for each speaker and a last one (1) that stands for no partner.
+    after (S, S, S): `Transitions.after`, and 0 for the state of who has said nothing. A belief has
+    an axis (S) for each speaker and a last one (1) that stands for no partner.
     """
     speakers, S = int(turns.speaker.max()) + 1, len(after)
     axes, label = [*range(speakers + 1)], speakers + 1
@@ -182,8 +182,8 @@ def read_dialogue(evidence: np.ndarray, turns: Turns, after: np.ndarray, whole: 
     likelihood, steps = np.pad(evidence, ((0, 0), (0, 1))), []
     for (own, partner), of_turn in zip(whose, likelihood, strict=True):
         table = (after if partner >= 0 else after[:, -1:]) * of_turn
-        table_axes = [own, partner % label, label]  # of no partner, -1, the last axis
-        next_axes = [label if axis == own else axis for axis in axes]  # it is the own last one now
+        table_axes = [own, partner % label, label]  # no partner, -1: the last axis
+        next_axes = [label if axis == own else axis for axis in axes]  # the speaker's last one now
         belief = np.einsum(belief, axes, table, table_axes, next_axes)
         belief /= belief.sum()
         steps.append((belief, table, table_axes, next_axes))

@@ -74,8 +74,8 @@ def fit_weighted_soft(rows: LogitSet) -> WeightedVote:
         error = np.exp(log_p)
         error[rows.truth, every_row] -= 1
         of_weights = power * np.tensordot(calibrated, error / mean, axes=2)
-        # The other term of the slope of softmax is 0: scaled weights give the same probabilities.
-        slopes = np.append(weights * of_weights, (error * scores).sum())
+        of_steps = weights * (of_weights - weights @ of_weights)
+        slopes = np.append(of_steps, (error * scores).sum())
         value = VOTE_PRECISION * steps @ steps / 2 - log_p[rows.truth, every_row].sum()
         return value / len(every_row), (slopes + VOTE_PRECISION * steps) / len(every_row)
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-import transformers  # a class of it is imported where it is first used: that takes long
 from huggingface_hub import snapshot_download
 from torch import nn
 from transformers.utils import logging
@@ -64,6 +63,8 @@ def load_tokenizer(name: str) -> KoBERTTokenizer | HubTokenizer:
     whatever transformers picks. Both have `encode(text, max_length, pair) -> ids`, `pieces(ids)`,
     `files()`, `len()`, and the ids `unk_id pad_id cls_id sep_id mask_id`.
     """
+    from transformers import AutoTokenizer  # here: its classes take a third of a second
+
     try:
         folder = name
         if not Path(name).is_dir():
@@ -75,9 +76,7 @@ def load_tokenizer(name: str) -> KoBERTTokenizer | HubTokenizer:
                 if Path(name).name == "kobert-base-v1" or tokenizer.looks_like_kobert():
                     check_known_answers(tokenizer)
                 return tokenizer
-        return HubTokenizer(
-            transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        )
+        return HubTokenizer(AutoTokenizer.from_pretrained(name, trust_remote_code=False))
     except Exception as error:  # of a damaged file each library has its own
         raise unreachable(name, "tokenizer", error) from None
 
@@ -104,11 +103,13 @@ def load_encoder(name: str, pooler: bool = False) -> nn.Module:
     Without `pooler` the layer behind [CLS] is removed. With it, a checkpoint that never had one
     (its pretraining did not need it) gets a new one, and this is printed.
     """
+    from transformers import AutoModel  # here, as AutoTokenizer
+
     hide_bars_in_files()
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # what is missing is judged below
     try:
-        encoder, report = transformers.AutoModel.from_pretrained(
+        encoder, report = AutoModel.from_pretrained(
             name,
             trust_remote_code=False,
             output_loading_info=True,
@@ -152,7 +153,9 @@ def check_positions(encoder: nn.Module, max_length: int, name: str) -> None:
 
 def build_encoder(config: dict, pooler: bool = False) -> nn.Module:
     """Build an encoder with random weights from `encoder.config.to_dict()` of another."""
-    encoder = transformers.AutoModel.from_config(read_sizes(config), attn_implementation=ATTENTION)
+    from transformers import AutoModel  # here, as AutoTokenizer
+
+    encoder = AutoModel.from_config(read_sizes(config), attn_implementation=ATTENTION)
     if not pooler:
         remove_pooler(encoder)
     return speed_up(encoder)

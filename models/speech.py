@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from itertools import chain
 
 import torch
-import transformers  # a class of it is imported where it is first used: that takes long
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
@@ -80,7 +79,9 @@ class SpeechEncoder(nn.Module):
         if inputs["kind"] == "whisper":
             self.log_mel = WhisperSpectrogram(config.num_mel_bins)
         if inputs["kind"] == "filter banks":
-            self.extractor = transformers.SeamlessM4TFeatureExtractor(**inputs["extractor"])
+            from transformers import SeamlessM4TFeatureExtractor
+
+            self.extractor = SeamlessM4TFeatureExtractor(**inputs["extractor"])
 
     def train(self, mode: bool = True) -> nn.Module:
         """Begin or end the training; batch normalisation stays as pretraining has left it."""
@@ -230,9 +231,11 @@ class WhisperSpectrogram(nn.Module):
 
 def load_speech_encoder(name: str) -> SpeechEncoder:
     """Load a pretrained speech encoder by hub name or folder; ModelError for what is none."""
+    from transformers import AutoConfig, AutoModel  # here: its classes take a third of a second
+
     hide_bars_in_files()
     try:
-        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # of a damaged file each library has its own
         raise ModelError(f"{unreachable(name, 'speech encoder', error)}; {INSTEAD}") from None
     kind = config.model_type
@@ -240,7 +243,7 @@ def load_speech_encoder(name: str) -> SpeechEncoder:
         kinds = ", ".join(sorted({*SAMPLES, *MASKED}))
         raise ModelError(f"{name} is a {kind}, not one of {kinds}; {INSTEAD}")
     try:
-        encoder, report = transformers.AutoModel.from_pretrained(
+        encoder, report = AutoModel.from_pretrained(
             name, trust_remote_code=False, output_loading_info=True, dtype=torch.float32
         )
     except Exception as error:
@@ -260,15 +263,19 @@ def load_speech_encoder(name: str) -> SpeechEncoder:
 
 def choose_inputs(name: str, kind: str) -> dict:
     """Return what an encoder reads, by its preprocessor_config.json or as its family does."""
+    from transformers import (
+        AutoFeatureExtractor,
+        SeamlessM4TFeatureExtractor,
+        Wav2Vec2FeatureExtractor,
+    )
+
     try:
-        extractor = transformers.AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
+        extractor = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
     except Exception as error:
         if any(cached_file(name, file, **ABSENT) for file in EXTRACTOR_FILES):
             raise unreachable(name, "feature extractor", error) from None
-        if kind == "wav2vec2-bert":
-            extractor = transformers.SeamlessM4TFeatureExtractor()
-        else:
-            extractor = transformers.Wav2Vec2FeatureExtractor()
+        is_bert = kind == "wav2vec2-bert"
+        extractor = SeamlessM4TFeatureExtractor() if is_bert else Wav2Vec2FeatureExtractor()
         print(f"{name} has no preprocessor_config.json: {kind}'s default is taken")
     rate = extractor.sampling_rate
     if rate != SAMPLE_RATE:
@@ -292,7 +299,9 @@ def build_speech_encoder(config: dict) -> SpeechEncoder:
 
         encoder = WhisperEncoder(sizes)
     else:
-        encoder = transformers.AutoModel.from_config(sizes)
+        from transformers import AutoModel
+
+        encoder = AutoModel.from_config(sizes)
     return SpeechEncoder(encoder, config["inputs"], config["window"])
 
 
