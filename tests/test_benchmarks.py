@@ -64,7 +64,8 @@ def test_an_avx2_machine_and_one_thread_are_what_a_benchmark_is_run_on(monkeypat
 
     monkeypatch.setattr(run, "has_more_than_avx2", lambda: True)
     monkeypatch.setattr(run.subprocess, "run", start)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in ("ATEN_CPU_CAPABILITY", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
     run.measure("training")
     assert seen == [(None, None), (None, "1"), ("avx2", None), ("avx2", "1")]
 
