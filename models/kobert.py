@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
 from torch import nn
 from transformers.utils import logging
 
@@ -63,7 +62,8 @@ def load_tokenizer(name: str) -> KoBERTTokenizer | HubTokenizer:
     whatever transformers picks. Both have `encode(text, max_length, pair) -> ids`, `pieces(ids)`,
     `files()`, `len()`, and the ids `unk_id pad_id cls_id sep_id mask_id`.
     """
-    from transformers import AutoTokenizer  # here: its classes take a third of a second
+    from huggingface_hub import snapshot_download  # here: they take nearly half a second
+    from transformers import AutoTokenizer
 
     try:
         folder = name
@@ -103,7 +103,7 @@ def load_encoder(name: str, pooler: bool = False) -> nn.Module:
     Without `pooler` the layer behind [CLS] is removed. With it, a checkpoint that never had one
     (its pretraining did not need it) gets a new one, and this is printed.
     """
-    from transformers import AutoModel  # here, as AutoTokenizer
+    from transformers import AutoModel  # here: it takes a third of a second
 
     hide_bars_in_files()
     verbosity = logging.get_verbosity()
@@ -153,7 +153,7 @@ def check_positions(encoder: nn.Module, max_length: int, name: str) -> None:
 
 def build_encoder(config: dict, pooler: bool = False) -> nn.Module:
     """Build an encoder with random weights from `encoder.config.to_dict()` of another."""
-    from transformers import AutoModel  # here, as AutoTokenizer
+    from transformers import AutoModel  # here: it takes a third of a second
 
     encoder = AutoModel.from_config(read_sizes(config), attn_implementation=ATTENTION)
     if not pooler:
