@@ -75,7 +75,7 @@ MEASURED = 1000  # training recordings, at most, that the reference range is mad
 
 
 def main() -> None:
-    gc.freeze()  # no garbage is looked for in what was imported: 0.4 s less
+    gc.freeze()  # the garbage collector need not look through what was imported: 0.4 s less
     data, report = Path(DATA), Path(OUTPUTS) / "corpus"
     how = FOLLOW_LINKS, LABEL_COLUMN, SPEAKERS
     sources = [find_source(name.strip(), *how) for name in CORPUS.split(",")]

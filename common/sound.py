@@ -18,6 +18,7 @@ LOWEST, HIGHEST = 60, 800  # Hz; of voices, children's too
 VOICED = 0.5  # of the autocorrelation, from which a frame counts as voiced
 OCTAVE = 0.05  # of it, by which a peak must be higher than one an octave above
 HANN = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
+# What a frame's int16 samples, squared, count for in its mean power: the window's two halves.
 WEIGHTS = (np.square(HANN / FULL_SCALE) / np.square(HANN).sum()).reshape(2, HOP)
 SILENCE = 1e-10  # power that is added, -100 dB of full scale
 SILENT = -90.0  # dB, the rounding of 16 bits and less
@@ -63,9 +64,7 @@ def measure_level(samples: np.ndarray) -> tuple[float, float]:
     The noise of a silent recording is nan.
     """
     each = frame_powers(samples)
-    ranked = np.sort(each)
-    quiet = np.interp(0.1 * (len(each) - 1), np.arange(len(each)), ranked)  # the 10th percentile
-    level, quiet = (10 * float(np.log10(x)) for x in (each.mean(), quiet))
+    level, quiet = (10 * float(np.log10(x)) for x in (each.mean(), np.percentile(each, 10)))
     return level, quiet - level if level >= SILENT else np.nan
 
 

@@ -126,7 +126,7 @@ def fit_fusion(
     forms, certain, in_dialogue = {}, {}, {}
     names = list(inputs)
     for models in list_sets(inputs):
-        if 1 < len(models) == len(names):
+        if 1 < len(models) == len(names):  # fitted already, for the choice
             crossed, forms[models] = chosen.cross_validated, chosen.form
         else:
             part = rows.select([names.index(model) for model in models])
